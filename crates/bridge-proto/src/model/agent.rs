@@ -1,0 +1,134 @@
+//! Agents, and what the machine says of itself.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{AgentId, ProviderKey},
+    time::Timestamp,
+};
+
+/// One agent as the plane knows it: a name and instructions on top of a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentProfile {
+    /// Normalised.
+    pub id: AgentId,
+    /// What a person reads.
+    pub name: String,
+    /// Which program serves it.
+    pub provider: ProviderKey,
+    /// `None`: the provider's default. On the wire the provider key stands for that.
+    pub model: Option<String>,
+    /// Absolute; `None`: `CTRLNODE_ROOT`.
+    pub workspace: Option<String>,
+    /// Its role, or empty.
+    pub role: String,
+    /// Its instructions, or empty.
+    pub description: String,
+    /// Decoration, or empty.
+    pub emoji: String,
+    /// Found on this machine, not made by the plane.
+    pub from_filesystem: bool,
+}
+
+/// The plane's agents changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum AgentChange {
+    /// The whole list of one provider (`sync_<provider>_agents`).
+    Sync {
+        /// Whose list.
+        provider: ProviderKey,
+        /// The list, or why it could not be read (sent back in the ack).
+        agents: Result<Vec<AgentProfile>, String>,
+    },
+}
+
+/// Whether an agent works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum AgentStatus {
+    Idle,
+    Running,
+}
+
+/// Whether a provider can run here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether a task could be started.
+    pub available: bool,
+    /// Why not; `None` when available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<HealthReason>,
+    /// What `--version` said, when it was asked. Not on the plain wire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What to do, for a person. Not on the plain wire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// Why a provider cannot run; the codes of the CTRL NODE wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum HealthReason {
+    BinaryMissing,
+    AuthRequired,
+    ServiceUnreachable,
+}
+
+/// What the machine says of itself, unasked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Notice {
+    /// The first frame of every connection.
+    Hello(Hello),
+    /// Every 30 s and on every change.
+    Heartbeat(Heartbeat),
+    /// The whole list of agents; replaces the one before.
+    Agents {
+        /// Sent by the periodic scan, left out by a sync.
+        version: Option<String>,
+        /// Every agent with what the wire wants to know beside it.
+        agents: Vec<AgentProfile>,
+        /// `CTRLNODE_ROOT`, for agents without a workspace.
+        default_workspace: String,
+        /// Ids whose workspace directory exists.
+        existing: Vec<AgentId>,
+        /// Host name of this machine.
+        hostname: String,
+    },
+    /// Which providers can run; only what changed, after the first.
+    ProviderHealth {
+        /// By provider.
+        health: BTreeMap<ProviderKey, Health>,
+    },
+    /// Which models they offer.
+    AvailableModels {
+        /// By provider.
+        models: BTreeMap<ProviderKey, Vec<String>>,
+    },
+}
+
+/// The greeting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// With a leading `v`, as the wire wants it.
+    pub version: String,
+    /// Provider keys that can run here, in order.
+    pub providers: Vec<ProviderKey>,
+    /// Host name of this machine. Not in the plain handshake.
+    pub hostname: String,
+}
+
+/// Who works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Every known agent.
+    pub agents: Vec<(AgentId, AgentStatus)>,
+    /// When.
+    pub at: Timestamp,
+}

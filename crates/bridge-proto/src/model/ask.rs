@@ -1,0 +1,112 @@
+//! Questions an agent puts to a person, and their answers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{AskId, Digest, ToolCallId},
+    time::Timestamp,
+};
+
+/// One open question. `digest` covers the exact action, so that a person who answers late cannot
+/// allow something else than what was shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Unique within the run.
+    pub id: AskId,
+    /// Of which sort.
+    pub kind: AskKind,
+    /// Made on this machine from the action itself.
+    pub summary: String,
+    /// What can be chosen; empty for free text.
+    pub options: Vec<Choice>,
+    /// Of the exact action.
+    pub digest: Digest,
+    /// The tool call that waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<ToolCallId>,
+    /// When it is answered without a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+}
+
+/// Sorts of questions; policy decides by them (decision 19).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AskKind {
+    /// May a file be created, changed or deleted?
+    Edit,
+    /// May a command be run?
+    Command,
+    /// May something else be done (fetch, read outside, …)?
+    Other,
+    /// A question that is not about permission.
+    Question,
+}
+
+/// One thing to choose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// Sent back to the agent.
+    pub id: String,
+    /// What a person reads.
+    pub label: String,
+    /// What it means.
+    pub kind: ChoiceKind,
+}
+
+/// What a choice means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChoiceKind {
+    /// Yes, this time.
+    AllowOnce,
+    /// Yes, and do not ask again in this conversation.
+    AllowAlways,
+    /// No, this time.
+    RejectOnce,
+    /// No, and do not ask again in this conversation.
+    RejectAlways,
+    /// One of the answers of a question.
+    Plain,
+}
+
+/// An answer to an [`Ask`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Answer {
+    /// One of the options, by its id.
+    Choose {
+        /// The option's id.
+        option: String,
+    },
+    /// Words; for a permission, matched against number and label of the options first.
+    Text {
+        /// The words.
+        text: String,
+    },
+    /// No, with a reason the agent may read.
+    Deny {
+        /// The reason.
+        reason: String,
+    },
+}
+
+/// How a question was closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum AskEnd {
+    /// The agent took an answer.
+    Answered {
+        /// The label of the option, or the words.
+        answer: String,
+    },
+    /// Decided on this machine without a person.
+    ByPolicy {
+        /// Which rule.
+        rule: String,
+    },
+    /// Nobody answered in time.
+    Expired,
+    /// The agent or a cancel withdrew it.
+    Withdrawn,
+}

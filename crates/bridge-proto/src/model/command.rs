@@ -1,0 +1,161 @@
+//! What can be asked of this machine.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AgentChange, Answer, Request};
+use crate::id::{AgentId, AskId, Digest, RunKey, TaskFolder, TaskId};
+
+/// One thing asked, whoever asked it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Command {
+    /// Where it came from and how to answer.
+    pub origin: Origin,
+    /// What is asked.
+    pub body: CommandBody,
+}
+
+/// Where a command came from, and what its dialect needs to answer it. Journalled with the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Which door it came through.
+    pub source: Source,
+    /// Opaque to everyone but the dialect that made it.
+    pub reply: ReplyToken,
+}
+
+/// The doors a command can come through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A control plane that speaks the plain wire.
+    Plane,
+    /// Our own hub (the extension was accepted).
+    Hub,
+    /// This machine's own command line.
+    Local,
+    /// A watched folder.
+    Folder,
+}
+
+/// What a dialect needs to answer a command: JSON of the dialect's own making.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReplyToken(pub String);
+
+/// The things that can be asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum CommandBody {
+    /// Start a run.
+    Start(Box<StartRun>),
+    /// Go on with a task's conversation.
+    FollowUp(Box<FollowUp>),
+    /// Stop what runs or waits for this task.
+    Cancel {
+        /// Whose run.
+        task: TaskId,
+    },
+    /// Answer an open question or permission request.
+    Answer {
+        /// Whose question.
+        task: TaskId,
+        /// Which question; `None` on the plain wire, where one is open at a time.
+        ask: Option<AskId>,
+        /// What the viewer saw; must match when given.
+        digest: Option<Digest>,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Change the model or mode of a live conversation.
+    Tune {
+        /// Whose conversation.
+        task: TaskId,
+        /// The wanted model.
+        model: Option<String>,
+        /// The wanted mode.
+        mode: Option<String>,
+    },
+    /// The plane's list of agents changed.
+    Agents(AgentChange),
+    /// A question about files that is answered once.
+    Request(Request),
+    /// An action this version does not know; counted and logged (decision 24).
+    Unknown {
+        /// The action as received, shortened.
+        kind: String,
+    },
+}
+
+/// A run to start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StartRun {
+    /// Which run this is; the same key is never started twice.
+    pub run: RunKey,
+    /// Who shall do it.
+    pub agent: AgentId,
+    /// What to do; blank is rejected by the runtime with `MISSING_INTENT_PAYLOAD`.
+    pub prompt: String,
+    /// Where to work.
+    pub place: Place,
+    /// Summary file below `CTRLNODE_ROOT` that the agent shall write in work-directory mode.
+    pub task_log: Option<String>,
+    /// Overrides the agent's model for this run.
+    pub model: Option<String>,
+}
+
+/// A further message to a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FollowUp {
+    /// Which run this is.
+    pub run: RunKey,
+    /// Who shall do it.
+    pub agent: AgentId,
+    /// The message.
+    pub message: String,
+    /// Where to work; the plane repeats it with every follow-up.
+    pub place: Place,
+    /// Whether it is prepared as a follow-up (saved, numbered) or passed on unchanged.
+    pub kind: RunKind,
+    /// Files of the repository the person pointed at.
+    pub focus_files: Vec<String>,
+}
+
+/// Which action made the run; the terminal frames repeat it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunKind {
+    /// `dispatch_task`.
+    Dispatch,
+    /// `followup`: saved in the task folder, numbered, answered in its own file.
+    FollowUp,
+    /// `agent_command`: passed to the agent unchanged.
+    AgentCommand,
+}
+
+/// Where a run works. Both paths are untrusted text until the workspace has resolved them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+pub enum Place {
+    /// Output mode: the task folder is the working directory. `None`: `tasks/<task id>`.
+    Output {
+        /// Relative to `CTRLNODE_ROOT`.
+        folder: Option<TaskFolder>,
+    },
+    /// Work-directory mode: the repository is the working directory; log and metadata stay in
+    /// the task folder.
+    Repository {
+        /// Absolute path on this machine.
+        path: String,
+        /// Relative to `CTRLNODE_ROOT`.
+        folder: Option<TaskFolder>,
+    },
+}
+
+impl Place {
+    /// The task folder the plane named, in either mode.
+    pub fn folder(&self) -> Option<&TaskFolder> {
+        match self {
+            Self::Output { folder } | Self::Repository { folder, .. } => folder.as_ref(),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Agents: finding the programs on this machine, starting them, talking with them in their own
+//! protocol, and ending them with everything they started.
+//!
+//! Reading order: [`provider`] (what every agent can be asked), [`dialogue`] (one pure state
+//! machine per agent protocol), `process` (the only place that starts programs).
+//! Knows nothing of wires, task folders or the journal.
+
+pub mod dialogue;
+pub mod provider;

@@ -1,0 +1,187 @@
+//! What every agent can be asked, whichever program it is: the [`Provider`] trait and the
+//! [`Conversation`] it opens.
+
+use std::{path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use bridge_proto::{
+    AskId, ProviderKey, ResumeId, RunKey,
+    model::{Answer, Health, Observed, Outcome},
+};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+/// One agent program this machine may have.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Its key on the wire, e.g. `claude`.
+    fn key(&self) -> &ProviderKey;
+
+    /// What it can do.
+    fn abilities(&self) -> Abilities;
+
+    /// Looks for the program and its credentials; file look-ups only, starts nothing, no network.
+    fn find(&self) -> Found;
+
+    /// Asks the program itself (version, login), ending it after `limit`.
+    async fn probe(&self, limit: Duration) -> Health;
+
+    /// The models it offers, the default first; may start the program, never calls a model.
+    async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError>;
+
+    /// Starts the program for one conversation. The first prompt is sent through
+    /// [`Conversation::steer`].
+    async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError>;
+}
+
+/// What a provider can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Abilities {
+    /// A conversation can be continued by a new process.
+    pub resume: bool,
+    /// A second prompt can be sent to the same process after a turn.
+    pub follow_up: bool,
+    /// It asks before it acts, and waits for the answer.
+    pub permissions: bool,
+    /// Advertised only to planes that accepted the extension (decision 16).
+    pub hub_only: bool,
+}
+
+/// What look-ups on disk found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Whether a task could be started, as far as files can tell.
+    pub health: Health,
+    /// The program.
+    pub program: Option<PathBuf>,
+}
+
+/// Everything needed to start one conversation.
+#[derive(Debug, Clone)]
+pub struct RunSpec {
+    /// Which run, for the environment marker `CTRLNODE_RUN`.
+    pub run: RunKey,
+    /// The working directory; exists.
+    pub directory: PathBuf,
+    /// Further folders the agent may use.
+    pub extra_directories: Vec<PathBuf>,
+    /// `None`: the agent's own default.
+    pub model: Option<String>,
+    /// Standing instructions (role, description), or empty.
+    pub instructions: String,
+    /// Continue this conversation instead of beginning one.
+    pub resume: Option<ResumeId>,
+    /// Whether the directory's own agent settings (hooks, servers) may be in force.
+    pub trusted: bool,
+    /// Folder for temporary files of the agent.
+    pub temp: Option<PathBuf>,
+}
+
+/// A conversation that goes on. Dropping it ends the process with all it started.
+#[derive(Debug)]
+pub struct Conversation {
+    /// What is heard, in order; ends after [`Heard::Gone`].
+    pub heard: mpsc::Receiver<Heard>,
+    /// What may be said at any time.
+    pub steer: mpsc::Sender<Steer>,
+    /// The process id of the agent, for the journal.
+    pub pid: Option<u32>,
+}
+
+/// What a conversation tells its owner.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// The conversation can be resumed under this id from now on.
+    Resumable(ResumeId),
+    /// The agent said or did something.
+    Seen(Box<Observed>),
+    /// The agent took the answer to this question.
+    Applied(AskId),
+    /// A turn is over; the process waits for the next prompt.
+    TurnOver(TurnEnd),
+    /// The process is gone with all it started. Always the last; if a turn was running, a
+    /// [`Heard::TurnOver`] comes before it.
+    Gone,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TurnEnd {
+    /// How.
+    pub outcome: Outcome,
+    /// The whole answer text of the turn, where status tags are looked for.
+    pub answer: String,
+}
+
+/// What the owner may say to a conversation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Steer {
+    /// Begin a turn. While one runs it waits its turn.
+    Prompt(String),
+    /// Answer an open question.
+    Answer(AskId, Answer),
+    /// End the turn: the protocol's own cancel first, then the ladder (decision 13). A
+    /// [`Heard::TurnOver`] with `Outcome::Cancelled` follows, at most 10 s later.
+    Interrupt,
+    /// Change the model or the mode.
+    Tune {
+        /// The wanted model.
+        model: Option<String>,
+        /// The wanted mode.
+        mode: Option<String>,
+    },
+    /// End the process in good order when no turn runs.
+    Close,
+}
+
+/// Why a conversation could not be opened.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The program is not here.
+    #[error("{program} was not found; {hint}")]
+    Missing {
+        /// What was looked for.
+        program: String,
+        /// What to do.
+        hint: String,
+    },
+    /// It needs a login or key.
+    #[error("{provider} is not logged in; {hint}")]
+    LoginNeeded {
+        /// Whose login.
+        provider: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The system would not start it.
+    #[error("{program} could not be started")]
+    Spawn {
+        /// What was started.
+        program: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The working directory is not there.
+    #[error("the working directory {directory} does not exist")]
+    NoDirectory {
+        /// Which.
+        directory: PathBuf,
+    },
+}
+
+/// Why models could not be listed.
+#[derive(Debug, Error)]
+pub enum ListError {
+    /// The program could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It did not answer in time, or not with a list.
+    #[error("no model list from {provider}: {reason}")]
+    NoAnswer {
+        /// Whose list.
+        provider: String,
+        /// What came instead.
+        reason: String,
+    },
+}
