@@ -5,5 +5,8 @@
 //! machine per agent protocol), `process` (the only place that starts programs).
 //! Knows nothing of wires, task folders or the journal.
 
+pub mod conversation;
 pub mod dialogue;
+pub mod find;
+pub mod process;
 pub mod provider;
