@@ -1,1 +1,35 @@
-//! placeholder
+//! The self-hosted control plane: bridges connect to it, viewers look through it.
+//!
+//! It owns the truth about tasks, their events and who may do what. It must never know how an
+//! agent is started or what a bridge keeps on its disk.
+//!
+//! Reading order: [`config`](HubConfig), [`start`], the handle [`Hub`], what viewers see (`view`),
+//! what is decided (`state`, pure), who drives it (`owner`), what is kept (`store`), the doors
+//! (`endpoint`), who may come in (`guard`, `access`), the pages (`web`).
+
+mod access;
+mod clock;
+mod config;
+mod error;
+mod hub;
+mod markdown;
+mod owner;
+mod prepare;
+mod server;
+mod store;
+mod view;
+mod web;
+
+pub use self::{
+    config::HubConfig,
+    error::HubError,
+    hub::{Hub, Watch},
+    markdown::render_markdown,
+    server::{RunningHub, StartError, start},
+    store::StoreError,
+    view::{
+        AgentView, Attachment, FileContent, Files, MAX_ATTACHMENT_BYTES, MAX_PROMPT_BYTES, Machine,
+        Mode, NewTask, NewToken, RunView, StoredEvent, TaskStatus, TaskSummary, TaskView,
+        TokenView,
+    },
+};

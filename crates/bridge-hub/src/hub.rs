@@ -1,0 +1,335 @@
+//! The handle every door uses: questions are answered from the store, commands go to the owner.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bridge_proto::{
+    AskId, BridgeId, Digest, RunKey, Secret, TaskId, Timestamp,
+    model::{Answer, RunKind},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    access,
+    clock::now,
+    error::HubError,
+    owner::Message,
+    prepare,
+    store::{BridgeRecord, GrantKind, GrantRecord, RunRecord, Store, TokenHash},
+    view::{
+        Attachment, FileContent, Files, Machine, NewTask, NewToken, StoredEvent, TaskSummary,
+        TaskView, TokenView,
+    },
+};
+
+/// A cheap handle to a running hub. All methods may be called at the same time from anywhere;
+/// dropping a future gives up the answer, not the effect.
+#[derive(Clone)]
+pub struct Hub {
+    pub(crate) owner: mpsc::Sender<Message>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) changes: watch::Receiver<u64>,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
+
+/// Wakes when something new can be read. Marks do not pile up: a reader that sleeps through ten
+/// changes wakes once.
+#[derive(Debug)]
+pub struct Watch(watch::Receiver<u64>);
+
+impl Watch {
+    /// Waits for the next change; `false`: the hub has stopped, or the task was removed. Safe to
+    /// drop and call again.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}
+
+impl Hub {
+    /// All machines, by name.
+    pub async fn machines(&self) -> Result<Vec<Machine>, HubError> {
+        self.ask(|reply| Message::Machines { reply }).await
+    }
+
+    /// One page of tasks, newest first, at most 200; `before` is the last task of the page before.
+    pub async fn tasks(
+        &self,
+        limit: usize,
+        before: Option<TaskId>,
+    ) -> Result<Vec<TaskSummary>, HubError> {
+        Ok(self.store.tasks(limit.clamp(1, MAX_PAGE_TASKS), before).await?)
+    }
+
+    /// One task; `None` when there is none of this id (any more).
+    pub async fn task(&self, id: &TaskId) -> Result<Option<TaskView>, HubError> {
+        Ok(self.store.task(id).await?)
+    }
+
+    /// Events of a task after number `after` (0: from the start), in order, at most `limit`
+    /// (and at most 1000).
+    pub async fn events(
+        &self,
+        id: &TaskId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, HubError> {
+        Ok(self.store.since(id, after, limit.clamp(1, MAX_PAGE_EVENTS)).await?)
+    }
+
+    /// Wakes on every new event of the task. Subscribe first, then read with [`Hub::events`]:
+    /// nothing is missed then.
+    pub async fn watch(&self, id: &TaskId) -> Result<Watch, HubError> {
+        let task = id.clone();
+        Ok(Watch(self.ask(|reply| Message::Watch { task, reply }).await?))
+    }
+
+    /// Wakes when a machine or any task changed.
+    pub fn watch_all(&self) -> Watch {
+        let mut receiver = self.changes.clone();
+        receiver.mark_unchanged();
+        Watch(receiver)
+    }
+
+    /// Makes a task and sends it to its machine.
+    ///
+    /// # Errors
+    /// The machine must be on line and know the agent; nothing is kept otherwise.
+    pub async fn create(&self, task: NewTask) -> Result<TaskId, HubError> {
+        let id = prepare::new_task_id();
+        let order = prepare::order(&task.prompt, task.attachments)?;
+        prepare::check_model(task.model.as_deref())?;
+        prepare::check_mode(&task.mode)?;
+        let at = now();
+        let run = RunRecord {
+            key: RunKey { task: id.clone(), attempt: prepare::new_attempt() },
+            kind: RunKind::Dispatch,
+            prompt: order.prompt,
+            attachments: order.attachments.iter().map(|file| file.name.clone()).collect(),
+            created: at,
+        };
+        let draft = prepare::Draft {
+            title: prepare::title(&run.prompt),
+            folder: prepare::folder(&id, &run.prompt, at),
+            machine: task.machine,
+            agent: task.agent,
+            mode: task.mode,
+            model: task.model,
+        };
+        let attachments = order.attachments;
+        self.attempt(|reply| Message::Create { draft, run, attachments, reply }).await?;
+        Ok(id)
+    }
+
+    /// Goes on with a task's conversation; the machine queues it behind a run that is still going.
+    pub async fn follow_up(
+        &self,
+        id: &TaskId,
+        text: &str,
+        attachments: Vec<Attachment>,
+    ) -> Result<(), HubError> {
+        let task = self.existing(id).await?;
+        let order = prepare::order(text, attachments)?;
+        let run = RunRecord {
+            key: RunKey { task: id.clone(), attempt: prepare::new_attempt() },
+            kind: RunKind::FollowUp,
+            prompt: order.prompt,
+            attachments: order.attachments.iter().map(|file| file.name.clone()).collect(),
+            created: now(),
+        };
+        let attachments = order.attachments;
+        let task = Box::new(task);
+        self.attempt(|reply| Message::FollowUp { task, run, attachments, reply }).await
+    }
+
+    /// Asks the machine to stop what runs or waits of the task. The end arrives as an event.
+    pub async fn cancel(&self, id: &TaskId) -> Result<(), HubError> {
+        let task = self.existing(id).await?;
+        if !task.summary.status.is_live() {
+            return Err(HubError::TaskEnded);
+        }
+        let (bridge, task) = (task.summary.machine, id.clone());
+        self.attempt(|reply| Message::Cancel { bridge, task, reply }).await
+    }
+
+    /// Answers an open question. `digest` is that of the question the viewer saw: the answer to
+    /// another one is refused. The question is closed when the machine says so.
+    pub async fn answer(
+        &self,
+        id: &TaskId,
+        ask: AskId,
+        digest: &Digest,
+        answer: Answer,
+    ) -> Result<(), HubError> {
+        let task = self.existing(id).await?;
+        let Some(open) = self.store.open_ask(id, &ask).await? else {
+            return Err(HubError::AskClosed { ask });
+        };
+        prepare::check_answer(&open, digest, &answer)?;
+        let (bridge, task) = (task.summary.machine, id.clone());
+        self.attempt(|reply| Message::Answer { bridge, task, ask: Box::new(open), answer, reply })
+            .await
+    }
+
+    /// What lies in the task's `output/` folder; asked from the machine, at most 15 s.
+    pub async fn files(&self, id: &TaskId) -> Result<Files, HubError> {
+        let task = Box::new(self.existing(id).await?);
+        self.attempt(|reply| Message::Files { task, reply }).await
+    }
+
+    /// One file of the task's `output/` folder; asked from the machine, at most 30 s.
+    pub async fn read_file(&self, id: &TaskId, path: &str) -> Result<FileContent, HubError> {
+        let path = prepare::result_path(path)?;
+        let task = Box::new(self.existing(id).await?);
+        self.attempt(|reply| Message::ReadFile { task, path, reply }).await
+    }
+
+    /// Makes a pairing token, and with it a machine. The text is in the answer and nowhere else.
+    pub async fn create_bridge_token(&self, name: &str) -> Result<NewToken, HubError> {
+        let name = prepare::name(name)?;
+        let secret = access::new_secret("ctrlb_")?;
+        let bridge = BridgeRecord {
+            id: prepare::new_bridge_id(),
+            name,
+            created: now(),
+            hostname: None,
+            version: None,
+            seen: None,
+        };
+        let id = bridge.id.to_string();
+        let token = access::hash(&secret);
+        self.attempt(|reply| Message::Pair { bridge, token, reply }).await?;
+        Ok(NewToken { id, secret })
+    }
+
+    /// The valid pairing tokens, by name.
+    pub async fn bridge_tokens(&self) -> Result<Vec<TokenView>, HubError> {
+        let bridges = self.store.bridges().await?;
+        Ok(bridges
+            .into_iter()
+            .map(|bridge| TokenView {
+                id: bridge.id.to_string(),
+                name: bridge.name,
+                created: bridge.created,
+                used: bridge.seen,
+            })
+            .collect())
+    }
+
+    /// Makes a pairing token invalid, ends its connection and what runs there in the hub's books.
+    /// Its tasks stay readable.
+    pub async fn revoke_bridge_token(&self, id: &BridgeId) -> Result<(), HubError> {
+        let bridge = id.clone();
+        self.attempt(|reply| Message::Unpair { bridge, reply }).await
+    }
+
+    /// Makes a code for `/login?code=…`: good once, for ten minutes.
+    pub async fn create_login_code(&self) -> Result<Secret, HubError> {
+        Ok(self.grant(GrantKind::LoginCode, "login", "", Some(LOGIN_CODE_LIFE)).await?.secret)
+    }
+
+    /// Makes a token for programs (`Authorization: Bearer`), good until it is revoked.
+    pub async fn create_api_token(&self, name: &str) -> Result<NewToken, HubError> {
+        let name = prepare::name(name)?;
+        self.grant(GrantKind::ApiToken, &name, "ctrla_", None).await
+    }
+
+    /// The valid tokens for programs.
+    pub async fn api_tokens(&self) -> Result<Vec<TokenView>, HubError> {
+        Ok(self.store.grants(GrantKind::ApiToken, now()).await?)
+    }
+
+    /// Makes a token for programs invalid.
+    pub async fn revoke_api_token(&self, id: &str) -> Result<(), HubError> {
+        if self.store.ungrant(GrantKind::ApiToken, id).await? {
+            return Ok(());
+        }
+        Err(HubError::UnknownToken { id: id.to_owned() })
+    }
+
+    /// Turns a login code into a session; the throttle counts wrong codes.
+    pub(crate) async fn log_in(&self, code: &Secret) -> Result<NewToken, HubError> {
+        self.attempt(|reply| Message::LoginAttempt { reply }).await?;
+        if code.is_empty() || !self.store.take_login(access::hash(code), now()).await? {
+            return Err(HubError::LoginRefused);
+        }
+        self.tell(Message::LoginSucceeded).await?;
+        self.grant(GrantKind::Session, "browser", "", Some(SESSION_LIFE)).await
+    }
+
+    pub(crate) async fn log_out(&self, session: &Secret) -> Result<(), HubError> {
+        if let Some(id) =
+            self.store.granted(GrantKind::Session, access::hash(session), now()).await?
+        {
+            self.store.ungrant(GrantKind::Session, &id).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn is_granted(
+        &self,
+        kind: GrantKind,
+        secret: &Secret,
+    ) -> Result<bool, HubError> {
+        let hash: TokenHash = access::hash(secret);
+        Ok(self.store.granted(kind, hash, now()).await?.is_some())
+    }
+
+    pub(crate) async fn tell(&self, message: Message) -> Result<(), HubError> {
+        self.owner.send(message).await.map_err(|_| HubError::Stopping)
+    }
+
+    async fn grant(
+        &self,
+        kind: GrantKind,
+        name: &str,
+        prefix: &str,
+        life: Option<Duration>,
+    ) -> Result<NewToken, HubError> {
+        let secret = access::new_secret(prefix)?;
+        let created = now();
+        let id = prepare::new_attempt();
+        let expires = life.map(|life| later(created, life));
+        let record =
+            GrantRecord { id: id.clone(), kind, name: name.to_owned(), created, expires };
+        self.store.grant(record, access::hash(&secret)).await?;
+        Ok(NewToken { id, secret })
+    }
+
+    async fn existing(&self, id: &TaskId) -> Result<TaskView, HubError> {
+        self.task(id).await?.ok_or_else(|| HubError::UnknownTask { id: id.clone() })
+    }
+
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T, HubError> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(message(reply)).await?;
+        answer.await.map_err(|_| HubError::Stopping)
+    }
+
+    async fn attempt<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<Result<T, HubError>>) -> Message,
+    ) -> Result<T, HubError> {
+        self.ask(message).await?
+    }
+}
+
+fn later(at: Timestamp, by: Duration) -> Timestamp {
+    let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millis(at.as_millis().saturating_add(millis))
+}
+
+/// A list longer than this is read in pages.
+const MAX_PAGE_TASKS: usize = 200;
+/// One page of events stays well below a second of SQLite's time.
+const MAX_PAGE_EVENTS: usize = 1000;
+/// Long enough to walk to a phone, short enough for a code in a terminal's history.
+const LOGIN_CODE_LIFE: Duration = Duration::from_secs(10 * 60);
+/// A browser logs in again after a month.
+pub(crate) const SESSION_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);

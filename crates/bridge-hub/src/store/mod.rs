@@ -1,0 +1,219 @@
+//! Truth: what must survive a restart, behind one trait.
+//!
+//! Every method is one transaction. Events are taken in order: an event whose number is not above
+//! the run's last one, or that follows the end of its run, is counted as old and dropped; one that
+//! names a task of another machine, or a run nobody asked for, is refused.
+
+
+
+
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bridge_proto::{
+    AgentId, AskId, BridgeId, ProviderKey, RunKey, TaskFolder, TaskId, Timestamp,
+    model::{Ask, Event, Outcome, RunKind},
+};
+use thiserror::Error;
+
+
+use crate::view::{Mode, StoredEvent, TaskSummary, TaskView, TokenView};
+
+/// The hub's memory.
+#[async_trait]
+pub(crate) trait Store: Send + Sync {
+    /// Takes events of one machine; committed when this returns.
+    async fn append(
+        &self,
+        from: &BridgeId,
+        events: Vec<Event>,
+        now: Timestamp,
+    ) -> Result<Committed, StoreError>;
+    /// Events after a number, in order, at most `limit`.
+    async fn since(
+        &self,
+        task: &TaskId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError>;
+    /// Makes a task with its first run.
+    async fn create_task(&self, task: TaskRecord, run: RunRecord) -> Result<(), StoreError>;
+    /// Adds a run to a task.
+    async fn add_run(&self, run: RunRecord) -> Result<(), StoreError>;
+    /// Ends a run from the hub's side; `None` when it had ended already.
+    async fn end_run(
+        &self,
+        run: &RunKey,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Result<Option<u64>, StoreError>;
+    /// Newest first; `before` is the last task of the page before.
+    async fn tasks(
+        &self,
+        limit: usize,
+        before: Option<TaskId>,
+    ) -> Result<Vec<TaskSummary>, StoreError>;
+    /// One task.
+    async fn task(&self, task: &TaskId) -> Result<Option<TaskView>, StoreError>;
+    /// One open question.
+    async fn open_ask(&self, task: &TaskId, ask: &AskId) -> Result<Option<Ask>, StoreError>;
+    /// Runs of a machine that have not ended.
+    async fn live_runs(&self, bridge: &BridgeId) -> Result<Vec<LiveRun>, StoreError>;
+    /// Removes ended tasks last touched before a time; says how many.
+    async fn forget_before(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Adds a machine.
+    async fn add_bridge(&self, bridge: BridgeRecord, token: TokenHash) -> Result<(), StoreError>;
+    /// Machines whose token is valid.
+    async fn bridges(&self) -> Result<Vec<BridgeRecord>, StoreError>;
+    /// The machine of a token.
+    async fn bridge_by_token(&self, token: TokenHash) -> Result<Option<BridgeRecord>, StoreError>;
+    /// Remembers what a machine said of itself.
+    async fn seen_bridge(&self, bridge: BridgeRecord) -> Result<(), StoreError>;
+    /// Makes a machine's token invalid; `false` when it was not valid.
+    async fn revoke_bridge(&self, bridge: &BridgeId) -> Result<bool, StoreError>;
+
+    /// Adds a viewer's token, session or login code.
+    async fn grant(&self, grant: GrantRecord, secret: TokenHash) -> Result<(), StoreError>;
+    /// Whether a secret is good now, and whose; remembers the use to the minute.
+    async fn granted(
+        &self,
+        kind: GrantKind,
+        secret: TokenHash,
+        now: Timestamp,
+    ) -> Result<Option<String>, StoreError>;
+    /// Uses a login code up; `false` when it is not good.
+    async fn take_login(&self, secret: TokenHash, now: Timestamp) -> Result<bool, StoreError>;
+    /// What is granted and has not run out.
+    async fn grants(&self, kind: GrantKind, now: Timestamp) -> Result<Vec<TokenView>, StoreError>;
+    /// Takes a grant back; `false` when there is none.
+    async fn ungrant(&self, kind: GrantKind, id: &str) -> Result<bool, StoreError>;
+}
+
+/// What came of an append.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// The newest number of every task that got events.
+    pub(crate) tasks: Vec<(TaskId, u64)>,
+    /// How many were known already, or came after the end.
+    pub(crate) old: usize,
+    /// How many belong to no run of this machine.
+    pub(crate) refused: usize,
+}
+
+/// A task to keep.
+#[derive(Debug, Clone)]
+pub(crate) struct TaskRecord {
+    pub(crate) id: TaskId,
+    pub(crate) bridge: BridgeId,
+    pub(crate) agent: AgentId,
+    pub(crate) provider: ProviderKey,
+    pub(crate) title: String,
+    pub(crate) mode: Mode,
+    pub(crate) folder: TaskFolder,
+    pub(crate) model: Option<String>,
+}
+
+/// A run to keep.
+#[derive(Debug, Clone)]
+pub(crate) struct RunRecord {
+    pub(crate) key: RunKey,
+    pub(crate) kind: RunKind,
+    pub(crate) prompt: String,
+    pub(crate) attachments: Vec<String>,
+    pub(crate) created: Timestamp,
+}
+
+/// A run that has not ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LiveRun {
+    pub(crate) key: RunKey,
+    pub(crate) kind: RunKind,
+    pub(crate) agent: AgentId,
+    pub(crate) started: bool,
+    /// Of its last event; `None` when there is none.
+    pub(crate) last_n: Option<u64>,
+    /// Open questions, oldest first.
+    pub(crate) asks: Vec<Ask>,
+}
+
+/// A machine as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BridgeRecord {
+    pub(crate) id: BridgeId,
+    pub(crate) name: String,
+    pub(crate) created: Timestamp,
+    pub(crate) hostname: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) seen: Option<Timestamp>,
+}
+
+/// Sorts of grants to viewers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GrantKind {
+    /// For programs, until taken back.
+    ApiToken,
+    /// A browser that logged in.
+    Session,
+    /// Good once, for minutes.
+    LoginCode,
+}
+
+impl GrantKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiToken => "api_token",
+            Self::Session => "session",
+            Self::LoginCode => "login_code",
+        }
+    }
+}
+
+/// A grant to keep.
+#[derive(Debug, Clone)]
+pub(crate) struct GrantRecord {
+    pub(crate) id: String,
+    pub(crate) kind: GrantKind,
+    pub(crate) name: String,
+    pub(crate) created: Timestamp,
+    pub(crate) expires: Option<Timestamp>,
+}
+
+/// SHA-256 of a secret: all that is kept of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TokenHash(pub(crate) [u8; 32]);
+
+/// Why the store failed.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The state folder or the database file could not be made.
+    #[error("cannot prepare {}", path.display())]
+    Prepare {
+        /// Which path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// SQLite failed.
+    #[error("the database failed")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A newer version of the hub has written the database.
+    #[error("the database has schema {found}, this version knows {known}")]
+    Newer {
+        /// In the file.
+        found: u32,
+        /// Of this program.
+        known: u32,
+    },
+    /// A row does not say what it should.
+    #[error("the database holds an unreadable {what}")]
+    Corrupt {
+        /// Which sort of row.
+        what: &'static str,
+    },
+    /// The store has been closed.
+    #[error("the database is closed")]
+    Closed,
+}
