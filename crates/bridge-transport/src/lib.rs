@@ -1,1 +1,39 @@
-//! placeholder
+//! Delivery: one logical connection to a server over as many sockets as it takes.
+//!
+//! An embedder gives an [`Endpoint`] and gets a [`Handle`] to push messages and an [`Inbox`] to
+//! read frames. The link dials, keeps itself alive, backs off, greets, queues, merges and resumes
+//! by itself; the embedder only sees that connections open and close.
+//!
+//! This crate owns *delivery* and never *meaning*: it knows streams, slots and bytes, and nothing
+//! of tasks, agents or any message's content. It depends on no sibling crate.
+//!
+//! Reading order:
+//! 1. [`Endpoint`] and its [`Limits`] and [`Timings`]: what to connect to, checked once;
+//! 2. [`Payload`] and [`Class`]: what the embedder says about a message;
+//! 3. [`connect`], [`Handle`], [`Inbox`], [`LinkState`]: the running link;
+//! 4. `link/`: every decision, as a pure machine without socket or clock;
+//! 5. `driver`, [`carrier`]: the thin parts that touch the world.
+
+pub mod carrier;
+mod clock;
+mod config;
+mod dial;
+mod driver;
+mod handle;
+mod inbound;
+mod jitter;
+mod link;
+mod payload;
+// proxy
+mod state;
+// tls
+// upgrade
+
+pub use carrier::{Carrier, websocket::WebSocket};
+pub use config::{Endpoint, EndpointError, Limits, ProxySource, Timings};
+pub use dial::{DialError, Disposition};
+pub use handle::{Closed, Flushed, Handle, connect, connect_over};
+pub use inbound::{CloseReason, ConnId, FrameRefused, Inbound, Inbox};
+pub use link::close::{CloseRule, CloseRules, Signal, Stage, Verdict};
+pub use payload::{Class, Greeting, Payload, Text, TextFrame};
+pub use state::{LinkState, Phase};

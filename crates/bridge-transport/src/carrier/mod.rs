@@ -1,0 +1,192 @@
+//! The way frames travel: what a link asks of a socket, whatever kind it is.
+
+pub mod websocket;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use url::Url;
+
+use crate::{
+    dial::DialError,
+    inbound::{CloseReason, FrameRefused},
+    payload::TextFrame,
+};
+
+/// Opens connections of one kind.
+#[async_trait]
+pub trait Carrier: Send + Sync + 'static {
+    /// Opens a connection, ready for frames.
+    ///
+    /// The link gives up after [`Limits::dial`](crate::Limits::dial) and drops the future, which
+    /// must leave nothing behind.
+    async fn open(&self, target: &Target) -> Result<Connection, DialError>;
+}
+
+/// What one dial needs to know.
+#[derive(Clone)]
+pub struct Target {
+    /// Where to connect.
+    pub url: Url,
+    /// Headers of the request, the credential among them; sensitive values are marked.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether the extension was offered.
+    pub offer_extension: bool,
+    /// The longest frame to accept, in bytes.
+    pub frame_limit: usize,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("host", &crate::config::host_text(&self.url))
+            .field("headers", &self.headers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One open connection, both directions.
+pub struct Connection {
+    /// Where frames go.
+    pub sink: Box<dyn FrameSink>,
+    /// Where frames come from.
+    pub source: Box<dyn FrameSource>,
+    /// Whether the peer accepted the extension.
+    pub extended: bool,
+    /// When bytes last moved.
+    pub traffic: TrafficMeter,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("extended", &self.extended)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The outgoing half of a connection.
+///
+/// The link never drops a future of a sink whose connection it wants to keep.
+#[async_trait]
+pub trait FrameSink: Send {
+    /// Sends frames in order and flushes once; resolves when the socket has taken all bytes.
+    ///
+    /// # Errors
+    /// Fails when the connection is gone. The source then ends with the reason.
+    async fn send(&mut self, frames: Vec<TextFrame>) -> Result<(), SinkClosed>;
+
+    /// Sends a ping that comes back as [`Received::Pong`] with the same number.
+    ///
+    /// # Errors
+    /// Fails like [`send`](Self::send).
+    async fn ping(&mut self, id: u64) -> Result<(), SinkClosed>;
+
+    /// Says good-bye with a close code and waits shortly for the answer.
+    async fn close(&mut self, code: u16);
+}
+
+/// The connection of a sink is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("connection is gone")]
+pub struct SinkClosed;
+
+/// The incoming half of a connection.
+#[async_trait]
+pub trait FrameSource: Send {
+    /// Waits for the next thing the peer sent. After [`Received::Closed`] it is not called again.
+    ///
+    /// Must be cancel safe: nothing is lost when the future is dropped.
+    async fn next(&mut self) -> Received;
+}
+
+/// What a connection received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// A text frame, checked to be UTF-8.
+    Text(Bytes),
+    /// The answer to a ping.
+    Pong {
+        /// The number of the ping.
+        id: u64,
+    },
+    /// A frame that is not accepted.
+    Refused(FrameRefused),
+    /// The connection has ended.
+    Closed(CloseReason),
+}
+
+/// When bytes last moved on a connection; cheap to clone, written by the socket, read by the link.
+#[derive(Clone)]
+pub struct TrafficMeter {
+    epoch: tokio::time::Instant,
+    marks: Arc<Marks>,
+}
+
+#[derive(Default)]
+struct Marks {
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl TrafficMeter {
+    /// Starts a meter: both directions moved just now.
+    pub fn new() -> Self {
+        Self {
+            epoch: tokio::time::Instant::now(),
+            marks: Arc::default(),
+        }
+    }
+
+    /// Notes that bytes arrived.
+    pub fn on_received(&self) {
+        self.marks.received.store(self.elapsed(), Ordering::Relaxed);
+    }
+
+    /// Notes that the network took bytes.
+    pub fn on_sent(&self) {
+        self.marks.sent.store(self.elapsed(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Traffic {
+        let at = |mark: &AtomicU64| {
+            self.epoch.into_std() + Duration::from_millis(mark.load(Ordering::Relaxed))
+        };
+        Traffic {
+            received: at(&self.marks.received),
+            sent: at(&self.marks.sent),
+        }
+    }
+
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Default for TrafficMeter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for TrafficMeter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TrafficMeter").field(&self.read()).finish()
+    }
+}
+
+/// When bytes last moved in each direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) received: Instant,
+    pub(crate) sent: Instant,
+}

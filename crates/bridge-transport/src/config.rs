@@ -1,0 +1,319 @@
+//! What to connect to, and the limits and timings of the link, checked once.
+
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+
+use http::HeaderValue;
+use tokio::sync::watch;
+use url::{Host, Url};
+
+use crate::{link::close::CloseRules, payload::Greeting};
+
+/// Everything a link needs to know about its peer.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// Where to connect: `ws://` or `wss://`.
+    pub url: Url,
+    /// The value of the `authorization` header, read at every dial; none is sent for `None`.
+    /// A changed value is used at once while the link waits to dial again.
+    pub authorization: watch::Receiver<Option<HeaderValue>>,
+    /// A PEM file with certificate authorities trusted in addition to the platform's.
+    pub roots: Option<PathBuf>,
+    /// Where proxies are looked up; never used for loopback addresses.
+    pub proxy: ProxySource,
+    /// Sizes that bound memory.
+    pub limits: Limits,
+    /// Every wait of the link.
+    pub timings: Timings,
+    /// What refusals and close codes mean.
+    pub dialect: CloseRules,
+    /// Whether to offer the extension with the header `x-bridge-extension: 1`.
+    pub offer_extension: bool,
+    /// What goes first on every connection until [`Handle::greet`](crate::Handle::greet)
+    /// replaces it.
+    pub greeting: Greeting,
+}
+
+impl Endpoint {
+    /// Describes a peer with every setting at its default.
+    ///
+    /// # Errors
+    /// Fails for a URL that is not `ws` or `wss`, has no host or carries a user name or password,
+    /// and for `ws` to another machine, where the credential would travel in clear text; see
+    /// [`allow_plain`](Self::allow_plain).
+    pub fn new(url: Url) -> Result<Self, EndpointError> {
+        let endpoint = Self::allow_plain(url)?;
+        if endpoint.url.scheme() == "ws" && !is_loopback(&endpoint.url) {
+            return Err(EndpointError::ClearText {
+                host: host_text(&endpoint.url),
+            });
+        }
+        Ok(endpoint)
+    }
+
+    /// Like [`new`](Self::new), but allows `ws` to another machine.
+    ///
+    /// Meant for networks that encrypt by themselves.
+    ///
+    /// # Errors
+    /// Fails as [`new`](Self::new) does, except for clear text.
+    pub fn allow_plain(url: Url) -> Result<Self, EndpointError> {
+        if !matches!(url.scheme(), "ws" | "wss") {
+            return Err(EndpointError::Scheme {
+                scheme: url.scheme().to_owned(),
+            });
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(EndpointError::NoHost);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(EndpointError::Credentials);
+        }
+        let (_, authorization) = watch::channel(None);
+        Ok(Self {
+            url,
+            authorization,
+            roots: None,
+            proxy: ProxySource::Environment,
+            limits: Limits::default(),
+            timings: Timings::default(),
+            dialect: CloseRules::ctrlnode(),
+            offer_extension: false,
+            greeting: Greeting::default(),
+        })
+    }
+
+    /// Sets where the credential comes from.
+    #[must_use]
+    pub fn authorization(mut self, source: watch::Receiver<Option<HeaderValue>>) -> Self {
+        self.authorization = source;
+        self
+    }
+
+    /// Sends `authorization: Bearer <token>`, a credential that never changes.
+    ///
+    /// # Errors
+    /// Fails for a token that cannot stand in a header.
+    pub fn bearer(mut self, token: &str) -> Result<Self, EndpointError> {
+        let mut value =
+            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| EndpointError::Token)?;
+        value.set_sensitive(true);
+        self.authorization = watch::channel(Some(value)).1;
+        Ok(self)
+    }
+
+    /// Trusts the certificate authorities of a PEM file as well.
+    #[must_use]
+    pub fn roots(mut self, file: PathBuf) -> Self {
+        self.roots = Some(file);
+        self
+    }
+
+    /// Sets where proxies are looked up.
+    #[must_use]
+    pub fn proxy(mut self, proxy: ProxySource) -> Self {
+        self.proxy = proxy;
+        self
+    }
+
+    /// Sets the sizes that bound memory.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets every wait of the link.
+    #[must_use]
+    pub fn timings(mut self, timings: Timings) -> Self {
+        self.timings = timings;
+        self
+    }
+
+    /// Sets what refusals and close codes mean.
+    #[must_use]
+    pub fn dialect(mut self, rules: CloseRules) -> Self {
+        self.dialect = rules;
+        self
+    }
+
+    /// Offers the extension.
+    #[must_use]
+    pub fn offer_extension(mut self, offer: bool) -> Self {
+        self.offer_extension = offer;
+        self
+    }
+
+    /// Sets what goes first on every connection.
+    #[must_use]
+    pub fn greeting(mut self, greeting: Greeting) -> Self {
+        self.greeting = greeting;
+        self
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("host", &host_text(&self.url))
+            .field("roots", &self.roots)
+            .field("proxy", &self.proxy)
+            .field("limits", &self.limits)
+            .field("timings", &self.timings)
+            .field("offer_extension", &self.offer_extension)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where proxies are looked up.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ProxySource {
+    /// `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case, read at every dial.
+    Environment,
+    /// No proxy.
+    None,
+    /// This proxy for every address: `http://`, `https://`, `socks4://`, `socks4a://`,
+    /// `socks5://` or `socks5h://`, with a user name and password if it wants them.
+    Address(Url),
+}
+
+impl fmt::Debug for ProxySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment => f.write_str("Environment"),
+            Self::None => f.write_str("None"),
+            Self::Address(url) => f.debug_tuple("Address").field(&host_text(url)).finish(),
+        }
+    }
+}
+
+/// Sizes that bound memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest frame accepted or sent, in bytes; 32 MiB.
+    pub frame: usize,
+    /// How many bytes wait in the outbox before producers wait too; 8 MiB. One message larger
+    /// than this is admitted when the outbox is empty.
+    pub outbox: usize,
+    /// How many bytes wait in the inbox before the socket is no longer read; 64 MiB.
+    pub inbox: usize,
+    /// How long a dial may take, from the name look-up to the answer of the upgrade; 10 s.
+    pub dial: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame: 32 << 20,
+            outbox: 8 << 20,
+            inbox: 64 << 20,
+            dial: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Every wait of the link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timings {
+    /// The first retry of an outage is uniform below this; 1 s.
+    pub first_retry: Duration,
+    /// Later retries are uniform below `base`·2ⁿ; 0.5 s.
+    pub base: Duration,
+    /// The longest of these bounds during the first minute of an outage; 4 s.
+    pub early_cap: Duration,
+    /// The longest of these bounds after the first minute; 30 s.
+    pub late_cap: Duration,
+    /// How long a connection must live to count as healthy, which ends an outage; 30 s.
+    pub healthy_after: Duration,
+    /// The first retry after a refused credential; 30 s.
+    pub slow_first: Duration,
+    /// The longest retry after a refused credential; 10 min.
+    pub slow_cap: Duration,
+    /// The longest hint of a server that is followed (`Retry-After`, for example); 5 min.
+    pub hint_cap: Duration,
+    /// How often a ping is sent, give or take a fifth; 15 s.
+    pub ping: Duration,
+    /// How long nothing may be heard, or a write may stand still; 25 s.
+    pub silence: Duration,
+    /// How often the clocks are compared to notice that the machine slept; 5 s.
+    pub clock_check: Duration,
+    /// By how much they must differ to count as sleep; 10 s.
+    pub sleep_jump: Duration,
+}
+
+impl Timings {
+    /// Bounds the retries of the first minute of an outage, as `RECONNECT_MS` does.
+    #[must_use]
+    pub fn reconnect_within(mut self, bound: Duration) -> Self {
+        self.early_cap = bound;
+        self.first_retry = self.first_retry.min(bound);
+        self
+    }
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            first_retry: Duration::from_secs(1),
+            base: Duration::from_millis(500),
+            early_cap: Duration::from_secs(4),
+            late_cap: Duration::from_secs(30),
+            healthy_after: Duration::from_secs(30),
+            slow_first: Duration::from_secs(30),
+            slow_cap: Duration::from_secs(600),
+            hint_cap: Duration::from_secs(300),
+            ping: Duration::from_secs(15),
+            silence: Duration::from_secs(25),
+            clock_check: Duration::from_secs(5),
+            sleep_jump: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why an endpoint cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// The URL is not a WebSocket address.
+    #[error("address starts with {scheme}:// instead of wss:// or ws://")]
+    Scheme {
+        /// What it starts with.
+        scheme: String,
+    },
+    /// The URL names no host.
+    #[error("address has no host")]
+    NoHost,
+    /// The URL carries a user name or password, which would end up in logs.
+    #[error("address carries a user name or password")]
+    Credentials,
+    /// The credential would travel in clear text to another machine.
+    #[error("ws:// to {host} would send the token in clear text")]
+    ClearText {
+        /// The other machine.
+        host: String,
+    },
+    /// The token has characters that cannot stand in a header.
+    #[error("token has characters that cannot stand in a header")]
+    Token,
+}
+
+/// Tells whether an address stays on this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        // `ws` and `wss` hosts are parsed as addresses where they are some; the rest is names.
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost"
+                || name.ends_with(".localhost")
+                || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
+        None => false,
+    }
+}
+
+/// Returns host and port, the part of an address that may be shown.
+pub(crate) fn host_text(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port_or_known_default()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}

@@ -1,0 +1,117 @@
+//! One dial of the WebSocket carrier: proxy, TCP, TLS, upgrade; and every way it can fail.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use crate::link::close::{CloseRules, Verdict};
+
+/// Why a dial failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name was not found or nothing answered there.
+    #[error("{host} cannot be reached: {reason}")]
+    Unreachable {
+        /// Host and port that were dialled, the proxy's where one is used.
+        host: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The proxy answered, but gave no way through.
+    #[error("proxy {proxy} refused the way through: {reason}")]
+    Proxy {
+        /// Host and port of the proxy.
+        proxy: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The extra certificate file or the platform's store cannot be used.
+    #[error("certificate authorities cannot be loaded{}", in_file(file.as_ref()))]
+    Roots {
+        /// The extra file, if it is to blame.
+        file: Option<PathBuf>,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// The TLS handshake failed.
+    #[error("no secure connection to {host}")]
+    Tls {
+        /// Host and port of the peer.
+        host: String,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// The server answered the upgrade with another status.
+    #[error("server refused the connection with status {status}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+        /// The beginning of what it said, at most 4 KiB.
+        body: String,
+    },
+    /// What answered does not speak the protocol.
+    #[error("server does not speak WebSocket: {reason}")]
+    NotWebSocket {
+        /// What was wrong.
+        reason: &'static str,
+    },
+    /// The connection broke during the upgrade.
+    #[error("connection broke during the upgrade")]
+    Broken(#[source] io::Error),
+    /// The dial took too long.
+    #[error("no answer within {after:?}")]
+    TimedOut {
+        /// The limit.
+        after: Duration,
+    },
+}
+
+impl DialError {
+    /// Tells what the failure means for the next dial, by the rules of a dialect.
+    pub fn disposition(&self, rules: &CloseRules) -> Disposition {
+        match self {
+            Self::Refused {
+                status: 401 | 403,
+                body,
+                ..
+            } => match rules.of_refusal(body) {
+                Verdict::Transient => Disposition::Retry,
+                Verdict::TransientFor(doubt) => Disposition::RetryFor(doubt),
+                Verdict::CredentialRefused => Disposition::NeedsNewToken,
+                Verdict::RetryAfter(wait) => Disposition::RetryAfter(wait),
+            },
+            Self::Refused {
+                retry_after: Some(wait),
+                ..
+            } => Disposition::RetryAfter(*wait),
+            Self::Refused { .. }
+            | Self::Unreachable { .. }
+            | Self::Proxy { .. }
+            | Self::Roots { .. }
+            | Self::Tls { .. }
+            | Self::NotWebSocket { .. }
+            | Self::Broken(_)
+            | Self::TimedOut { .. } => Disposition::Retry,
+        }
+    }
+}
+
+/// What a failed dial means for the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// Dial again soon.
+    Retry,
+    /// Dial again soon, unless it goes on longer than this: then slowly.
+    RetryFor(Duration),
+    /// Dial again when the server said.
+    RetryAfter(Duration),
+    /// Dial slowly, or at once when the credential changes.
+    NeedsNewToken,
+}
+
+fn in_file(file: Option<&PathBuf>) -> String {
+    file.map(|file| format!(" from {}", file.display()))
+        .unwrap_or_default()
+}

@@ -1,0 +1,137 @@
+//! The embedder's end of a link: push, greet, watch, shut down.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    carrier::{Carrier, websocket::WebSocket},
+    config::Endpoint,
+    driver,
+    inbound::Inbox,
+    payload::{Greeting, Payload},
+    state::LinkState,
+};
+
+/// Starts a link over WebSocket on the current tokio runtime.
+///
+/// The first dial begins at once, greeted by [`Endpoint::greeting`].
+///
+/// # Panics
+/// Panics outside of a tokio runtime.
+pub fn connect<P: Payload>(endpoint: Endpoint) -> (Handle<P>, Inbox) {
+    let carrier = WebSocket::new(&endpoint);
+    connect_over(endpoint, Box::new(carrier))
+}
+
+/// Starts a link over another carrier on the current tokio runtime.
+///
+/// # Panics
+/// Panics outside of a tokio runtime.
+pub fn connect_over<P: Payload>(
+    endpoint: Endpoint,
+    carrier: Box<dyn Carrier>,
+) -> (Handle<P>, Inbox) {
+    driver::spawn(endpoint, Arc::from(carrier))
+}
+
+/// The sending end of a link; clones share it.
+///
+/// When the last clone is dropped without [`shutdown`](Self::shutdown), the link ends at once and
+/// what is queued is lost.
+pub struct Handle<P> {
+    pub(crate) requests: mpsc::Sender<Request<P>>,
+    pub(crate) greeting: Arc<watch::Sender<Greeting>>,
+    pub(crate) state: watch::Receiver<LinkState>,
+}
+
+impl<P: Payload> Handle<P> {
+    /// Hands a message to the link; resolves when the outbox has taken it.
+    ///
+    /// While the outbox is full this waits, except for [`Class::Durable`](crate::Class::Durable)
+    /// and [`Class::Latest`](crate::Class::Latest). A message dropped with the future while
+    /// waiting is not sent. Messages pushed one after another keep their order within a stream.
+    ///
+    /// # Errors
+    /// Fails when the link is shutting down or has stopped.
+    pub async fn push(&self, payload: P) -> Result<(), Closed> {
+        let (admitted, taken) = oneshot::channel();
+        let request = Request::Push { payload, admitted };
+        self.requests.send(request).await.map_err(|_| Closed)?;
+        taken.await.map_err(|_| Closed)
+    }
+
+    /// Replaces the greeting, from the next dial on.
+    pub fn greet(&self, greeting: Greeting) {
+        self.greeting.send_replace(greeting);
+    }
+
+    /// Watches the state of the link.
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.clone()
+    }
+
+    /// Stops the link, for all clones: takes nothing more, sends what is queued for at most
+    /// `flush`, closes the connection.
+    pub async fn shutdown(self, flush: Duration) -> Flushed {
+        let (done, flushed) = oneshot::channel();
+        if self
+            .requests
+            .send(Request::Drain { limit: flush, done })
+            .await
+            .is_err()
+        {
+            return Flushed::Everything;
+        }
+        flushed.await.unwrap_or(Flushed::Everything)
+    }
+}
+
+impl<P> Clone for Handle<P> {
+    fn clone(&self) -> Self {
+        Self {
+            requests: self.requests.clone(),
+            greeting: Arc::clone(&self.greeting),
+            state: self.state.clone(),
+        }
+    }
+}
+
+impl<P> fmt::Debug for Handle<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("state", &*self.state.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The link has ended or is shutting down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("link is closed")]
+pub struct Closed;
+
+/// What a shutdown left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushed {
+    /// Everything was handed to the network, or the link had stopped before.
+    Everything,
+    /// Time ran out.
+    Left {
+        /// How many messages were not sent.
+        messages: usize,
+        /// Their bytes.
+        bytes: usize,
+    },
+}
+
+/// What handles ask of the driver.
+pub(crate) enum Request<P> {
+    Push {
+        payload: P,
+        admitted: oneshot::Sender<()>,
+    },
+    Drain {
+        limit: Duration,
+        done: oneshot::Sender<Flushed>,
+    },
+}

@@ -1,0 +1,2 @@
+//! One logical connection over many sockets, as a pure machine.
+pub(crate) mod close;

@@ -1,0 +1,153 @@
+//! What an embedder says about a message: its class, its size, how it merges, its bytes.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::inbound::ConnId;
+
+/// A message of the embedder, held by the link until a connection can take it.
+///
+/// Messages stay unsealed while they wait, so that neighbours can still be merged and the same
+/// message can be written for either kind of peer.
+pub trait Payload: Send + Sized + 'static {
+    /// Says how this message may be treated while it waits.
+    ///
+    /// Must not change during the life of the message.
+    fn class(&self) -> Class;
+
+    /// Estimates the bytes this message holds; the outbox is bounded by the sum.
+    ///
+    /// Called often, so it should not serialise anything.
+    fn size(&self) -> usize;
+
+    /// Merges the next message of the same stream into this one.
+    ///
+    /// Called only between two waiting neighbours of class [`Class::Coalesce`].
+    ///
+    /// # Errors
+    /// Returns `next` untouched when the two cannot be merged; both are then sent.
+    fn absorb(&mut self, next: Self) -> Result<(), Self>;
+
+    /// Turns the message into one or more text frames, which travel together and in order.
+    ///
+    /// `extended` tells whether the peer accepted the extension on this connection. A sealed
+    /// message whose connection died before the write was confirmed is sent again as it is.
+    fn seal(self, extended: bool) -> Vec<TextFrame>;
+}
+
+/// How a message may be treated while it waits.
+///
+/// `Durable` and `Coalesce` messages with the same stream number keep their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Never dropped, never merged, always admitted even to a full outbox.
+    Durable {
+        /// The stream whose order it keeps.
+        stream: u64,
+    },
+    /// May be merged with the last waiting message of its stream; the producer waits when the
+    /// outbox is full.
+    Coalesce {
+        /// The stream whose order it keeps.
+        stream: u64,
+    },
+    /// Only the newest of a slot matters; it takes the place of an older one that still waits.
+    /// Always admitted, so slots should be few.
+    Latest {
+        /// The slot it fills.
+        slot: u64,
+    },
+    /// An answer to a request of one connection, dropped when that connection is gone; the
+    /// producer waits when the outbox is full.
+    Reply {
+        /// The connection it answers on.
+        conn: ConnId,
+    },
+}
+
+/// One text frame: bytes proven to be UTF-8, cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TextFrame(pub(crate) Utf8Bytes);
+
+impl TextFrame {
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// Returns the length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.as_str().len()
+    }
+
+    /// Tells whether the text is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<String> for TextFrame {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<&str> for TextFrame {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl TryFrom<Bytes> for TextFrame {
+    type Error = std::str::Utf8Error;
+
+    /// Checks the bytes and takes them over without copying.
+    fn try_from(bytes: Bytes) -> Result<Self, Self::Error> {
+        Utf8Bytes::try_from(bytes).map(Self)
+    }
+}
+
+/// What goes first on every connection, before anything queued.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Greeting {
+    /// Extra headers of the upgrade request.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The first frames of a connection.
+    pub frames: Vec<TextFrame>,
+    /// The first frames of a connection whose peer accepted the extension; `frames` when `None`.
+    pub extended_frames: Option<Vec<TextFrame>>,
+}
+
+impl Greeting {
+    pub(crate) fn frames_for(&self, extended: bool) -> &[TextFrame] {
+        match &self.extended_frames {
+            Some(frames) if extended => frames,
+            Some(_) | None => &self.frames,
+        }
+    }
+}
+
+/// A plain text message: durable, in order, one frame, the same for every peer.
+///
+/// Enough for programs that have no classes of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text(pub String);
+
+impl Payload for Text {
+    fn class(&self) -> Class {
+        Class::Durable { stream: 0 }
+    }
+
+    fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    fn absorb(&mut self, next: Self) -> Result<(), Self> {
+        Err(next)
+    }
+
+    fn seal(self, _extended: bool) -> Vec<TextFrame> {
+        vec![self.0.into()]
+    }
+}

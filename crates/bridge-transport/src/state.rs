@@ -1,0 +1,47 @@
+//! What a link tells about itself.
+
+use std::time::{Duration, Instant};
+
+/// A snapshot of a link, published on every change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkState {
+    /// What the link is doing.
+    pub phase: Phase,
+    /// When it began to.
+    pub since: Instant,
+    /// Dials since the link was last healthy; 0 before the first.
+    pub attempt: u32,
+    /// When the next dial is due, while waiting for it.
+    pub next_retry: Option<Instant>,
+    /// Why the last dial or connection failed; cleared once a connection proved healthy.
+    pub last_error: Option<String>,
+    /// How long the last answered ping took.
+    pub round_trip: Option<Duration>,
+    /// Whether the peer accepted the extension on the current connection.
+    pub extended: bool,
+}
+
+/// What a link is doing.
+///
+/// ```text
+///            ┌────────── failed ──────────┐
+///            ▼                            │
+/// Waiting / AuthRequired ── due ──►  Dialing ── opened ──► Online ── shutdown ──► Draining ──► Stopped
+///            ▲                                               │
+///            └──────────────────── closed ───────────────────┘
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// A connection is being opened.
+    Dialing,
+    /// A connection is up.
+    Online,
+    /// The next dial is due at [`LinkState::next_retry`].
+    Waiting,
+    /// The peer refused the credential; dialled again slowly, or at once when it changes.
+    AuthRequired,
+    /// Shutting down; what is queued is still being sent.
+    Draining,
+    /// The link has ended.
+    Stopped,
+}
