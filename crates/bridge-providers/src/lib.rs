@@ -5,6 +5,8 @@
 //! machine per agent protocol), `process` (the only place that starts programs).
 //! Knows nothing of wires, task folders or the journal.
 
+pub mod acp;
+pub mod claude;
 pub mod conversation;
 pub mod dialogue;
 pub mod find;

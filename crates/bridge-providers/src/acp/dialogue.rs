@@ -1,0 +1,673 @@
+//! The machine itself: what is said when, which turn runs, which prompts wait, and how a turn or
+//! the process is ended.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use bridge_proto::{
+    AskId, ResumeId,
+    model::{Actor, Answer, AskEnd, Fault, Observed, Outcome, RunEvent, ToolStatus, Usage},
+};
+use serde_json::{Value, json};
+
+use super::{
+    jsonrpc::{self, Incoming, Noise, RpcError},
+    outcome,
+    permissions::{self, AnswerError, AskBook},
+    quirks::AcpQuirks,
+    session::{Capabilities, Offer, Setting},
+    tools::ToolBook,
+    turn::{CLOSE_GRACE, Cancel, CancelStep, TERMINATE_GRACE, Turn},
+};
+use crate::{
+    dialogue::{Dialogue, Exit, Step},
+    provider::{RunSpec, Steer, TurnEnd},
+};
+
+/// What one conversation begins with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AcpStart {
+    /// The working directory; absolute.
+    pub directory: PathBuf,
+    /// Further folders, sent only to agents that take them.
+    pub extra_directories: Vec<PathBuf>,
+    /// The wanted model; a session that does not offer it goes on with its own and says so.
+    pub model: Option<String>,
+    /// Put before the first prompt of a new session; the protocol has no other place for it.
+    pub instructions: String,
+    /// Continue this session.
+    pub resume: Option<ResumeId>,
+    /// Do not continue it earlier than this after the start.
+    pub hold_resume: Option<Duration>,
+}
+
+impl AcpStart {
+    /// Takes from a spec what the protocol can carry.
+    pub fn of(spec: &RunSpec) -> Self {
+        Self {
+            directory: spec.directory.clone(),
+            extra_directories: spec.extra_directories.clone(),
+            model: spec.model.clone(),
+            instructions: spec.instructions.clone(),
+            resume: spec.resume.clone(),
+            hold_resume: None,
+        }
+    }
+}
+
+/// One conversation with an agent that speaks the Agent Client Protocol.
+#[derive(Debug)]
+pub struct AcpDialogue {
+    pub(super) start: AcpStart,
+    pub(super) quirks: AcpQuirks,
+    pub(super) phase: Phase,
+    pub(super) capabilities: Capabilities,
+    pub(super) session: String,
+    pub(super) offer: Offer,
+    /// Everything heard is the replay of what was before.
+    pub(super) history: bool,
+    pub(super) wanted_mode: Option<String>,
+    pub(super) noise: Noise,
+    pub(super) asks: AskBook,
+    pub(super) tools: ToolBook,
+    pub(super) usage: Usage,
+    pub(super) waiting: VecDeque<String>,
+    side_requests: BTreeMap<u64, (Setting, String)>,
+    withdrawn: usize,
+    turns: u64,
+    next_id: u64,
+    began: Option<Instant>,
+    closing: bool,
+    ending: bool,
+    steps: VecDeque<Step>,
+}
+
+/// Where the conversation is.
+#[derive(Debug)]
+pub(super) enum Phase {
+    New,
+    Initializing {
+        id: u64,
+        until: Instant,
+    },
+    Holding {
+        until: Instant,
+    },
+    Opening {
+        id: u64,
+        until: Instant,
+        how: Opening,
+    },
+    Settling {
+        quiet_at: Instant,
+        latest: Instant,
+    },
+    Choosing {
+        id: u64,
+        until: Instant,
+    },
+    Idle,
+    Running(Box<Turn>),
+    /// Nothing can be said any more; prompts get this outcome.
+    Over(Outcome),
+}
+
+/// How the session is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    New,
+    Resume,
+    Load,
+}
+
+impl AcpDialogue {
+    /// A conversation that has not begun.
+    pub fn new(start: AcpStart, quirks: AcpQuirks) -> Self {
+        Self {
+            start,
+            quirks,
+            phase: Phase::New,
+            capabilities: Capabilities::default(),
+            session: String::new(),
+            offer: Offer::default(),
+            history: false,
+            wanted_mode: None,
+            noise: Noise::default(),
+            asks: AskBook::default(),
+            tools: ToolBook::default(),
+            usage: Usage::default(),
+            waiting: VecDeque::new(),
+            side_requests: BTreeMap::new(),
+            withdrawn: 0,
+            turns: 0,
+            next_id: 0,
+            began: None,
+            closing: false,
+            ending: false,
+            steps: VecDeque::new(),
+        }
+    }
+
+    /// The models the session offers, the current one first; empty until it is open.
+    pub fn models(&self) -> Vec<String> {
+        self.offer.models()
+    }
+
+    /// Whether the session is open and no turn runs.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle)
+    }
+
+    pub(super) fn request(&mut self, method: &str, params: &Value) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.push(Step::Send(jsonrpc::request(id, method, params)));
+        id
+    }
+
+    pub(super) fn push(&mut self, step: Step) {
+        self.steps.push_back(step);
+    }
+
+    pub(super) fn emit(&mut self, event: RunEvent, raw: Option<Value>) {
+        self.push(Step::Emit(Box::new(Observed { event, raw })));
+    }
+
+    pub(super) fn say(&mut self, text: String) {
+        self.emit(RunEvent::Status { text }, None);
+    }
+
+    pub(super) fn since_start(&self, after: Duration) -> Option<Instant> {
+        self.began.map(|began| began + after)
+    }
+
+    /// Whether a turn runs that nobody has cancelled.
+    pub(super) fn is_working(&self) -> bool {
+        matches!(&self.phase, Phase::Running(turn) if turn.cancel.is_none())
+    }
+
+    /// The session is open and quiet: begins the next turn, or ends what was asked to end.
+    pub(super) fn proceed(&mut self, now: Instant) {
+        if !self.is_idle() {
+            return;
+        }
+        if let Some(mode) = self.wanted_mode.take() {
+            self.choose(Setting::Mode, mode);
+        }
+        if let Some(prompt) = self.waiting.pop_front() {
+            self.history = false;
+            self.turns += 1;
+            let mut blocks = Vec::new();
+            let instructions = std::mem::take(&mut self.start.instructions);
+            if !instructions.trim().is_empty() && self.start.resume.is_none() {
+                blocks.push(json!({ "type": "text", "text": instructions }));
+            }
+            blocks.push(json!({ "type": "text", "text": prompt }));
+            let params = json!({ "sessionId": self.session, "prompt": blocks });
+            let request = self.request("session/prompt", &params);
+            self.phase = Phase::Running(Box::new(Turn::new(self.turns, request, now)));
+        } else if self.closing {
+            let reason = "the conversation has been closed".to_owned();
+            self.phase = Phase::Over(Outcome::Failed {
+                fault: Fault::Bridge,
+                reason,
+            });
+            self.ending = true;
+            self.push(Step::CloseInput(END_GRACE));
+        }
+    }
+
+    /// The start has failed for good: every waiting prompt gets the reason.
+    pub(super) fn fail(&mut self, outcome: Outcome) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for _ in &waiting {
+            self.turn_over(outcome.clone(), String::new());
+        }
+        if !waiting.is_empty() || self.closing {
+            self.end_process();
+        }
+        self.phase = Phase::Over(outcome);
+    }
+
+    fn end_process(&mut self) {
+        if !self.ending {
+            self.ending = true;
+            self.push(Step::Terminate(TERMINATE_GRACE));
+        }
+    }
+
+    fn turn_over(&mut self, outcome: Outcome, answer: String) {
+        self.push(Step::TurnOver(TurnEnd { outcome, answer }));
+    }
+
+    /// The running turn is over. What a cancelled turn says of itself does not count.
+    fn finish_turn(&mut self, outcome: Outcome, next: Phase) {
+        let Phase::Running(turn) = std::mem::replace(&mut self.phase, next) else {
+            return;
+        };
+        let cancelled = Outcome::Cancelled { by: Actor::Person };
+        let outcome = if turn.cancel.is_some() {
+            cancelled.clone()
+        } else {
+            outcome
+        };
+        self.withdraw_asks();
+        let end = match outcome {
+            Outcome::Cancelled { .. } => ToolStatus::Cancelled,
+            Outcome::Completed | Outcome::Failed { .. } | Outcome::Blocked { .. } => {
+                ToolStatus::Unknown
+            }
+        };
+        for state in self.tools.finish(end) {
+            self.emit(RunEvent::Tool(state), None);
+        }
+        self.turn_over(outcome, turn.into_answer());
+        for _ in 0..std::mem::take(&mut self.withdrawn) {
+            self.turn_over(cancelled.clone(), String::new());
+        }
+        if let Phase::Over(outcome) = &self.phase {
+            let outcome = outcome.clone();
+            for _ in std::mem::take(&mut self.waiting) {
+                self.turn_over(outcome.clone(), String::new());
+            }
+        }
+    }
+
+    fn withdraw_asks(&mut self) {
+        for (ask, rpc_id) in self.asks.withdraw_all() {
+            self.push(Step::Send(jsonrpc::result(
+                &rpc_id,
+                &permissions::cancelled(),
+            )));
+            self.emit(
+                RunEvent::AskClosed {
+                    ask,
+                    how: AskEnd::Withdrawn,
+                },
+                None,
+            );
+        }
+    }
+
+    fn send_cancel(&mut self) {
+        let params = json!({ "sessionId": self.session });
+        self.push(Step::Send(jsonrpc::notification("session/cancel", &params)));
+    }
+
+    fn on_response(&mut self, now: Instant, id: &Value, outcome: Result<Value, RpcError>) {
+        let number = id
+            .as_u64()
+            .or_else(|| id.as_str().and_then(|text| text.parse().ok()));
+        let Some(number) = number else { return };
+        let expected = match &self.phase {
+            Phase::Initializing { id, .. }
+            | Phase::Opening { id, .. }
+            | Phase::Choosing { id, .. } => Some(*id),
+            Phase::Running(turn) => Some(turn.request),
+            Phase::New
+            | Phase::Holding { .. }
+            | Phase::Settling { .. }
+            | Phase::Idle
+            | Phase::Over(_) => None,
+        };
+        if expected != Some(number) {
+            if let Some((setting, value)) = self.side_requests.remove(&number) {
+                self.on_chosen(setting, &value, outcome);
+            }
+            return;
+        }
+        match &self.phase {
+            Phase::Initializing { .. } => self.on_initialized(now, outcome),
+            Phase::Opening { how, .. } => {
+                let how = *how;
+                self.on_opened(now, how, outcome);
+            }
+            Phase::Choosing { .. } => {
+                if let Some((setting, value)) = self.side_requests.remove(&number) {
+                    self.on_chosen(setting, &value, outcome);
+                }
+                self.phase = Phase::Idle;
+                self.proceed(now);
+            }
+            Phase::Running(_) => self.on_prompt_answered(now, outcome),
+            Phase::New
+            | Phase::Holding { .. }
+            | Phase::Settling { .. }
+            | Phase::Idle
+            | Phase::Over(_) => {}
+        }
+    }
+
+    fn on_prompt_answered(&mut self, now: Instant, outcome: Result<Value, RpcError>) {
+        let outcome = match outcome {
+            Ok(result) => {
+                self.on_turn_usage(&result);
+                let reason = result.get("stopReason").and_then(Value::as_str);
+                outcome::of_stop_reason(&self.quirks, reason)
+            }
+            Err(error) => outcome::of_error(&self.quirks, &error, Fault::Model),
+        };
+        self.finish_turn(
+            outcome,
+            if self.ending {
+                closed_phase()
+            } else {
+                Phase::Idle
+            },
+        );
+        self.proceed(now);
+    }
+
+    fn on_interrupt(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Running(turn) => {
+                if turn.cancel.is_some() {
+                    return;
+                }
+                turn.cancel = Some(Cancel::new(now));
+                self.withdrawn += self.waiting.len();
+                self.waiting.clear();
+                self.send_cancel();
+                self.withdraw_asks();
+            }
+            Phase::New
+            | Phase::Initializing { .. }
+            | Phase::Holding { .. }
+            | Phase::Opening { .. }
+            | Phase::Settling { .. }
+            | Phase::Choosing { .. }
+            | Phase::Idle
+            | Phase::Over(_) => {
+                for _ in std::mem::take(&mut self.waiting) {
+                    self.turn_over(Outcome::Cancelled { by: Actor::Person }, String::new());
+                }
+            }
+        }
+    }
+
+    fn on_answer(&mut self, now: Instant, ask: &AskId, answer: &Answer) {
+        match self.asks.answer(ask, answer) {
+            Ok(settled) => {
+                self.push(Step::Send(jsonrpc::result(
+                    &settled.rpc_id,
+                    &settled.result,
+                )));
+                self.push(Step::Applied(ask.clone()));
+                if let Some(state) = settled.refused.and_then(|tool| self.tools.reject(&tool)) {
+                    self.emit(RunEvent::Tool(state), None);
+                }
+                if let Phase::Running(turn) = &mut self.phase {
+                    turn.heard(now);
+                }
+            }
+            // Answers and withdrawals cross; the closing of the question has been told already.
+            Err(AnswerError::NotOpen(_)) => {}
+            Err(error @ AnswerError::NotOffered { .. }) => self.say(error.to_string()),
+        }
+    }
+
+    fn on_close(&mut self, now: Instant) {
+        self.closing = true;
+        match &self.phase {
+            Phase::Running(_) => {}
+            Phase::Idle => self.proceed(now),
+            Phase::Over(_) => self.end_process(),
+            Phase::New
+            | Phase::Initializing { .. }
+            | Phase::Holding { .. }
+            | Phase::Opening { .. }
+            | Phase::Settling { .. }
+            | Phase::Choosing { .. } => {
+                if self.waiting.is_empty() {
+                    self.phase = Phase::Idle;
+                    self.proceed(now);
+                }
+            }
+        }
+    }
+
+    fn on_tune(&mut self, model: Option<String>, mode: Option<String>) {
+        let open = match &self.phase {
+            Phase::Idle | Phase::Running(_) => true,
+            Phase::New
+            | Phase::Initializing { .. }
+            | Phase::Holding { .. }
+            | Phase::Opening { .. }
+            | Phase::Settling { .. }
+            | Phase::Choosing { .. } => false,
+            Phase::Over(_) => return,
+        };
+        if let Some(model) = model {
+            if open {
+                self.choose(Setting::Model, model);
+            } else {
+                self.start.model = Some(model);
+                self.quirks.model_at_launch = false;
+            }
+        }
+        if let Some(mode) = mode {
+            if open {
+                self.choose(Setting::Mode, mode);
+            } else {
+                self.wanted_mode = Some(mode);
+            }
+        }
+    }
+
+    /// Asks for a model or mode; `None` and a word to the owner if the session does not offer it.
+    pub(super) fn choose(&mut self, setting: Setting, wanted: String) -> Option<u64> {
+        if self.offer.current(setting) == Some(wanted.as_str()) {
+            return None;
+        }
+        let Some((method, params)) = self.offer.choose(setting, &self.session, &wanted) else {
+            let what = setting_name(setting);
+            let name = &self.quirks.name;
+            let wanted = outcome::sentence(&wanted, 100);
+            self.say(format!(
+                "{name} does not offer the {what} {wanted}; its own stays in force"
+            ));
+            return None;
+        };
+        let id = self.request(method, &params);
+        self.side_requests.insert(id, (setting, wanted));
+        Some(id)
+    }
+
+    fn on_chosen(&mut self, setting: Setting, value: &str, outcome: Result<Value, RpcError>) {
+        match outcome {
+            Ok(result) => {
+                self.offer.read_options(&result);
+                self.offer.set_current(setting, value);
+                self.tell_setting(setting, Some(result));
+            }
+            Err(error) => {
+                let what = setting_name(setting);
+                let name = &self.quirks.name;
+                let why = outcome::sentence(&error.message, 200);
+                self.say(format!("{name} did not take the {what} {value}: {why}"));
+            }
+        }
+    }
+
+    /// Tells the owner the model or mode in force.
+    pub(super) fn tell_setting(&mut self, setting: Setting, raw: Option<Value>) {
+        let Some(value) = self.offer.current(setting).map(str::to_owned) else {
+            return;
+        };
+        let event = match setting {
+            Setting::Model => RunEvent::Model { model: value },
+            Setting::Mode => RunEvent::Mode { mode: value },
+        };
+        self.emit(event, raw);
+    }
+
+    fn on_turn_deadline(&mut self, now: Instant) {
+        let Phase::Running(turn) = &mut self.phase else {
+            return;
+        };
+        let Some(cancel) = &mut turn.cancel else {
+            if self.asks.is_empty()
+                && let Some(silent) = turn.silence(now)
+            {
+                self.emit(
+                    RunEvent::Silent {
+                        seconds: silent.as_secs(),
+                    },
+                    None,
+                );
+            }
+            return;
+        };
+        match cancel.step(now) {
+            Some(CancelStep::Resend) => self.send_cancel(),
+            Some(CancelStep::CloseInput) => {
+                self.ending = true;
+                self.push(Step::CloseInput(CLOSE_GRACE));
+            }
+            Some(CancelStep::Terminate) => self.push(Step::Terminate(TERMINATE_GRACE)),
+            Some(CancelStep::GiveUp) => {
+                self.finish_turn(Outcome::Completed, closed_phase());
+            }
+            Some(CancelStep::Done) | None => {}
+        }
+    }
+}
+
+impl Dialogue for AcpDialogue {
+    fn on_start(&mut self, now: Instant) {
+        self.began = Some(now);
+        self.initialize(now);
+    }
+
+    fn on_line(&mut self, now: Instant, line: &[u8]) {
+        if matches!(self.phase, Phase::Over(_) | Phase::New) || line.trim_ascii().is_empty() {
+            return;
+        }
+        match &mut self.phase {
+            Phase::Running(turn) => turn.heard(now),
+            Phase::Settling { quiet_at, .. } => *quiet_at = now + self.quirks.replay_quiet,
+            Phase::New
+            | Phase::Initializing { .. }
+            | Phase::Holding { .. }
+            | Phase::Opening { .. }
+            | Phase::Choosing { .. }
+            | Phase::Idle
+            | Phase::Over(_) => {}
+        }
+        match jsonrpc::classify(line) {
+            Incoming::Response { id, outcome } => self.on_response(now, &id, outcome),
+            Incoming::Request { id, method, params } => self.on_request(&id, &method, params),
+            Incoming::Notification { method, params } => self.on_notification(&method, params),
+            Incoming::Noise => self.on_noise(line),
+        }
+    }
+
+    fn on_oversized(&mut self, now: Instant, bytes: u64) {
+        if let Phase::Running(turn) = &mut self.phase {
+            turn.heard(now);
+        }
+        let name = &self.quirks.name;
+        self.say(format!(
+            "a line of {bytes} bytes from {name} was skipped, it is over the limit"
+        ));
+    }
+
+    fn on_steer(&mut self, now: Instant, steer: Steer) {
+        match steer {
+            Steer::Prompt(prompt) => {
+                if let Phase::Over(outcome) = &self.phase {
+                    let outcome = outcome.clone();
+                    self.turn_over(outcome, String::new());
+                    self.end_process();
+                } else {
+                    self.waiting.push_back(prompt);
+                    self.proceed(now);
+                }
+            }
+            Steer::Answer(ask, answer) => self.on_answer(now, &ask, &answer),
+            Steer::Interrupt => self.on_interrupt(now),
+            Steer::Tune { model, mode } => self.on_tune(model, mode),
+            Steer::Close => self.on_close(now),
+        }
+    }
+
+    fn on_end(&mut self, _now: Instant, exit: Exit) {
+        let doing = match &self.phase {
+            Phase::Over(_) => {
+                self.ending = true;
+                return;
+            }
+            Phase::Running(_) => "during the turn",
+            Phase::Idle => "by itself",
+            Phase::New
+            | Phase::Initializing { .. }
+            | Phase::Holding { .. }
+            | Phase::Opening { .. }
+            | Phase::Settling { .. }
+            | Phase::Choosing { .. } => "before it was ready",
+        };
+        self.ending = true;
+        let outcome = outcome::of_exit(&self.quirks, &exit, doing, &self.noise.told());
+        if matches!(self.phase, Phase::Running(_)) {
+            self.finish_turn(outcome.clone(), Phase::Over(outcome));
+        } else {
+            self.fail(outcome);
+        }
+    }
+
+    fn on_timeout(&mut self, now: Instant) {
+        while self.deadline().is_some_and(|due| due <= now) {
+            match &self.phase {
+                Phase::Running(_) => self.on_turn_deadline(now),
+                Phase::New
+                | Phase::Initializing { .. }
+                | Phase::Holding { .. }
+                | Phase::Opening { .. }
+                | Phase::Settling { .. }
+                | Phase::Choosing { .. }
+                | Phase::Idle
+                | Phase::Over(_) => self.on_start_deadline(now),
+            }
+        }
+    }
+
+    fn next_step(&mut self) -> Option<Step> {
+        self.steps.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Initializing { until, .. }
+            | Phase::Holding { until }
+            | Phase::Opening { until, .. }
+            | Phase::Choosing { until, .. } => Some(*until),
+            Phase::Settling { quiet_at, latest } => Some(*quiet_at.min(latest)),
+            Phase::Running(turn) => match &turn.cancel {
+                Some(cancel) => cancel.due(),
+                None => self.asks.is_empty().then(|| turn.silence_due()),
+            },
+            Phase::New | Phase::Idle | Phase::Over(_) => None,
+        }
+    }
+}
+
+fn setting_name(setting: Setting) -> &'static str {
+    match setting {
+        Setting::Model => "model",
+        Setting::Mode => "mode",
+    }
+}
+
+fn closed_phase() -> Phase {
+    let reason = "the agent had to be ended".to_owned();
+    Phase::Over(Outcome::Failed {
+        fault: Fault::Agent,
+        reason,
+    })
+}
+
+/// How long an idle agent has to end by itself once its input is closed.
+const END_GRACE: Duration = Duration::from_secs(3);

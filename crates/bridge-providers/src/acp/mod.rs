@@ -1,0 +1,26 @@
+//! The Agent Client Protocol, version 1, from the client's side: one pure [`AcpDialogue`] for
+//! every agent that speaks it, and one [`AcpQuirks`] table per agent for what it does differently.
+//!
+//! ```text
+//! New ─► Initializing ─► (Holding) ─► Opening ─► (Settling) ─► (Choosing) ─► Idle ◄─► Running
+//!              │                        │                                     │         │
+//!              └────────────────────────┴──────────► Over ◄───────────────────┴─────────┘
+//! ```
+//!
+//! Holding waits out a quirk before a reload, Settling swallows the replayed history, Choosing
+//! waits for the wanted model. Prompts may be handed in at any time; every prompt gets exactly one
+//! [`crate::dialogue::Step::TurnOver`].
+
+mod dialogue;
+mod handshake;
+mod jsonrpc;
+mod outcome;
+mod permissions;
+mod quirks;
+mod session;
+mod tools;
+mod turn;
+mod updates;
+
+pub use dialogue::{AcpDialogue, AcpStart};
+pub use quirks::AcpQuirks;

@@ -1,0 +1,321 @@
+//! What a stop reason, an error or an exit of the agent means for the run, in words for a person.
+
+use bridge_proto::model::{Actor, Fault, Fix, Outcome};
+use serde_json::Value;
+
+use super::{jsonrpc::RpcError, quirks::AcpQuirks};
+use crate::dialogue::Exit;
+
+/// The outcome of a prompt that was answered. A reason nobody knows, or none, counts as done.
+pub(crate) fn of_stop_reason(quirks: &AcpQuirks, reason: Option<&str>) -> Outcome {
+    let name = &quirks.name;
+    match reason {
+        Some("max_tokens") => Outcome::Blocked {
+            fix: Fix::Limit,
+            reason: format!("{name} stopped: the answer or the context reached its length limit"),
+        },
+        Some("max_turn_requests") => Outcome::Blocked {
+            fix: Fix::Limit,
+            reason: format!("{name} stopped: the turn needed too many model calls"),
+        },
+        Some("refusal") => Outcome::Failed {
+            fault: Fault::Model,
+            reason: "the model refused to answer".into(),
+        },
+        Some("cancelled") => Outcome::Cancelled { by: Actor::Person },
+        Some(_) | None => Outcome::Completed,
+    }
+}
+
+/// The outcome of a request that was refused; `fault` when the error names nothing a person could
+/// mend.
+pub(crate) fn of_error(quirks: &AcpQuirks, error: &RpcError, fault: Fault) -> Outcome {
+    let detail = detail(error);
+    let name = &quirks.name;
+    match trouble(error.code, &detail) {
+        Some(Fix::Login) => Outcome::Blocked {
+            fix: Fix::Login,
+            reason: login_reason(quirks, &detail),
+        },
+        Some(fix) => Outcome::Blocked {
+            fix,
+            reason: format!("{name}: {detail}"),
+        },
+        None => Outcome::Failed {
+            fault,
+            reason: format!("{name}: {detail}"),
+        },
+    }
+}
+
+/// The outcome when the process is gone although it was needed; `doing` says what for.
+pub(crate) fn of_exit(quirks: &AcpQuirks, exit: &Exit, doing: &str, noise: &str) -> Outcome {
+    let how = match (exit.code, exit.signal) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "no exit code".to_owned(),
+    };
+    let said = last_words(&exit.stderr_tail);
+    let said = if said.is_empty() {
+        sentence(noise, DETAIL_CHARS)
+    } else {
+        said
+    };
+    if exit
+        .code
+        .is_some_and(|code| quirks.login_exit_codes.contains(&code))
+    {
+        return Outcome::Blocked {
+            fix: Fix::Login,
+            reason: login_reason(quirks, &said),
+        };
+    }
+    let name = &quirks.name;
+    let reason = if said.is_empty() {
+        format!("{name} ended {doing} ({how})")
+    } else {
+        format!("{name} ended {doing} ({how}): {said}")
+    };
+    Outcome::Failed {
+        fault: Fault::Agent,
+        reason,
+    }
+}
+
+/// The outcome when the start drowned in lines that are not the protocol.
+pub(crate) fn of_noise(quirks: &AcpQuirks, noise: &str) -> Outcome {
+    Outcome::Blocked {
+        fix: Fix::Login,
+        reason: login_reason(quirks, noise),
+    }
+}
+
+fn login_reason(quirks: &AcpQuirks, said: &str) -> String {
+    let (name, hint) = (&quirks.name, &quirks.login_hint);
+    if said.is_empty() {
+        format!("{name} wants a login; {hint}")
+    } else {
+        format!("{name} wants a login; {hint}. It said: {said}")
+    }
+}
+
+/// Text for a person: terminal escapes and control characters gone, white space folded, at most
+/// `max` characters.
+pub(crate) fn sentence(text: &str, max: usize) -> String {
+    let mut out = String::new();
+    let mut count = 0;
+    let mut chars = text.chars().peekable();
+    let mut gap = false;
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            if chars.next_if_eq(&'[').is_some() {
+                while chars
+                    .next()
+                    .is_some_and(|c| !('@'..='~').contains(&c) || c == '<')
+                {}
+            }
+        } else if c.is_whitespace() || c.is_control() {
+            gap = true;
+        } else {
+            if gap && !out.is_empty() {
+                out.push(' ');
+                count += 1;
+            }
+            gap = false;
+            if count >= max {
+                out.push('…');
+                return out;
+            }
+            out.push(c);
+            count += 1;
+        }
+    }
+    out
+}
+
+/// The message of an error with what its data adds. Vendors' JSON inside the message is unwrapped.
+fn detail(error: &RpcError) -> String {
+    let message = unwrap_vendor_json(&error.message);
+    let added = error.data.as_ref().and_then(|data| {
+        let text = ["details", "message", "error"]
+            .iter()
+            .find_map(|key| data.get(key)?.as_str());
+        text.or_else(|| data.as_str()).map(unwrap_vendor_json)
+    });
+    let message = match added {
+        Some(added) if !message.contains(&added) => format!("{message}: {added}"),
+        Some(_) | None => message,
+    };
+    let message = sentence(&message, DETAIL_CHARS);
+    match (message.is_empty(), error.code) {
+        (true, code) => format!("error {code}"),
+        (false, code @ 400..=599) => format!("{message} (status {code})"),
+        (false, _) => message,
+    }
+}
+
+fn unwrap_vendor_json(text: &str) -> String {
+    let inner = serde_json::from_str::<Value>(text).ok().and_then(|value| {
+        let message = value
+            .pointer("/error/message")
+            .or_else(|| value.get("message"))?;
+        message.as_str().map(str::to_owned)
+    });
+    inner.unwrap_or_else(|| text.to_owned())
+}
+
+/// What a person could mend, by code or, where an agent loses the code, by the words.
+fn trouble(code: i64, detail: &str) -> Option<Fix> {
+    match code {
+        -32000 | 401 | 403 => return Some(Fix::Login),
+        402 | 429 => return Some(Fix::Credit),
+        _ => {}
+    }
+    let lower = detail.to_lowercase();
+    let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric()).collect();
+    let status = words.windows(2).find_map(|pair| match pair {
+        ["error" | "status" | "code" | "http", number] => number.parse::<u16>().ok(),
+        _ => None,
+    });
+    match status {
+        Some(401 | 403) => return Some(Fix::Login),
+        Some(402 | 429) => return Some(Fix::Credit),
+        Some(_) | None => {}
+    }
+    if LOGIN_WORDS.iter().any(|word| lower.contains(word)) {
+        return Some(Fix::Login);
+    }
+    CREDIT_WORDS
+        .iter()
+        .any(|word| lower.contains(word))
+        .then_some(Fix::Credit)
+}
+
+/// The last lines of a standard error that may be a stack trace.
+fn last_words(tail: &str) -> String {
+    let lines: Vec<&str> = tail
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("at "))
+        .collect();
+    let start = lines.len().saturating_sub(3);
+    sentence(
+        &lines.get(start..).unwrap_or_default().join(" / "),
+        DETAIL_CHARS,
+    )
+}
+
+/// Longest quotation of the agent in a reason.
+const DETAIL_CHARS: usize = 400;
+const LOGIN_WORDS: [&str; 7] = [
+    "api key",
+    "api-key",
+    "unauthorized",
+    "unauthenticated",
+    "not logged in",
+    "authentication required",
+    "invalid credentials",
+];
+const CREDIT_WORDS: [&str; 6] = [
+    "quota",
+    "credit",
+    "rate limit",
+    "too many requests",
+    "billing",
+    "usage limit",
+];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn error(code: i64, message: &str, data: Value) -> RpcError {
+        RpcError {
+            code,
+            message: message.into(),
+            data: Some(data).filter(|data| !data.is_null()),
+        }
+    }
+
+    fn quirks() -> AcpQuirks {
+        AcpQuirks::plain("Agent", "log in")
+    }
+
+    #[test]
+    fn login_and_credit_troubles_are_blocked_and_the_rest_is_failed() {
+        let fix = |code, message, data| match of_error(
+            &quirks(),
+            &error(code, message, data),
+            Fault::Model,
+        ) {
+            Outcome::Blocked { fix, .. } => Some(fix),
+            Outcome::Failed { .. } | Outcome::Completed | Outcome::Cancelled { .. } => None,
+        };
+        assert_eq!(
+            fix(-32000, "Gemini API key is missing", Value::Null),
+            Some(Fix::Login)
+        );
+        assert_eq!(
+            fix(401, "{\"error\":{\"message\":\"no\"}}", Value::Null),
+            Some(Fix::Login)
+        );
+        assert_eq!(
+            fix(-32603, "Internal error: mock error 401", json!({})),
+            Some(Fix::Login)
+        );
+        assert_eq!(fix(429, "slow down", Value::Null), Some(Fix::Credit));
+        assert_eq!(
+            fix(-32603, "Internal", json!({"details": "quota exceeded"})),
+            Some(Fix::Credit)
+        );
+        assert_eq!(fix(500, "terminated", Value::Null), None);
+        assert_eq!(fix(-32603, "read 401 lines", Value::Null), None);
+    }
+
+    #[test]
+    fn reasons_quote_the_innermost_message_and_the_detail() {
+        let told = of_error(
+            &quirks(),
+            &error(
+                500,
+                "{\"error\":{\"message\":\"model\\nis down\"}}",
+                json!({"details": "try later"}),
+            ),
+            Fault::Model,
+        );
+        assert_eq!(
+            told,
+            Outcome::Failed {
+                fault: Fault::Model,
+                reason: "Agent: model is down: try later (status 500)".into()
+            }
+        );
+    }
+
+    #[test]
+    fn exits_quote_the_end_of_standard_error_without_stack_frames() {
+        let exit = Exit {
+            code: Some(1),
+            signal: None,
+            stderr_tail: "Error: boom\n    at main (x.js:1)\n    at run (y.js:2)\n".into(),
+        };
+        assert_eq!(
+            of_exit(&quirks(), &exit, "during the turn", ""),
+            Outcome::Failed {
+                fault: Fault::Agent,
+                reason: "Agent ended during the turn (exit code 1): Error: boom".into()
+            }
+        );
+    }
+
+    #[test]
+    fn sentences_lose_escapes_and_stay_short() {
+        assert_eq!(
+            sentence("\u{1b}[?1049h\u{1b}[2J\u{1b}[<u a\r\n\tb", 10),
+            "a b"
+        );
+        assert_eq!(sentence("äöüß", 3), "äöü…");
+    }
+}

@@ -1,0 +1,427 @@
+//! Permission requests: what is asked, which option an answer means, and what is still open.
+
+use std::collections::BTreeMap;
+
+use bridge_proto::{
+    AskId, Digest, ToolCallId,
+    model::{Answer, Ask, AskKind, Choice, ChoiceKind, ToolKind, ToolState},
+};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::outcome::sentence;
+
+/// The questions that wait for a person.
+#[derive(Debug, Default)]
+pub(crate) struct AskBook {
+    open: BTreeMap<AskId, OpenAsk>,
+    count: u64,
+}
+
+#[derive(Debug)]
+struct OpenAsk {
+    rpc_id: Value,
+    tool: Option<ToolCallId>,
+    options: Vec<Choice>,
+}
+
+/// An answer the agent will take.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Settled {
+    /// The request that is answered.
+    pub(crate) rpc_id: Value,
+    /// Its result.
+    pub(crate) result: Value,
+    /// The call that was refused by it.
+    pub(crate) refused: Option<ToolCallId>,
+}
+
+/// Why an answer was not passed on.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum AnswerError {
+    /// Answered or withdrawn before, or never asked.
+    #[error("the question {0} is not open")]
+    NotOpen(AskId),
+    /// It stays open.
+    #[error("{given:?} is not one of the choices: {offered}")]
+    NotOffered { given: String, offered: String },
+}
+
+impl AskBook {
+    /// Opens a question for a request, `None` when too many are open already.
+    pub(crate) fn open(
+        &mut self,
+        rpc_id: Value,
+        state: Option<&ToolState>,
+        params: &Value,
+    ) -> Option<Ask> {
+        if self.open.len() >= MAX_OPEN {
+            return None;
+        }
+        self.count += 1;
+        let id = AskId::parse(&format!("ask-{}", self.count)).ok()?;
+        let options = options_of(params);
+        let tool = state.map(|state| state.id.clone());
+        let ask = Ask {
+            id: id.clone(),
+            kind: state.map_or(AskKind::Other, |state| kind_of(state.kind)),
+            summary: state.map_or_else(|| "do something unnamed".to_owned(), summary_of),
+            options: options.clone(),
+            digest: digest_of(state, params),
+            tool: tool.clone(),
+            expires: None,
+        };
+        self.open.insert(
+            id,
+            OpenAsk {
+                rpc_id,
+                tool,
+                options,
+            },
+        );
+        Some(ask)
+    }
+
+    /// What to send for an answer. An answer that fits no option leaves the question open.
+    pub(crate) fn answer(&mut self, id: &AskId, answer: &Answer) -> Result<Settled, AnswerError> {
+        let ask = self
+            .open
+            .get(id)
+            .ok_or_else(|| AnswerError::NotOpen(id.clone()))?;
+        let chosen = ask.choose(answer)?;
+        let refused = match chosen.map(|choice| choice.kind) {
+            None | Some(ChoiceKind::RejectOnce | ChoiceKind::RejectAlways) => ask.tool.clone(),
+            Some(ChoiceKind::AllowOnce | ChoiceKind::AllowAlways | ChoiceKind::Plain) => None,
+        };
+        let result = match chosen {
+            Some(choice) => selected(&choice.id),
+            None => cancelled(),
+        };
+        let rpc_id = ask.rpc_id.clone();
+        self.open.remove(id);
+        Ok(Settled {
+            rpc_id,
+            result,
+            refused,
+        })
+    }
+
+    /// The agent takes back one request.
+    pub(crate) fn withdraw(&mut self, rpc_id: &Value) -> Option<AskId> {
+        let id = self
+            .open
+            .iter()
+            .find(|(_, ask)| ask.rpc_id == *rpc_id)?
+            .0
+            .clone();
+        self.open.remove(&id);
+        Some(id)
+    }
+
+    /// Takes back all, with the requests they answer.
+    pub(crate) fn withdraw_all(&mut self) -> Vec<(AskId, Value)> {
+        std::mem::take(&mut self.open)
+            .into_iter()
+            .map(|(id, ask)| (id, ask.rpc_id))
+            .collect()
+    }
+
+    /// Whether nobody is waited for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+}
+
+impl OpenAsk {
+    /// The option that is meant; `None` stands for "cancelled", when no option says no.
+    fn choose(&self, answer: &Answer) -> Result<Option<&Choice>, AnswerError> {
+        let given = match answer {
+            Answer::Deny { .. } => return Ok(self.of_kind(ChoiceKind::RejectOnce)),
+            Answer::Choose { option } => option,
+            Answer::Text { text } => {
+                let number = text.trim().parse::<usize>().ok();
+                let nth = number.and_then(|n| self.options.get(n.checked_sub(1)?));
+                if let Some(choice) = nth.or_else(|| self.labelled(text)) {
+                    return Ok(Some(choice));
+                }
+                text
+            }
+        };
+        if let Some(choice) = self.options.iter().find(|choice| choice.id == *given) {
+            return Ok(Some(choice));
+        }
+        let kind = match given.trim().to_lowercase().as_str() {
+            "allow_once" | "allow" | "yes" | "y" => ChoiceKind::AllowOnce,
+            "allow_always" | "always" => ChoiceKind::AllowAlways,
+            "reject_once" | "reject" | "deny" | "no" | "n" => ChoiceKind::RejectOnce,
+            "reject_always" | "never" => ChoiceKind::RejectAlways,
+            _ => return Err(self.not_offered(given)),
+        };
+        match (self.of_kind(kind), kind) {
+            (None, ChoiceKind::AllowOnce | ChoiceKind::AllowAlways) => Err(self.not_offered(given)),
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// The first option of a kind, or the safer one beside it.
+    fn of_kind(&self, kind: ChoiceKind) -> Option<&Choice> {
+        let first = |kind| self.options.iter().find(|choice| choice.kind == kind);
+        match kind {
+            ChoiceKind::AllowAlways => first(kind).or_else(|| first(ChoiceKind::AllowOnce)),
+            ChoiceKind::RejectAlways => first(kind).or_else(|| first(ChoiceKind::RejectOnce)),
+            ChoiceKind::RejectOnce => first(kind).or_else(|| first(ChoiceKind::RejectAlways)),
+            ChoiceKind::AllowOnce | ChoiceKind::Plain => first(kind),
+        }
+    }
+
+    fn labelled(&self, text: &str) -> Option<&Choice> {
+        let wanted = text.trim().to_lowercase();
+        self.options
+            .iter()
+            .find(|choice| choice.label.to_lowercase() == wanted)
+    }
+
+    fn not_offered(&self, given: &str) -> AnswerError {
+        let offered: Vec<_> = self
+            .options
+            .iter()
+            .map(|choice| choice.label.as_str())
+            .collect();
+        AnswerError::NotOffered {
+            given: sentence(given, 100),
+            offered: offered.join(", "),
+        }
+    }
+}
+
+/// The result that picks an option.
+fn selected(option: &str) -> Value {
+    json!({ "outcome": { "outcome": "selected", "optionId": option } })
+}
+
+/// The result that picks none because the turn is cancelled.
+pub(crate) fn cancelled() -> Value {
+    json!({ "outcome": { "outcome": "cancelled" } })
+}
+
+fn options_of(params: &Value) -> Vec<Choice> {
+    let Some(options) = params.get("options").and_then(Value::as_array) else {
+        return Vec::new();
+    };
+    let read = |option: &Value| {
+        let id = option.get("optionId")?.as_str()?.to_owned();
+        let kind = match option.get("kind").and_then(Value::as_str) {
+            Some("allow_once") => ChoiceKind::AllowOnce,
+            Some("allow_always") => ChoiceKind::AllowAlways,
+            Some("reject_once") => ChoiceKind::RejectOnce,
+            Some("reject_always") => ChoiceKind::RejectAlways,
+            Some(_) | None => ChoiceKind::Plain,
+        };
+        let name = option.get("name").and_then(Value::as_str).unwrap_or(&id);
+        Some(Choice {
+            label: sentence(name, LABEL_CHARS),
+            id,
+            kind,
+        })
+    };
+    options.iter().take(MAX_OPTIONS).filter_map(read).collect()
+}
+
+fn kind_of(kind: ToolKind) -> AskKind {
+    match kind {
+        ToolKind::Edit | ToolKind::Delete | ToolKind::Move => AskKind::Edit,
+        ToolKind::Execute => AskKind::Command,
+        ToolKind::Read
+        | ToolKind::Search
+        | ToolKind::Think
+        | ToolKind::Fetch
+        | ToolKind::SwitchMode
+        | ToolKind::Other => AskKind::Other,
+    }
+}
+
+/// One line that says what would be done, from what the call would do rather than from its title
+/// where that is known.
+fn summary_of(state: &ToolState) -> String {
+    let text = match state.kind {
+        ToolKind::Execute => {
+            format!(
+                "Run: {}",
+                command_of(state).unwrap_or_else(|| state.title.clone())
+            )
+        }
+        ToolKind::Edit if !state.diffs.is_empty() => {
+            let one = |diff: &bridge_proto::model::FileDiff| {
+                let fresh = diff.old.as_deref().unwrap_or_default().is_empty();
+                format!("{} {}", if fresh { "Create" } else { "Change" }, diff.path)
+            };
+            state.diffs.iter().map(one).collect::<Vec<_>>().join(", ")
+        }
+        ToolKind::Edit | ToolKind::Delete | ToolKind::Move if !state.locations.is_empty() => {
+            let paths: Vec<_> = state
+                .locations
+                .iter()
+                .map(|place| place.path.as_str())
+                .collect();
+            format!("{}: {}", state.title, paths.join(", "))
+        }
+        ToolKind::Edit
+        | ToolKind::Delete
+        | ToolKind::Move
+        | ToolKind::Read
+        | ToolKind::Search
+        | ToolKind::Think
+        | ToolKind::Fetch
+        | ToolKind::SwitchMode
+        | ToolKind::Other => state.title.clone(),
+    };
+    let text = text.replace('\n', " ⏎ ");
+    let long = text.chars().count().saturating_sub(SUMMARY_CHARS);
+    let short = sentence(&text, SUMMARY_CHARS);
+    if long > 0 {
+        format!("{short} ({long} more characters)")
+    } else {
+        short
+    }
+}
+
+fn command_of(state: &ToolState) -> Option<String> {
+    let command = state.input.as_ref()?.get("command")?;
+    if let Some(words) = command.as_array() {
+        let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
+        return Some(words.join(" "));
+    }
+    command.as_str().map(str::to_owned)
+}
+
+fn digest_of(state: Option<&ToolState>, params: &Value) -> Digest {
+    let whole = state
+        .and_then(|state| serde_json::to_string(state).ok())
+        .unwrap_or_default();
+    let request = params
+        .get("toolCall")
+        .map(Value::to_string)
+        .unwrap_or_default();
+    let options = params
+        .get("options")
+        .map(Value::to_string)
+        .unwrap_or_default();
+    Digest::of(&["acp", &whole, &request, &options])
+}
+
+/// An agent that asks more at once is not asking a person.
+const MAX_OPEN: usize = 64;
+const MAX_OPTIONS: usize = 32;
+const LABEL_CHARS: usize = 100;
+const SUMMARY_CHARS: usize = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::acp::tools::ToolBook;
+
+    fn asked(options: &Value) -> (AskBook, Ask) {
+        let call = json!({"toolCallId": "c", "kind": "execute", "title": "shell",
+            "rawInput": {"command": "rm -r build\nls"}});
+        let state = ToolBook::default().merge(&call).unwrap().state;
+        let mut book = AskBook::default();
+        let params = json!({"toolCall": call, "options": options});
+        let ask = book.open(json!(7), Some(&state), &params).unwrap();
+        (book, ask)
+    }
+
+    fn gemini() -> Value {
+        json!([
+            {"optionId": "proceed_always", "name": "Allow for this session", "kind": "allow_always"},
+            {"optionId": "proceed_once", "name": "Allow", "kind": "allow_once"},
+            {"optionId": "cancel", "name": "Reject", "kind": "reject_once"}])
+    }
+
+    fn choose(option: &str) -> Answer {
+        Answer::Choose {
+            option: option.into(),
+        }
+    }
+
+    #[test]
+    fn the_summary_shows_the_command_and_the_kind_follows_the_tool() {
+        let (_, ask) = asked(&gemini());
+        assert_eq!(ask.summary, "Run: rm -r build ⏎ ls");
+        assert_eq!(ask.kind, AskKind::Command);
+    }
+
+    #[test]
+    fn answers_find_their_option_by_id_number_label_or_kind() {
+        for (answer, option) in [
+            (choose("proceed_once"), "proceed_once"),
+            (Answer::Text { text: "3".into() }, "cancel"),
+            (
+                Answer::Text {
+                    text: "allow FOR this session".into(),
+                },
+                "proceed_always",
+            ),
+            (choose("allow_once"), "proceed_once"),
+            (choose("reject_always"), "cancel"),
+            (
+                Answer::Deny {
+                    reason: "no".into(),
+                },
+                "cancel",
+            ),
+        ] {
+            let (mut book, ask) = asked(&gemini());
+            let settled = book.answer(&ask.id, &answer).unwrap();
+            assert_eq!(settled.result, selected(option), "{answer:?}");
+            assert_eq!(settled.refused.is_some(), option == "cancel");
+            assert!(book.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_wanted_kind_that_is_missing_falls_to_the_safer_one() {
+        let once = json!([{"optionId": "y", "name": "Yes", "kind": "allow_once"}]);
+        let (mut book, ask) = asked(&once);
+        assert_eq!(
+            book.answer(&ask.id, &choose("allow_always"))
+                .unwrap()
+                .result,
+            selected("y")
+        );
+        let (mut book, ask) = asked(&once);
+        assert_eq!(
+            book.answer(&ask.id, &choose("reject_once")).unwrap().result,
+            cancelled()
+        );
+        let always = json!([{"optionId": "a", "name": "Always", "kind": "allow_always"}]);
+        let (mut book, ask) = asked(&always);
+        assert!(book.answer(&ask.id, &choose("allow_once")).is_err());
+    }
+
+    #[test]
+    fn an_unknown_option_leaves_the_question_open_and_a_second_answer_is_refused() {
+        let (mut book, ask) = asked(&gemini());
+        let error = book.answer(&ask.id, &choose("perhaps")).unwrap_err();
+        assert!(matches!(error, AnswerError::NotOffered { .. }));
+        assert!(book.answer(&ask.id, &choose("proceed_once")).is_ok());
+        assert_eq!(
+            book.answer(&ask.id, &choose("proceed_once")),
+            Err(AnswerError::NotOpen(ask.id))
+        );
+    }
+
+    #[test]
+    fn the_digest_changes_with_the_action() {
+        let digest = |command: &str| {
+            let call = json!({"toolCallId": "c", "rawInput": {"command": command}});
+            let state = ToolBook::default().merge(&call).unwrap().state;
+            let params = json!({"toolCall": call, "options": []});
+            AskBook::default()
+                .open(json!(1), Some(&state), &params)
+                .unwrap()
+                .digest
+        };
+        assert_eq!(digest("ls"), digest("ls"));
+        assert_ne!(digest("ls"), digest("ls "));
+    }
+}

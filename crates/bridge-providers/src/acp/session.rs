@@ -1,0 +1,241 @@
+//! What an agent says it can do, and which models and modes its session offers.
+
+use serde_json::{Value, json};
+
+/// The parts of `agentCapabilities` that change what is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Capabilities {
+    pub(crate) load: bool,
+    pub(crate) resume: bool,
+    pub(crate) extra_directories: bool,
+}
+
+impl Capabilities {
+    /// From the result of `initialize`.
+    pub(crate) fn read(result: &Value) -> Self {
+        let on = |pointer: &str| {
+            result
+                .pointer(pointer)
+                .is_some_and(|value| !value.is_null() && value.as_bool() != Some(false))
+        };
+        Self {
+            load: result
+                .pointer("/agentCapabilities/loadSession")
+                .and_then(Value::as_bool)
+                == Some(true),
+            resume: on("/agentCapabilities/sessionCapabilities/resume"),
+            extra_directories: on("/agentCapabilities/sessionCapabilities/additionalDirectories"),
+        }
+    }
+}
+
+/// The models and modes of a session. Agents offer them in two ways: as `models` and `modes`, or
+/// as options of the session's configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Offer {
+    models: Choices,
+    modes: Choices,
+    model_option: Option<ConfigOption>,
+    mode_option: Option<ConfigOption>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Choices {
+    current: Option<String>,
+    ids: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ConfigOption {
+    id: String,
+    choices: Choices,
+}
+
+/// What can be chosen in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Setting {
+    Model,
+    Mode,
+}
+
+impl Offer {
+    /// From the result of `session/new`, `session/load` or `session/resume`.
+    pub(crate) fn read(result: &Value) -> Self {
+        let mut offer = Self {
+            models: Choices {
+                current: text(result.pointer("/models/currentModelId")),
+                ids: ids(result.pointer("/models/availableModels"), "modelId"),
+            },
+            modes: Choices {
+                current: text(result.pointer("/modes/currentModeId")),
+                ids: ids(result.pointer("/modes/availableModes"), "id"),
+            },
+            ..Self::default()
+        };
+        offer.read_options(result);
+        offer
+    }
+
+    /// From anything that carries the whole `configOptions`.
+    pub(crate) fn read_options(&mut self, holder: &Value) {
+        let Some(options) = holder.get("configOptions").and_then(Value::as_array) else {
+            return;
+        };
+        let find = |name: &str| {
+            options.iter().find_map(|option| {
+                let id = option.get("id")?.as_str()?;
+                let category = option.get("category").and_then(Value::as_str);
+                if category.unwrap_or(id) != name {
+                    return None;
+                }
+                Some(ConfigOption {
+                    id: id.to_owned(),
+                    choices: Choices {
+                        current: text(option.get("currentValue")),
+                        ids: ids(option.get("options"), "value"),
+                    },
+                })
+            })
+        };
+        self.model_option = find("model");
+        self.mode_option = find("mode");
+    }
+
+    /// What is in force.
+    pub(crate) fn current(&self, setting: Setting) -> Option<&str> {
+        let (choices, option) = self.places(setting);
+        choices
+            .current
+            .as_deref()
+            .or_else(|| option?.choices.current.as_deref())
+    }
+
+    /// Notes what is in force now.
+    pub(crate) fn set_current(&mut self, setting: Setting, value: &str) {
+        match setting {
+            Setting::Model => self.models.current = Some(value.to_owned()),
+            Setting::Mode => self.modes.current = Some(value.to_owned()),
+        }
+    }
+
+    /// Every model offered, the current one first.
+    pub(crate) fn models(&self) -> Vec<String> {
+        let (choices, option) = self.places(Setting::Model);
+        let ids = if choices.ids.is_empty() {
+            option
+                .map(|option| option.choices.ids.clone())
+                .unwrap_or_default()
+        } else {
+            choices.ids.clone()
+        };
+        let current = self.current(Setting::Model).map(str::to_owned);
+        let rest = ids.into_iter().filter(|id| Some(id) != current.as_ref());
+        current.iter().cloned().chain(rest).collect()
+    }
+
+    /// The request that chooses `wanted`; `None` when the session does not offer it.
+    pub(crate) fn choose(
+        &self,
+        setting: Setting,
+        session: &str,
+        wanted: &str,
+    ) -> Option<(&'static str, Value)> {
+        let (choices, option) = self.places(setting);
+        let has = |choices: &Choices| choices.ids.iter().any(|id| id == wanted);
+        if has(choices) {
+            return Some(match setting {
+                Setting::Model => (
+                    "session/set_model",
+                    json!({ "sessionId": session, "modelId": wanted }),
+                ),
+                Setting::Mode => (
+                    "session/set_mode",
+                    json!({ "sessionId": session, "modeId": wanted }),
+                ),
+            });
+        }
+        let option = option.filter(|option| has(&option.choices))?;
+        Some((
+            "session/set_config_option",
+            json!({ "sessionId": session, "configId": option.id, "value": wanted }),
+        ))
+    }
+
+    fn places(&self, setting: Setting) -> (&Choices, Option<&ConfigOption>) {
+        match setting {
+            Setting::Model => (&self.models, self.model_option.as_ref()),
+            Setting::Mode => (&self.modes, self.mode_option.as_ref()),
+        }
+    }
+}
+
+fn text(value: Option<&Value>) -> Option<String> {
+    value?.as_str().map(str::to_owned)
+}
+
+/// The ids of a list, which may be grouped one level deep.
+fn ids(list: Option<&Value>, key: &str) -> Vec<String> {
+    let Some(list) = list.and_then(Value::as_array) else {
+        return Vec::new();
+    };
+    list.iter()
+        .flat_map(
+            |entry| match entry.get("options").and_then(Value::as_array) {
+                Some(group) => group.iter().collect::<Vec<_>>(),
+                None => vec![entry],
+            },
+        )
+        .filter_map(|entry| text(entry.get(key)))
+        .take(MAX_CHOICES)
+        .collect()
+}
+
+/// More than any agent offers.
+const MAX_CHOICES: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chooses_by_whatever_way_the_session_offers_and_not_what_it_does_not() {
+        let gemini = Offer::read(&json!({"models": {"currentModelId": "auto",
+            "availableModels": [{"modelId": "pro"}, {"modelId": "auto"}]}}));
+        assert_eq!(gemini.models(), ["auto", "pro"]);
+        assert_eq!(
+            gemini
+                .choose(Setting::Model, "s", "pro")
+                .map(|(method, _)| method),
+            Some("session/set_model")
+        );
+        assert_eq!(gemini.choose(Setting::Model, "s", "nonsense"), None);
+
+        let opencode = Offer::read(&json!({"configOptions": [
+            {"id": "m", "category": "model", "currentValue": "a/b",
+             "options": [{"name": "group", "options": [{"value": "a/b"}, {"value": "a/c"}]}]},
+            {"id": "mode", "currentValue": "build", "options": [{"value": "plan"}]}]}));
+        assert_eq!(opencode.models(), ["a/b", "a/c"]);
+        assert_eq!(
+            opencode.choose(Setting::Model, "s", "a/c"),
+            Some((
+                "session/set_config_option",
+                json!({"sessionId": "s", "configId": "m", "value": "a/c"})
+            ))
+        );
+        assert_eq!(opencode.current(Setting::Mode), Some("build"));
+    }
+
+    #[test]
+    fn capabilities_count_only_when_they_are_really_there() {
+        let read = Capabilities::read(&json!({"agentCapabilities": {"loadSession": "yes",
+            "sessionCapabilities": {"resume": {}, "additionalDirectories": null}}}));
+        assert_eq!(
+            read,
+            Capabilities {
+                load: false,
+                resume: true,
+                extra_directories: false
+            }
+        );
+    }
+}

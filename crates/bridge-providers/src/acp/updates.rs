@@ -1,0 +1,285 @@
+//! What the agent tells and asks: session updates become events, permission requests become
+//! questions, everything else is passed on or refused, and nothing is left unanswered.
+
+use bridge_proto::model::{AskEnd, PlanItem, PlanStatus, RunEvent, Usage};
+use serde_json::Value;
+
+use super::{
+    dialogue::{AcpDialogue, Phase},
+    jsonrpc, outcome, permissions,
+    session::Setting,
+};
+use crate::dialogue::Step;
+
+impl AcpDialogue {
+    pub(super) fn on_notification(&mut self, method: &str, mut params: Value) {
+        match method {
+            "session/update" => {
+                let ours = params.get("sessionId").and_then(Value::as_str) == Some(&self.session);
+                let update = params
+                    .get_mut("update")
+                    .map(Value::take)
+                    .unwrap_or_default();
+                if ours {
+                    self.on_update(update);
+                } else if !self.history {
+                    let what = "update of another session".to_owned();
+                    self.emit(RunEvent::Other { what }, Some(update));
+                }
+            }
+            "$/cancel_request" => {
+                let id = params.get("requestId").cloned().unwrap_or_default();
+                if let Some(ask) = self.asks.withdraw(&id) {
+                    let line = jsonrpc::error(&id, REQUEST_CANCELLED, "request cancelled");
+                    self.push(Step::Send(line));
+                    self.emit(
+                        RunEvent::AskClosed {
+                            ask,
+                            how: AskEnd::Withdrawn,
+                        },
+                        None,
+                    );
+                }
+            }
+            other => self.other(other, params),
+        }
+    }
+
+    /// Every request is answered at once, except a permission, which waits for a person.
+    pub(super) fn on_request(&mut self, id: &Value, method: &str, params: Value) {
+        if method == "session/request_permission" {
+            self.on_permission(id, params);
+            return;
+        }
+        let method = outcome::sentence(method, 100);
+        let message = format!("the client does not offer {method}");
+        self.push(Step::Send(jsonrpc::error(id, METHOD_NOT_FOUND, &message)));
+    }
+
+    fn on_permission(&mut self, id: &Value, params: Value) {
+        let ask = if self.is_working() {
+            let call = params.get("toolCall").cloned().unwrap_or_default();
+            let merged = self.tools.merge(&call);
+            let state = merged.map(|merged| merged.state);
+            if let Some(state) = state.clone() {
+                self.emit(RunEvent::Tool(state), Some(call));
+                self.break_block();
+            }
+            self.asks.open(id.clone(), state.as_ref(), &params)
+        } else {
+            None
+        };
+        match ask {
+            Some(ask) => self.emit(RunEvent::Ask(ask), Some(params)),
+            None => self.push(Step::Send(jsonrpc::result(id, &permissions::cancelled()))),
+        }
+    }
+
+    fn on_update(&mut self, update: Value) {
+        let kind = update
+            .get("sessionUpdate")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        if self.history {
+            return;
+        }
+        match kind {
+            "agent_message_chunk" => self.on_message(update),
+            "agent_thought_chunk" => match text_of(&update) {
+                Some(delta) => {
+                    if self.is_running() && !delta.is_empty() {
+                        self.emit(RunEvent::Thinking { delta }, Some(update));
+                    }
+                }
+                None => self.other("agent_thought_chunk", update),
+            },
+            "tool_call" | "tool_call_update" => self.on_tool(update),
+            "plan" => self.on_plan(update),
+            "usage_update" => self.on_usage(update),
+            "current_mode_update" => {
+                if let Some(mode) = update.get("currentModeId").and_then(Value::as_str) {
+                    self.offer.set_current(Setting::Mode, mode);
+                    self.tell_setting(Setting::Mode, Some(update));
+                } else {
+                    self.other("current_mode_update", update);
+                }
+            }
+            "config_option_update" => {
+                let before = self.offer.clone();
+                self.offer.read_options(&update);
+                for setting in [Setting::Model, Setting::Mode] {
+                    if self.offer.current(setting) != before.current(setting) {
+                        self.tell_setting(setting, None);
+                    }
+                }
+                self.other("config_option_update", update);
+            }
+            kind => {
+                let kind = outcome::sentence(kind, 100);
+                self.other(&kind, update);
+            }
+        }
+    }
+
+    fn on_message(&mut self, update: Value) {
+        let Some(delta) = text_of(&update) else {
+            self.other("agent_message_chunk", update);
+            return;
+        };
+        if let Some(mode) = self.mode_of(&delta) {
+            self.offer.set_current(Setting::Mode, &mode);
+            self.tell_setting(Setting::Mode, Some(update));
+            return;
+        }
+        let Phase::Running(turn) = &mut self.phase else {
+            return;
+        };
+        if delta.is_empty() {
+            return;
+        }
+        let message = update.get("messageId").and_then(Value::as_str);
+        if let Some(block) = turn.text(message, &delta) {
+            self.emit(RunEvent::Text { block, delta }, Some(update));
+        }
+    }
+
+    fn mode_of(&self, delta: &str) -> Option<String> {
+        let mode = delta
+            .strip_prefix(self.quirks.mode_chunk.as_deref()?)?
+            .trim();
+        let word = !mode.is_empty() && !mode.contains(char::is_whitespace);
+        word.then(|| mode.to_owned())
+    }
+
+    fn on_tool(&mut self, update: Value) {
+        if !self.is_running() {
+            return;
+        }
+        let Some(merged) = self.tools.merge(&update) else {
+            self.other("tool_call without an id", update);
+            return;
+        };
+        self.break_block();
+        if merged.news {
+            self.emit(RunEvent::Tool(merged.state), Some(update));
+        }
+        for path in merged.written {
+            self.emit(RunEvent::FileWritten { path }, None);
+        }
+    }
+
+    fn on_plan(&mut self, update: Value) {
+        if !self.is_running() {
+            return;
+        }
+        let entries = update.get("entries").and_then(Value::as_array);
+        let items = entries
+            .into_iter()
+            .flatten()
+            .take(MAX_PLAN)
+            .filter_map(plan_item)
+            .collect();
+        self.emit(RunEvent::Plan { items }, Some(update));
+    }
+
+    fn on_usage(&mut self, update: Value) {
+        let dollars = update.pointer("/cost/currency").and_then(Value::as_str) == Some("USD");
+        let amount = update
+            .pointer("/cost/amount")
+            .and_then(Value::as_f64)
+            .filter(|_| dollars);
+        if amount.is_none() {
+            self.other("usage_update", update);
+            return;
+        }
+        self.usage.cost_usd = amount;
+        self.emit(RunEvent::Usage(self.usage), Some(update));
+    }
+
+    /// What the answer to a prompt says of tokens and of the model that gave it.
+    pub(super) fn on_turn_usage(&mut self, result: &Value) {
+        let quota = result.pointer("/_meta/quota");
+        let count = |standard: &str, other: &str| {
+            let standard = result.pointer(standard).and_then(Value::as_u64);
+            standard.or_else(|| quota?.pointer(other)?.as_u64())
+        };
+        let input = count("/usage/inputTokens", "/token_count/input_tokens");
+        let output = count("/usage/outputTokens", "/token_count/output_tokens");
+        if input.is_some() || output.is_some() {
+            self.usage = Usage {
+                input_tokens: sum(self.usage.input_tokens, input),
+                output_tokens: sum(self.usage.output_tokens, output),
+                cost_usd: self.usage.cost_usd,
+            };
+            self.emit(RunEvent::Usage(self.usage), Some(result.clone()));
+        }
+        let used = quota.and_then(|quota| quota.get("model_usage")?.as_array());
+        let model = used.into_iter().flatten().find_map(|entry| {
+            entry
+                .get("model")
+                .and_then(Value::as_str)
+                .filter(|model| *model != "auto")
+        });
+        if let Some(model) = model {
+            self.emit(
+                RunEvent::Model {
+                    model: outcome::sentence(model, 200),
+                },
+                None,
+            );
+        }
+    }
+
+    fn other(&mut self, what: &str, raw: Value) {
+        if !self.history {
+            self.emit(
+                RunEvent::Other {
+                    what: what.to_owned(),
+                },
+                Some(raw),
+            );
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running(_))
+    }
+
+    fn break_block(&mut self) {
+        if let Phase::Running(turn) = &mut self.phase {
+            turn.break_block();
+        }
+    }
+}
+
+fn text_of(update: &Value) -> Option<String> {
+    let content = update.get("content")?;
+    if content.get("type").and_then(Value::as_str) != Some("text") {
+        return None;
+    }
+    content
+        .get("text")
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+}
+
+fn plan_item(entry: &Value) -> Option<PlanItem> {
+    let text = outcome::sentence(entry.get("content")?.as_str()?, 500);
+    let status = match entry.get("status").and_then(Value::as_str) {
+        Some("completed") => PlanStatus::Completed,
+        Some("in_progress") => PlanStatus::InProgress,
+        Some(_) | None => PlanStatus::Pending,
+    };
+    Some(PlanItem { text, status })
+}
+
+fn sum(before: Option<u64>, more: Option<u64>) -> Option<u64> {
+    match (before, more) {
+        (Some(before), Some(more)) => Some(before.saturating_add(more)),
+        (before, more) => before.or(more),
+    }
+}
+
+const METHOD_NOT_FOUND: i64 = -32601;
+const REQUEST_CANCELLED: i64 = -32800;
+const MAX_PLAN: usize = 500;
