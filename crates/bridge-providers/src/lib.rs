@@ -10,5 +10,6 @@ pub mod claude;
 pub mod conversation;
 pub mod dialogue;
 pub mod find;
+pub mod host;
 pub mod process;
 pub mod provider;
