@@ -39,7 +39,10 @@ fn checked(kind: &'static str, text: &str) -> Result<(), IdError> {
         return Err(IdError::Empty { kind });
     }
     if text.len() > MAX_ID_BYTES {
-        return Err(IdError::TooLong { kind, bytes: text.len() });
+        return Err(IdError::TooLong {
+            kind,
+            bytes: text.len(),
+        });
     }
     if text.chars().any(char::is_control) {
         return Err(IdError::ControlCharacter { kind });
@@ -199,7 +202,12 @@ impl Digest {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
         }
-        Self(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(
+            hash.finalize()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        )
     }
 
     /// The hex digits.
@@ -233,7 +241,10 @@ mod tests {
         let long = "x".repeat(MAX_ID_BYTES + 1);
         assert_eq!(
             TaskId::parse(&long),
-            Err(IdError::TooLong { kind: "task id", bytes: MAX_ID_BYTES + 1 })
+            Err(IdError::TooLong {
+                kind: "task id",
+                bytes: MAX_ID_BYTES + 1
+            })
         );
     }
 

@@ -5,6 +5,7 @@
 //! [`ctrlnode`] (the CTRL NODE wire, both halves), [`secret`] (tokens that cannot be printed).
 
 mod base64_bytes;
+pub mod ctrlnode;
 pub mod id;
 pub mod model;
 pub mod secret;

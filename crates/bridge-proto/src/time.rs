@@ -61,6 +61,9 @@ mod tests {
         let at = Timestamp::from_millis(1_773_480_413_589);
         assert_eq!(at.to_string(), "2026-03-14T09:26:53.589Z");
         assert_eq!("2026-03-14T09:26:53.589Z".parse::<Timestamp>().unwrap(), at);
-        assert_eq!(Timestamp::from_millis(0).to_string(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(
+            Timestamp::from_millis(0).to_string(),
+            "1970-01-01T00:00:00.000Z"
+        );
     }
 }

@@ -2,14 +2,20 @@
 //! everything that happens becomes an [`Event`], a [`Notice`] or a [`Reply`].
 
 mod agent;
+mod answer;
 mod ask;
 mod command;
 mod event;
 mod request;
 
-pub use agent::{AgentChange, AgentProfile, AgentStatus, Health, HealthReason, Heartbeat, Hello, Notice};
+pub use agent::{
+    AgentChange, AgentProfile, AgentStatus, Health, HealthReason, Heartbeat, Hello, Notice,
+};
+pub use answer::match_answer;
 pub use ask::{Answer, Ask, AskEnd, AskKind, Choice, ChoiceKind};
-pub use command::{Command, CommandBody, FollowUp, Origin, Place, ReplyToken, RunKind, Source, StartRun};
+pub use command::{
+    Command, CommandBody, FollowUp, Origin, Place, ReplyToken, RunKind, Source, StartRun,
+};
 pub use event::{
     Actor, Event, EventBody, Fault, FileDiff, Fix, Location, Observed, Outcome, PlanItem,
     PlanStatus, Rejection, Retry, RunEvent, ToolKind, ToolState, ToolStatus, Usage,

@@ -1,0 +1,330 @@
+//! The bridge's ear: a frame of the control plane becomes a [`Command`].
+
+use std::borrow::Cow;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Map, Value};
+
+use super::{
+    DecodeError,
+    fields::{Fields, Frame, shortened, with_slashes},
+    token::Token,
+};
+use crate::{
+    id::{AgentId, ProviderKey, RunKey, TaskFolder, TaskId},
+    model::{
+        AgentChange, AgentProfile, Answer, Command, CommandBody, FileRoot, FileScope, FollowUp,
+        Origin, Place, Request, RunKind, Source, StartRun,
+    },
+};
+
+/// Reads one frame of a control plane.
+///
+/// Unknown actions are [`CommandBody::Unknown`]; unknown fields are ignored; a field that is
+/// `null` is absent. Back slashes in paths become `/`; paths stay untrusted text. A prompt that is
+/// missing is empty, for the runtime to reject with its own code.
+///
+/// # Errors
+///
+/// Everything that cannot be understood as the wire describes it, without repeating its values.
+/// [`encode_refusal`](super::encode_refusal) says what to answer, if anything.
+pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
+    let frame = Frame::parse(frame)?;
+    let fields = frame.fields();
+    let body = match frame.action() {
+        "dispatch_task" => CommandBody::Start(Box::new(start(fields)?)),
+        "followup" => CommandBody::FollowUp(Box::new(follow_up(fields, RunKind::FollowUp)?)),
+        "agent_command" => {
+            CommandBody::FollowUp(Box::new(follow_up(fields, RunKind::AgentCommand)?))
+        }
+        "cancel_task" => CommandBody::Cancel {
+            task: fields.need_id("taskId")?,
+        },
+        "input_response" => answer(fields)?,
+        "tune_task" => CommandBody::Tune {
+            task: fields.need_id("taskId")?,
+            model: fields.words("model")?.map(str::to_owned),
+            mode: fields.words("mode")?.map(str::to_owned),
+        },
+        "write_file" => CommandBody::Request(write_file(fields)?),
+        "read_file" => CommandBody::Request(Request::ReadFile {
+            scope: scope(fields)?,
+            path: fields.path("path")?.unwrap_or_default(),
+        }),
+        "list_files" => CommandBody::Request(list_files(fields)?),
+        other => match synced_provider(other) {
+            Some(provider) => CommandBody::Agents(AgentChange::Sync {
+                agents: synced_agents(fields, &provider),
+                provider,
+            }),
+            None => CommandBody::Unknown {
+                kind: shortened(other),
+            },
+        },
+    };
+    let token = match &body {
+        // Nothing is known about its other fields, not even their types.
+        CommandBody::Unknown { .. } => Token {
+            request_id: fields
+                .value("requestId")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+            ..Token::default()
+        },
+        CommandBody::Start(_)
+        | CommandBody::FollowUp(_)
+        | CommandBody::Cancel { .. }
+        | CommandBody::Answer { .. }
+        | CommandBody::Tune { .. }
+        | CommandBody::Agents(_)
+        | CommandBody::Request(_) => Token {
+            request_id: fields.text("requestId")?.map(str::to_owned),
+            execution_id: fields.text("executionId")?.map(str::to_owned),
+            agent_id: Some(
+                fields
+                    .text("agentId")?
+                    .unwrap_or_default()
+                    .trim()
+                    .to_lowercase(),
+            ),
+        },
+    };
+    Ok(Command {
+        origin: Origin {
+            source,
+            reply: token.seal(),
+        },
+        body,
+    })
+}
+
+fn start(fields: Fields<'_>) -> Result<StartRun, DecodeError> {
+    let map = args(fields)?;
+    let args = fields.within(&map);
+    let prompt = match args.words("task")? {
+        Some(task) => Some(task),
+        None => args.words("message")?,
+    };
+    let folder = match args.path("taskFolderName")? {
+        Some(folder) => Some(folder),
+        None => fields.path("taskFolderName")?,
+    };
+    Ok(StartRun {
+        run: run_key(fields)?,
+        agent: fields.need_id("agentId")?,
+        prompt: prompt
+            .or(fields.text("content")?)
+            .unwrap_or_default()
+            .to_owned(),
+        place: place(args, folder)?,
+        task_log: args.path("taskLogRelativePath")?,
+        model: args.words("model")?.map(str::to_owned),
+    })
+}
+
+fn follow_up(fields: Fields<'_>, kind: RunKind) -> Result<FollowUp, DecodeError> {
+    let map = args(fields)?;
+    let args = fields.within(&map);
+    let message = match args.words("message")? {
+        Some(message) => Some(message),
+        None => fields.text("content")?,
+    };
+    Ok(FollowUp {
+        run: run_key(fields)?,
+        agent: fields.need_id("agentId")?,
+        message: message.unwrap_or_default().to_owned(),
+        place: place(args, args.path("taskFolderName")?)?,
+        kind,
+        focus_files: args
+            .texts("focusFiles")?
+            .into_iter()
+            .map(with_slashes)
+            .collect(),
+    })
+}
+
+/// The arguments, as an object or as JSON text of one. A text that is not one is not used: then
+/// `content` is the prompt.
+fn args(fields: Fields<'_>) -> Result<Cow<'_, Map<String, Value>>, DecodeError> {
+    match fields.value("args") {
+        None => Ok(Cow::Owned(Map::new())),
+        Some(Value::Object(map)) => Ok(Cow::Borrowed(map)),
+        Some(Value::String(text)) => Ok(Cow::Owned(serde_json::from_str(text).unwrap_or_default())),
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_)) => {
+            Err(fields.wrong_type("args", "an object or a JSON text"))
+        }
+    }
+}
+
+fn run_key(fields: Fields<'_>) -> Result<RunKey, DecodeError> {
+    let task = match fields.id("contextTaskId")? {
+        Some(task) => task,
+        None => fields.need_id("taskId")?,
+    };
+    let attempt = match fields.words("executionId")? {
+        Some(attempt) => Some(attempt),
+        None => fields.words("requestId")?,
+    };
+    let attempt = attempt.ok_or_else(|| fields.missing("executionId or requestId"))?;
+    // The attempt is printed and journalled like any identifier, so the same limits hold.
+    let checked: TaskId = fields.parse(attempt)?;
+    Ok(RunKey {
+        task,
+        attempt: checked.as_str().to_owned(),
+    })
+}
+
+fn place(args: Fields<'_>, folder: Option<String>) -> Result<Place, DecodeError> {
+    let folder: Option<TaskFolder> = folder.map(|folder| args.parse(&folder)).transpose()?;
+    let repository = match args.text("taskMode")? {
+        Some("repo") => args.path("repoPath")?,
+        Some(_) | None => None,
+    };
+    Ok(match repository {
+        Some(path) => Place::Repository { path, folder },
+        None => Place::Output { folder },
+    })
+}
+
+fn answer(fields: Fields<'_>) -> Result<CommandBody, DecodeError> {
+    let text = fields.text("text")?.unwrap_or_default();
+    let answer = if let Some(option) = fields.words("option")? {
+        Answer::Choose {
+            option: option.to_owned(),
+        }
+    } else if let Some(reason) = fields.text("deny")? {
+        Answer::Deny {
+            reason: reason.to_owned(),
+        }
+    } else if text.is_empty() {
+        return Err(fields.missing("text"));
+    } else {
+        Answer::Text {
+            text: text.to_owned(),
+        }
+    };
+    Ok(CommandBody::Answer {
+        task: fields.need_id("taskId")?,
+        ask: fields.id("askId")?,
+        digest: fields.digest("digest")?,
+        answer,
+    })
+}
+
+fn scope(fields: Fields<'_>) -> Result<FileScope, DecodeError> {
+    Ok(FileScope {
+        root: if fields.flag("useBasePath")? {
+            FileRoot::Base
+        } else {
+            FileRoot::Ctrlnode
+        },
+        agent: fields.id::<AgentId>("agentId")?,
+        provider: fields.id::<ProviderKey>("provider")?,
+    })
+}
+
+fn write_file(fields: Fields<'_>) -> Result<Request, DecodeError> {
+    let content = fields.text("content")?.unwrap_or_default();
+    let text = fields.text("contentEncoding")? != Some("base64");
+    let bytes = if text {
+        content.as_bytes().to_vec()
+    } else {
+        STANDARD.decode(content).map_err(|_| DecodeError::Base64 {
+            action: fields.action(),
+        })?
+    };
+    let path = fields.path("path")?.unwrap_or_default();
+    Ok(Request::WriteFile {
+        scope: scope(fields)?,
+        path,
+        bytes,
+        text,
+    })
+}
+
+fn list_files(fields: Fields<'_>) -> Result<Request, DecodeError> {
+    let scope = scope(fields)?;
+    let recursive = fields.flag("recursive")?;
+    Ok(Request::ListFiles {
+        // Below any other root the wire knows full walks only.
+        recursive: recursive || scope.root == FileRoot::Ctrlnode,
+        scope,
+        subpath: fields.path("subpath")?.unwrap_or_default(),
+        include_files: fields.flag("shallowIncludeFiles")?,
+    })
+}
+
+/// The provider of `sync_<provider>_agents`; any key is good (decision 17).
+pub(super) fn synced_provider(action: &str) -> Option<ProviderKey> {
+    let key = action.strip_prefix("sync_")?.strip_suffix("_agents")?;
+    ProviderKey::parse(if key == "claude_sdk" {
+        "claude-sdk"
+    } else {
+        key
+    })
+    .ok()
+}
+
+/// The list, or the error text of the ack. The list is JSON inside a text.
+fn synced_agents(fields: Fields<'_>, provider: &ProviderKey) -> Result<Vec<AgentProfile>, String> {
+    let text = match fields.value("agents") {
+        None => return Err("MISSING_AGENTS".into()),
+        Some(Value::String(text)) if text.is_empty() => return Err("MISSING_AGENTS".into()),
+        Some(Value::String(text)) => text,
+        Some(_) => return Err("agents is not a JSON text".into()),
+    };
+    let list: Value =
+        serde_json::from_str(text).map_err(|error| format!("agents is not valid JSON: {error}"))?;
+    let items = list.as_array().ok_or("agents is not a list")?;
+    let mut agents: Vec<AgentProfile> = Vec::with_capacity(items.len().min(MAX_AGENTS));
+    for item in items {
+        let map = item
+            .as_object()
+            .ok_or("agents holds something that is not an object")?;
+        let entry = fields.within(map);
+        let Some(agent) = synced_agent(entry, provider).map_err(|error| spelled_out(&error))?
+        else {
+            continue;
+        };
+        agents.retain(|known| known.id != agent.id);
+        if agents.len() == MAX_AGENTS {
+            return Err(format!("more than {MAX_AGENTS} agents"));
+        }
+        agents.push(agent);
+    }
+    Ok(agents)
+}
+
+/// `None` for an entry without an id.
+fn synced_agent(
+    entry: Fields<'_>,
+    provider: &ProviderKey,
+) -> Result<Option<AgentProfile>, DecodeError> {
+    let Some(id) = entry.id::<AgentId>("id")? else {
+        return Ok(None);
+    };
+    let model = entry
+        .words("model")?
+        .filter(|model| *model != provider.as_str());
+    Ok(Some(AgentProfile {
+        name: entry.text("name")?.unwrap_or(id.as_str()).to_owned(),
+        provider: provider.clone(),
+        model: model.map(str::to_owned),
+        workspace: entry.path("workspace")?,
+        role: entry.text("role")?.unwrap_or_default().to_owned(),
+        description: entry.text("description")?.unwrap_or_default().to_owned(),
+        emoji: entry.text("emoji")?.unwrap_or_default().to_owned(),
+        from_filesystem: false,
+        id,
+    }))
+}
+
+fn spelled_out(error: &DecodeError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// More agents than any plane has; a longer list is a mistake or an attack.
+const MAX_AGENTS: usize = 1000;

@@ -1,0 +1,118 @@
+//! The bridge's mouth for itself: a [`Notice`] becomes frames.
+
+use super::{
+    Profile,
+    frames::{
+        AgentStatusEntry, AgentSummary, AgentUpdate, AvailableModels, Handshake, Heartbeat,
+        ProviderHealth, to_text,
+    },
+};
+use crate::model::{AgentStatus, Health, Notice};
+
+/// The frames for one notice: one, or none when there is nothing to tell (a heartbeat while no
+/// agent is known, no health entry, no model). The extended profile adds `hostname` to the
+/// handshake and `version` and `hint` to health entries.
+pub fn encode_notice(notice: &Notice, profile: Profile) -> Vec<String> {
+    let extended = match profile {
+        Profile::Plain => false,
+        Profile::Extended => true,
+    };
+    let frame = match notice {
+        Notice::Hello(hello) => to_text(&Handshake {
+            action: "handshake",
+            version: &hello.version,
+            agents: [],
+            providers: &hello.providers,
+            hostname: extended.then_some(&hello.hostname),
+        }),
+        Notice::Heartbeat(heartbeat) if heartbeat.agents.is_empty() => return Vec::new(),
+        Notice::Heartbeat(heartbeat) => {
+            let agents = heartbeat.agents.iter();
+            let running = agents
+                .clone()
+                .any(|(_, status)| *status == AgentStatus::Running);
+            to_text(&Heartbeat {
+                action: "heartbeat",
+                agents: agents.clone().map(|(id, _)| id).collect(),
+                status: if running {
+                    AgentStatus::Running
+                } else {
+                    AgentStatus::Idle
+                },
+                agent_statuses: agents
+                    .map(|(id, status)| AgentStatusEntry {
+                        id,
+                        status: *status,
+                    })
+                    .collect(),
+                timestamp: heartbeat.at,
+            })
+        }
+        Notice::Agents {
+            version,
+            agents,
+            default_workspace,
+            existing,
+            hostname,
+        } => {
+            let summary = |agent| summary(agent, default_workspace, existing, hostname);
+            to_text(&AgentUpdate {
+                action: "agent_update",
+                version: version.as_deref(),
+                agents: agents.iter().map(summary).collect(),
+            })
+        }
+        Notice::ProviderHealth { health } if health.is_empty() => return Vec::new(),
+        Notice::ProviderHealth { health } => {
+            let entry = |health: &Health| Health {
+                available: health.available,
+                reason: health.reason.filter(|_| !health.available),
+                version: health.version.clone().filter(|_| extended),
+                hint: health.hint.clone().filter(|_| extended),
+            };
+            to_text(&ProviderHealth {
+                action: "provider_health",
+                provider_health: health
+                    .iter()
+                    .map(|(key, health)| (key, entry(health)))
+                    .collect(),
+            })
+        }
+        Notice::AvailableModels { models } => {
+            let offered = models.iter().filter(|(_, models)| !models.is_empty());
+            let frame = AvailableModels {
+                action: "available_models",
+                models: offered
+                    .map(|(key, models)| (key, models.as_slice()))
+                    .collect(),
+            };
+            if frame.models.is_empty() {
+                return Vec::new();
+            }
+            to_text(&frame)
+        }
+    };
+    vec![frame]
+}
+
+fn summary<'a>(
+    agent: &'a crate::model::AgentProfile,
+    default_workspace: &'a str,
+    existing: &[crate::id::AgentId],
+    hostname: &'a str,
+) -> AgentSummary<'a> {
+    AgentSummary {
+        id: &agent.id,
+        workspace: agent.workspace.as_deref().unwrap_or(default_workspace),
+        name: &agent.name,
+        // "No explicit model" is the provider's key on this wire.
+        model: agent.model.as_deref().unwrap_or(agent.provider.as_str()),
+        role: &agent.role,
+        emoji: &agent.emoji,
+        description: &agent.description,
+        provider: &agent.provider,
+        from_filesystem: agent.from_filesystem,
+        exists: existing.contains(&agent.id),
+        hostname,
+    }
+}

@@ -1,0 +1,80 @@
+//! What to answer to a frame that could not be read, so that nobody waits for it in vain.
+
+use super::{
+    DecodeError,
+    fields::{Fields, Frame},
+    frames::{IntentResult, ListFilesResponse, Nullable, ReadFileResponse, SyncAck, to_text},
+    inbound::synced_provider,
+    outbound::{intent_type, provider_method},
+};
+use crate::model::RunKind;
+
+/// The frame that answers a frame which [`decode`](super::decode) refused with this error, in the
+/// error shape of its action; `None` when the frame has no `requestId` or its action no reply.
+pub fn encode_refusal(frame: &[u8], error: &DecodeError) -> Option<String> {
+    let frame = Frame::parse(frame).ok()?;
+    let fields = frame.fields();
+    let request_id = Some(text(fields, "requestId")?);
+    match frame.action() {
+        "dispatch_task" => Some(run(fields, RunKind::Dispatch, error)),
+        "followup" => Some(run(fields, RunKind::FollowUp, error)),
+        "agent_command" => Some(run(fields, RunKind::AgentCommand, error)),
+        "read_file" => Some(to_text(&ReadFileResponse {
+            action: "read_file_response",
+            request_id,
+            agent_id: Some(&agent_id(fields)),
+            path: Some(text(fields, "path").unwrap_or_default()),
+            content: Some(Nullable(None)),
+            content_type: None,
+            error: Some("INVALID_REQUEST".into()),
+        })),
+        "list_files" => Some(to_text(&ListFilesResponse {
+            action: "list_files_response",
+            request_id,
+            files: Vec::new(),
+            base_path: None,
+            error: Some("INVALID_REQUEST"),
+        })),
+        other => {
+            let provider = synced_provider(other)?;
+            Some(to_text(&SyncAck {
+                action: format!("sync_{provider}_agents_ack"),
+                request_id,
+                success: false,
+                error: Some(&error.to_string()),
+            }))
+        }
+    }
+}
+
+fn run(fields: Fields<'_>, kind: RunKind, error: &DecodeError) -> String {
+    let agent_id = agent_id(fields);
+    let error = if agent_id.is_empty() {
+        "AGENT_NOT_FOUND".to_owned()
+    } else {
+        format!("BRIDGE_INTERNAL_ERROR: {error}")
+    };
+    to_text(&IntentResult {
+        action: "intent_result",
+        request_id: text(fields, "requestId"),
+        agent_id: &agent_id,
+        intent_type: intent_type(kind),
+        provider_method: provider_method(kind),
+        execution_id: text(fields, "executionId"),
+        context_task_id: text(fields, "contextTaskId").or_else(|| text(fields, "taskId")),
+        result: None,
+        error: Some(error),
+    })
+}
+
+fn agent_id(fields: Fields<'_>) -> String {
+    text(fields, "agentId")
+        .unwrap_or_default()
+        .trim()
+        .to_lowercase()
+}
+
+/// The field if it is a text; the frame is broken somewhere, so any field may be.
+fn text<'a>(fields: Fields<'a>, field: &'static str) -> Option<&'a str> {
+    fields.value(field).and_then(|value| value.as_str())
+}
