@@ -23,13 +23,19 @@ pub fn find_program<S: AsRef<str>>(
         .chain(extra.iter().cloned())
         .filter(|folder| folder.is_absolute())
         .collect();
-    names.iter().map(|name| Path::new(name.as_ref())).find_map(|name| {
-        if name.is_absolute() {
-            return executable(name);
-        }
-        let plain = name.file_name() == Some(name.as_os_str());
-        folders.iter().filter(|_| plain).find_map(|folder| executable(&folder.join(name)))
-    })
+    names
+        .iter()
+        .map(|name| Path::new(name.as_ref()))
+        .find_map(|name| {
+            if name.is_absolute() {
+                return executable(name);
+            }
+            let plain = name.file_name() == Some(name.as_os_str());
+            folders
+                .iter()
+                .filter(|_| plain)
+                .find_map(|folder| executable(&folder.join(name)))
+        })
 }
 
 #[cfg(unix)]
@@ -46,16 +52,21 @@ fn executable(file: &Path) -> Option<PathBuf> {
     let endings = std::env::var("PATHEXT").unwrap_or_else(|_| ".COM;.EXE;.BAT;.CMD".into());
     let has_ending = |ending: &str| {
         file.extension().and_then(OsStr::to_str).is_some_and(|own| {
-            ending.strip_prefix('.').is_some_and(|ending| ending.eq_ignore_ascii_case(own))
+            ending
+                .strip_prefix('.')
+                .is_some_and(|ending| ending.eq_ignore_ascii_case(own))
         })
     };
     if endings.split(';').any(has_ending) && regular(file) {
         return Some(file.to_owned());
     }
-    endings.split(';').filter(|ending| !ending.is_empty()).find_map(|ending| {
-        let mut name = file.as_os_str().to_owned();
-        name.push(ending);
-        let candidate = PathBuf::from(name);
-        regular(&candidate).then_some(candidate)
-    })
+    endings
+        .split(';')
+        .filter(|ending| !ending.is_empty())
+        .find_map(|ending| {
+            let mut name = file.as_os_str().to_owned();
+            name.push(ending);
+            let candidate = PathBuf::from(name);
+            regular(&candidate).then_some(candidate)
+        })
 }

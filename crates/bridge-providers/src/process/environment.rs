@@ -20,8 +20,10 @@ impl Environment {
         host: impl IntoIterator<Item = (OsString, OsString)>,
         allow: &AllowList,
     ) -> Self {
-        let mut chosen: BTreeMap<_, _> =
-            host.into_iter().filter(|(name, _)| allow.passes(name)).collect();
+        let mut chosen: BTreeMap<_, _> = host
+            .into_iter()
+            .filter(|(name, _)| allow.passes(name))
+            .collect();
         chosen.insert("NO_COLOR".into(), "1".into());
         Self(chosen)
     }
@@ -40,7 +42,9 @@ impl Environment {
 
     /// All variables, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
-        self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_os_str(), value.as_os_str()))
     }
 }
 
@@ -63,24 +67,34 @@ impl AllowList {
     /// folder, terminal type, `XDG_*`, proxies and certificates, and the base variables of
     /// Windows. No credentials of any agent.
     pub fn base() -> Self {
-        Self { names: BTreeSet::new(), prefixes: Vec::new() }
-            .with(BASE_NAMES.iter().copied())
-            .with_prefixes(BASE_PREFIXES.iter().copied())
+        Self {
+            names: BTreeSet::new(),
+            prefixes: Vec::new(),
+        }
+        .with(BASE_NAMES.iter().copied())
+        .with_prefixes(BASE_PREFIXES.iter().copied())
     }
 
     /// Lets these names pass too; the only way for a credential, e.g. `ANTHROPIC_API_KEY` for the
     /// agent it belongs to.
     #[must_use]
     pub fn with<S: AsRef<str>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.names.extend(names.into_iter().map(|name| name.as_ref().to_ascii_uppercase()));
+        self.names.extend(
+            names
+                .into_iter()
+                .map(|name| name.as_ref().to_ascii_uppercase()),
+        );
         self
     }
 
     /// Lets all names pass that begin so, except those that look like a credential.
     #[must_use]
     pub fn with_prefixes<S: AsRef<str>>(mut self, prefixes: impl IntoIterator<Item = S>) -> Self {
-        self.prefixes
-            .extend(prefixes.into_iter().map(|prefix| prefix.as_ref().to_ascii_uppercase()));
+        self.prefixes.extend(
+            prefixes
+                .into_iter()
+                .map(|prefix| prefix.as_ref().to_ascii_uppercase()),
+        );
         self
     }
 
@@ -156,5 +170,12 @@ const BASE_NAMES: [&str; 42] = [
 const BASE_PREFIXES: [&str; 2] = ["LC_", "XDG_"];
 
 /// A name with one of these words passes only by its whole name.
-const CREDENTIAL_WORDS: [&str; 7] =
-    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "AUTH"];
+const CREDENTIAL_WORDS: [&str; 7] = [
+    "KEY",
+    "TOKEN",
+    "SECRET",
+    "PASSWORD",
+    "PASSWD",
+    "CREDENTIAL",
+    "AUTH",
+];
