@@ -1,0 +1,54 @@
+// Keeps the start page up to date.
+import { fragment } from "./common.js";
+
+const home = document.getElementById("home");
+let loading = false;
+let again = false;
+
+async function refresh() {
+  if (document.hidden) return;
+  if (loading) {
+    again = true;
+    return;
+  }
+  loading = true;
+  again = false;
+  try {
+    show(await fragment("/fragments/home"));
+  } catch {
+    // The stream notices and comes back by itself.
+  } finally {
+    loading = false;
+    if (again) refresh();
+  }
+}
+
+/** Replaces the content only when it differs; keeps what is unfolded and where the focus is. */
+function show(page) {
+  const open = new Set([...home.querySelectorAll("details[open][id]")].map((one) => one.id));
+  for (const details of page.querySelectorAll("details[id]")) details.open = open.has(details.id);
+  const next = [...page.body.childNodes].map((node) => document.importNode(node, true));
+  const fresh = document.createElement("div");
+  fresh.append(...next);
+  if (sameInside(fresh, home)) return;
+  const focused = document.activeElement;
+  const way = focused && home.contains(focused) ? focused.getAttribute("href") : null;
+  home.replaceChildren(...fresh.childNodes);
+  if (way) home.querySelector(`a[href="${CSS.escape(way)}"]`)?.focus({ preventScroll: true });
+}
+
+function sameInside(a, b) {
+  return a.childNodes.length === b.childNodes.length
+    && [...a.childNodes].every((node, at) => node.isEqualNode(b.childNodes[at]));
+}
+
+const source = new EventSource("/fragments/home/changes");
+source.addEventListener("message", refresh);
+let wasOpen = false;
+source.addEventListener("open", () => {
+  if (wasOpen) refresh();
+  wasOpen = true;
+});
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) refresh();
+});

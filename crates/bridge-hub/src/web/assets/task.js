@@ -1,0 +1,324 @@
+// One task, live. The hub's events arrive over SSE. Text is appended as it comes, by textContent;
+// everything else is fetched as rendered fragments: "what changed after event N".
+//
+// A fragment is true up to its own number. Text that arrived with a higher number is kept in
+// `fresh` and put behind the fragment again, so nothing is lost and nothing is doubled, whatever
+// overtakes what.
+import { api, ChosenFiles, fragment, localiseTimes, sendOnCtrlEnter, toast } from "./common.js";
+
+const root = document.getElementById("task");
+const stream = document.getElementById("stream");
+const base = `/tasks/${encodeURIComponent(root.dataset.task)}`;
+const apiBase = `/api/v1${base}`;
+
+let heard = Number(root.dataset.seq);
+let shown = heard;
+let fresh = [];
+
+// Following the end of the stream, unless the reader scrolled up.
+const jump = document.getElementById("jump");
+let following = true;
+
+function atEnd() {
+  return window.innerHeight + window.scrollY >= document.documentElement.scrollHeight - 120;
+}
+
+function follow() {
+  if (following) window.scrollTo({ top: document.documentElement.scrollHeight });
+  jump.hidden = following;
+}
+
+window.addEventListener("scroll", () => {
+  following = atEnd();
+  if (following) jump.hidden = true;
+}, { passive: true });
+jump.addEventListener("click", () => {
+  following = true;
+  follow();
+});
+
+// Text as it comes.
+function liveElement({ run, block }) {
+  const kind = block === null ? "thinking" : "text";
+  for (const element of stream.querySelectorAll(`[data-live="${kind}"]`)) {
+    if (element.dataset.run === run && (block === null || element.dataset.block === block)) return element;
+  }
+  return null;
+}
+
+function append(piece) {
+  const element = liveElement(piece);
+  if (element) element.append(document.createTextNode(piece.text));
+  return element !== null;
+}
+
+function onText(piece) {
+  fresh.push(piece);
+  if (!append(piece)) refreshIn(30);
+  else if (piece.text.includes("\n")) refreshIn(400);
+  follow();
+}
+
+// Fragments.
+let timer = 0;
+let due = Infinity;
+let loading = false;
+let failures = 0;
+
+function refreshIn(millis) {
+  const at = performance.now() + millis;
+  if (at >= due) return;
+  clearTimeout(timer);
+  due = at;
+  timer = setTimeout(refresh, millis);
+}
+
+async function refresh() {
+  due = Infinity;
+  if (loading) {
+    refreshIn(60);
+    return;
+  }
+  loading = true;
+  try {
+    show(await fragment(`${base}/fragment?after=${shown}`));
+    failures = 0;
+  } catch {
+    failures += 1;
+    refreshIn(Math.min(15000, 500 * 2 ** failures));
+  } finally {
+    loading = false;
+  }
+}
+
+function show(page) {
+  const changed = page.getElementById("fragment");
+  if (!changed) return;
+  const focused = document.activeElement;
+  const focusKey = focused?.closest("li.item") ? whereIs(focused) : null;
+
+  for (const node of changed.querySelectorAll("li.item")) put(document.importNode(node, true));
+  replaceHead(changed.querySelector("[data-slot=head]"));
+
+  shown = Number(changed.dataset.seq);
+  heard = Math.max(heard, shown);
+  fresh = fresh.filter((piece) => piece.seq > shown);
+  let lost = false;
+  for (const piece of fresh) lost = !append(piece) || lost;
+  if (lost) refreshIn(60);
+
+  if (focusKey && !document.contains(focused)) refocus(focusKey);
+  onStatus(changed.dataset.status);
+  follow();
+}
+
+/** Puts an item where it belongs, instead of its older self if there is one. */
+function put(next) {
+  const old = document.getElementById(next.id);
+  if (old && stream.contains(old)) {
+    for (const details of old.querySelectorAll("details[id]")) {
+      const same = next.querySelector(`#${CSS.escape(details.id)}`);
+      if (same && details.dataset.touched) {
+        same.open = details.open;
+        same.dataset.touched = "1";
+      }
+    }
+    const typed = old.querySelector("input[name=text]");
+    const field = next.querySelector("input[name=text]");
+    if (typed && field) field.value = typed.value;
+    if (next.classList.contains("answer") && !next.hidden && sameProse(old, next)) return;
+    old.replaceWith(next);
+    return;
+  }
+  const order = Number(next.dataset.order);
+  let before = null;
+  for (let item = stream.lastElementChild; item; item = item.previousElementSibling) {
+    if (Number(item.dataset.order) < order) break;
+    before = item;
+  }
+  stream.insertBefore(next, before);
+}
+
+/** Only the unfinished end of a block moved: keep the finished part, and what is selected in it. */
+function sameProse(old, next) {
+  const [a, b] = [old.querySelector(".prose"), next.querySelector(".prose")];
+  if (!a || !b || old.hidden || !a.isEqualNode(b)) return false;
+  old.querySelector(".tail")?.remove();
+  const tail = next.querySelector(".tail");
+  if (tail) old.append(tail);
+  return true;
+}
+
+function replaceHead(next) {
+  const head = document.getElementById("head");
+  const reconnecting = !document.getElementById("connection").hidden;
+  const hadFocus = document.activeElement?.id === "cancel";
+  head.replaceChildren(...[...next.childNodes].map((node) => document.importNode(node, true)));
+  document.getElementById("connection").hidden = !reconnecting;
+  if (hadFocus) document.getElementById("cancel")?.focus({ preventScroll: true });
+}
+
+function whereIs(element) {
+  const item = element.closest("li.item");
+  const same = [...item.querySelectorAll("summary, button, input, pre[tabindex], a")];
+  return { item: item.id, at: same.indexOf(element) };
+}
+
+function refocus({ item, at }) {
+  const same = document.getElementById(item)?.querySelectorAll("summary, button, input, pre[tabindex], a");
+  same?.[at]?.focus({ preventScroll: true });
+}
+
+// A reader who folded or unfolded something has decided.
+stream.addEventListener("click", (event) => {
+  const details = event.target.closest("summary")?.parentElement;
+  if (details) details.dataset.touched = "1";
+});
+
+// Status.
+const title = document.title;
+let status = null;
+
+function onStatus(next) {
+  root.dataset.status = next;
+  document.getElementById("working").hidden = next !== "running";
+  document.title = next === "waiting" ? `● ${title}` : title;
+  const live = ["queued", "running", "waiting"].includes(next);
+  if (status !== next && !live) loadFiles();
+  status = next;
+}
+
+async function loadFiles() {
+  try {
+    const page = await fragment(`${base}/files`);
+    const nodes = [...page.body.childNodes].map((node) => document.importNode(node, true));
+    document.getElementById("files").replaceChildren(...nodes);
+    follow();
+  } catch {
+    // The list is a convenience; the next end of a run asks again.
+  }
+}
+
+// The stream of events; the browser itself reconnects with the last number it heard.
+let outage = 0;
+
+function setConnected(yes) {
+  clearTimeout(outage);
+  if (yes) {
+    document.getElementById("connection").hidden = true;
+  } else {
+    outage = setTimeout(() => { document.getElementById("connection").hidden = false; }, 1500);
+  }
+}
+
+function onMessage(message) {
+  let stored;
+  try {
+    stored = JSON.parse(message.data);
+  } catch {
+    return;
+  }
+  const seq = Number(stored.seq ?? message.lastEventId);
+  if (!(seq > heard)) return;
+  heard = seq;
+  const { run, body } = stored.event;
+  const said = body.type === "seen" ? body.event : null;
+  if (said?.kind === "text") onText({ seq, run: run.attempt, block: said.block, text: said.delta });
+  else if (said?.kind === "thinking") onText({ seq, run: run.attempt, block: null, text: said.delta });
+  else refreshIn(40);
+}
+
+function connect() {
+  const source = new EventSource(`${apiBase}/events?after=${heard}`);
+  source.addEventListener("open", () => setConnected(true));
+  source.addEventListener("message", onMessage);
+  source.addEventListener("event", onMessage);
+  source.addEventListener("error", () => {
+    setConnected(false);
+    if (source.readyState !== EventSource.CLOSED) return;
+    source.close();
+    setTimeout(connect, 3000);
+  });
+}
+
+// What a person does.
+const busy = new WeakSet();
+
+async function once(element, action) {
+  if (busy.has(element)) return;
+  busy.add(element);
+  element.setAttribute("aria-busy", "true");
+  try {
+    await action();
+  } catch (error) {
+    toast(error.message);
+  } finally {
+    busy.delete(element);
+    element.removeAttribute("aria-busy");
+    refreshIn(60);
+  }
+}
+
+stream.addEventListener("submit", (event) => {
+  const card = event.target.closest("form[data-ask]");
+  if (!card) return;
+  event.preventDefault();
+  const answer = event.submitter?.name === "option"
+    ? { type: "choose", option: event.submitter.value }
+    : { type: "text", text: new FormData(card).get("text") };
+  for (const button of card.querySelectorAll("button")) button.disabled = true;
+  once(card, async () => {
+    try {
+      await api("POST", `${apiBase}/answer`, { ask: card.dataset.ask, digest: card.dataset.digest, answer });
+    } catch (error) {
+      for (const button of card.querySelectorAll("button")) button.disabled = false;
+      throw error;
+    }
+  });
+});
+
+document.getElementById("head").addEventListener("click", (event) => {
+  const button = event.target.closest("#cancel");
+  if (!button) return;
+  button.disabled = true;
+  once(root, async () => {
+    try {
+      await api("POST", `${apiBase}/cancel`);
+    } catch (error) {
+      button.disabled = false;
+      throw error;
+    }
+  });
+});
+
+const composer = document.getElementById("composer");
+const words = document.getElementById("followup");
+const files = new ChosenFiles(
+  document.getElementById("files-input"),
+  document.getElementById("chosen"),
+  composer,
+);
+sendOnCtrlEnter(words);
+
+composer.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = words.value;
+  if (!text.trim()) {
+    words.focus();
+    return;
+  }
+  once(composer, async () => {
+    await api("POST", `${apiBase}/followups`, { text, attachments: await files.encoded() });
+    words.value = "";
+    files.clear();
+    following = true;
+  });
+});
+
+onStatus(root.dataset.status);
+connect();
+localiseTimes();
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) refreshIn(0);
+});
+if (["queued", "running", "waiting"].includes(root.dataset.status)) follow();

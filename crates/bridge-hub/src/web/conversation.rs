@@ -1,0 +1,795 @@
+//! What a person reads of a task, folded from its stored events. Pure: the same function stands
+//! behind the first page and behind every later fragment, so the two cannot differ.
+//!
+//! Items are only ever appended and changed in place, never removed or reordered. Each knows the
+//! sequence number of the last event that changed how it looks ([`Item::rev`]), so "everything
+//! that changed after N" is a filter.
+
+use std::collections::HashMap;
+
+use bridge_proto::{
+    Timestamp,
+    model::{
+        Ask, AskEnd, Event, EventBody, Observed, Outcome, PlanItem, Rejection, Retry, RunEvent,
+        ToolState, ToolStatus, Usage,
+    },
+};
+
+/// What a person asked for; one for each run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Prompt {
+    /// Which run it began (`RunKey::attempt`).
+    pub(crate) attempt: String,
+    /// The words.
+    pub(crate) text: String,
+    /// When they were sent.
+    pub(crate) at: Timestamp,
+    /// Names of files sent along.
+    pub(crate) attachments: Vec<String>,
+}
+
+/// A task's whole conversation as far as it is known.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Conversation {
+    /// In reading order.
+    pub(crate) items: Vec<Item>,
+    /// The model that answers, as last reported.
+    pub(crate) model: Option<String>,
+    /// The mode in force, as last reported.
+    pub(crate) mode: Option<String>,
+    /// Tokens and money of all runs together.
+    pub(crate) usage: Usage,
+    /// Sequence number of the last event that went in; 0 without any.
+    pub(crate) seq: u64,
+}
+
+/// One thing in the stream.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Item {
+    /// Names the item on the page; stable for its life.
+    pub(crate) key: String,
+    /// Sorts the items of a page.
+    pub(crate) order: u64,
+    /// The last event that changed it; `u64::MAX` for a prompt whose run is still unheard of.
+    pub(crate) rev: u64,
+    /// When it first appeared.
+    pub(crate) at: Timestamp,
+    /// What it is.
+    pub(crate) body: Body,
+}
+
+/// What an item is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Body {
+    /// A person's words.
+    Prompt { text: String, attachments: Vec<String> },
+    /// A block of the answer; an empty text was withdrawn. `open`: more may come.
+    Answer { attempt: String, block: String, text: String, open: bool },
+    /// What the model thought. `open`: more may come.
+    Thinking { attempt: String, text: String, open: bool },
+    /// A tool call as last heard of. `asking`: a person is being asked about it.
+    Tool { state: Box<ToolState>, asking: bool },
+    /// The to-do list as last heard of.
+    Plan { items: Vec<PlanItem> },
+    /// Files written in a row.
+    Files { paths: Vec<String> },
+    /// A question. `end` is `None` while it waits.
+    Ask { ask: Box<Ask>, end: Option<Closed> },
+    /// A line about what goes on.
+    Note { note: Note, gone: bool },
+    /// The end of a run.
+    End { end: End, took_millis: Option<i64> },
+}
+
+/// Why a question waits no longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// The machine said so.
+    Told(AskEnd),
+    /// Its run ended first.
+    RunOver,
+}
+
+/// Lines about what goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Note {
+    /// Waits behind this many runs.
+    Queued(u32),
+    /// A sentence of the agent or the bridge.
+    Status(String),
+    /// A failed model call is tried again.
+    Retrying(Retry),
+    /// Nothing was heard for this many seconds.
+    Silent(u64),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It ran.
+    Ran(Outcome),
+    /// It was never accepted.
+    Rejected(Rejection),
+}
+
+/// Folds prompts (in the order of their runs) and events (in the order of their sequence numbers)
+/// into what a person reads.
+pub(crate) fn fold<'a>(
+    prompts: &[Prompt],
+    events: impl IntoIterator<Item = (u64, &'a Event)>,
+) -> Conversation {
+    let mut fold = Fold::default();
+    for prompt in prompts {
+        fold.on_prompt(prompt);
+    }
+    for (seq, event) in events {
+        fold.on_event(seq, event);
+    }
+    fold.finish()
+}
+
+#[derive(Default)]
+struct Fold {
+    runs: Vec<Run>,
+    index: HashMap<String, usize>,
+    seq: u64,
+    model: Option<String>,
+    mode: Option<String>,
+}
+
+struct Run {
+    attempt: String,
+    place: u64,
+    items: Vec<Item>,
+    blocks: HashMap<String, usize>,
+    tools: HashMap<String, usize>,
+    asks: HashMap<String, usize>,
+    plan: Option<usize>,
+    usage: Usage,
+    started: Option<Timestamp>,
+    ended: bool,
+}
+
+impl Fold {
+    fn on_prompt(&mut self, prompt: &Prompt) {
+        let run = self.run(&prompt.attempt);
+        let (text, attachments) = (prompt.text.clone(), prompt.attachments.clone());
+        run.push(u64::MAX, prompt.at, Body::Prompt { text, attachments });
+    }
+
+    fn run(&mut self, attempt: &str) -> &mut Run {
+        let at = match self.index.get(attempt) {
+            Some(at) => *at,
+            None => {
+                let at = self.runs.len();
+                self.index.insert(attempt.to_owned(), at);
+                self.runs.push(Run::new(attempt, at as u64));
+                at
+            }
+        };
+        &mut self.runs[at]
+    }
+
+    fn on_event(&mut self, seq: u64, event: &Event) {
+        self.seq = self.seq.max(seq);
+        if let EventBody::Seen(seen) = &event.body {
+            match &seen.event {
+                RunEvent::Model { model } => self.model = Some(model.clone()),
+                RunEvent::Mode { mode } => self.mode = Some(mode.clone()),
+                RunEvent::Text { .. }
+                | RunEvent::TextReplaced { .. }
+                | RunEvent::Thinking { .. }
+                | RunEvent::Tool(_)
+                | RunEvent::Plan { .. }
+                | RunEvent::FileWritten { .. }
+                | RunEvent::Ask(_)
+                | RunEvent::AskClosed { .. }
+                | RunEvent::Usage(_)
+                | RunEvent::Retrying(_)
+                | RunEvent::Silent { .. }
+                | RunEvent::Status { .. }
+                | RunEvent::Other { .. } => {}
+            }
+        }
+        self.run(&event.run.attempt).on_event(seq, event);
+    }
+
+    fn finish(self) -> Conversation {
+        let usage = self.runs.iter().fold(Usage::default(), |sum, run| add(sum, run.usage));
+        Conversation {
+            items: self.runs.into_iter().flat_map(Run::finish).collect(),
+            model: self.model,
+            mode: self.mode,
+            usage,
+            seq: self.seq,
+        }
+    }
+}
+
+impl Run {
+    fn new(attempt: &str, place: u64) -> Self {
+        Self {
+            attempt: attempt.to_owned(),
+            place,
+            items: Vec::new(),
+            blocks: HashMap::new(),
+            tools: HashMap::new(),
+            asks: HashMap::new(),
+            plan: None,
+            usage: Usage::default(),
+            started: None,
+            ended: false,
+        }
+    }
+
+    /// Appends an item; whatever was being written before it is finished by that.
+    fn push(&mut self, seq: u64, at: Timestamp, body: Body) -> usize {
+        self.close_last(seq);
+        let place = self.items.len();
+        self.items.push(Item {
+            key: format!("r{}-{place}", self.place),
+            order: self.place * ITEMS_OF_A_RUN + place as u64,
+            rev: seq,
+            at,
+            body,
+        });
+        place
+    }
+
+    fn close_last(&mut self, seq: u64) {
+        if let Some(last) = self.items.last_mut() {
+            match &mut last.body {
+                Body::Answer { open, .. } | Body::Thinking { open, .. } => {
+                    *open = false;
+                    last.rev = seq;
+                }
+                Body::Note { note, gone } => match note {
+                    Note::Queued(_) | Note::Silent(_) if !*gone => {
+                        *gone = true;
+                        last.rev = seq;
+                    }
+                    Note::Queued(_) | Note::Silent(_) | Note::Status(_) | Note::Retrying(_) => {}
+                },
+                Body::Prompt { .. }
+                | Body::Tool { .. }
+                | Body::Plan { .. }
+                | Body::Files { .. }
+                | Body::Ask { .. }
+                | Body::End { .. } => {}
+            }
+        }
+    }
+
+    fn on_event(&mut self, seq: u64, event: &Event) {
+        if let Some(first) = self.items.first_mut()
+            && first.rev == u64::MAX
+        {
+            first.rev = seq;
+        }
+        match &event.body {
+            EventBody::Queued { ahead } => self.on_note(seq, event.at, Note::Queued(*ahead)),
+            EventBody::Started { .. } => {
+                self.started = Some(event.at);
+                self.close_last(seq);
+            }
+            EventBody::Seen(seen) => self.on_seen(seq, event.at, seen),
+            EventBody::Ended { outcome } => {
+                self.on_end(seq, event.at, End::Ran(outcome.clone()));
+            }
+            EventBody::Rejected(why) => self.on_end(seq, event.at, End::Rejected(why.clone())),
+        }
+    }
+
+    fn on_seen(&mut self, seq: u64, at: Timestamp, seen: &Observed) {
+        if !matches!(seen.event, RunEvent::Silent { .. }) {
+            self.end_silence(seq);
+        }
+        match &seen.event {
+            RunEvent::Text { block, delta } => self.on_text(seq, at, block.as_str(), |text| {
+                text.push_str(delta);
+            }),
+            RunEvent::TextReplaced { block, text: whole } => {
+                self.on_text(seq, at, block.as_str(), |text| text.clone_from(whole));
+            }
+            RunEvent::Thinking { delta } => self.on_thinking(seq, at, delta),
+            RunEvent::Tool(state) => self.on_tool(seq, at, state),
+            RunEvent::Plan { items } => match self.plan {
+                Some(place) => self.change(place, seq, Body::Plan { items: items.clone() }),
+                None => {
+                    self.plan = Some(self.push(seq, at, Body::Plan { items: items.clone() }));
+                }
+            },
+            RunEvent::FileWritten { path } => self.on_file(seq, at, path),
+            RunEvent::Ask(ask) => {
+                self.mark_asking(seq, ask, true);
+                let body = Body::Ask { ask: Box::new(ask.clone()), end: None };
+                let place = self.push(seq, at, body);
+                self.asks.insert(ask.id.as_str().to_owned(), place);
+            }
+            RunEvent::AskClosed { ask, how } => {
+                if let Some(place) = self.asks.get(ask.as_str()).copied() {
+                    self.close_ask(place, seq, Closed::Told(how.clone()));
+                }
+            }
+            RunEvent::Usage(usage) => self.usage = *usage,
+            RunEvent::Retrying(retry) => self.on_note(seq, at, Note::Retrying(retry.clone())),
+            RunEvent::Silent { seconds } => self.on_note(seq, at, Note::Silent(*seconds)),
+            RunEvent::Status { text } => self.on_note(seq, at, Note::Status(text.clone())),
+            RunEvent::Model { .. } | RunEvent::Mode { .. } | RunEvent::Other { .. } => {}
+        }
+    }
+
+    fn end_silence(&mut self, seq: u64) {
+        if let Some(last) = self.items.last_mut()
+            && let Body::Note { note: Note::Silent(_), gone } = &mut last.body
+            && !*gone
+        {
+            *gone = true;
+            last.rev = seq;
+        }
+    }
+
+    /// The last item that can be seen: what is being written, if anything is.
+    fn last_shown(&self) -> Option<usize> {
+        self.items.iter().rposition(|item| !matches!(item.body, Body::Note { gone: true, .. }))
+    }
+
+    fn change(&mut self, place: usize, seq: u64, body: Body) {
+        if let Some(item) = self.items.get_mut(place) {
+            item.body = body;
+            item.rev = seq;
+        }
+    }
+
+    fn on_text(&mut self, seq: u64, at: Timestamp, block: &str, edit: impl FnOnce(&mut String)) {
+        let place = match self.blocks.get(block) {
+            Some(place) => *place,
+            None => {
+                let attempt = self.attempt.clone();
+                let open = !self.ended;
+                let (block, text) = (block.to_owned(), String::new());
+                let body = Body::Answer { attempt, block: block.clone(), text, open };
+                let place = self.push(seq, at, body);
+                self.blocks.insert(block, place);
+                place
+            }
+        };
+        let goes_on = !self.ended && self.last_shown() == Some(place);
+        if let Some(item) = self.items.get_mut(place)
+            && let Body::Answer { text, open, .. } = &mut item.body
+        {
+            edit(text);
+            *open = goes_on;
+            item.rev = seq;
+        }
+    }
+
+    fn on_thinking(&mut self, seq: u64, at: Timestamp, delta: &str) {
+        let ended = self.ended;
+        if let Some(last) = self.last_shown().and_then(|place| self.items.get_mut(place))
+            && let Body::Thinking { text, open, .. } = &mut last.body
+        {
+            text.push_str(delta);
+            *open = !ended;
+            last.rev = seq;
+            return;
+        }
+        let (attempt, text, open) = (self.attempt.clone(), delta.to_owned(), !self.ended);
+        self.push(seq, at, Body::Thinking { attempt, text, open });
+    }
+
+    fn on_tool(&mut self, seq: u64, at: Timestamp, state: &ToolState) {
+        let id = state.id.as_str();
+        let place = self.tools.get(id).copied();
+        let asking = place.and_then(|place| self.items.get(place)).is_some_and(|item| {
+            matches!(item.body, Body::Tool { asking: true, .. })
+        });
+        let body = Body::Tool { state: Box::new(state.clone()), asking };
+        match place {
+            Some(place) => self.change(place, seq, body),
+            None => {
+                let place = self.push(seq, at, body);
+                self.tools.insert(id.to_owned(), place);
+            }
+        }
+    }
+
+    fn on_file(&mut self, seq: u64, at: Timestamp, path: &str) {
+        if let Some(last) = self.items.last_mut()
+            && let Body::Files { paths } = &mut last.body
+        {
+            if !paths.iter().any(|known| known == path) {
+                paths.push(path.to_owned());
+                last.rev = seq;
+            }
+            return;
+        }
+        self.push(seq, at, Body::Files { paths: vec![path.to_owned()] });
+    }
+
+    /// A line of the same sort as the last one takes its place, except for sentences.
+    fn on_note(&mut self, seq: u64, at: Timestamp, note: Note) {
+        let replaces = self.items.last().is_some_and(|last| match (&last.body, &note) {
+            (Body::Note { note: old, .. }, Note::Status(_)) => *old == note,
+            (Body::Note { note: old, .. }, Note::Queued(_) | Note::Retrying(_) | Note::Silent(_)) => {
+                std::mem::discriminant(old) == std::mem::discriminant(&note)
+            }
+            (
+                Body::Prompt { .. }
+                | Body::Answer { .. }
+                | Body::Thinking { .. }
+                | Body::Tool { .. }
+                | Body::Plan { .. }
+                | Body::Files { .. }
+                | Body::Ask { .. }
+                | Body::End { .. },
+                _,
+            ) => false,
+        });
+        let body = Body::Note { note, gone: false };
+        if replaces {
+            self.change(self.items.len() - 1, seq, body);
+        } else {
+            self.push(seq, at, body);
+        }
+    }
+
+    fn close_ask(&mut self, place: usize, seq: u64, closed: Closed) {
+        let Some(item) = self.items.get_mut(place) else { return };
+        let Body::Ask { ask, end } = &mut item.body else { return };
+        if end.is_some() {
+            return;
+        }
+        *end = Some(closed);
+        item.rev = seq;
+        let ask = ask.clone();
+        self.mark_asking(seq, &ask, false);
+    }
+
+    fn mark_asking(&mut self, seq: u64, ask: &Ask, now: bool) {
+        let place = ask.tool.as_ref().and_then(|id| self.tools.get(id.as_str()));
+        if let Some(item) = place.and_then(|place| self.items.get_mut(*place))
+            && let Body::Tool { asking, .. } = &mut item.body
+        {
+            *asking = now;
+            item.rev = seq;
+        }
+    }
+
+    fn on_end(&mut self, seq: u64, at: Timestamp, end: End) {
+        self.ended = true;
+        let open: Vec<usize> = self.asks.values().copied().collect();
+        for place in open {
+            self.close_ask(place, seq, Closed::RunOver);
+        }
+        for item in &mut self.items {
+            if let Body::Tool { state, .. } = &mut item.body
+                && matches!(state.status, ToolStatus::Pending | ToolStatus::InProgress)
+            {
+                state.status = ToolStatus::Unknown;
+                item.rev = seq;
+            }
+        }
+        let took_millis = self.started.map(|from| (at.as_millis() - from.as_millis()).max(0));
+        self.push(seq, at, Body::End { end, took_millis });
+    }
+
+    fn finish(self) -> Vec<Item> {
+        self.items
+    }
+}
+
+fn add(a: Usage, b: Usage) -> Usage {
+    fn both<T: std::ops::Add<Output = T>>(a: Option<T>, b: Option<T>) -> Option<T> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(a + b),
+            (one, None) | (None, one) => one,
+        }
+    }
+    Usage {
+        input_tokens: both(a.input_tokens, b.input_tokens),
+        output_tokens: both(a.output_tokens, b.output_tokens),
+        cost_usd: both(a.cost_usd, b.cost_usd),
+    }
+}
+
+/// Splits text that is still being written after its last finished paragraph: what stands in front
+/// can be rendered, the rest is shown as it comes. A code block counts as one paragraph.
+pub(crate) fn split_finished(text: &str) -> (&str, &str) {
+    let (mut fence, mut cut, mut at) = (None, 0, 0);
+    for line in text.split_inclusive('\n') {
+        at += line.len();
+        let bare = line.trim();
+        let marker = ["```", "~~~"].into_iter().find(|marker| bare.starts_with(marker));
+        match (fence, marker) {
+            (None, Some(marker)) => fence = Some(marker),
+            (Some(open), Some(marker)) if open == marker && line.ends_with('\n') => {
+                fence = None;
+                cut = at;
+            }
+            (None, None) if bare.is_empty() && line.ends_with('\n') => cut = at,
+            (Some(_), Some(_) | None) | (None, None) => {}
+        }
+    }
+    text.split_at(cut)
+}
+
+/// Room between the sort keys of two runs; far beyond the items a page can show.
+const ITEMS_OF_A_RUN: u64 = 1 << 32;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use bridge_proto::{
+        AskId, BlockId, Digest, RunKey, TaskId, ToolCallId,
+        model::{AskKind, Choice, ChoiceKind, PlanStatus, ToolKind},
+    };
+
+    use super::*;
+
+    pub(crate) fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(1_773_480_413_000 + seconds * 1000)
+    }
+
+    pub(crate) fn event(attempt: &str, n: u64, body: EventBody) -> Event {
+        let run = RunKey { task: TaskId::parse("t1").unwrap(), attempt: attempt.into() };
+        Event { run, n, at: at(n.try_into().unwrap()), body }
+    }
+
+    pub(crate) fn seen(attempt: &str, n: u64, event_: RunEvent) -> Event {
+        event(attempt, n, EventBody::Seen(Box::new(event_.into())))
+    }
+
+    pub(crate) fn text(attempt: &str, n: u64, block: &str, delta: &str) -> Event {
+        let block = BlockId::parse(block).unwrap();
+        seen(attempt, n, RunEvent::Text { block, delta: delta.into() })
+    }
+
+    pub(crate) fn tool(id: &str, title: &str, status: ToolStatus) -> ToolState {
+        ToolState {
+            id: ToolCallId::parse(id).unwrap(),
+            title: title.into(),
+            kind: ToolKind::Edit,
+            status,
+            input: None,
+            output: None,
+            locations: Vec::new(),
+            diffs: Vec::new(),
+        }
+    }
+
+    pub(crate) fn ask(id: &str, tool: Option<&str>) -> Ask {
+        Ask {
+            id: AskId::parse(id).unwrap(),
+            kind: AskKind::Edit,
+            summary: "Write hello.txt".into(),
+            options: vec![Choice {
+                id: "yes".into(),
+                label: "Allow".into(),
+                kind: ChoiceKind::AllowOnce,
+            }],
+            digest: Digest::of(&["write", "hello.txt"]),
+            tool: tool.map(|id| ToolCallId::parse(id).unwrap()),
+            expires: None,
+        }
+    }
+
+    pub(crate) fn prompt(attempt: &str, text: &str) -> Prompt {
+        Prompt { attempt: attempt.into(), text: text.into(), at: at(0), attachments: Vec::new() }
+    }
+
+    fn fold_numbered(prompts: &[Prompt], events: &[Event]) -> Conversation {
+        fold(prompts, (1..).zip(events))
+    }
+
+    fn bodies(conversation: Conversation) -> Vec<Body> {
+        conversation.items.into_iter().map(|item| item.body).collect()
+    }
+
+    fn answer(block: &str, text: &str, open: bool) -> Body {
+        Body::Answer { attempt: "a".into(), block: block.into(), text: text.into(), open }
+    }
+
+    #[test]
+    fn deltas_of_a_block_are_joined_and_the_last_block_stays_open() {
+        let events = [text("a", 1, "b1", "Hel"), text("a", 2, "b1", "lo"), text("a", 3, "b2", "!")];
+        let folded = fold_numbered(&[], &events);
+        assert_eq!(folded.seq, 3);
+        assert_eq!(bodies(folded), [answer("b1", "Hello", false), answer("b2", "!", true)]);
+    }
+
+    #[test]
+    fn a_replaced_text_stands_instead_of_what_was_streamed() {
+        let block = BlockId::parse("b1").unwrap();
+        let events = [
+            text("a", 1, "b1", "draft"),
+            seen("a", 2, RunEvent::TextReplaced { block, text: "final".into() }),
+        ];
+        assert_eq!(bodies(fold_numbered(&[], &events)), [answer("b1", "final", true)]);
+    }
+
+    #[test]
+    fn a_tool_call_is_updated_where_it_stands() {
+        let (pending, done) = (
+            tool("x", "Write", ToolStatus::Pending),
+            tool("x", "Write hello.txt", ToolStatus::Completed),
+        );
+        let events = [
+            seen("a", 1, RunEvent::Tool(pending)),
+            text("a", 2, "b1", "working"),
+            seen("a", 3, RunEvent::Tool(done.clone())),
+        ];
+        let folded = fold_numbered(&[], &events);
+        assert_eq!(folded.items[0].rev, 3);
+        assert_eq!(
+            bodies(folded),
+            [Body::Tool { state: Box::new(done), asking: false }, answer("b1", "working", true)]
+        );
+    }
+
+    #[test]
+    fn follow_ups_come_after_the_run_before_whatever_the_order_of_events() {
+        let prompts = [prompt("a", "first"), prompt("c", "second")];
+        let events = [
+            text("a", 1, "b1", "one"),
+            text("c", 1, "b1", "two"),
+            event("a", 2, EventBody::Ended { outcome: Outcome::Completed }),
+        ];
+        let folded = fold_numbered(&prompts, &events);
+        let mut orders: Vec<u64> = folded.items.iter().map(|item| item.order).collect();
+        let sorted = orders.clone();
+        orders.sort_unstable();
+        assert_eq!(orders, sorted);
+        let ends = Body::End { end: End::Ran(Outcome::Completed), took_millis: None };
+        let words = |text: &str| Body::Prompt { text: text.into(), attachments: Vec::new() };
+        let two = Body::Answer {
+            attempt: "c".into(),
+            block: "b1".into(),
+            text: "two".into(),
+            open: true,
+        };
+        assert_eq!(
+            bodies(folded),
+            [words("first"), answer("b1", "one", false), ends, words("second"), two]
+        );
+    }
+
+    #[test]
+    fn a_question_opens_its_tool_call_and_closes_with_its_answer() {
+        let question = ask("q", Some("x"));
+        let open = [
+            seen("a", 1, RunEvent::Tool(tool("x", "Write", ToolStatus::Pending))),
+            seen("a", 2, RunEvent::Ask(question.clone())),
+        ];
+        let folded = fold_numbered(&[], &open);
+        assert!(matches!(folded.items[0].body, Body::Tool { asking: true, .. }));
+        assert_eq!(folded.items[0].rev, 2);
+        assert!(matches!(folded.items[1].body, Body::Ask { end: None, .. }));
+
+        let how = AskEnd::Answered { answer: "Allow".into() };
+        let closing = RunEvent::AskClosed { ask: question.id.clone(), how: how.clone() };
+        let events = [open[0].clone(), open[1].clone(), seen("a", 3, closing)];
+        let folded = fold_numbered(&[], &events);
+        assert!(matches!(folded.items[0].body, Body::Tool { asking: false, .. }));
+        let end = Some(Closed::Told(how));
+        assert_eq!(folded.items[1].body, Body::Ask { ask: Box::new(question), end });
+        assert_eq!(folded.items[1].rev, 3);
+    }
+
+    #[test]
+    fn the_end_of_a_run_closes_questions_and_tool_calls_and_says_how_long_it_took() {
+        let events = [
+            event("a", 1, EventBody::Started { conversation: None }),
+            seen("a", 2, RunEvent::Tool(tool("x", "Write", ToolStatus::InProgress))),
+            seen("a", 3, RunEvent::Ask(ask("q", None))),
+            event("a", 4, EventBody::Ended { outcome: Outcome::Completed }),
+        ];
+        let folded = bodies(fold_numbered(&[], &events));
+        assert_eq!(
+            folded,
+            [
+                Body::Tool {
+                    state: Box::new(tool("x", "Write", ToolStatus::Unknown)),
+                    asking: false
+                },
+                Body::Ask { ask: Box::new(ask("q", None)), end: Some(Closed::RunOver) },
+                Body::End { end: End::Ran(Outcome::Completed), took_millis: Some(3000) },
+            ]
+        );
+    }
+
+    #[test]
+    fn everything_that_changed_after_a_number_is_a_filter_on_rev() {
+        let mut events = vec![
+            text("a", 1, "b1", "one"),
+            seen("a", 2, RunEvent::Thinking { delta: "hm".into() }),
+            text("a", 3, "b2", "two"),
+        ];
+        let before = fold_numbered(&[prompt("a", "go")], &events);
+        events.push(seen("a", 4, RunEvent::Thinking { delta: "hm".into() }));
+        let after = fold_numbered(&[prompt("a", "go")], &events);
+        let kept: Vec<&Item> = after.items.iter().filter(|item| item.rev <= before.seq).collect();
+        for item in kept {
+            assert!(before.items.contains(item), "changed without a new rev: {item:?}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_counts_as_new_until_its_run_is_heard_of() {
+        assert_eq!(fold_numbered(&[prompt("a", "go")], &[]).items[0].rev, u64::MAX);
+        let events = [text("a", 1, "b1", "one")];
+        assert_eq!(fold_numbered(&[prompt("a", "go")], &events).items[0].rev, 1);
+    }
+
+    #[test]
+    fn waiting_and_silence_are_gone_once_something_happens() {
+        let events = [
+            event("a", 1, EventBody::Queued { ahead: 2 }),
+            event("a", 2, EventBody::Queued { ahead: 1 }),
+            event("a", 3, EventBody::Started { conversation: None }),
+            seen("a", 4, RunEvent::Silent { seconds: 30 }),
+            text("a", 5, "b1", "back"),
+        ];
+        assert_eq!(
+            bodies(fold_numbered(&[], &events)),
+            [
+                Body::Note { note: Note::Queued(1), gone: true },
+                Body::Note { note: Note::Silent(30), gone: true },
+                answer("b1", "back", true),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_block_that_goes_on_after_a_silence_is_open_again() {
+        let events = [
+            text("a", 1, "b1", "one "),
+            seen("a", 2, RunEvent::Silent { seconds: 30 }),
+            text("a", 3, "b1", "two"),
+        ];
+        assert_eq!(
+            bodies(fold_numbered(&[], &events)),
+            [
+                answer("b1", "one two", true),
+                Body::Note { note: Note::Silent(30), gone: true },
+            ]
+        );
+    }
+
+    #[test]
+    fn plan_files_model_and_usage_are_taken_as_last_said_and_summed_over_runs() {
+        let item = |status| PlanItem { text: "write".into(), status };
+        let usage = |tokens| Usage { output_tokens: Some(tokens), ..Usage::default() };
+        let plan = |status| RunEvent::Plan { items: vec![item(status)] };
+        let file = |path: &str| RunEvent::FileWritten { path: path.into() };
+        let events = [
+            seen("a", 1, plan(PlanStatus::Pending)),
+            seen("a", 2, file("one.txt")),
+            seen("a", 3, file("two.txt")),
+            seen("a", 4, file("one.txt")),
+            seen("a", 5, plan(PlanStatus::Completed)),
+            seen("a", 6, RunEvent::Usage(usage(3))),
+            seen("a", 7, RunEvent::Usage(usage(5))),
+            seen("a", 8, RunEvent::Model { model: "m".into() }),
+            seen("c", 1, RunEvent::Usage(usage(7))),
+        ];
+        let folded = fold_numbered(&[], &events);
+        assert_eq!(folded.usage, usage(12));
+        assert_eq!(folded.model.as_deref(), Some("m"));
+        assert_eq!(
+            bodies(folded),
+            [
+                Body::Plan { items: vec![item(PlanStatus::Completed)] },
+                Body::Files { paths: vec!["one.txt".into(), "two.txt".into()] },
+            ]
+        );
+    }
+
+    #[test]
+    fn unfinished_text_is_cut_after_the_last_whole_paragraph() {
+        assert_eq!(split_finished("one\ntwo"), ("", "one\ntwo"));
+        assert_eq!(split_finished("one\n\ntwo"), ("one\n\n", "two"));
+        assert_eq!(split_finished("a\n\n```\nx\n\ny"), ("a\n\n", "```\nx\n\ny"));
+        assert_eq!(split_finished("```\nx\n\n```\nrest"), ("```\nx\n\n```\n", "rest"));
+        assert_eq!(split_finished(""), ("", ""));
+    }
+}

@@ -1,0 +1,304 @@
+//! The start page: machines with their agents, tasks that run, tasks that ran.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{
+        IntoResponse as _, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use bridge_proto::{
+    ProviderKey,
+    model::{AgentStatus, Health, HealthReason},
+};
+use futures_util::stream;
+use maud::{Markup, html};
+
+use super::{
+    layout::{Icon, Page, Tone, badge, html_response, icon, time},
+    message,
+};
+use crate::{
+    Hub,
+    error::HubError,
+    view::{AgentView, Machine, TaskStatus, TaskSummary},
+};
+
+/// `GET /`.
+pub(crate) async fn page(State(hub): State<Hub>) -> Response {
+    match load(&hub).await {
+        Ok((machines, tasks)) => {
+            let main = html! {
+                h1.sr { "Machines and tasks" }
+                div #home { (content(&machines, &tasks)) }
+            };
+            let page =
+                Page { title: "Tasks", script: Some("home.js"), navigation: true, main };
+            page.respond(StatusCode::OK)
+        }
+        Err(error) => message::problem(&error),
+    }
+}
+
+/// `GET /fragments/home`: what stands between the bars, for the script.
+pub(crate) async fn fragment(State(hub): State<Hub>) -> Response {
+    match load(&hub).await {
+        Ok((machines, tasks)) => html_response(StatusCode::OK, content(&machines, &tasks)),
+        Err(error) => message::problem(&error),
+    }
+}
+
+/// `GET /fragments/home/changes`: a server-sent event without content whenever the fragment may
+/// look different, at most twice a second.
+pub(crate) async fn changes(State(hub): State<Hub>) -> Response {
+    let changes = stream::unfold(hub.watch_all(), |mut watch| async move {
+        if !watch.changed().await {
+            return None;
+        }
+        tokio::time::sleep(CHANGE_PAUSE).await;
+        Some((Ok::<_, Infallible>(Event::default().data("changed")), watch))
+    });
+    Sse::new(changes).keep_alive(KeepAlive::default()).into_response()
+}
+
+async fn load(hub: &Hub) -> Result<(Vec<Machine>, Vec<TaskSummary>), HubError> {
+    Ok((hub.machines().await?, hub.tasks(SHOWN_TASKS, None).await?))
+}
+
+fn content(machines: &[Machine], tasks: &[TaskSummary]) -> Markup {
+    if machines.is_empty() && tasks.is_empty() {
+        return welcome();
+    }
+    let (live, ended): (Vec<_>, Vec<_>) = tasks.iter().partition(|task| task.status.is_live());
+    html! {
+        div.columns {
+            section.tasks aria-label="Tasks" {
+                @if tasks.is_empty() {
+                    div.empty {
+                        h2 { "No tasks yet" }
+                        p { "Give an agent something to do and watch it work." }
+                        a.button.primary href="/new" { (icon(Icon::Plus)) "New task" }
+                    }
+                }
+                @if !live.is_empty() {
+                    h2 { "Now" }
+                    ul.list { @for task in live { (task_line(task)) } }
+                }
+                @if !ended.is_empty() {
+                    h2 { "Recent" }
+                    ul.list { @for task in ended { (task_line(task)) } }
+                }
+            }
+            section.machines aria-label="Machines" {
+                h2 { "Machines" }
+                @if machines.is_empty() { p.hint { "No machine is paired any more." } }
+                @for one in machines { (machine(one)) }
+                details.fold.more #pair {
+                    summary { "Pair another machine" }
+                    div.inside { (pairing()) }
+                }
+            }
+        }
+    }
+}
+
+fn welcome() -> Markup {
+    html! {
+        div.notice.wide {
+            h1 { "Pair your first machine" }
+            p { "A machine runs the agents. It connects to this page by itself; nothing on it has to be reachable from outside." }
+            (pairing())
+            p.hint { "It appears here as soon as it connects." }
+        }
+    }
+}
+
+fn pairing() -> Markup {
+    html! {
+        ol.numbered {
+            li { "Where this hub runs, make a token for the machine:" pre tabindex="0" { code { "ctrlnode hub token" } } }
+            li { "On the machine, run the setup and give it this hub’s address and the token:" pre tabindex="0" { code { "ctrlnode setup" } } }
+            li { "Start the bridge there:" pre tabindex="0" { code { "ctrlnode" } } }
+        }
+    }
+}
+
+fn task_line(task: &TaskSummary) -> Markup {
+    html! {
+        li {
+            a.task-line href={ "/tasks/" (path_segment(task.id.as_str())) } {
+                span.title { (task.title) }
+                (status_badge(task.status))
+                span.meta { (task.agent) " on " (task.machine_name) " · " (time(task.updated)) }
+                @if let Some(reason) = &task.reason { span.reason { (reason) } }
+            }
+        }
+    }
+}
+
+/// A task's status as a badge.
+pub(crate) fn status_badge(status: TaskStatus) -> Markup {
+    let (tone, text) = match status {
+        TaskStatus::Queued => (Tone::Quiet, "Queued"),
+        TaskStatus::Running => (Tone::Active, "Running"),
+        TaskStatus::Waiting => (Tone::Attention, "Waiting for you"),
+        TaskStatus::Completed => (Tone::Good, "Completed"),
+        TaskStatus::Failed => (Tone::Bad, "Failed"),
+        TaskStatus::Blocked => (Tone::Attention, "Blocked"),
+        TaskStatus::Cancelled => (Tone::Quiet, "Cancelled"),
+        TaskStatus::Rejected => (Tone::Bad, "Not accepted"),
+    };
+    badge(tone, text)
+}
+
+fn machine(machine: &Machine) -> Markup {
+    let served = |key: &ProviderKey| machine.agents.iter().any(|one| one.profile.provider == *key);
+    let missing: Vec<(&ProviderKey, &Health)> = machine
+        .providers
+        .iter()
+        .filter(|(key, health)| !health.available && !served(key))
+        .collect();
+    html! {
+        article.machine.off[!machine.online] {
+            header {
+                span.machine-sign { (icon(Icon::Machine)) }
+                div.who {
+                    h3 { (machine.name) }
+                    p.meta {
+                        @if let Some(hostname) = machine.hostname.as_ref().filter(|name| **name != machine.name) {
+                            (hostname) " · "
+                        }
+                        @if let Some(version) = &machine.version { (version) " · " }
+                        @if machine.online { "since " } @else if machine.hostname.is_some() { "last seen " } @else { "paired " }
+                        (time(machine.since))
+                    }
+                }
+                @if machine.online { (badge(Tone::Good, "Online")) } @else { (badge(Tone::Quiet, "Offline")) }
+            }
+            @if !machine.agents.is_empty() {
+                ul.agents { @for one in &machine.agents { (agent(one)) } }
+            } @else if machine.online {
+                p.hint { "No agents yet. Install one there, and run " code { "ctrlnode doctor" } " to see what is missing." }
+            } @else if machine.hostname.is_none() {
+                p.hint { "Waits for its first connection: run " code { "ctrlnode setup" } " there." }
+            }
+            @if !missing.is_empty() {
+                details.fold.more #{ "m-" (machine.id) } {
+                    summary { (missing.len()) @if missing.len() == 1 { " more agent program" } @else { " more agent programs" } " not available" }
+                    ul.agents.inside {
+                        @for (key, health) in missing {
+                            li.unfit {
+                                div.agent-name { strong { (provider_name(key.as_str())) } }
+                                (health_badge(health, AgentStatus::Idle))
+                                @if let Some(hint) = &health.hint { p.hint { (hint) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn agent(agent: &AgentView) -> Markup {
+    let profile = &agent.profile;
+    html! {
+        li.unfit[!agent.health.available] {
+            div.agent-name {
+                @if !profile.emoji.is_empty() { span.emoji aria-hidden="true" { (profile.emoji) } }
+                strong { (profile.name) }
+                span.meta {
+                    @if !profile.name.eq_ignore_ascii_case(provider_name(profile.provider.as_str())) { (provider_name(profile.provider.as_str())) }
+                    @if let Some(version) = &agent.health.version { " " (version) }
+                    @if let Some(model) = &profile.model { " · " (model) }
+                }
+            }
+            (health_badge(&agent.health, agent.status))
+            @if !agent.health.available {
+                @if let Some(hint) = &agent.health.hint { p.hint { (hint) } }
+            }
+        }
+    }
+}
+
+fn health_badge(health: &Health, status: AgentStatus) -> Markup {
+    if !health.available {
+        return badge(Tone::Attention, reason(health.reason));
+    }
+    match status {
+        AgentStatus::Running => badge(Tone::Active, "Working"),
+        AgentStatus::Idle => badge(Tone::Good, "Ready"),
+    }
+}
+
+/// Why a provider cannot run, in a few words.
+pub(crate) fn reason(reason: Option<HealthReason>) -> &'static str {
+    match reason {
+        Some(HealthReason::BinaryMissing) => "Not installed",
+        Some(HealthReason::AuthRequired) => "Needs login",
+        Some(HealthReason::ServiceUnreachable) => "Service unreachable",
+        None => "Not available",
+    }
+}
+
+/// What people call a provider.
+pub(crate) fn provider_name(key: &str) -> &str {
+    match key {
+        "claude" => "Claude Code",
+        "gemini" => "Gemini CLI",
+        "codex" => "Codex",
+        "copilot" => "Copilot",
+        "cursor" => "Cursor",
+        "opencode" => "opencode",
+        "openclaw" => "OpenClaw",
+        "hermes" => "Hermes",
+        "demo" => "Demo agent",
+        other => other,
+    }
+}
+
+/// Text as one segment of a path.
+pub(crate) fn path_segment(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// Tasks on the start page.
+const SHOWN_TASKS: usize = 50;
+/// A task that streams changes many times a second; people do not read that fast.
+const CHANGE_PAUSE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::tests::{assert_nothing_inline, machines, summary};
+
+    #[test]
+    fn an_empty_hub_tells_how_to_pair_a_machine() {
+        let html = content(&[], &[]).into_string();
+        assert!(html.contains("ctrlnode setup") && html.contains("Pair your first machine"));
+    }
+
+    #[test]
+    fn machines_say_what_runs_and_why_the_rest_does_not() {
+        let html = content(&machines(), &[summary(TaskStatus::Running)]).into_string();
+        assert_nothing_inline(&html);
+        assert!(html.contains("Demo agent") && html.contains("Ready"));
+        assert!(html.contains("Needs login") && html.contains("run <gemini>".replace('<', "&lt;").replace('>', "&gt;").as_str()));
+        assert!(html.contains("Now") && !html.contains("Recent"));
+    }
+
+    #[test]
+    fn ids_become_one_segment_of_a_path() {
+        assert_eq!(path_segment("a/../b?c#d é"), "a%2F..%2Fb%3Fc%23d%20%C3%A9");
+    }
+}

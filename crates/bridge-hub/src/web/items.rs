@@ -1,0 +1,450 @@
+//! One item of a conversation as HTML. Everything from outside goes through the template's
+//! escaping, or through the sanitising Markdown renderer.
+
+use bridge_proto::model::{
+    AskEnd, AskKind, ChoiceKind, FileDiff, PlanItem, PlanStatus, ToolKind, ToolState, ToolStatus,
+};
+use maud::{Markup, PreEscaped, html};
+use serde_json::Value;
+
+use super::{
+    conversation::{Body, Closed, Item, Note, split_finished},
+    diff::{self, Line},
+    layout::{Icon, icon, time},
+    outcome,
+};
+use crate::markdown::render_markdown;
+
+/// The item as one `<li>`, ready to be put into the stream or to replace its older self.
+pub(crate) fn item(item: &Item) -> Markup {
+    let (class, gone) = match &item.body {
+        Body::Prompt { .. } => ("prompt", false),
+        Body::Answer { text, .. } => ("answer", text.trim().is_empty()),
+        Body::Thinking { text, .. } => ("thinking", text.trim().is_empty()),
+        Body::Tool { .. } => ("tool", false),
+        Body::Plan { items } => ("plan", items.is_empty()),
+        Body::Files { .. } => ("files", false),
+        Body::Ask { .. } => ("ask", false),
+        Body::Note { gone, .. } => ("note", *gone),
+        Body::End { .. } => ("end", false),
+    };
+    html! {
+        li #(item.key) class={ "item " (class) } data-order=(item.order) hidden[gone] {
+            @if !gone {
+                @match &item.body {
+                    Body::Prompt { text, attachments } => (prompt(item, text, attachments)),
+                    Body::Answer { attempt, block, text, open } => (answer(attempt, block, text, *open)),
+                    Body::Thinking { attempt, text, open } => (thinking(item, attempt, text, *open)),
+                    Body::Tool { state, asking } => (tool(item, state, *asking)),
+                    Body::Plan { items } => (plan(items)),
+                    Body::Files { paths } => (files(paths)),
+                    Body::Ask { .. } => (ask(item)),
+                    Body::Note { note: what, .. } => (note(what)),
+                    Body::End { end, took_millis } => (outcome::end(end, *took_millis)),
+                }
+            }
+        }
+    }
+}
+
+fn prompt(item: &Item, text: &str, attachments: &[String]) -> Markup {
+    html! {
+        h3.sr { "You" }
+        div.bubble {
+            div.words { (text) }
+            @if !attachments.is_empty() {
+                ul.chips aria-label="Attachments" {
+                    @for name in attachments { li { (icon(Icon::Clip)) (name) } }
+                }
+            }
+        }
+        div.when { (time(item.at)) }
+    }
+}
+
+fn answer(attempt: &str, block: &str, text: &str, open: bool) -> Markup {
+    let (done, rest) = if open { split_finished(text) } else { (text, "") };
+    html! {
+        div.prose { (markdown(done)) }
+        @if open {
+            div.tail data-live="text" data-run=(attempt) data-block=(block) { (rest) }
+        }
+    }
+}
+
+fn thinking(item: &Item, attempt: &str, text: &str, open: bool) -> Markup {
+    html! {
+        details.fold #{ (item.key) "-d" } {
+            summary {
+                span.mark.quiet { @if open { (icon(Icon::Spin)) } @else { (icon(Icon::Thought)) } }
+                span.label { @if open { "Thinking…" } @else { "Thought" } }
+            }
+            div.inside {
+                @if open {
+                    div.tail data-live="thinking" data-run=(attempt) { (text) }
+                } @else {
+                    div.thought { (text) }
+                }
+            }
+        }
+    }
+}
+
+fn tool(item: &Item, state: &ToolState, asking: bool) -> Markup {
+    let (mark, tone, said) = match state.status {
+        ToolStatus::Pending if asking => (Icon::Question, "attention", "waits for your answer"),
+        ToolStatus::Pending => (Icon::Clock, "quiet", "waiting"),
+        ToolStatus::InProgress => (Icon::Spin, "active", "running"),
+        ToolStatus::Completed => (Icon::Check, "good", "done"),
+        ToolStatus::Failed => (Icon::Cross, "bad", "failed"),
+        ToolStatus::Cancelled => (Icon::Stop, "quiet", "stopped"),
+        ToolStatus::Unknown => (Icon::Dash, "quiet", "not heard of again"),
+    };
+    let (kind, kind_name) = tool_kind(state.kind);
+    let title = if state.title.trim().is_empty() { kind_name } else { state.title.as_str() };
+    let diffs: Vec<(&FileDiff, Vec<Line<'_>>)> = state
+        .diffs
+        .iter()
+        .take(MAX_DIFFS)
+        .map(|one| (one, diff::lines(one.old.as_deref().unwrap_or(""), &one.new, MAX_DIFF_LINES)))
+        .collect();
+    let (new, gone) = diffs.iter().fold((0, 0), |(new, gone), (_, lines)| {
+        let (more, less) = diff::counts(lines);
+        (new + more, gone + less)
+    });
+    let output = state.output.as_deref().map(str::trim_end).filter(|text| !text.is_empty());
+    let input = state.input.as_ref().filter(|_| diffs.is_empty()).and_then(input_text);
+    let empty = diffs.is_empty() && output.is_none() && input.is_none() && state.locations.is_empty();
+    let row = html! {
+        span class={ "mark " (tone) } { (icon(mark)) span.sr { (said) ": " } }
+        span.kind title=(kind_name) { (icon(kind)) }
+        span.label { (title) }
+        @if new + gone > 0 {
+            span.counts { span.new { "+" (new) } " " span.gone { "−" (gone) } }
+        }
+    };
+    html! {
+        @if empty {
+            div.fold.flat { div.row { (row) } }
+        } @else {
+            details.fold #{ (item.key) "-d" } open[asking] {
+                summary { (row) }
+                div.inside {
+                    @if !state.locations.is_empty() && diffs.is_empty() {
+                        ul.chips aria-label="Files" {
+                            @for place in state.locations.iter().take(MAX_LOCATIONS) {
+                                li { (icon(Icon::File)) (place.path)
+                                    @if let Some(line) = place.line { ":" (line) } }
+                            }
+                        }
+                    }
+                    @if let Some(input) = input {
+                        h4 { "Input" }
+                        pre tabindex="0" { (clipped(&input)) }
+                    }
+                    @for (one, lines) in &diffs { (diff_table(one, lines)) }
+                    @if let Some(output) = output {
+                        h4 { "Output" }
+                        pre.output tabindex="0" { (clipped(output)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn tool_kind(kind: ToolKind) -> (Icon, &'static str) {
+    match kind {
+        ToolKind::Read => (Icon::File, "Read"),
+        ToolKind::Edit => (Icon::Pencil, "Edit"),
+        ToolKind::Delete => (Icon::Trash, "Delete"),
+        ToolKind::Move => (Icon::File, "Move"),
+        ToolKind::Search => (Icon::Search, "Search"),
+        ToolKind::Execute => (Icon::Terminal, "Command"),
+        ToolKind::Think => (Icon::Thought, "Think"),
+        ToolKind::Fetch => (Icon::Globe, "Fetch"),
+        ToolKind::SwitchMode => (Icon::Gear, "Change of mode"),
+        ToolKind::Other => (Icon::Gear, "Tool"),
+    }
+}
+
+/// A command reads as a command; anything else as indented JSON.
+fn input_text(input: &Value) -> Option<String> {
+    if let Some(text) = input.as_str() {
+        return (!text.trim().is_empty()).then(|| text.to_owned());
+    }
+    if let Some(command) = input.get("command").and_then(Value::as_str) {
+        return Some(format!("$ {command}"));
+    }
+    let empty = input.is_null()
+        || input.as_object().is_some_and(serde_json::Map::is_empty)
+        || input.as_array().is_some_and(Vec::is_empty);
+    if empty {
+        return None;
+    }
+    serde_json::to_string_pretty(input).ok()
+}
+
+fn diff_table(one: &FileDiff, lines: &[Line<'_>]) -> Markup {
+    html! {
+        figure.diff {
+            figcaption { (icon(Icon::File)) (one.path)
+                @if one.old.is_none() { span.hint { "new file" } } }
+            pre tabindex="0" {
+                @for line in lines {
+                    @match line {
+                        Line::Same(text) => span.line { "  " (clip_line(text)) "\n" },
+                        Line::Gone(text) => span.line.gone { "- " (clip_line(text)) "\n" },
+                        Line::New(text) => span.line.new { "+ " (clip_line(text)) "\n" },
+                        Line::Skipped(count) => span.line.skipped { "⋯ " (count) " lines\n" },
+                    }
+                }
+                @if lines.is_empty() { span.line.skipped { "no change\n" } }
+            }
+        }
+    }
+}
+
+fn plan(items: &[PlanItem]) -> Markup {
+    let done = items.iter().filter(|one| one.status == PlanStatus::Completed).count();
+    html! {
+        h3.part { (icon(Icon::List)) "Plan" span.hint { (done) " of " (items.len()) } }
+        ol.steps {
+            @for one in items {
+                @match one.status {
+                    PlanStatus::Pending => li.pending { span.mark.quiet { span.ring {} } span { (one.text) span.sr { ", to do" } } },
+                    PlanStatus::InProgress => li.now { span.mark.active { (icon(Icon::Spin)) } span { (one.text) span.sr { ", in progress" } } },
+                    PlanStatus::Completed => li.done { span.mark.good { (icon(Icon::Check)) } span { (one.text) span.sr { ", done" } } },
+                }
+            }
+        }
+    }
+}
+
+fn files(paths: &[String]) -> Markup {
+    html! {
+        span.lead { @if paths.len() == 1 { "Wrote" } @else { "Wrote " (paths.len()) " files" } }
+        ul.chips { @for path in paths.iter().take(MAX_LOCATIONS) { li { (icon(Icon::File)) (path) } } }
+    }
+}
+
+fn ask(item: &Item) -> Markup {
+    let Body::Ask { ask, end } = &item.body else { return html! {} };
+    let head = match ask.kind {
+        AskKind::Edit => "May the agent change files?",
+        AskKind::Command => "May the agent run this command?",
+        AskKind::Other => "The agent asks for permission",
+        AskKind::Question => "The agent has a question",
+    };
+    let sign = if ask.kind == AskKind::Question { Icon::Question } else { Icon::Shield };
+    html! {
+        @match end {
+            Some(closed) => {
+                div.card.closed {
+                    p.summary { (icon(sign)) span { (ask.summary) } }
+                    p.verdict { (verdict(closed)) }
+                }
+            }
+            None => {
+                form.card data-ask=(ask.id) data-digest=(ask.digest.as_str()) aria-labelledby={ (item.key) "-h" } {
+                    h3 #{ (item.key) "-h" } { (icon(sign)) (head) }
+                    pre.summary tabindex="0" { (clipped(&ask.summary)) }
+                    @if ask.options.is_empty() {
+                        label.sr for={ (item.key) "-t" } { "Your answer" }
+                        div.reply {
+                            input #{ (item.key) "-t" } name="text" type="text" autocomplete="off" required
+                                placeholder="Your answer";
+                            button.button.primary type="submit" { "Answer" }
+                        }
+                    } @else {
+                        div.choices {
+                            @for choice in &ask.options {
+                                button class={ "button " (choice_class(choice.kind)) } type="submit"
+                                    name="option" value=(choice.id) { (choice.label) }
+                            }
+                        }
+                    }
+                    @if let Some(expires) = ask.expires {
+                        p.hint { "Decided without you at " (time(expires)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn choice_class(kind: ChoiceKind) -> &'static str {
+    match kind {
+        ChoiceKind::AllowOnce => "primary",
+        ChoiceKind::AllowAlways | ChoiceKind::Plain => "",
+        ChoiceKind::RejectOnce | ChoiceKind::RejectAlways => "danger",
+    }
+}
+
+fn verdict(closed: &Closed) -> String {
+    match closed {
+        Closed::Told(AskEnd::Answered { answer }) => format!("Answered: {answer}"),
+        Closed::Told(AskEnd::ByPolicy { rule }) => format!("Decided on the machine: {rule}"),
+        Closed::Told(AskEnd::Expired) => "Nobody answered in time".to_owned(),
+        Closed::Told(AskEnd::Withdrawn) => "Withdrawn".to_owned(),
+        Closed::RunOver => "The run ended before an answer".to_owned(),
+    }
+}
+
+fn note(note: &Note) -> Markup {
+    let (sign, text) = match note {
+        Note::Queued(0) => (Icon::Clock, "Waiting for a free place".to_owned()),
+        Note::Queued(1) => (Icon::Clock, "Waiting, one task in front".to_owned()),
+        Note::Queued(ahead) => (Icon::Clock, format!("Waiting, {ahead} tasks in front")),
+        Note::Status(text) => (Icon::Dash, text.clone()),
+        Note::Retrying(retry) => {
+            let of = retry.limit.map_or_else(String::new, |limit| format!(" of {limit}"));
+            let wait = retry.delay.map_or_else(String::new, |delay| {
+                format!(", next try in {} s", delay.as_secs().max(1))
+            });
+            let text = format!("Trying again ({}{of}{wait}): {}", retry.attempt, retry.reason);
+            (Icon::Spin, text)
+        }
+        Note::Silent(seconds) => (Icon::Clock, format!("Nothing heard for {seconds} s")),
+    };
+    let sign = if sign == Icon::Spin { Icon::Clock } else { sign };
+    html! { p.line { (icon(sign)) span { (text) } } }
+}
+
+fn markdown(text: &str) -> Markup {
+    PreEscaped(if text.trim().is_empty() { String::new() } else { render_markdown(text) })
+}
+
+/// The first part of a long text, and how much is missing.
+fn clipped(text: &str) -> String {
+    match text.char_indices().nth(MAX_TEXT_CHARS) {
+        None => text.to_owned(),
+        Some((cut, _)) => {
+            let (shown, rest) = text.split_at(cut);
+            format!("{shown}\n… {} more characters", rest.chars().count())
+        }
+    }
+}
+
+fn clip_line(line: &str) -> &str {
+    match line.char_indices().nth(MAX_LINE_CHARS) {
+        None => line,
+        Some((cut, _)) => line.split_at(cut).0,
+    }
+}
+
+/// Characters of one input or output that a page shows.
+const MAX_TEXT_CHARS: usize = 20_000;
+const MAX_LINE_CHARS: usize = 500;
+const MAX_DIFF_LINES: usize = 400;
+const MAX_DIFFS: usize = 20;
+const MAX_LOCATIONS: usize = 50;
+
+#[cfg(test)]
+mod tests {
+    use bridge_proto::model::{Location, Outcome, RunEvent, Usage};
+
+    use super::*;
+    use crate::web::conversation::{
+        End, fold,
+        tests::{ask, event, prompt, seen, text, tool},
+    };
+
+    const EVIL: &str = "<script>alert(1)</script>\"><img src=x onerror=alert(1)>";
+
+    fn page(events: &[bridge_proto::model::Event]) -> String {
+        let folded = fold(&[prompt("a", EVIL)], (1..).zip(events));
+        folded.items.iter().map(|one| item(one).into_string()).collect()
+    }
+
+    fn assert_harmless(html: &str) {
+        assert!(!html.contains("<script"), "{html}");
+        assert!(!html.contains("<img"), "{html}");
+        assert!(!html.contains("\"><"), "attribute left early: {html}");
+    }
+
+    #[test]
+    fn everything_from_outside_comes_out_escaped() {
+        let mut call = tool("x", EVIL, ToolStatus::Completed);
+        call.input = Some(serde_json::json!({ "command": EVIL }));
+        call.output = Some(EVIL.into());
+        call.locations = vec![Location { path: EVIL.into(), line: Some(3) }];
+        let mut edit = tool("y", EVIL, ToolStatus::Pending);
+        edit.diffs = vec![FileDiff { path: EVIL.into(), old: Some("a".into()), new: EVIL.into() }];
+        let mut question = ask("q\"><img>", None);
+        question.summary = EVIL.into();
+        question.options[0].label = EVIL.into();
+        question.options[0].id = EVIL.into();
+        let plan = vec![PlanItem { text: EVIL.into(), status: PlanStatus::InProgress }];
+        let block = "b\"><img onerror=1>";
+        let events = [
+            seen("a", 1, RunEvent::Thinking { delta: EVIL.into() }),
+            seen("a", 2, RunEvent::Tool(call)),
+            seen("a", 3, RunEvent::Tool(edit)),
+            seen("a", 4, RunEvent::Plan { items: plan }),
+            seen("a", 5, RunEvent::FileWritten { path: EVIL.into() }),
+            seen("a", 6, RunEvent::Ask(question)),
+            seen("a", 7, RunEvent::Status { text: EVIL.into() }),
+            text("a", 8, block, &format!("{EVIL}\n\n[x](javascript:alert(1))\n\n{EVIL}")),
+        ];
+        let html = page(&events);
+        let attributes = html.replace("&quot;&gt;", "");
+        assert!(!attributes.contains("<script") && !attributes.contains("onerror=alert(1)>"));
+        assert!(!html.contains("javascript:"), "{html}");
+        assert!(html.contains("&lt;script&gt;alert(1)"));
+        assert!(!html.contains("<img"), "{html}");
+
+        let reason = EVIL.to_owned();
+        let fault = bridge_proto::model::Fault::Agent;
+        let ended = event("a", 1, bridge_proto::model::EventBody::Ended {
+            outcome: Outcome::Failed { fault, reason },
+        });
+        assert_harmless(&page(&[ended]).replace("&quot;&gt;", ""));
+    }
+
+    #[test]
+    fn an_open_block_shows_finished_paragraphs_rendered_and_the_rest_as_it_comes() {
+        let html = page(&[text("a", 1, "b1", "**one**\n\n**two")]);
+        assert!(html.contains("<strong>one</strong>"), "{html}");
+        assert!(html.contains("data-block=\"b1\">**two</div>"), "{html}");
+    }
+
+    #[test]
+    fn a_withdrawn_block_is_hidden_but_keeps_its_place() {
+        let block = bridge_proto::BlockId::parse("b1").unwrap();
+        let events = [
+            text("a", 1, "b1", "draft"),
+            seen("a", 2, RunEvent::TextReplaced { block, text: String::new() }),
+        ];
+        let html = page(&events);
+        assert!(html.contains("id=\"r0-1\" class=\"item answer\""), "{html}");
+        assert!(html.contains(" hidden></li>"), "{html}");
+    }
+
+    #[test]
+    fn only_an_open_question_has_buttons() {
+        let question = ask("q", None);
+        let id = question.id.clone();
+        let mut events = vec![seen("a", 1, RunEvent::Ask(question))];
+        assert!(page(&events).contains("<button"));
+        let how = AskEnd::Answered { answer: "Allow".into() };
+        events.push(seen("a", 2, RunEvent::AskClosed { ask: id, how }));
+        let html = page(&events);
+        assert!(!html.contains("<button") && html.contains("Answered: Allow"), "{html}");
+    }
+
+    #[test]
+    fn long_outputs_are_cut_with_a_word_about_it() {
+        let mut call = tool("x", "cat", ToolStatus::Completed);
+        call.output = Some("é".repeat(MAX_TEXT_CHARS + 5));
+        let html = page(&[seen("a", 1, RunEvent::Tool(call))]);
+        assert!(html.contains("… 5 more characters"));
+    }
+
+    #[test]
+    fn an_end_without_trouble_is_short() {
+        let html = crate::web::outcome::end(&End::Ran(Outcome::Completed), Some(12_000));
+        assert!(html.into_string().contains("Completed"));
+        assert_eq!(crate::web::outcome::usage(Usage::default()), None);
+    }
+}

@@ -1,0 +1,212 @@
+//! One task: its page, the parts of it that changed, its result files.
+
+use axum::{
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::Response,
+};
+use bridge_proto::TaskId;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::{
+    conversation::{Conversation, Prompt, fold},
+    home::{path_segment, provider_name, status_badge},
+    items, message,
+    layout::{Icon, Page, html_response, icon, size, time},
+    outcome,
+};
+use crate::{
+    Hub,
+    error::HubError,
+    view::{Files, StoredEvent, TaskStatus, TaskView},
+};
+
+/// `GET /tasks/{id}`.
+pub(crate) async fn page(State(hub): State<Hub>, Path(id): Path<String>) -> Response {
+    match load(&hub, &id).await {
+        Ok((view, conversation)) => {
+            let main = whole(&view, &conversation);
+            let title = &view.summary.title;
+            Page { title, script: Some("task.js"), navigation: true, main }.respond(StatusCode::OK)
+        }
+        Err(error) => message::problem(&error),
+    }
+}
+
+/// `GET /tasks/{id}/fragment?after=N`: the head, and every item that changed after event `N`.
+pub(crate) async fn fragment(
+    State(hub): State<Hub>,
+    Path(id): Path<String>,
+    Query(since): Query<Since>,
+) -> Response {
+    match load(&hub, &id).await {
+        Ok((view, conversation)) => {
+            html_response(StatusCode::OK, changed(&view, &conversation, since.after))
+        }
+        Err(error) => message::problem(&error),
+    }
+}
+
+/// `GET /tasks/{id}/files`: the result files, asked from the machine.
+pub(crate) async fn files(State(hub): State<Hub>, Path(id): Path<String>) -> Response {
+    let found = async {
+        let id = parse(&id)?;
+        hub.files(&id).await
+    };
+    match found.await {
+        Ok(files) => html_response(StatusCode::OK, results(&id, &files)),
+        Err(error) => html_response(
+            StatusCode::OK,
+            html! { div.results { p.hint { "Results cannot be listed now: " (error.to_string()) "." } } },
+        ),
+    }
+}
+
+/// The query of a fragment's address.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Since {
+    #[serde(default)]
+    after: u64,
+}
+
+fn parse(id: &str) -> Result<TaskId, HubError> {
+    TaskId::parse(id).map_err(|error| HubError::Malformed {
+        what: "the task’s id",
+        reason: error.to_string(),
+    })
+}
+
+/// Events are read before the runs: whatever event there is, its prompt is there too.
+async fn load(hub: &Hub, id: &str) -> Result<(TaskView, Conversation), HubError> {
+    let id = parse(id)?;
+    let mut events: Vec<StoredEvent> = Vec::new();
+    while events.len() < MAX_EVENTS {
+        let after = events.last().map_or(0, |last| last.seq);
+        let page = hub.events(&id, after, PAGE).await?;
+        let full = page.len() == PAGE;
+        events.extend(page);
+        if !full {
+            break;
+        }
+    }
+    let view = hub.task(&id).await?.ok_or(HubError::UnknownTask { id })?;
+    let conversation =
+        fold(&prompts(&view), events.iter().map(|stored| (stored.seq, &stored.event)));
+    Ok((view, conversation))
+}
+
+fn prompts(view: &TaskView) -> Vec<Prompt> {
+    view.runs
+        .iter()
+        .map(|run| Prompt {
+            attempt: run.attempt.clone(),
+            text: run.prompt.clone(),
+            at: run.created,
+            attachments: run.attachments.clone(),
+        })
+        .collect()
+}
+
+fn whole(view: &TaskView, conversation: &Conversation) -> Markup {
+    let summary = &view.summary;
+    html! {
+        div.task #task data-task=(summary.id) data-seq=(conversation.seq) data-status=(summary.status.as_str()) {
+            header.task-head {
+                a.back href="/" { (icon(Icon::Back)) "All tasks" }
+                h1 { (summary.title) }
+                div #head data-slot="head" { (head(view, conversation)) }
+            }
+            noscript { p.alert.attention { "Without JavaScript this page shows the task as it was when it was loaded. Reload to see more." } }
+            ol.stream #stream role="log" aria-live="polite" aria-label="Conversation" {
+                @for one in &conversation.items { (items::item(one)) }
+            }
+            p.working #working hidden[summary.status != TaskStatus::Running] {
+                span.pulse aria-hidden="true" { i {} i {} i {} } span { "Working" }
+            }
+            div #files data-slot="files" {}
+            div.dock {
+                button.button.round.jump #jump type="button" hidden aria-label="Jump to the latest" { (icon(Icon::Down)) }
+                form.composer #composer {
+                    ul.chips #chosen aria-label="Chosen files" {}
+                    div.composer-row {
+                        label.button.ghost.round for="files-input" title="Attach files" { (icon(Icon::Clip)) span.sr { "Attach files" } }
+                        input.sr #files-input type="file" multiple tabindex="-1";
+                        label.sr for="followup" { "Follow-up" }
+                        textarea #followup name="text" rows="1" placeholder="Follow up…" enterkeyhint="enter" {}
+                        button.button.primary.round type="submit" title="Send (Ctrl+Enter)" { (icon(Icon::Send)) span.sr { "Send" } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn head(view: &TaskView, conversation: &Conversation) -> Markup {
+    let summary = &view.summary;
+    let model = conversation.model.as_ref().or(view.model.as_ref());
+    html! {
+        div.head-row {
+            (status_badge(summary.status))
+            span.badge.link #connection role="status" hidden { span.dot aria-hidden="true" {} span { "Reconnecting…" } }
+            @if summary.status.is_live() {
+                button.button.small.danger #cancel type="button" { (icon(Icon::Stop)) "Cancel" }
+            }
+        }
+        dl.facts {
+            div { dt { "Agent" } dd { (summary.agent) @if summary.agent.as_str() != summary.provider.as_str() { " (" (provider_name(summary.provider.as_str())) ")" } } }
+            div { dt { "Machine" } dd { (summary.machine_name) } }
+            @if let Some(path) = view.repo_path() { div { dt { "Repository" } dd.path { (path) } } }
+            @if let Some(model) = model { div { dt { "Model" } dd { (model) } } }
+            @if let Some(mode) = &conversation.mode { div { dt { "Mode" } dd { (mode) } } }
+            @if let Some(usage) = outcome::usage(conversation.usage) { div { dt { "Tokens" } dd { (usage) } } }
+            div { dt { "Started" } dd { (time(summary.created)) } }
+        }
+    }
+}
+
+fn changed(view: &TaskView, conversation: &Conversation, after: u64) -> Markup {
+    html! {
+        div #fragment data-seq=(conversation.seq) data-status=(view.summary.status.as_str()) {
+            div data-slot="head" { (head(view, conversation)) }
+            ol {
+                @for one in conversation.items.iter().filter(|one| one.rev > after) { (items::item(one)) }
+            }
+        }
+    }
+}
+
+fn results(id: &str, files: &Files) -> Markup {
+    let listed: Vec<_> = files.entries.iter().filter(|entry| !entry.is_dir).collect();
+    html! {
+        @if !listed.is_empty() {
+            section.results aria-labelledby="results-h" {
+                h2 #results-h { "Results" }
+                ul.list {
+                    @for entry in listed.iter().take(MAX_FILES) {
+                        li {
+                            a.file download=(entry.name) href=(file_address(id, &entry.path)) {
+                                (icon(Icon::File))
+                                span.title { (entry.path) }
+                                @if let Some(bytes) = entry.size { span.meta { (size(bytes)) } }
+                                (icon(Icon::Down))
+                            }
+                        }
+                    }
+                }
+                @if listed.len() > MAX_FILES { p.hint { "And " (listed.len() - MAX_FILES) " more." } }
+            }
+        }
+    }
+}
+
+fn file_address(id: &str, path: &str) -> String {
+    let path: Vec<String> = path.split('/').map(path_segment).collect();
+    format!("/api/v1/tasks/{}/files/{}", path_segment(id), path.join("/"))
+}
+
+/// Events asked from the store at a time.
+const PAGE: usize = 1000;
+/// Events one page is made of; some hours of an agent's work.
+const MAX_EVENTS: usize = 100_000;
+const MAX_FILES: usize = 200;
