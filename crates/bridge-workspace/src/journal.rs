@@ -1,0 +1,438 @@
+//! The run journal: what must be known after a crash. One append-only file of checked lines.
+//!
+//! ```text
+//! CTRLNODE_ROOT/journal/runs.jsonl
+//!   <16 hex digits: FNV-1a 64 of the rest> {"run":{…}}          a run begins, or its entry changes
+//!   <16 hex digits>                        {"end":{…}}          it has ended
+//! ```
+//!
+//! A line is on the disk (`fdatasync`) before the call that wrote it returns. A torn or damaged
+//! line is skipped and counted; what stands before and behind it holds. The file is rewritten with
+//! only what is still needed when it is opened and whenever it has grown.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs::File,
+    io::{self, Read as _, Write as _},
+};
+
+use bridge_proto::{
+    AgentId, ProviderKey, RunKey, Timestamp,
+    model::{Origin, Outcome, RunKind},
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    contained::{ContainError, ContainedPath, Folder},
+    root::Workspace,
+    task_dir::literal,
+};
+
+/// One accepted run with everything its terminal frames need.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEntry {
+    /// Which run.
+    pub run: RunKey,
+    /// Who does it.
+    pub agent: AgentId,
+    /// Which program serves the agent.
+    pub provider: ProviderKey,
+    /// Which action made it.
+    pub kind: RunKind,
+    /// Where it came from and how to answer.
+    pub origin: Origin,
+    /// When it was accepted.
+    pub started: Timestamp,
+    /// The agent's process, once started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// The value of `CTRLNODE_RUN` in its processes.
+    pub marker: String,
+    /// Its task folder, relative to `CTRLNODE_ROOT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// The repository it works in, absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// No event of the run has a greater number than this; see [`Journal::reserve`].
+    pub reserved: u64,
+}
+
+/// A run that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedRun {
+    /// What it was.
+    pub entry: RunEntry,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The number of its terminal event.
+    pub n: u64,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What the journal knows of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState<'a> {
+    /// It is queued or at work, or was when the daemon died.
+    Running(&'a RunEntry),
+    /// It has ended; its terminal frames can be sent again.
+    Ended(&'a EndedRun),
+}
+
+/// Why the journal cannot be used. A run that cannot be recorded must not be started.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// Its folder or file cannot be used.
+    #[error("the journal cannot be opened")]
+    Open(#[source] ContainError),
+    /// The line could not be written, or not made durable.
+    #[error("the journal cannot be written")]
+    Write(#[source] io::Error),
+    /// The entry is larger than [`MAX_LINE_BYTES`].
+    #[error("the journal entry has {bytes} bytes, the limit is {MAX_LINE_BYTES}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The run has ended before.
+    #[error("the run {run} has ended")]
+    Ended {
+        /// Which run.
+        run: RunKey,
+    },
+    /// The run was never recorded.
+    #[error("the run {run} is not in the journal")]
+    Unknown {
+        /// Which run.
+        run: RunKey,
+    },
+}
+
+/// The journal. It belongs to one task; the workspace lock keeps other processes away.
+#[derive(Debug)]
+pub struct Journal {
+    folder: Folder,
+    /// `None` until the next write opens it.
+    file: Option<File>,
+    open: BTreeMap<RunKey, RunEntry>,
+    ended: VecDeque<EndedRun>,
+    skipped: u64,
+    appended: usize,
+    /// The last write failed: the next line starts with a newline of its own.
+    ragged: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum LineRef<'a> {
+    Run(&'a RunEntry),
+    End {
+        run: &'a RunKey,
+        outcome: &'a Outcome,
+        n: u64,
+        at: Timestamp,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Run(RunEntry),
+    End {
+        run: RunKey,
+        outcome: Outcome,
+        n: u64,
+        at: Timestamp,
+    },
+}
+
+impl Journal {
+    /// Opens the journal of the workspace and reads what was there.
+    pub fn open(workspace: &Workspace) -> Result<Self, JournalError> {
+        let folder = workspace
+            .root
+            .create_folder(&literal("journal"))
+            .map_err(JournalError::Open)?;
+        Self::open_in(folder)
+    }
+
+    fn open_in(folder: Folder) -> Result<Self, JournalError> {
+        let path = file_path();
+        let mut text = Vec::new();
+        match folder.read(&path) {
+            Ok(mut file) => {
+                file.read_to_end(&mut text).map_err(JournalError::Write)?;
+            }
+            Err(ContainError::Missing { .. }) => {}
+            Err(error) => return Err(JournalError::Open(error)),
+        }
+        let file = folder.append(&path).map_err(JournalError::Open)?;
+        let mut journal = Self {
+            folder,
+            file: Some(file),
+            open: BTreeMap::new(),
+            ended: VecDeque::new(),
+            skipped: 0,
+            appended: 0,
+            ragged: text.last().is_some_and(|byte| *byte != b'\n'),
+        };
+        for line in text
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
+            journal.appended += 1;
+            match parse(line) {
+                Some(line) => journal.replay(line),
+                None => journal.skipped += 1,
+            }
+        }
+        if journal.skipped > 0 {
+            tracing::warn!(
+                skipped = journal.skipped,
+                "the run journal had damaged lines"
+            );
+        }
+        if journal.appended > journal.live_lines() || journal.ragged {
+            journal.compact_or_go_on();
+        } else if let Err(error) = journal.folder.sync() {
+            tracing::warn!(%error, "the journal's folder cannot be flushed");
+        }
+        Ok(journal)
+    }
+
+    /// Writes the entry of an accepted run, or its changed entry. After `Ok` it survives a power
+    /// cut. Call it before the agent starts, and again when the process id is known.
+    pub fn record(&mut self, entry: &RunEntry) -> Result<(), JournalError> {
+        if self.ended.iter().any(|ended| ended.entry.run == entry.run) {
+            return Err(JournalError::Ended {
+                run: entry.run.clone(),
+            });
+        }
+        self.append(&LineRef::Run(entry))?;
+        self.open.insert(entry.run.clone(), entry.clone());
+        self.compact_when_grown();
+        Ok(())
+    }
+
+    /// Makes sure that an event may carry number `n`: numbers are reserved in blocks of
+    /// [`RESERVE_BLOCK`], so that this is one write for that many events. After a crash the
+    /// terminal event takes `reserved + 1`. Gives the new bound.
+    pub fn reserve(&mut self, run: &RunKey, n: u64) -> Result<u64, JournalError> {
+        let Some(entry) = self.open.get(run) else {
+            return Err(JournalError::Unknown { run: run.clone() });
+        };
+        if n <= entry.reserved {
+            return Ok(entry.reserved);
+        }
+        let blocks = n.div_ceil(RESERVE_BLOCK);
+        let entry = RunEntry {
+            reserved: blocks.saturating_mul(RESERVE_BLOCK),
+            ..entry.clone()
+        };
+        self.record(&entry)?;
+        Ok(entry.reserved)
+    }
+
+    /// Writes how a run ended, with the number and the time of its terminal event. Ending a run
+    /// again changes nothing. After `Ok` it survives a power cut.
+    pub fn close(
+        &mut self,
+        run: &RunKey,
+        outcome: &Outcome,
+        n: u64,
+        at: Timestamp,
+    ) -> Result<(), JournalError> {
+        if !self.open.contains_key(run) {
+            return match self.find(run) {
+                Some(_) => Ok(()),
+                None => Err(JournalError::Unknown { run: run.clone() }),
+            };
+        }
+        self.append(&LineRef::End {
+            run,
+            outcome,
+            n,
+            at,
+        })?;
+        self.end(run, outcome.clone(), n, at);
+        self.compact_when_grown();
+        Ok(())
+    }
+
+    /// Runs without an end, by key; after a start these were interrupted.
+    pub fn open_runs(&self) -> impl Iterator<Item = &RunEntry> {
+        self.open.values()
+    }
+
+    /// The last [`KEPT_ENDED`] ended runs, oldest first.
+    pub fn ended_runs(&self) -> impl Iterator<Item = &EndedRun> {
+        self.ended.iter()
+    }
+
+    /// What is known of a run. Of ended runs the last [`KEPT_ENDED`] are known.
+    pub fn find(&self, run: &RunKey) -> Option<RunState<'_>> {
+        if let Some(entry) = self.open.get(run) {
+            return Some(RunState::Running(entry));
+        }
+        self.ended
+            .iter()
+            .rev()
+            .find(|ended| ended.entry.run == *run)
+            .map(RunState::Ended)
+    }
+
+    /// How many damaged lines were skipped when it was opened.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    fn replay(&mut self, line: Line) {
+        match line {
+            Line::Run(entry) => {
+                self.open.insert(entry.run.clone(), entry);
+            }
+            Line::End {
+                run,
+                outcome,
+                n,
+                at,
+            } => {
+                if !self.end(&run, outcome, n, at) {
+                    self.skipped += 1;
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, run: &RunKey, outcome: Outcome, n: u64, at: Timestamp) -> bool {
+        let Some(entry) = self.open.remove(run) else {
+            return false;
+        };
+        self.ended.push_back(EndedRun {
+            entry,
+            outcome,
+            n,
+            at,
+        });
+        if self.ended.len() > KEPT_ENDED {
+            self.ended.pop_front();
+        }
+        true
+    }
+
+    fn append(&mut self, line: &LineRef<'_>) -> Result<(), JournalError> {
+        let mut bytes = if self.ragged { vec![b'\n'] } else { Vec::new() };
+        encode(line, &mut bytes)?;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(
+                self.folder
+                    .append(&file_path())
+                    .map_err(JournalError::Open)?,
+            ),
+        };
+        let written = file.write_all(&bytes).and_then(|()| file.sync_data());
+        // What is half written stays; the line after it must not be drawn in.
+        self.ragged = written.is_err();
+        written.map_err(JournalError::Write)?;
+        self.appended += 1;
+        Ok(())
+    }
+
+    fn live_lines(&self) -> usize {
+        self.open.len() + 2 * self.ended.len()
+    }
+
+    fn compact_when_grown(&mut self) {
+        if self.appended > self.live_lines() * 2 + SPARE_LINES {
+            self.compact_or_go_on();
+        }
+    }
+
+    /// A journal that cannot be rewritten still works; it is only longer than it must be.
+    fn compact_or_go_on(&mut self) {
+        if let Err(error) = self.compact() {
+            tracing::warn!(%error, "the run journal cannot be rewritten");
+            // The next attempt comes after as many lines again.
+            self.appended = self.live_lines();
+        }
+    }
+
+    fn compact(&mut self) -> Result<(), JournalError> {
+        let mut bytes = Vec::new();
+        for EndedRun {
+            entry,
+            outcome,
+            n,
+            at,
+        } in &self.ended
+        {
+            encode(&LineRef::Run(entry), &mut bytes)?;
+            encode(
+                &LineRef::End {
+                    run: &entry.run,
+                    outcome,
+                    n: *n,
+                    at: *at,
+                },
+                &mut bytes,
+            )?;
+        }
+        for entry in self.open.values() {
+            encode(&LineRef::Run(entry), &mut bytes)?;
+        }
+        self.folder
+            .replace(&file_path(), &bytes, true)
+            .map_err(JournalError::Open)?;
+        self.file = None;
+        self.appended = self.live_lines();
+        self.ragged = false;
+        Ok(())
+    }
+}
+
+fn file_path() -> ContainedPath {
+    literal("runs.jsonl")
+}
+
+fn encode(line: &LineRef<'_>, out: &mut Vec<u8>) -> Result<(), JournalError> {
+    let json = serde_json::to_vec(line).map_err(|error| JournalError::Write(error.into()))?;
+    if json.len() > MAX_LINE_BYTES {
+        return Err(JournalError::TooLarge { bytes: json.len() });
+    }
+    out.extend(format!("{:016x} ", fnv1a(&json)).into_bytes());
+    out.extend(json);
+    out.push(b'\n');
+    Ok(())
+}
+
+fn parse(line: &[u8]) -> Option<Line> {
+    let (sum, rest) = line.split_at_checked(16)?;
+    let json = rest.strip_prefix(b" ")?;
+    let sum = u64::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok()?;
+    if sum != fnv1a(json) {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
+
+/// FNV-1a, 64 bits: tells accidents, not attacks.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// How many ended runs are kept, for answering a run that arrives again.
+pub const KEPT_ENDED: usize = 1000;
+
+/// How many event numbers are reserved at a time.
+pub const RESERVE_BLOCK: u64 = 1000;
+
+/// Largest entry in bytes; an origin's reply token is the only part without a limit of its own.
+pub const MAX_LINE_BYTES: usize = 256 * 1024;
+
+/// Lines that are no longer needed but may stay until the next rewriting.
+const SPARE_LINES: usize = 1000;
