@@ -1,0 +1,66 @@
+//! The checks, one function each, and the list of those a change must pass.
+
+use crate::{
+    agents, layers,
+    run::{Done, cargo, pass, root, say},
+};
+
+/// Everything a change must pass.
+pub(crate) fn ci(no_agents: bool) -> Done {
+    fmt(true)?;
+    layers::check()?;
+    deny()?;
+    lint()?;
+    pass(cargo().args(["test", "--workspace", "--locked"]))?;
+    doc()?;
+    if no_agents { Ok(()) } else { e2e(None) }
+}
+
+pub(crate) fn fmt(check: bool) -> Done {
+    let mut fmt = cargo();
+    fmt.args(["fmt", "--all", "--"]);
+    // Refused in rustfmt.toml on a stable toolchain, accepted here.
+    fmt.args(["--config", "imports_granularity=Crate,group_imports=StdExternalCrate"]);
+    if check {
+        fmt.arg("--check");
+    }
+    pass(&mut fmt)
+}
+
+pub(crate) fn lint() -> Done {
+    let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    pass(cargo().args(clippy))
+}
+
+pub(crate) fn deny() -> Done {
+    if cargo().args(["deny", "--version"]).output().is_ok_and(|output| output.status.success()) {
+        return pass(cargo().args(["deny", "--locked", "check", "bans", "licenses", "sources"]));
+    }
+    say("cargo-deny is not installed; install it with `cargo install cargo-deny --locked`");
+    Ok(())
+}
+
+pub(crate) fn doc() -> Done {
+    let mut doc = cargo();
+    doc.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]);
+    pass(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+pub(crate) fn scenario(files: &[String]) -> Done {
+    pass(cargo().args(["build", "--locked", "--package", "bridge-cli"]))?;
+    let mut scenario = cargo();
+    scenario.args(["run", "--locked", "--quiet", "--package", "bridge-testkit"]);
+    scenario.args(["--bin", "scenario", "--"]).args(files);
+    if files.is_empty() {
+        scenario.arg(root().join("tests/scenarios"));
+    }
+    pass(&mut scenario)
+}
+
+pub(crate) fn e2e(filter: Option<&str>) -> Done {
+    let folder = agents::install()?;
+    let mut test = cargo();
+    test.args(["test", "--locked", "--package", "bridge-testkit", "--test", "real_agents", "--"]);
+    test.args(filter).args(["--test-threads", "2"]).env("CTRLNODE_E2E_AGENTS", folder);
+    pass(&mut test)
+}
