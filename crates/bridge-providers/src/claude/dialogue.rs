@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Prompts that come while a turn runs wait here, not in the program, so that every `TurnOver`
-//! belongs to exactly one prompt.
+//! belongs to exactly one prompt, and every prompt gets exactly one.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -219,8 +219,19 @@ impl ClaudeDialogue {
                     self.close_input();
                 }
             }
-            Life::Ending => {}
+            Life::Ending => {
+                for _ in std::mem::take(&mut self.waiting) {
+                    self.refuse_prompt();
+                }
+            }
         }
+    }
+
+    /// A prompt nobody reads any more.
+    fn refuse_prompt(&mut self) {
+        let reason = "Claude Code ended before it could read this message".to_owned();
+        let outcome = Outcome::Failed { fault: Fault::Agent, reason };
+        self.steps.push_back(Step::TurnOver(TurnEnd { outcome, answer: String::new() }));
     }
 
     fn close_input(&mut self) {
@@ -331,6 +342,8 @@ impl Dialogue for ClaudeDialogue {
                     self.waiting.push_back(text);
                 } else if self.life == Life::Open {
                     self.begin_turn(now, &text);
+                } else {
+                    self.refuse_prompt();
                 }
             }
             Steer::Answer(ask, answer) => self.on_answer(now, ask, &answer),
