@@ -8,6 +8,7 @@
 pub mod acp;
 pub mod claude;
 pub mod conversation;
+pub mod demo;
 pub mod dialogue;
 pub mod find;
 pub mod host;
