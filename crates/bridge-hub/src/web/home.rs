@@ -18,7 +18,7 @@ use futures_util::stream;
 use maud::{Markup, html};
 
 use super::{
-    layout::{Icon, Page, Tone, badge, html_response, icon, time},
+    layout::{Icon, Page, Tone, badge, html_response, icon, time, with_code},
     message,
 };
 use crate::{
@@ -193,7 +193,7 @@ fn machine(machine: &Machine) -> Markup {
                             li.unfit {
                                 div.agent-name { strong { (provider_name(key.as_str())) } }
                                 (health_badge(health, AgentStatus::Idle))
-                                @if let Some(hint) = &health.hint { p.hint { (hint) } }
+                                @if let Some(hint) = &health.hint { p.hint { (with_code(hint)) } }
                             }
                         }
                     }
@@ -205,20 +205,25 @@ fn machine(machine: &Machine) -> Markup {
 
 fn agent(agent: &AgentView) -> Markup {
     let profile = &agent.profile;
+    let provider = provider_name(profile.provider.as_str());
+    let about: Vec<&str> = [
+        (!profile.name.eq_ignore_ascii_case(provider)).then_some(provider),
+        agent.health.version.as_deref(),
+        profile.model.as_deref(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     html! {
         li.unfit[!agent.health.available] {
             div.agent-name {
                 @if !profile.emoji.is_empty() { span.emoji aria-hidden="true" { (profile.emoji) } }
                 strong { (profile.name) }
-                span.meta {
-                    @if !profile.name.eq_ignore_ascii_case(provider_name(profile.provider.as_str())) { (provider_name(profile.provider.as_str())) }
-                    @if let Some(version) = &agent.health.version { " " (version) }
-                    @if let Some(model) = &profile.model { " · " (model) }
-                }
+                @if !about.is_empty() { span.meta { (about.join(" · ")) } }
             }
             (health_badge(&agent.health, agent.status))
             @if !agent.health.available {
-                @if let Some(hint) = &agent.health.hint { p.hint { (hint) } }
+                @if let Some(hint) = &agent.health.hint { p.hint { (with_code(hint)) } }
             }
         }
     }

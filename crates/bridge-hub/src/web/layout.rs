@@ -117,6 +117,18 @@ pub(crate) fn badge(tone: Tone, text: &str) -> Markup {
     html! { span class={ "badge " (tone.class()) } { span.dot aria-hidden="true" {} (text) } }
 }
 
+/// A sentence in which backticks mark code.
+pub(crate) fn with_code(text: &str) -> Markup {
+    if text.matches('`').count() % 2 == 1 {
+        return html! { (text) };
+    }
+    html! {
+        @for (at, part) in text.split('`').enumerate() {
+            @if at % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
+}
+
 /// A point in time, which the script turns into the reader's own clock.
 pub(crate) fn time(at: Timestamp) -> Markup {
     let iso = at.to_string();
@@ -235,6 +247,15 @@ mod tests {
             [850, 12_400, 184_000, 7_500_000].map(duration),
             ["850 ms", "12 s", "3 min 4 s", "2 h 5 min"]
         );
+    }
+
+    #[test]
+    fn backticks_mark_code_and_everything_is_escaped() {
+        assert_eq!(
+            with_code("run `a <b>` now").into_string(),
+            "run <code>a &lt;b&gt;</code> now"
+        );
+        assert_eq!(with_code("5` long").into_string(), "5` long");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use axum::{http::StatusCode, response::Response};
 use maud::{Markup, html};
 
-use super::layout::Page;
+use super::layout::{Page, with_code};
 use crate::error::HubError;
 
 /// What a visitor without a session sees; `problem` says why the last try failed.
@@ -55,7 +55,7 @@ pub(crate) fn problem(error: &HubError) -> Response {
     };
     let body = html! {
         p { (sentence(&error.to_string())) }
-        @if let Some(hint) = error.hint() { p.hint { (sentence(hint)) } }
+        @if let Some(hint) = error.hint() { p.hint { (with_code(&sentence(hint))) } }
     };
     say(status, head, &body)
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{
     home::{path_segment, provider_name, reason},
-    layout::{Icon, Page, icon},
+    layout::{Icon, Page, icon, with_code},
     message,
 };
 use crate::{
@@ -112,7 +112,7 @@ fn form(machines: &[Machine], filled: &Filled, error: Option<&HubError>) -> Mark
             h1 { "New task" }
             @if let Some(error) = error {
                 p.alert.bad role="alert" { (message::sentence(&error.to_string()))
-                    @if let Some(hint) = error.hint() { " " (message::sentence(hint)) } }
+                    @if let Some(hint) = error.hint() { " " (with_code(&message::sentence(hint))) } }
             }
             @if !any {
                 p.alert.attention {
@@ -130,14 +130,14 @@ fn form(machines: &[Machine], filled: &Filled, error: Option<&HubError>) -> Mark
                     @if !unfit.is_empty() {
                         details.fold.more #unfit {
                             summary { "Why are some not available?" }
-                            ul.inside.plain { @for one in &unfit { li { strong { (one.0) } " " (one.1) } } }
+                            ul.inside.plain { @for one in &unfit { li { strong { (one.0) } " " (with_code(&one.1)) } } }
                         }
                     }
                 }
                 div.field {
                     label for="prompt" { "What shall it do?" }
                     textarea #prompt name="prompt" rows="6" required autofocus
-                        placeholder="Describe the task. Ctrl+Enter sends it." { (filled.prompt) }
+                        placeholder="Describe the task in your own words" { (filled.prompt) }
                 }
                 div.field #attachments hidden {
                     label.button.small for="files" { (icon(Icon::Clip)) "Attach files" }

@@ -210,3 +210,92 @@ const PAGE: usize = 1000;
 /// Events one page is made of; some hours of an agent's work.
 const MAX_EVENTS: usize = 100_000;
 const MAX_FILES: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use bridge_proto::{
+        TaskFolder,
+        model::{FileEntry, Outcome, RunEvent, RunKind, ToolStatus, EventBody},
+    };
+
+    use super::*;
+    use crate::{
+        view::{Mode, RunView},
+        web::{
+            conversation::tests::{event, seen, text, tool},
+            tests::{assert_nothing_inline, summary},
+        },
+    };
+
+    fn view(prompt: &str) -> TaskView {
+        let mut summary = summary(TaskStatus::Running);
+        summary.title = prompt.into();
+        TaskView {
+            mode: Mode::Output,
+            folder: TaskFolder::parse("tasks/t1").unwrap(),
+            model: None,
+            runs: vec![RunView {
+                attempt: "a".into(),
+                kind: RunKind::Dispatch,
+                prompt: prompt.into(),
+                attachments: vec!["notes.txt".into()],
+                status: TaskStatus::Running,
+                reason: None,
+                created: summary.created,
+                ended: None,
+            }],
+            open_asks: Vec::new(),
+            last_seq: 0,
+            summary,
+        }
+    }
+
+    fn told(view: &TaskView, events: &[bridge_proto::model::Event]) -> Conversation {
+        fold(&prompts(view), (1..).zip(events))
+    }
+
+    #[test]
+    fn a_hostile_title_and_prompt_come_out_escaped_and_nothing_is_inline() {
+        let view = view("<script>alert(1)</script>\"><img onerror=alert(1)>");
+        let html = whole(&view, &told(&view, &[])).into_string();
+        assert_nothing_inline(&html);
+        assert!(!html.contains("<img") && !html.contains("<script"), "{html}");
+        assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&gt;&lt;img onerror"));
+    }
+
+    #[test]
+    fn a_fragment_holds_exactly_what_changed_and_looks_like_the_page() {
+        let view = view("go");
+        let mut events = vec![
+            text("a", 1, "b1", "one"),
+            seen("a", 2, RunEvent::Tool(tool("x", "Write", ToolStatus::InProgress))),
+        ];
+        let before = told(&view, &events);
+        events.push(seen("a", 3, RunEvent::Tool(tool("x", "Write", ToolStatus::Completed))));
+        events.push(event("a", 4, EventBody::Ended { outcome: Outcome::Completed }));
+        let after = told(&view, &events);
+        let page = whole(&view, &after).into_string();
+        let fragment = changed(&view, &after, before.seq).into_string();
+        assert!(fragment.contains("data-seq=\"4\""));
+        for one in &after.items {
+            let html = items::item(one).into_string();
+            assert!(page.contains(&html));
+            assert_eq!(fragment.contains(&html), one.rev > 2, "{html}");
+        }
+    }
+
+    #[test]
+    fn result_files_have_a_size_and_an_address_that_cannot_leave_the_task() {
+        let entry = |path: &str, is_dir| FileEntry {
+            name: path.rsplit('/').next().unwrap().into(),
+            path: path.into(),
+            is_dir,
+            size: Some(1500),
+        };
+        let files = Files { entries: vec![entry("sub", true), entry("sub/a?b #é\".txt", false)] };
+        let html = results("t1", &files).into_string();
+        assert!(html.contains("href=\"/api/v1/tasks/t1/files/sub/a%3Fb%20%23%C3%A9%22.txt\""));
+        assert!(html.contains("1.5 kB") && html.matches("<li>").count() == 1);
+        assert_eq!(results("t1", &Files { entries: vec![entry("sub", true)] }).into_string(), "");
+    }
+}

@@ -46,10 +46,14 @@ function liveElement({ run, block }) {
   return null;
 }
 
+/** Puts a piece of text on the page, unless it stands there already. */
 function append(piece) {
+  if (piece.node?.isConnected) return true;
   const element = liveElement(piece);
-  if (element) element.append(document.createTextNode(piece.text));
-  return element !== null;
+  if (!element) return false;
+  piece.node = document.createTextNode(piece.text);
+  element.append(piece.node);
+  return true;
 }
 
 function onText(piece) {
