@@ -1,8 +1,21 @@
 //! One dial of the WebSocket carrier: proxy, TCP, TLS, upgrade; and every way it can fail.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::link::close::{CloseRules, Verdict};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    carrier::{
+        Target,
+        traffic::{Metered, TrafficMeter},
+    },
+    config::{ProxySource, host_text},
+    link::close::{CloseRules, Verdict},
+    proxy::{self, Stream},
+    upgrade::upgrade,
+};
 
 /// Why a dial failed.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +122,64 @@ pub enum Disposition {
     RetryAfter(Duration),
     /// Dial slowly, or at once when the credential changes.
     NeedsNewToken,
+}
+
+/// A stream that speaks WebSocket from here on.
+pub(crate) struct Dialled {
+    pub(crate) stream: Box<dyn Stream>,
+    pub(crate) leftover: Vec<u8>,
+    pub(crate) extended: bool,
+}
+
+/// Goes all the way from a name to an upgraded stream.
+pub(crate) async fn dial<F, T>(
+    target: &Target,
+    proxy: &ProxySource,
+    tls: F,
+    traffic: &TrafficMeter,
+) -> Result<Dialled, DialError>
+where
+    F: Fn() -> T,
+    T: Future<Output = Result<Arc<ClientConfig>, DialError>>,
+{
+    let url = &target.url;
+    let proxy = proxy::proxy_for(url, proxy)?;
+    let to_proxy = match &proxy {
+        Some(proxy) if proxy::wants_tls(proxy) => Some(tls().await?),
+        Some(_) | None => None,
+    };
+    let stream = proxy::reach(url, proxy.as_ref(), to_proxy).await?;
+    let stream = Metered::new(stream, traffic.clone());
+    let mut stream: Box<dyn Stream> = if url.scheme() == "wss" {
+        let failed = |source| DialError::Tls {
+            host: host_text(url),
+            source,
+        };
+        let host = url
+            .host_str()
+            .unwrap_or_default()
+            .trim_matches(['[', ']'])
+            .to_owned();
+        let name = ServerName::try_from(host).map_err(|error| failed(io::Error::other(error)))?;
+        Box::new(
+            TlsConnector::from(tls().await?)
+                .connect(name, stream)
+                .await
+                .map_err(failed)?,
+        )
+    } else {
+        Box::new(stream)
+    };
+    let upgraded = upgrade(&mut stream, url, &target.headers).await?;
+    let accepted = upgraded
+        .headers
+        .get("x-bridge-extension")
+        .is_some_and(|value| value == "1");
+    Ok(Dialled {
+        stream,
+        leftover: upgraded.leftover,
+        extended: target.offer_extension && accepted,
+    })
 }
 
 fn in_file(file: Option<&PathBuf>) -> String {

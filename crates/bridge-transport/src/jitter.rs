@@ -31,7 +31,7 @@ impl Jitter {
 
 /// Scales a duration by a random number's place in its range: uniform in `0..bound`.
 pub(crate) fn below(bound: Duration, random: u64) -> Duration {
-    let nanos = u128::from(random) * bound.as_nanos() >> 64;
+    let nanos = (u128::from(random) * bound.as_nanos()) >> 64;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 

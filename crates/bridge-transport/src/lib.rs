@@ -24,10 +24,10 @@ mod inbound;
 mod jitter;
 mod link;
 mod payload;
-// proxy
+mod proxy;
 mod state;
-// tls
-// upgrade
+mod tls;
+mod upgrade;
 
 pub use carrier::{Carrier, websocket::WebSocket};
 pub use config::{Endpoint, EndpointError, Limits, ProxySource, Timings};

@@ -21,6 +21,21 @@ pub struct LinkState {
     pub extended: bool,
 }
 
+impl LinkState {
+    /// The state of a link that dials for the first time.
+    pub(crate) fn starting(now: Instant) -> Self {
+        Self {
+            phase: Phase::Dialing,
+            since: now,
+            attempt: 1,
+            next_retry: None,
+            last_error: None,
+            round_trip: None,
+            extended: false,
+        }
+    }
+}
+
 /// What a link is doing.
 ///
 /// ```text

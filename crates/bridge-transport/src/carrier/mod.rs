@@ -1,21 +1,17 @@
 //! The way frames travel: what a link asks of a socket, whatever kind it is.
 
+pub(crate) mod traffic;
 pub mod websocket;
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
+pub(crate) use self::traffic::Traffic;
+pub use self::traffic::TrafficMeter;
 use crate::{
     dial::DialError,
     inbound::{CloseReason, FrameRefused},
@@ -123,70 +119,4 @@ pub enum Received {
     Refused(FrameRefused),
     /// The connection has ended.
     Closed(CloseReason),
-}
-
-/// When bytes last moved on a connection; cheap to clone, written by the socket, read by the link.
-#[derive(Clone)]
-pub struct TrafficMeter {
-    epoch: tokio::time::Instant,
-    marks: Arc<Marks>,
-}
-
-#[derive(Default)]
-struct Marks {
-    received: AtomicU64,
-    sent: AtomicU64,
-}
-
-impl TrafficMeter {
-    /// Starts a meter: both directions moved just now.
-    pub fn new() -> Self {
-        Self {
-            epoch: tokio::time::Instant::now(),
-            marks: Arc::default(),
-        }
-    }
-
-    /// Notes that bytes arrived.
-    pub fn on_received(&self) {
-        self.marks.received.store(self.elapsed(), Ordering::Relaxed);
-    }
-
-    /// Notes that the network took bytes.
-    pub fn on_sent(&self) {
-        self.marks.sent.store(self.elapsed(), Ordering::Relaxed);
-    }
-
-    pub(crate) fn read(&self) -> Traffic {
-        let at = |mark: &AtomicU64| {
-            self.epoch.into_std() + Duration::from_millis(mark.load(Ordering::Relaxed))
-        };
-        Traffic {
-            received: at(&self.marks.received),
-            sent: at(&self.marks.sent),
-        }
-    }
-
-    fn elapsed(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-impl Default for TrafficMeter {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Debug for TrafficMeter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TrafficMeter").field(&self.read()).finish()
-    }
-}
-
-/// When bytes last moved in each direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Traffic {
-    pub(crate) received: Instant,
-    pub(crate) sent: Instant,
 }

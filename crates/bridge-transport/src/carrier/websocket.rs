@@ -1,27 +1,401 @@
 //! The WebSocket carrier: one task owns the socket, frames go out in batches with one flush.
 
-use async_trait::async_trait;
-
-use crate::{
-    carrier::{Carrier, Connection, Target},
-    config::Endpoint,
-    dial::DialError,
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-/// Carries frames over WebSocket.
-#[derive(Debug)]
-pub struct WebSocket;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{Sink as _, Stream as _};
+use rustls::ClientConfig;
+use tokio::{
+    sync::{OnceCell, mpsc, oneshot},
+    task::AbortHandle,
+    time::timeout,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error, Message,
+        error::{CapacityError, ProtocolError},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+use tracing::debug;
+
+use crate::{
+    carrier::{
+        Carrier, Connection, FrameSink, FrameSource, Received, SinkClosed, Target,
+        traffic::TrafficMeter,
+    },
+    config::{Endpoint, ProxySource},
+    dial::{self, DialError},
+    inbound::{CloseReason, FrameRefused},
+    payload::TextFrame,
+    proxy::Stream,
+    tls,
+};
+
+/// Carries frames over WebSocket, directly or through a proxy, with TLS for `wss`.
+pub struct WebSocket {
+    proxy: ProxySource,
+    roots: Option<std::path::PathBuf>,
+    /// Built at the first dial that needs it; certificate files are read once.
+    tls: OnceCell<Arc<ClientConfig>>,
+}
 
 impl WebSocket {
     /// Prepares a carrier with the proxy and certificate settings of an endpoint.
-    pub fn new(_endpoint: &Endpoint) -> Self {
-        Self
+    pub fn new(endpoint: &Endpoint) -> Self {
+        Self {
+            proxy: endpoint.proxy.clone(),
+            roots: endpoint.roots.clone(),
+            tls: OnceCell::new(),
+        }
+    }
+
+    async fn tls(&self) -> Result<Arc<ClientConfig>, DialError> {
+        let build = || async {
+            let roots = self.roots.clone();
+            tokio::task::spawn_blocking(move || tls::client_config(roots.as_deref()))
+                .await
+                .map_err(|error| DialError::Roots {
+                    file: None,
+                    source: error.into(),
+                })?
+        };
+        self.tls.get_or_try_init(build).await.cloned()
+    }
+}
+
+impl fmt::Debug for WebSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocket")
+            .field("proxy", &self.proxy)
+            .field("roots", &self.roots)
+            .finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl Carrier for WebSocket {
-    async fn open(&self, _target: &Target) -> Result<Connection, DialError> {
-        Err(DialError::NotWebSocket { reason: "not yet" })
+    async fn open(&self, target: &Target) -> Result<Connection, DialError> {
+        let traffic = TrafficMeter::new();
+        let tls = || self.tls();
+        let opened = dial::dial(target, &self.proxy, tls, &traffic).await?;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .max_message_size(Some(target.frame_limit))
+            .max_frame_size(Some(target.frame_limit));
+        let socket = WebSocketStream::from_partially_read(
+            opened.stream,
+            opened.leftover,
+            Role::Client,
+            Some(config),
+        )
+        .await;
+        let (ops, incoming_ops) = mpsc::channel(1);
+        let (out, received) = mpsc::channel(RECEIVED);
+        let task = tokio::spawn(serve(socket, incoming_ops, out));
+        let guard = Arc::new(Guard(task.abort_handle()));
+        Ok(Connection {
+            sink: Box::new(Outgoing {
+                ops,
+                _guard: Arc::clone(&guard),
+            }),
+            source: Box::new(Incoming {
+                received,
+                _guard: guard,
+            }),
+            extended: opened.extended,
+            traffic,
+        })
     }
 }
+
+/// Ends the task, and with it the socket, once both halves are dropped.
+struct Guard(AbortHandle);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Outgoing {
+    ops: mpsc::Sender<Op>,
+    _guard: Arc<Guard>,
+}
+
+struct Incoming {
+    received: mpsc::Receiver<Received>,
+    _guard: Arc<Guard>,
+}
+
+/// What the sink asks of the task; the answer comes when the socket has taken all bytes.
+struct Op {
+    messages: VecDeque<Message>,
+    done: oneshot::Sender<()>,
+}
+
+impl Outgoing {
+    async fn write(&self, messages: VecDeque<Message>) -> Result<(), SinkClosed> {
+        let (done, written) = oneshot::channel();
+        self.ops
+            .send(Op { messages, done })
+            .await
+            .map_err(|_| SinkClosed)?;
+        written.await.map_err(|_| SinkClosed)
+    }
+}
+
+#[async_trait]
+impl FrameSink for Outgoing {
+    async fn send(&mut self, frames: Vec<TextFrame>) -> Result<(), SinkClosed> {
+        self.write(
+            frames
+                .into_iter()
+                .map(|frame| Message::Text(frame.0))
+                .collect(),
+        )
+        .await
+    }
+
+    async fn ping(&mut self, id: u64) -> Result<(), SinkClosed> {
+        let ping = Message::Ping(Bytes::copy_from_slice(&id.to_be_bytes()));
+        self.write(VecDeque::from([ping])).await
+    }
+
+    async fn close(&mut self, code: u16) {
+        if self
+            .write(VecDeque::from([goodbye(code.into())]))
+            .await
+            .is_ok()
+        {
+            // The task ends when the peer has answered.
+            self.ops.closed().await;
+        }
+    }
+}
+
+#[async_trait]
+impl FrameSource for Incoming {
+    async fn next(&mut self) -> Received {
+        let ended = || Received::Closed(CloseReason::Lost("socket task ended".to_owned()));
+        self.received.recv().await.unwrap_or_else(ended)
+    }
+}
+
+type Socket = WebSocketStream<Box<dyn Stream>>;
+
+/// Owns the socket until it ends, reading only when there is room for what is read.
+async fn serve(mut socket: Socket, mut ops: mpsc::Receiver<Op>, out: mpsc::Sender<Received>) {
+    let mut writing = None;
+    let mut room = None;
+    loop {
+        let progress = tokio::select! {
+            op = ops.recv(), if writing.is_none() => {
+                match op {
+                    Some(op) => writing = Some(op),
+                    None => return,
+                }
+                continue;
+            }
+            permit = out.reserve(), if room.is_none() => {
+                match permit {
+                    Ok(permit) => room = Some(permit),
+                    Err(_) => return,
+                }
+                continue;
+            }
+            progress = poll_fn(|cx| poll(&mut socket, &mut writing, room.is_some(), cx)) => progress,
+        };
+        let received = match progress {
+            Progress::Wrote => {
+                if let Some(Op { done, .. }) = writing.take()
+                    && done.send(()).is_err()
+                {
+                    debug!("nobody waits for a finished write");
+                }
+                continue;
+            }
+            Progress::Read(Message::Text(text)) => Received::Text(text.into()),
+            Progress::Read(Message::Binary(data)) => {
+                Received::Refused(FrameRefused::Binary { bytes: data.len() })
+            }
+            Progress::Read(Message::Pong(data)) => match <[u8; 8]>::try_from(data.as_ref()) {
+                Ok(id) => Received::Pong {
+                    id: u64::from_be_bytes(id),
+                },
+                Err(_) => continue,
+            },
+            Progress::Read(Message::Ping(_) | Message::Frame(_)) => continue,
+            Progress::Read(Message::Close(frame)) => {
+                settle(&mut socket).await;
+                Received::Closed(code_of(frame))
+            }
+            Progress::Failed(error) => {
+                let (refused, reason) = end(&mut socket, error).await;
+                if let (Some(refused), Some(permit)) = (refused, room.take()) {
+                    permit.send(Received::Refused(refused));
+                }
+                Received::Closed(reason)
+            }
+        };
+        let over = matches!(received, Received::Closed(_));
+        match room.take() {
+            Some(permit) => permit.send(received),
+            None => {
+                if out.send(received).await.is_err() {
+                    return;
+                }
+            }
+        }
+        if over {
+            return;
+        }
+    }
+}
+
+enum Progress {
+    Wrote,
+    Read(Message),
+    Failed(Error),
+}
+
+/// Moves both directions as far as they go. All state lives outside, so it may be dropped.
+fn poll(
+    socket: &mut Socket,
+    writing: &mut Option<Op>,
+    read: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Progress> {
+    if let Some(op) = writing
+        && let Poll::Ready(result) = poll_write(socket, &mut op.messages, cx)
+    {
+        return Poll::Ready(match result {
+            Ok(()) => Progress::Wrote,
+            Err(error) => Progress::Failed(error),
+        });
+    }
+    if !read {
+        return Poll::Pending;
+    }
+    Pin::new(socket).poll_next(cx).map(|item| match item {
+        Some(Ok(message)) => Progress::Read(message),
+        Some(Err(error)) => Progress::Failed(error),
+        None => Progress::Failed(Error::ConnectionClosed),
+    })
+}
+
+fn poll_write(
+    mut socket: &mut Socket,
+    messages: &mut VecDeque<Message>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Error>> {
+    while !messages.is_empty() {
+        ready!(Pin::new(&mut socket).poll_ready(cx))?;
+        if let Some(message) = messages.pop_front() {
+            Pin::new(&mut socket).start_send(message)?;
+        }
+    }
+    Pin::new(&mut socket).poll_flush(cx)
+}
+
+/// Finds out why the socket failed, and says good-bye where the peer broke a rule.
+async fn end(socket: &mut Socket, error: Error) -> (Option<FrameRefused>, CloseReason) {
+    let reason = error.to_string();
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { size, .. }) => {
+            say_goodbye(socket, CloseCode::Size).await;
+            (
+                Some(FrameRefused::TooLarge { bytes: size }),
+                CloseReason::Protocol(reason),
+            )
+        }
+        Error::Utf8(_) => {
+            say_goodbye(socket, CloseCode::Invalid).await;
+            let reason = "text is not UTF-8".to_owned();
+            (Some(FrameRefused::NotUtf8), CloseReason::Protocol(reason))
+        }
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            (None, CloseReason::Lost(reason))
+        }
+        Error::Protocol(_) => {
+            say_goodbye(socket, CloseCode::Protocol).await;
+            (None, CloseReason::Protocol(reason))
+        }
+        // A failed write says less than the close frame that may still be there to be read.
+        Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed => (
+            None,
+            last_words(socket)
+                .await
+                .unwrap_or(CloseReason::Lost(reason)),
+        ),
+        Error::Capacity(_)
+        | Error::Tls(_)
+        | Error::WriteBufferFull(_)
+        | Error::AttackAttempt
+        | Error::Url(_)
+        | Error::Http(_)
+        | Error::HttpFormat(_) => (None, CloseReason::Lost(reason)),
+    }
+}
+
+async fn last_words(socket: &mut Socket) -> Option<CloseReason> {
+    let reading = async {
+        loop {
+            match poll_fn(|cx| Pin::new(&mut *socket).poll_next(cx)).await? {
+                Ok(Message::Close(frame)) => return Some(code_of(frame)),
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+    };
+    timeout(PATIENCE, reading).await.ok().flatten()
+}
+
+/// Lets the answer to the peer's close frame out.
+async fn settle(socket: &mut Socket) {
+    let flushing = poll_fn(|cx| Pin::new(&mut *socket).poll_flush(cx));
+    match timeout(PATIENCE, flushing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "the answer to a close frame was not sent"),
+        Err(_) => debug!("the answer to a close frame was not taken"),
+    }
+}
+
+async fn say_goodbye(socket: &mut Socket, code: CloseCode) {
+    if Pin::new(&mut *socket).start_send(goodbye(code)).is_ok() {
+        settle(socket).await;
+    }
+}
+
+fn goodbye(code: CloseCode) -> Message {
+    Message::Close(Some(CloseFrame {
+        code,
+        reason: "".into(),
+    }))
+}
+
+fn code_of(frame: Option<CloseFrame>) -> CloseReason {
+    let (code, reason) = frame.map_or((NO_CODE, String::new()), |frame| {
+        (frame.code.into(), frame.reason.as_str().to_owned())
+    });
+    CloseReason::Code { code, reason }
+}
+
+/// Allocated at once for every connection.
+const READ_BUFFER: usize = 16 << 10;
+/// Messages read ahead of the link; small, because each may be as large as the frame limit.
+const RECEIVED: usize = 2;
+/// How long the end of a connection may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Stands for a close frame without a code.
+const NO_CODE: u16 = 1005;

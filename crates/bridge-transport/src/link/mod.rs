@@ -1,2 +1,590 @@
-//! One logical connection over many sockets, as a pure machine.
+//! One logical connection over many sockets, as a pure machine: it owns no socket, reads no clock
+//! and draws no random number.
+//!
+//! Contract: give one [`Input`], then take [`next_action`](Link::next_action) until `None`, then
+//! wait for the next input or for [`deadline`](Link::deadline), which is answered with
+//! [`Input::Timeout`] preceded by [`Input::Traffic`] of the open connection.
+//!
+//! ```text
+//!                 Opened
+//!    Dialing ───────────────► Online
+//!     ▲    │ DialFailed         │ Closed, silent, stalled
+//!     │    ▼                    │
+//!     └─ Waiting ◄──────────────┘     Drain, everything sent or out of time: any ──► Stopped
+//!   due, woke, new credential
+//! ```
+//!
+//! Every dial gets a [`ConnId`] of its own; inputs that name another than the current one are
+//! late news of a superseded socket and change nothing.
+
+mod backoff;
 pub(crate) mod close;
+mod liveness;
+mod outbox;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+
+pub(crate) use self::outbox::Full;
+use self::{
+    backoff::Backoff,
+    close::{CloseRules, Verdict},
+    liveness::{Liveness, Need, Wait},
+    outbox::Outbox,
+};
+use crate::{
+    carrier::Traffic,
+    clock::Now,
+    config::{Limits, Timings},
+    dial::Disposition,
+    handle::Flushed,
+    inbound::{CloseReason, ConnId, FrameRefused, Inbound},
+    payload::{Greeting, Payload, TextFrame},
+    state::{LinkState, Phase},
+};
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Input<P> {
+    /// The embedder has a message.
+    Push(P),
+    /// The embedder has a new greeting.
+    Greeting(Greeting),
+    /// A dial succeeded.
+    Opened { conn: ConnId, extended: bool },
+    /// A dial failed.
+    DialFailed {
+        conn: ConnId,
+        disposition: Disposition,
+        reason: String,
+    },
+    /// A text frame arrived.
+    Frame { conn: ConnId, text: Bytes },
+    /// A frame was refused.
+    Refused { conn: ConnId, reason: FrameRefused },
+    /// A ping came back.
+    Pong { conn: ConnId, id: u64 },
+    /// When bytes last moved on the open connection.
+    Traffic(Traffic),
+    /// Reading was paused because the inbox is full, or goes on.
+    Reading { reading: bool },
+    /// The socket has taken the last write.
+    Wrote { conn: ConnId },
+    /// A connection has ended.
+    Closed { conn: ConnId, reason: CloseReason },
+    /// The credential is a new one.
+    CredentialChanged,
+    /// The embedder wants to stop; what waits may be sent for this long.
+    Drain { limit: Duration },
+    /// The deadline has come.
+    Timeout,
+}
+
+/// What to do, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Open a connection; give up one still being opened.
+    Dial {
+        conn: ConnId,
+        headers: Vec<(HeaderName, HeaderValue)>,
+    },
+    /// Send these frames, then report [`Input::Wrote`]. There is one write at a time.
+    Write {
+        conn: ConnId,
+        frames: Vec<TextFrame>,
+    },
+    /// Send a ping.
+    Ping { conn: ConnId, id: u64 },
+    /// Drop the connection or the dial; with a good-bye if a code is given.
+    HangUp { conn: ConnId, code: Option<u16> },
+    /// Tell the embedder.
+    Deliver(Inbound),
+    /// Publish the state.
+    State(LinkState),
+    /// The end; no input is expected any more.
+    Stopped(Flushed),
+}
+
+/// What a deadline is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// The next dial is due.
+    Redial,
+    /// A ping is due.
+    Ping,
+    /// The peer has been silent for too long.
+    Silence,
+    /// A write has stood still for too long.
+    Stall,
+    /// The connection has lived long enough to end the outage.
+    Healthy,
+    /// The clocks are compared to notice sleep.
+    ClockCheck,
+    /// The time to send what waits is over.
+    DrainLimit,
+}
+
+/// The machine; see the module.
+#[derive(Debug)]
+pub(crate) struct Link<P> {
+    rules: CloseRules,
+    timings: Timings,
+    frame_limit: usize,
+    greeting: Greeting,
+    stage: Stage,
+    outbox: Outbox<P>,
+    backoff: Backoff,
+    liveness: Liveness,
+    last_conn: u64,
+    attempt: u32,
+    last_error: Option<String>,
+    /// Counts credentials, to tell a refusal of the current one from one of its predecessor.
+    credential: u64,
+    dialled_with: u64,
+    drain_limit: Option<Instant>,
+    last_seen: Now,
+    published: LinkState,
+    actions: VecDeque<Action>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Waiting {
+        until: Instant,
+        for_credential: bool,
+    },
+    Dialing {
+        conn: ConnId,
+    },
+    Online(Online),
+    Stopped,
+}
+
+#[derive(Debug)]
+struct Online {
+    conn: ConnId,
+    extended: bool,
+    since: Instant,
+    healthy: bool,
+    heard_frame: bool,
+    writing: bool,
+}
+
+impl<P: Payload> Link<P> {
+    /// Starts a link that dials at once.
+    pub(crate) fn new(
+        rules: CloseRules,
+        timings: Timings,
+        limits: &Limits,
+        greeting: Greeting,
+        now: Now,
+    ) -> Self {
+        let mut link = Self {
+            rules,
+            frame_limit: limits.frame,
+            greeting,
+            stage: Stage::Waiting {
+                until: now.at,
+                for_credential: false,
+            },
+            outbox: Outbox::new(limits.outbox),
+            backoff: Backoff::new(timings.clone()),
+            liveness: Liveness::new(timings.clone(), now.at),
+            timings,
+            last_conn: 0,
+            attempt: 0,
+            last_error: None,
+            credential: 0,
+            dialled_with: 0,
+            drain_limit: None,
+            last_seen: now,
+            published: LinkState::starting(now.at),
+            actions: VecDeque::new(),
+        };
+        link.dial();
+        link
+    }
+
+    /// Takes one input; `random` is used up for at most one wait.
+    ///
+    /// Only [`Input::Push`] fails, when the message has to wait for room.
+    pub(crate) fn handle(&mut self, now: Now, random: u64, input: Input<P>) -> Result<(), Full<P>> {
+        if self.slept(now) {
+            self.on_wake(now.at, random);
+        }
+        self.last_seen = now;
+        let result = self.on_input(now.at, random, input);
+        self.write(now.at);
+        self.finish_if_drained();
+        self.publish(now.at);
+        result
+    }
+
+    /// Returns the next thing to do.
+    pub(crate) fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Returns when [`Input::Timeout`] is due, and what for; `None` once stopped.
+    pub(crate) fn deadline(&self) -> Option<(Instant, Timer)> {
+        let own = match &self.stage {
+            Stage::Waiting { until, .. } => Some((*until, Timer::Redial)),
+            Stage::Online(online) if !online.healthy => {
+                Some((online.since + self.timings.healthy_after, Timer::Healthy))
+            }
+            Stage::Online(_) | Stage::Dialing { .. } => None,
+            Stage::Stopped => return None,
+        };
+        let liveness = match self.stage {
+            Stage::Online(_) => self.liveness.deadline().map(|(at, wait)| match wait {
+                Wait::Ping => (at, Timer::Ping),
+                Wait::Silence => (at, Timer::Silence),
+                Wait::Stall => (at, Timer::Stall),
+            }),
+            Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => None,
+        };
+        let clock = (
+            self.last_seen.at + self.timings.clock_check,
+            Timer::ClockCheck,
+        );
+        let drain = self.drain_limit.map(|at| (at, Timer::DrainLimit));
+        [own, liveness, drain, Some(clock)]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+
+    fn on_push(&mut self, payload: P) -> Result<(), Full<P>> {
+        let current = match &self.stage {
+            Stage::Online(online) => Some(online.conn),
+            Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => None,
+        };
+        self.outbox.push(payload, current)
+    }
+
+    fn on_input(&mut self, now: Instant, random: u64, input: Input<P>) -> Result<(), Full<P>> {
+        match input {
+            Input::Push(payload) => return self.on_push(payload),
+            Input::Greeting(greeting) => self.greeting = greeting,
+            Input::Opened { conn, extended } => self.on_opened(now, conn, extended),
+            Input::DialFailed {
+                conn,
+                disposition,
+                reason,
+            } => {
+                if matches!(self.stage, Stage::Dialing { conn: current } if current == conn) {
+                    self.last_error = Some(reason);
+                    self.wait(now, random, disposition.into());
+                }
+            }
+            Input::Frame { conn, text } => {
+                if let Some(online) = self.online(conn) {
+                    online.heard_frame = true;
+                    self.liveness.on_heard(now);
+                    self.actions
+                        .push_back(Action::Deliver(Inbound::Frame { conn, text }));
+                }
+            }
+            Input::Refused { conn, reason } => {
+                if self.online(conn).is_some() {
+                    self.liveness.on_heard(now);
+                    self.actions
+                        .push_back(Action::Deliver(Inbound::Refused { conn, reason }));
+                }
+            }
+            Input::Pong { conn, id } => {
+                if self.online(conn).is_some() {
+                    self.liveness.on_pong(now, id);
+                }
+            }
+            Input::Wrote { conn } => {
+                if let Some(online) = self.online(conn) {
+                    online.writing = false;
+                    self.outbox.on_wrote();
+                    self.liveness.on_wrote(now);
+                }
+            }
+            Input::Closed { conn, reason } => {
+                if self.online(conn).is_some() {
+                    self.lose(now, random, reason);
+                }
+            }
+            Input::Traffic(traffic) => self.liveness.on_traffic(traffic),
+            Input::Reading { reading } => self.liveness.on_reading(now, reading),
+            Input::CredentialChanged => self.on_credential_changed(),
+            Input::Drain { limit } => {
+                let until = now + limit;
+                self.drain_limit = Some(self.drain_limit.map_or(until, |at| at.min(until)));
+            }
+            Input::Timeout => self.on_timeout(now, random),
+        }
+        Ok(())
+    }
+
+    fn on_timeout(&mut self, now: Instant, random: u64) {
+        match &mut self.stage {
+            Stage::Waiting { until, .. } if *until <= now => self.dial(),
+            Stage::Online(online) => {
+                let conn = online.conn;
+                if !online.healthy && online.since + self.timings.healthy_after <= now {
+                    online.healthy = true;
+                    self.backoff.on_healthy();
+                    self.attempt = 0;
+                    self.last_error = None;
+                }
+                let reason = match self.liveness.on_timeout(now, random) {
+                    Some(Need::Ping(id)) => {
+                        self.actions.push_back(Action::Ping { conn, id });
+                        return;
+                    }
+                    Some(Need::GiveUpSilent(limit)) => CloseReason::Silent(limit),
+                    Some(Need::GiveUpStalled(limit)) => CloseReason::Stalled(limit),
+                    None => return,
+                };
+                self.actions.push_back(Action::HangUp { conn, code: None });
+                self.lose(now, random, reason);
+            }
+            Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => {}
+        }
+    }
+
+    fn on_opened(&mut self, now: Instant, conn: ConnId, extended: bool) {
+        if !matches!(self.stage, Stage::Dialing { conn: current } if current == conn) {
+            return;
+        }
+        let frames = self.greeting.frames_for(extended).to_vec();
+        let writing = !frames.is_empty();
+        self.liveness.on_opened(now);
+        self.actions
+            .push_back(Action::Deliver(Inbound::Opened { conn, extended }));
+        if writing {
+            self.liveness.on_write(now);
+            self.actions.push_back(Action::Write { conn, frames });
+        }
+        self.stage = Stage::Online(Online {
+            conn,
+            extended,
+            since: now,
+            healthy: false,
+            heard_frame: false,
+            writing,
+        });
+    }
+
+    fn on_credential_changed(&mut self) {
+        self.credential += 1;
+        self.backoff.on_credential();
+        match self.stage {
+            Stage::Waiting { .. } => self.dial(),
+            Stage::Dialing { .. } | Stage::Online(_) | Stage::Stopped => {}
+        }
+    }
+
+    /// The machine slept: whatever socket there is, the other side has forgotten it.
+    fn on_wake(&mut self, now: Instant, random: u64) {
+        self.backoff.on_wake();
+        match &self.stage {
+            Stage::Online(online) => {
+                let conn = online.conn;
+                self.actions.push_back(Action::HangUp { conn, code: None });
+                self.lose(now, random, CloseReason::Slept);
+                self.dial();
+            }
+            Stage::Dialing { conn } => {
+                self.actions.push_back(Action::HangUp {
+                    conn: *conn,
+                    code: None,
+                });
+                self.dial();
+            }
+            Stage::Waiting { .. } => self.dial(),
+            Stage::Stopped => {}
+        }
+    }
+
+    /// Tells whether time went on without this process: between the clocks, or on the one clock
+    /// of a platform where both count sleep.
+    fn slept(&self, now: Now) -> bool {
+        let ticked = now.at.saturating_duration_since(self.last_seen.at);
+        let passed = now.boot.saturating_sub(self.last_seen.boot);
+        let jump = self.timings.sleep_jump;
+        passed.saturating_sub(ticked) > jump || ticked > self.timings.clock_check + jump
+    }
+
+    fn dial(&mut self) {
+        self.last_conn += 1;
+        self.attempt = self.attempt.saturating_add(1);
+        self.dialled_with = self.credential;
+        let conn = ConnId(self.last_conn);
+        self.stage = Stage::Dialing { conn };
+        self.actions.push_back(Action::Dial {
+            conn,
+            headers: self.greeting.headers.clone(),
+        });
+    }
+
+    fn lose(&mut self, now: Instant, random: u64, reason: CloseReason) {
+        let Stage::Online(online) = &self.stage else {
+            return;
+        };
+        let conn = online.conn;
+        let verdict = self.rules.of_close(&reason, online.heard_frame);
+        let too_big = matches!(
+            reason,
+            CloseReason::Code {
+                code: MESSAGE_TOO_BIG,
+                ..
+            }
+        );
+        if let Some(bytes) = self.outbox.on_closed(too_big) {
+            self.refuse_own(conn, bytes);
+        }
+        self.last_error = Some(reason.to_string());
+        self.actions
+            .push_back(Action::Deliver(Inbound::Closed { conn, reason }));
+        self.wait(now, random, verdict);
+    }
+
+    fn wait(&mut self, now: Instant, random: u64, verdict: Verdict) {
+        let outdated = self.dialled_with != self.credential;
+        if outdated && verdict == Verdict::CredentialRefused {
+            self.dial();
+            return;
+        }
+        let wait = self.backoff.on_trouble(now, random, verdict);
+        self.stage = Stage::Waiting {
+            until: now + wait.delay,
+            for_credential: wait.for_credential,
+        };
+    }
+
+    fn write(&mut self, now: Instant) {
+        let Stage::Online(online) = &mut self.stage else {
+            return;
+        };
+        if online.writing {
+            return;
+        }
+        let conn = online.conn;
+        let batch = self.outbox.take(online.extended, self.frame_limit);
+        if !batch.frames.is_empty() {
+            online.writing = true;
+            self.liveness.on_write(now);
+            self.actions.push_back(Action::Write {
+                conn,
+                frames: batch.frames,
+            });
+        }
+        for bytes in batch.refused {
+            self.refuse_own(conn, bytes);
+        }
+    }
+
+    fn refuse_own(&mut self, conn: ConnId, bytes: usize) {
+        let reason = FrameRefused::TooLargeToSend { bytes };
+        self.actions
+            .push_back(Action::Deliver(Inbound::Refused { conn, reason }));
+    }
+
+    fn finish_if_drained(&mut self) {
+        let Some(limit) = self.drain_limit else {
+            return;
+        };
+        let writing = matches!(&self.stage, Stage::Online(online) if online.writing);
+        let sent = self.outbox.is_empty() && !writing;
+        if !sent && self.last_seen.at < limit {
+            return;
+        }
+        match std::mem::replace(&mut self.stage, Stage::Stopped) {
+            Stage::Online(Online { conn, .. }) => {
+                let code = sent.then_some(NORMAL_CLOSURE);
+                self.actions.push_back(Action::HangUp { conn, code });
+                let reason = CloseReason::ShutDown;
+                self.actions
+                    .push_back(Action::Deliver(Inbound::Closed { conn, reason }));
+            }
+            Stage::Dialing { conn } => {
+                self.actions.push_back(Action::HangUp { conn, code: None });
+            }
+            Stage::Waiting { .. } => {}
+            Stage::Stopped => return,
+        }
+        let flushed = match self.outbox.held() {
+            (0, _) => Flushed::Everything,
+            (messages, bytes) => Flushed::Left { messages, bytes },
+        };
+        self.publish(self.last_seen.at);
+        self.actions.push_back(Action::Stopped(flushed));
+    }
+
+    fn publish(&mut self, now: Instant) {
+        let draining = self.drain_limit.is_some();
+        let (phase, next_retry, extended) = match &self.stage {
+            Stage::Stopped => (Phase::Stopped, None, false),
+            Stage::Online(online) if draining => (Phase::Draining, None, online.extended),
+            Stage::Dialing { .. } if draining => (Phase::Draining, None, false),
+            Stage::Waiting { until, .. } if draining => (Phase::Draining, Some(*until), false),
+            Stage::Online(online) => (Phase::Online, None, online.extended),
+            Stage::Dialing { .. } => (Phase::Dialing, None, false),
+            Stage::Waiting {
+                until,
+                for_credential: true,
+            } => (Phase::AuthRequired, Some(*until), false),
+            Stage::Waiting {
+                until,
+                for_credential: false,
+            } => (Phase::Waiting, Some(*until), false),
+        };
+        let round_trip = match self.stage {
+            Stage::Online(_) => self.liveness.round_trip(),
+            Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => None,
+        };
+        let last = &self.published;
+        let since = if last.phase == phase { last.since } else { now };
+        let state = LinkState {
+            phase,
+            since,
+            attempt: self.attempt,
+            next_retry,
+            last_error: self.last_error.clone(),
+            round_trip,
+            extended,
+        };
+        if self.published != state {
+            self.published = state.clone();
+            self.actions.push_back(Action::State(state));
+        }
+    }
+
+    fn online(&mut self, conn: ConnId) -> Option<&mut Online> {
+        match &mut self.stage {
+            Stage::Online(online) if online.conn == conn => Some(online),
+            Stage::Online(_) | Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => {
+                None
+            }
+        }
+    }
+}
+
+impl From<Disposition> for Verdict {
+    fn from(disposition: Disposition) -> Self {
+        match disposition {
+            Disposition::Retry => Self::Transient,
+            Disposition::RetryFor(doubt) => Self::TransientFor(doubt),
+            Disposition::RetryAfter(wait) => Self::RetryAfter(wait),
+            Disposition::NeedsNewToken => Self::CredentialRefused,
+        }
+    }
+}
+
+const NORMAL_CLOSURE: u16 = 1000;
+const MESSAGE_TOO_BIG: u16 = 1009;

@@ -1,0 +1,262 @@
+//! Whether the connection still lives.
+//!
+//! Invariant: a connection is dropped only for a silence that pings failed to break, on a peer
+//! known to answer pings, or for a write that moves no byte. Times in which this side did not
+//! read, or could not ping because it wrote, never count as silence.
+
+use std::time::{Duration, Instant};
+
+use crate::{carrier::Traffic, config::Timings, jitter::about};
+
+#[derive(Debug)]
+pub(super) struct Liveness {
+    timings: Timings,
+    /// Kept over connections: it is a property of the peer.
+    answers_pings: bool,
+    /// Silence is counted from here or from the last byte, whichever is later.
+    listening_since: Instant,
+    heard: Instant,
+    writing_since: Option<Instant>,
+    sent: Instant,
+    reading: bool,
+    ping_due: Instant,
+    pings: u64,
+    pinged: Instant,
+    round_trip: Option<Duration>,
+}
+
+/// What the time asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    Ping(u64),
+    GiveUpSilent(Duration),
+    GiveUpStalled(Duration),
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    Ping,
+    Silence,
+    Stall,
+}
+
+impl Liveness {
+    pub(super) fn new(timings: Timings, now: Instant) -> Self {
+        Self {
+            timings,
+            answers_pings: false,
+            listening_since: now,
+            heard: now,
+            writing_since: None,
+            sent: now,
+            reading: true,
+            ping_due: now,
+            pings: 0,
+            pinged: now,
+            round_trip: None,
+        }
+    }
+
+    /// A new connection is up; it is pinged at once to learn the round trip.
+    pub(super) fn on_opened(&mut self, now: Instant) {
+        *self = Self {
+            answers_pings: self.answers_pings,
+            pings: self.pings,
+            ..Self::new(self.timings.clone(), now)
+        };
+    }
+
+    pub(super) fn on_heard(&mut self, now: Instant) {
+        self.heard = self.heard.max(now);
+    }
+
+    pub(super) fn on_traffic(&mut self, traffic: Traffic) {
+        self.heard = self.heard.max(traffic.received);
+        self.sent = self.sent.max(traffic.sent);
+    }
+
+    pub(super) fn on_pong(&mut self, now: Instant, id: u64) {
+        self.answers_pings = true;
+        self.on_heard(now);
+        if id == self.pings {
+            self.round_trip = Some(now.saturating_duration_since(self.pinged));
+        }
+    }
+
+    pub(super) fn on_reading(&mut self, now: Instant, reading: bool) {
+        self.reading = reading;
+        self.listening_since = now;
+    }
+
+    pub(super) fn on_write(&mut self, now: Instant) {
+        self.writing_since = Some(now);
+    }
+
+    pub(super) fn on_wrote(&mut self, now: Instant) {
+        self.writing_since = None;
+        self.listening_since = now;
+    }
+
+    pub(super) fn on_timeout(&mut self, now: Instant, random: u64) -> Option<Need> {
+        if self.stall_limit().is_some_and(|limit| limit <= now) {
+            return Some(Need::GiveUpStalled(self.timings.silence));
+        }
+        if self.silence_limit().is_some_and(|limit| limit <= now) {
+            return Some(Need::GiveUpSilent(self.timings.silence));
+        }
+        if self.next_ping().is_some_and(|due| due <= now) {
+            self.pings += 1;
+            self.pinged = now;
+            self.ping_due = now + about(self.timings.ping, random);
+            return Some(Need::Ping(self.pings));
+        }
+        None
+    }
+
+    pub(super) fn deadline(&self) -> Option<(Instant, Wait)> {
+        let stall = self.stall_limit().map(|at| (at, Wait::Stall));
+        let silence = self.silence_limit().map(|at| (at, Wait::Silence));
+        let ping = self.next_ping().map(|at| (at, Wait::Ping));
+        [stall, silence, ping]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// Pings wait for a write to end; progress of the write shows life meanwhile.
+    fn next_ping(&self) -> Option<Instant> {
+        self.writing_since.is_none().then_some(self.ping_due)
+    }
+
+    fn silence_limit(&self) -> Option<Instant> {
+        let judged = self.answers_pings && self.reading && self.writing_since.is_none();
+        judged.then(|| self.heard.max(self.listening_since) + self.timings.silence)
+    }
+
+    fn stall_limit(&self) -> Option<Instant> {
+        self.writing_since
+            .map(|since| self.sent.max(since) + self.timings.silence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened() -> (Liveness, Instant) {
+        let now = Instant::now();
+        let mut liveness = Liveness::new(Timings::default(), now);
+        liveness.on_opened(now);
+        (liveness, now)
+    }
+
+    /// Lets time pass up to a limit; returns when and why the connection was given up.
+    fn run(liveness: &mut Liveness, from: Instant, limit: u64) -> Option<(u64, Need)> {
+        while let Some((at, _)) = liveness.deadline() {
+            if at > from + Duration::from_secs(limit) {
+                return None;
+            }
+            match liveness.on_timeout(at, 1 << 63) {
+                Some(Need::Ping(_)) | None => {}
+                Some(need) => return Some((at.duration_since(from).as_secs(), need)),
+            }
+        }
+        None
+    }
+
+    const SILENCE: Duration = Duration::from_secs(25);
+
+    #[test]
+    fn gives_up_after_25_silent_seconds() {
+        let (mut liveness, now) = opened();
+        assert_eq!(liveness.on_timeout(now, 0), Some(Need::Ping(1)));
+        liveness.on_pong(now + Duration::from_millis(80), 1);
+        assert_eq!(liveness.round_trip(), Some(Duration::from_millis(80)));
+        assert_eq!(
+            run(&mut liveness, now, 100),
+            Some((25, Need::GiveUpSilent(SILENCE)))
+        );
+    }
+
+    #[test]
+    fn does_not_judge_a_peer_that_never_answered_a_ping() {
+        let (mut liveness, now) = opened();
+        assert_eq!(run(&mut liveness, now, 10_000), None);
+    }
+
+    #[test]
+    fn remembers_over_connections_that_the_peer_answers_pings() {
+        let (mut liveness, now) = opened();
+        liveness.on_pong(now, 0);
+        liveness.on_opened(now);
+        assert_eq!(
+            run(&mut liveness, now, 100),
+            Some((25, Need::GiveUpSilent(SILENCE)))
+        );
+    }
+
+    #[test]
+    fn any_byte_counts_as_life() {
+        let (mut liveness, now) = opened();
+        liveness.on_pong(now, 0);
+        let received = now + Duration::from_secs(20);
+        liveness.on_traffic(Traffic {
+            received,
+            sent: now,
+        });
+        assert_eq!(
+            run(&mut liveness, now, 100),
+            Some((45, Need::GiveUpSilent(SILENCE)))
+        );
+    }
+
+    #[test]
+    fn gives_up_a_write_that_moves_no_byte_on_any_peer() {
+        let (mut liveness, now) = opened();
+        liveness.on_write(now + Duration::from_secs(1));
+        assert_eq!(
+            run(&mut liveness, now, 100),
+            Some((26, Need::GiveUpStalled(SILENCE)))
+        );
+    }
+
+    #[test]
+    fn a_slow_write_that_moves_is_not_silence() {
+        let (mut liveness, now) = opened();
+        liveness.on_pong(now, 0);
+        liveness.on_write(now);
+        let after = |secs| now + Duration::from_secs(secs);
+        for secs in (10..=200).step_by(10) {
+            liveness.on_traffic(Traffic {
+                received: now,
+                sent: after(secs),
+            });
+            assert_eq!(liveness.on_timeout(after(secs), 0), None);
+        }
+        liveness.on_wrote(after(200));
+        assert_eq!(liveness.on_timeout(after(200), 0), Some(Need::Ping(1)));
+        assert_eq!(
+            run(&mut liveness, after(200), 100),
+            Some((25, Need::GiveUpSilent(SILENCE)))
+        );
+    }
+
+    #[test]
+    fn not_reading_is_not_the_peers_silence() {
+        let (mut liveness, now) = opened();
+        liveness.on_pong(now, 0);
+        liveness.on_reading(now, false);
+        assert_eq!(run(&mut liveness, now, 300), None);
+        let later = now + Duration::from_secs(300);
+        liveness.on_reading(later, true);
+        assert_eq!(
+            run(&mut liveness, later, 100),
+            Some((25, Need::GiveUpSilent(SILENCE)))
+        );
+    }
+}

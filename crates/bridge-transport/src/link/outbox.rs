@@ -1,0 +1,423 @@
+//! What waits to be sent.
+//!
+//! Invariant: a durable message leaves only when a write was confirmed (or the peer refused it as
+//! too big); messages of one stream leave in the order they came; the bytes held stay under the
+//! limit but for durable messages, one per slot, and a single message larger than the limit.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::{
+    inbound::ConnId,
+    payload::{Class, Payload, TextFrame},
+};
+
+#[derive(Debug)]
+pub(super) struct Outbox<P> {
+    /// By position; smaller is older. Positions are never reused.
+    queue: BTreeMap<u64, Entry<P>>,
+    next: u64,
+    /// The newest waiting entry of each stream.
+    tails: HashMap<u64, u64>,
+    /// The waiting entry of each slot.
+    slots: HashMap<u64, u64>,
+    /// Handed to the socket, not yet confirmed, in order.
+    in_flight: Vec<(u64, Entry<P>)>,
+    used: usize,
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct Entry<P> {
+    class: Class,
+    held: Held<P>,
+    size: usize,
+    /// Sent by itself, because a batch it was in was refused as too big.
+    alone: bool,
+}
+
+#[derive(Debug)]
+enum Held<P> {
+    Waiting(P),
+    Sealed(Vec<TextFrame>),
+}
+
+/// The outbox has no room; the message comes back.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full<P>(pub(crate) P);
+
+/// What goes out together.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) frames: Vec<TextFrame>,
+    /// The longest frame of each message that was taken out because it is too long.
+    pub(super) refused: Vec<usize>,
+}
+
+impl<P: Payload> Outbox<P> {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            queue: BTreeMap::new(),
+            next: 0,
+            tails: HashMap::new(),
+            slots: HashMap::new(),
+            in_flight: Vec::new(),
+            used: 0,
+            limit,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Returns the number of messages held and their bytes.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.queue.len() + self.in_flight.len(), self.used)
+    }
+
+    /// Takes a message in, or gives it back when it has to wait for room.
+    ///
+    /// `current` is the connection that is up; answers to any other are discarded.
+    pub(super) fn push(&mut self, payload: P, current: Option<ConnId>) -> Result<(), Full<P>> {
+        let class = payload.class();
+        match class {
+            Class::Durable { .. } => self.append(class, payload),
+            Class::Latest { slot } => {
+                if let Some(entry) = self.slots.get(&slot).and_then(|at| self.queue.get_mut(at)) {
+                    let size = payload.size();
+                    self.used = self.used - entry.size + size;
+                    entry.size = size;
+                    entry.held = Held::Waiting(payload);
+                } else {
+                    self.append(class, payload);
+                }
+            }
+            Class::Reply { conn } if Some(conn) != current => {}
+            Class::Reply { .. } => {
+                if !self.has_room(payload.size()) {
+                    return Err(Full(payload));
+                }
+                self.append(class, payload);
+            }
+            Class::Coalesce { stream } => {
+                if !self.has_room(payload.size()) {
+                    return Err(Full(payload));
+                }
+                if let Err(payload) = self.absorb(stream, payload) {
+                    self.append(class, payload);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next batch, empty if nothing waits; it stays in flight until
+    /// [`on_wrote`](Self::on_wrote) or [`on_closed`](Self::on_closed).
+    pub(super) fn take(&mut self, extended: bool, frame_limit: usize) -> Batch {
+        let mut batch = Batch::default();
+        let mut bytes = 0;
+        while let Some(next) = self.queue.first_entry() {
+            let full = bytes >= BATCH_BYTES || self.in_flight.len() >= BATCH_MESSAGES;
+            if !self.in_flight.is_empty() && (full || next.get().alone) {
+                break;
+            }
+            let (at, mut entry) = next.remove_entry();
+            self.forget(at, entry.class);
+            self.used -= entry.size;
+            let frames = match entry.held {
+                Held::Waiting(payload) => payload.seal(extended),
+                Held::Sealed(frames) => frames,
+            };
+            if let Some(longest) = frames.iter().map(TextFrame::len).max() {
+                if longest > frame_limit {
+                    batch.refused.push(longest);
+                    continue;
+                }
+            } else {
+                continue;
+            }
+            entry.size = frames.iter().map(TextFrame::len).sum();
+            self.used += entry.size;
+            bytes += entry.size;
+            batch.frames.extend(frames.iter().cloned());
+            entry.held = Held::Sealed(frames);
+            let alone = entry.alone;
+            self.in_flight.push((at, entry));
+            if alone {
+                break;
+            }
+        }
+        batch
+    }
+
+    /// The socket has taken the batch.
+    pub(super) fn on_wrote(&mut self) {
+        for (_, entry) in self.in_flight.drain(..) {
+            self.used -= entry.size;
+        }
+    }
+
+    /// The connection is gone: answers die, the rest of an unconfirmed batch waits again.
+    ///
+    /// With `too_big` the peer refused the batch for its size: its messages go out one by one
+    /// next time, and a message that was alone is taken out. Returns that one's size.
+    pub(super) fn on_closed(&mut self, too_big: bool) -> Option<usize> {
+        let in_flight = std::mem::take(&mut self.in_flight);
+        let lone = in_flight.len() == 1;
+        let mut refused = None;
+        for (at, mut entry) in in_flight.into_iter().rev() {
+            self.used -= entry.size;
+            if too_big && lone {
+                refused = Some(entry.size);
+                continue;
+            }
+            match entry.class {
+                Class::Durable { stream } | Class::Coalesce { stream } => {
+                    self.tails.entry(stream).or_insert(at);
+                }
+                Class::Latest { slot } if self.slots.contains_key(&slot) => continue,
+                Class::Latest { slot } => {
+                    self.slots.insert(slot, at);
+                }
+                Class::Reply { .. } => continue,
+            }
+            entry.alone |= too_big;
+            self.used += entry.size;
+            self.queue.insert(at, entry);
+        }
+        let mut freed = 0;
+        self.queue.retain(|_, entry| {
+            let reply = matches!(entry.class, Class::Reply { .. });
+            freed += if reply { entry.size } else { 0 };
+            !reply
+        });
+        self.used -= freed;
+        refused
+    }
+
+    fn has_room(&self, size: usize) -> bool {
+        self.used == 0 || self.used.saturating_add(size) <= self.limit
+    }
+
+    fn absorb(&mut self, stream: u64, next: P) -> Result<(), P> {
+        let Some(tail) = self
+            .tails
+            .get(&stream)
+            .and_then(|at| self.queue.get_mut(at))
+        else {
+            return Err(next);
+        };
+        if tail.size + next.size() > MERGED_BYTES || !matches!(tail.class, Class::Coalesce { .. }) {
+            return Err(next);
+        }
+        match &mut tail.held {
+            Held::Waiting(payload) => {
+                payload.absorb(next)?;
+                let size = payload.size();
+                self.used = self.used - tail.size + size;
+                tail.size = size;
+                Ok(())
+            }
+            Held::Sealed(_) => Err(next),
+        }
+    }
+
+    fn append(&mut self, class: Class, payload: P) {
+        let at = self.next;
+        self.next += 1;
+        match class {
+            Class::Durable { stream } | Class::Coalesce { stream } => {
+                self.tails.insert(stream, at);
+            }
+            Class::Latest { slot } => {
+                self.slots.insert(slot, at);
+            }
+            Class::Reply { .. } => {}
+        }
+        let size = payload.size();
+        self.used += size;
+        self.queue.insert(
+            at,
+            Entry {
+                class,
+                held: Held::Waiting(payload),
+                size,
+                alone: false,
+            },
+        );
+    }
+
+    fn forget(&mut self, at: u64, class: Class) {
+        let (index, key) = match class {
+            Class::Durable { stream } | Class::Coalesce { stream } => (&mut self.tails, stream),
+            Class::Latest { slot } => (&mut self.slots, slot),
+            Class::Reply { .. } => return,
+        };
+        if index.get(&key) == Some(&at) {
+            index.remove(&key);
+        }
+    }
+}
+
+/// Large enough to fill a fast network, small enough that text behind it can still be merged.
+const BATCH_BYTES: usize = 256 << 10;
+/// Bounds what has to be kept for sending again.
+const BATCH_MESSAGES: usize = 256;
+/// A merged message stays far below any frame limit.
+const MERGED_BYTES: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct Note(Class, String);
+
+    impl Payload for Note {
+        fn class(&self) -> Class {
+            self.0
+        }
+        fn size(&self) -> usize {
+            self.1.len()
+        }
+        fn absorb(&mut self, next: Self) -> Result<(), Self> {
+            self.1.push_str(&next.1);
+            Ok(())
+        }
+        fn seal(self, _extended: bool) -> Vec<TextFrame> {
+            vec![self.1.into()]
+        }
+    }
+
+    const CONN: ConnId = ConnId(1);
+
+    fn durable(stream: u64, text: &str) -> Note {
+        Note(Class::Durable { stream }, text.to_owned())
+    }
+    fn text(stream: u64, text: &str) -> Note {
+        Note(Class::Coalesce { stream }, text.to_owned())
+    }
+    fn latest(slot: u64, text: &str) -> Note {
+        Note(Class::Latest { slot }, text.to_owned())
+    }
+    fn reply(conn: ConnId, text: &str) -> Note {
+        Note(Class::Reply { conn }, text.to_owned())
+    }
+
+    fn filled(limit: usize, notes: Vec<Note>) -> Outbox<Note> {
+        let mut outbox = Outbox::new(limit);
+        for note in notes {
+            outbox.push(note, Some(CONN)).unwrap();
+        }
+        outbox
+    }
+
+    fn sent(outbox: &mut Outbox<Note>) -> Vec<String> {
+        let batch = outbox.take(false, 1 << 20);
+        batch
+            .frames
+            .iter()
+            .map(|frame| frame.as_str().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn merges_text_only_with_its_streams_tail() {
+        let mut outbox = filled(
+            1000,
+            vec![
+                text(1, "a"),
+                text(2, "x"),
+                text(1, "b"),
+                durable(1, "end"),
+                text(1, "c"),
+            ],
+        );
+        assert_eq!(sent(&mut outbox), ["ab", "x", "end", "c"]);
+        outbox.on_wrote();
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.held(), (0, 0));
+    }
+
+    #[test]
+    fn does_not_merge_into_what_was_sealed() {
+        let mut outbox = filled(1000, vec![text(1, "a")]);
+        assert_eq!(sent(&mut outbox), ["a"]);
+        outbox.push(text(1, "b"), None).unwrap();
+        outbox.on_closed(false);
+        outbox.push(text(1, "c"), None).unwrap();
+        assert_eq!(sent(&mut outbox), ["a", "bc"]);
+    }
+
+    #[test]
+    fn keeps_the_newest_of_a_slot_in_the_place_of_the_oldest() {
+        let mut outbox = filled(
+            1000,
+            vec![latest(1, "old"), durable(0, "d"), latest(1, "newer")],
+        );
+        assert_eq!(outbox.held(), (2, 6));
+        assert_eq!(sent(&mut outbox), ["newer", "d"]);
+        outbox.push(latest(1, "newest"), None).unwrap();
+        outbox.on_closed(false);
+        assert_eq!(sent(&mut outbox), ["d", "newest"]);
+    }
+
+    #[test]
+    fn answers_die_with_their_connection() {
+        let mut outbox = filled(1000, vec![reply(CONN, "one"), reply(ConnId(0), "stale")]);
+        assert_eq!(sent(&mut outbox), ["one"]);
+        outbox.push(reply(CONN, "two"), Some(CONN)).unwrap();
+        outbox.on_closed(false);
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.held(), (0, 0));
+    }
+
+    #[test]
+    fn a_full_outbox_gives_back_all_but_durable_and_latest() {
+        let mut outbox = filled(10, vec![text(1, "12345678")]);
+        assert_eq!(outbox.push(text(2, "abc"), None), Err(Full(text(2, "abc"))));
+        let answer = || reply(CONN, "abc");
+        assert_eq!(outbox.push(answer(), Some(CONN)), Err(Full(answer())));
+        outbox.push(durable(1, "terminal"), None).unwrap();
+        outbox.push(latest(1, "heartbeat"), None).unwrap();
+        assert_eq!(sent(&mut outbox), ["12345678", "terminal", "heartbeat"]);
+        outbox.on_wrote();
+        outbox
+            .push(text(2, "larger than the whole limit"), None)
+            .unwrap();
+    }
+
+    #[test]
+    fn sends_an_unconfirmed_batch_again_before_what_came_later() {
+        let mut outbox = filled(1000, vec![durable(1, "a"), durable(2, "b")]);
+        assert_eq!(sent(&mut outbox), ["a", "b"]);
+        outbox.push(durable(1, "c"), None).unwrap();
+        outbox.on_closed(false);
+        assert_eq!(sent(&mut outbox), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn takes_out_what_no_peer_will_accept() {
+        let mut outbox = filled(1000, vec![durable(1, "much too long"), durable(1, "ok")]);
+        let batch = outbox.take(false, 5);
+        assert_eq!(
+            batch,
+            Batch {
+                frames: vec!["ok".into()],
+                refused: vec![13]
+            }
+        );
+    }
+
+    #[test]
+    fn isolates_the_message_a_peer_refuses_as_too_big() {
+        let mut outbox = filled(1000, vec![durable(1, "good"), durable(1, "poison")]);
+        assert_eq!(sent(&mut outbox), ["good", "poison"]);
+        assert_eq!(outbox.on_closed(true), None);
+        assert_eq!(sent(&mut outbox), ["good"]);
+        outbox.on_wrote();
+        assert_eq!(sent(&mut outbox), ["poison"]);
+        assert_eq!(outbox.on_closed(true), Some(6));
+        assert!(outbox.is_empty());
+    }
+}
