@@ -202,10 +202,13 @@ impl Digest {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
         }
+        let digits = hash
+            .finalize()
+            .into_iter()
+            .flat_map(|byte| [byte >> 4, byte & 0xf]);
         Self(
-            hash.finalize()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
+            digits
+                .filter_map(|digit| char::from_digit(digit.into(), 16))
                 .collect(),
         )
     }

@@ -44,12 +44,11 @@ pub fn strip_status_tags(text: &str) -> String {
     let mut rest = text;
     while let Some((before, tag)) = rest.split_once('<') {
         kept.push_str(before);
-        match after_tag(tag) {
-            Some(after) => rest = after,
-            None => {
-                kept.push('<');
-                rest = tag;
-            }
+        if let Some(after) = after_tag(tag) {
+            rest = after;
+        } else {
+            kept.push('<');
+            rest = tag;
         }
     }
     kept.push_str(rest);

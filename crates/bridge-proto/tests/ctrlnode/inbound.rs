@@ -1,0 +1,369 @@
+//! Frames of a control plane, and the commands they are.
+
+use bridge_proto::{
+    AskId, Digest,
+    ctrlnode::{decode, plane},
+    model::{
+        AgentChange, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp, Place,
+        Request, RunKind, Source, StartRun,
+    },
+};
+
+use crate::{FOLDER, TASK, agent, folder, golden, golden_names, provider, run, task};
+
+/// Every golden frame of this direction with what it means.
+fn expected() -> Vec<(&'static str, CommandBody)> {
+    let start = StartRun {
+        run: run(TASK, "q9"),
+        agent: agent("dev-1"),
+        prompt: "Fix the login form.".into(),
+        place: Place::Output { folder: None },
+        task_log: None,
+        model: None,
+    };
+    let writer = "9f8e7d6c-1111-4222-8333-444455556666";
+    let scope = |id: &str, key: &str| FileScope {
+        root: FileRoot::Ctrlnode,
+        agent: Some(agent(id)),
+        provider: Some(provider(key)),
+    };
+    let answer = |ask: bool, answer| CommandBody::Answer {
+        task: task(TASK),
+        ask: ask.then(|| AskId::parse("ask-1").unwrap()),
+        digest: ask.then(digest),
+        answer,
+    };
+    let profile = AgentProfile {
+        id: agent("dev-1"),
+        name: "Dev".into(),
+        provider: provider("codex"),
+        model: Some("gpt-5.3-codex".into()),
+        workspace: None,
+        role: String::new(),
+        description: "Write tests first.".into(),
+        emoji: String::new(),
+        from_filesystem: false,
+    };
+    let lead = AgentProfile {
+        id: agent("lead"),
+        name: "Lead 2".into(),
+        provider: provider("claude-sdk"),
+        model: None,
+        workspace: Some("/home/dev/web".into()),
+        role: "Architect".into(),
+        description: String::new(),
+        ..profile.clone()
+    };
+    let sync = |key: &str, agents| {
+        CommandBody::Agents(AgentChange::Sync {
+            provider: provider(key),
+            agents,
+        })
+    };
+    let begin = |start| CommandBody::Start(Box::new(start));
+    vec![
+        (
+            "agent_command",
+            CommandBody::FollowUp(Box::new(FollowUp {
+                run: run(TASK, "e2"),
+                agent: agent("dev-1"),
+                message: "/compact".into(),
+                place: Place::Output { folder: None },
+                kind: RunKind::AgentCommand,
+                focus_files: Vec::new(),
+            })),
+        ),
+        ("cancel_task", CommandBody::Cancel { task: task(TASK) }),
+        (
+            "dispatch_task",
+            begin(StartRun {
+                run: run(TASK, "e1"),
+                prompt: "Fix the login form.\n\n## INSTRUCTIONS\nStep 1 …".into(),
+                place: Place::Repository {
+                    path: "/home/dev/web".into(),
+                    folder: Some(folder(FOLDER)),
+                },
+                task_log: Some(format!("{FOLDER}/output/1a2b3c4d-fix-login-output.md")),
+                ..start.clone()
+            }),
+        ),
+        (
+            "dispatch_task_args_broken",
+            begin(StartRun {
+                place: Place::Output {
+                    folder: Some(folder(FOLDER)),
+                },
+                ..start.clone()
+            }),
+        ),
+        (
+            "dispatch_task_args_text",
+            begin(StartRun {
+                place: Place::Repository {
+                    path: "C:/code/web".into(),
+                    folder: None,
+                },
+                ..start.clone()
+            }),
+        ),
+        (
+            "dispatch_task_no_prompt",
+            begin(StartRun {
+                prompt: String::new(),
+                ..start.clone()
+            }),
+        ),
+        (
+            "dispatch_task_output",
+            begin(StartRun {
+                run: run(writer, "d1"),
+                agent: agent("writer"),
+                prompt: "Write an intro.".into(),
+                place: Place::Output {
+                    folder: Some(folder("tasks/blog/03-14/9f8e7d6c-intro")),
+                },
+                ..start
+            }),
+        ),
+        (
+            "followup",
+            CommandBody::FollowUp(Box::new(FollowUp {
+                run: run(writer, "f1"),
+                agent: agent("writer"),
+                message: "Shorter.".into(),
+                place: Place::Output {
+                    folder: Some(folder("tasks/blog/03-14/9f8e7d6c-intro")),
+                },
+                kind: RunKind::FollowUp,
+                focus_files: vec!["src/app.ts".into()],
+            })),
+        ),
+        (
+            "input_response",
+            answer(false, Answer::Text { text: "1".into() }),
+        ),
+        (
+            "input_response_deny",
+            answer(
+                true,
+                Answer::Deny {
+                    reason: "not in this folder".into(),
+                },
+            ),
+        ),
+        (
+            "input_response_extended",
+            answer(
+                true,
+                Answer::Choose {
+                    option: "once".into(),
+                },
+            ),
+        ),
+        (
+            "list_files",
+            CommandBody::Request(Request::ListFiles {
+                scope: scope("writer", "gemini"),
+                subpath: String::new(),
+                recursive: true,
+                include_files: false,
+            }),
+        ),
+        (
+            "list_files_base",
+            CommandBody::Request(Request::ListFiles {
+                scope: FileScope {
+                    root: FileRoot::Base,
+                    agent: None,
+                    provider: None,
+                },
+                subpath: "code/web".into(),
+                recursive: false,
+                include_files: true,
+            }),
+        ),
+        (
+            "read_file",
+            CommandBody::Request(Request::ReadFile {
+                scope: scope("writer", "gemini"),
+                path: "tasks/blog/03-14/9f8e7d6c-intro/output/intro.md".into(),
+            }),
+        ),
+        (
+            "sync_broken_agents",
+            sync(
+                "gemini",
+                Err(
+                    "agents is not valid JSON: EOF while parsing a value at line 1 column 7".into(),
+                ),
+            ),
+        ),
+        ("sync_claude_sdk_agents", sync("claude-sdk", Ok(vec![lead]))),
+        ("sync_codex_agents", sync("codex", Ok(vec![profile]))),
+        (
+            "sync_missing_agents",
+            sync("gemini", Err("MISSING_AGENTS".into())),
+        ),
+        (
+            "tune_task",
+            CommandBody::Tune {
+                task: task(TASK),
+                model: Some("gemini-2.5-pro".into()),
+                mode: Some("plan".into()),
+            },
+        ),
+        (
+            "unknown_action",
+            CommandBody::Unknown {
+                kind: "brew_coffee".into(),
+            },
+        ),
+        (
+            "write_file",
+            CommandBody::Request(Request::WriteFile {
+                scope: scope("a1", "claude-sdk"),
+                path: format!("{FOLDER}/input/1a2b3c4d-fix-login.md"),
+                bytes: b"# Fix login".to_vec(),
+                text: true,
+            }),
+        ),
+        (
+            "write_file_base64",
+            CommandBody::Request(Request::WriteFile {
+                scope: scope("a1", "claude-sdk"),
+                path: format!("{FOLDER}/input/logo.png"),
+                bytes: vec![0x89, b'P', b'N', b'G'],
+                text: false,
+            }),
+        ),
+    ]
+}
+
+fn digest() -> Digest {
+    serde_json::from_str("\"00ff\"").unwrap()
+}
+
+#[test]
+fn every_golden_frame_is_the_command_it_names() {
+    let expected = expected();
+    let names: Vec<&str> = expected.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, golden_names("in"));
+    for (name, body) in expected {
+        let frame = golden(&format!("in/{name}"));
+        let command =
+            decode(frame.as_bytes(), Source::Plane).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(command.body, body, "{name}");
+        assert_eq!(command.origin.source, Source::Plane);
+    }
+}
+
+#[test]
+fn every_command_survives_the_way_from_the_hub_to_the_bridge() {
+    for (name, body) in expected() {
+        match &body {
+            CommandBody::Unknown { .. }
+            | CommandBody::Agents(AgentChange::Sync { agents: Err(_), .. }) => {
+                assert!(plane::encode(&body, "r").is_err(), "{name}");
+            }
+            CommandBody::Start(_)
+            | CommandBody::FollowUp(_)
+            | CommandBody::Cancel { .. }
+            | CommandBody::Answer { .. }
+            | CommandBody::Tune { .. }
+            | CommandBody::Agents(_)
+            | CommandBody::Request(_) => {
+                for request_id in ["q9", "another"] {
+                    let frame = plane::encode(&body, request_id).unwrap();
+                    let command = decode(frame.as_bytes(), Source::Hub).unwrap();
+                    assert_eq!(command.body, body, "{name}: {frame}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_hub_writes_frames_as_the_reference_shows_them() {
+    for name in [
+        "cancel_task",
+        "dispatch_task",
+        "dispatch_task_output",
+        "input_response_deny",
+        "input_response_extended",
+        "list_files",
+        "read_file",
+        "tune_task",
+        "write_file",
+        "write_file_base64",
+    ] {
+        let golden = golden(&format!("in/{name}")).replace(r#","agentId":"dev-1"}"#, "}");
+        let value: serde_json::Value = serde_json::from_str(&golden).unwrap();
+        let request_id = value["requestId"].as_str().unwrap_or_default();
+        let body = decode(golden.as_bytes(), Source::Plane).unwrap().body;
+        assert_eq!(plane::encode(&body, request_id).unwrap(), golden, "{name}");
+    }
+}
+
+#[test]
+fn a_denial_says_no_to_a_bridge_that_knows_only_texts() {
+    let body = CommandBody::Answer {
+        task: task(TASK),
+        ask: None,
+        digest: None,
+        answer: Answer::Deny {
+            reason: "because".into(),
+        },
+    };
+    let frame: serde_json::Value =
+        serde_json::from_str(&plane::encode(&body, "r").unwrap()).unwrap();
+    assert_eq!(frame["text"], "no");
+}
+
+#[test]
+fn a_blank_repository_path_means_output_mode() {
+    let frame = format!(
+        r#"{{"action":"dispatch_task","requestId":"q","agentId":"a","taskId":"{TASK}","args":{{"task":"x","taskMode":"repo","repoPath":"  "}}}}"#
+    );
+    let CommandBody::Start(start) = decode(frame.as_bytes(), Source::Plane).unwrap().body else {
+        panic!("not a start");
+    };
+    assert_eq!(start.place, Place::Output { folder: None });
+}
+
+#[test]
+fn the_folder_in_the_arguments_wins_for_a_dispatch_and_is_the_only_one_for_a_follow_up() {
+    let folder_of = |action: &str, args: &str| {
+        let frame = format!(
+            r#"{{"action":"{action}","requestId":"q","agentId":"a","taskId":"t","taskFolderName":"tasks/top","args":{args}}}"#
+        );
+        match decode(frame.as_bytes(), Source::Plane).unwrap().body {
+            CommandBody::Start(start) => start.place.folder().cloned(),
+            CommandBody::FollowUp(follow_up) => follow_up.place.folder().cloned(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        folder_of("dispatch_task", r#"{"taskFolderName":"tasks\\in"}"#),
+        Some(folder("tasks/in"))
+    );
+    assert_eq!(folder_of("dispatch_task", "{}"), Some(folder("tasks/top")));
+    assert_eq!(folder_of("followup", "{}"), None);
+}
+
+#[test]
+fn any_provider_key_can_be_synced() {
+    for (action, key) in [
+        ("sync_demo_agents", "demo"),
+        ("sync_my_agent_agents", "my_agent"),
+        ("sync_claude-sdk_agents", "claude-sdk"),
+        ("sync_claude_agents", "claude"),
+    ] {
+        let frame = format!(r#"{{"action":"{action}","requestId":"q","agents":"[]"}}"#);
+        let sync = AgentChange::Sync {
+            provider: provider(key),
+            agents: Ok(Vec::new()),
+        };
+        let command = decode(frame.as_bytes(), Source::Hub).unwrap();
+        assert_eq!(command.body, CommandBody::Agents(sync), "{action}");
+    }
+}
