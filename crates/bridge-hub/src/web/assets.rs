@@ -43,7 +43,9 @@ pub(crate) async fn serve(
         (header::CONTENT_TYPE, content_type(&name).to_owned()),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
     ];
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok());
     if known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag)) {
         return (StatusCode::NOT_MODIFIED, common).into_response();
     }
@@ -57,7 +59,12 @@ pub(crate) struct Version {
 }
 
 fn hash(file: &EmbeddedFile) -> String {
-    file.metadata.sha256_hash().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let hash = file.metadata.sha256_hash();
+    let head = hash
+        .iter()
+        .take(8)
+        .fold(0_u64, |head, byte| (head << 8) | u64::from(*byte));
+    format!("{head:016x}")
 }
 
 fn content_type(name: &str) -> &'static str {
@@ -78,7 +85,9 @@ mod tests {
         if let Some(known) = known {
             headers.insert(header::IF_NONE_MATCH, known.parse().unwrap());
         }
-        let query = Query(Version { v: version.map(str::to_owned) });
+        let query = Query(Version {
+            v: version.map(str::to_owned),
+        });
         serve(Path("app.css".into()), query, headers).await
     }
 
@@ -87,15 +96,26 @@ mod tests {
         let address = url("app.css");
         let version = address.rsplit_once("?v=").unwrap().1;
         let right = fetch(Some(version), None).await;
-        assert!(right.headers()[header::CACHE_CONTROL].to_str().unwrap().contains("immutable"));
+        assert!(
+            right.headers()[header::CACHE_CONTROL]
+                .to_str()
+                .unwrap()
+                .contains("immutable")
+        );
         let wrong = fetch(Some("0000"), None).await;
         assert_eq!(wrong.headers()[header::CACHE_CONTROL], "no-cache");
-        assert_eq!(right.headers()[header::CONTENT_TYPE], "text/css; charset=utf-8");
+        assert_eq!(
+            right.headers()[header::CONTENT_TYPE],
+            "text/css; charset=utf-8"
+        );
     }
 
     #[tokio::test]
     async fn an_unchanged_file_is_not_sent_again() {
-        let tag = fetch(None, None).await.headers()[header::ETAG].to_str().unwrap().to_owned();
+        let tag = fetch(None, None).await.headers()[header::ETAG]
+            .to_str()
+            .unwrap()
+            .to_owned();
         let again = fetch(None, Some(&format!("\"other\", {tag}"))).await;
         assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
     }
@@ -107,7 +127,10 @@ mod tests {
             let file = Assets::get(&name).unwrap();
             let text = String::from_utf8(file.data.into_owned()).unwrap();
             let outside = text.replace("http://www.w3.org/2000/svg", "");
-            assert!(!outside.contains("http://") && !outside.contains("https://"), "{name}");
+            assert!(
+                !outside.contains("http://") && !outside.contains("https://"),
+                "{name}"
+            );
             assert!(!text.contains("innerHTML"), "{name} writes HTML from text");
         }
     }

@@ -10,10 +10,12 @@ use std::collections::HashMap;
 use bridge_proto::{
     Timestamp,
     model::{
-        Ask, AskEnd, Event, EventBody, Observed, Outcome, PlanItem, Rejection, Retry, RunEvent,
-        ToolState, ToolStatus, Usage,
+        Ask, AskEnd, Event, EventBody, Outcome, PlanItem, Rejection, Retry, RunEvent, ToolState,
+        Usage,
     },
 };
+
+use super::run::Run;
 
 /// What a person asked for; one for each run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,11 +64,23 @@ pub(crate) struct Item {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Body {
     /// A person's words.
-    Prompt { text: String, attachments: Vec<String> },
+    Prompt {
+        text: String,
+        attachments: Vec<String>,
+    },
     /// A block of the answer; an empty text was withdrawn. `open`: more may come.
-    Answer { attempt: String, block: String, text: String, open: bool },
+    Answer {
+        attempt: String,
+        block: String,
+        text: String,
+        open: bool,
+    },
     /// What the model thought. `open`: more may come.
-    Thinking { attempt: String, text: String, open: bool },
+    Thinking {
+        attempt: String,
+        text: String,
+        open: bool,
+    },
     /// A tool call as last heard of. `asking`: a person is being asked about it.
     Tool { state: Box<ToolState>, asking: bool },
     /// The to-do list as last heard of.
@@ -137,19 +151,6 @@ struct Fold {
     mode: Option<String>,
 }
 
-struct Run {
-    attempt: String,
-    place: u64,
-    items: Vec<Item>,
-    blocks: HashMap<String, usize>,
-    tools: HashMap<String, usize>,
-    asks: HashMap<String, usize>,
-    plan: Option<usize>,
-    usage: Usage,
-    started: Option<Timestamp>,
-    ended: bool,
-}
-
 impl Fold {
     fn on_prompt(&mut self, prompt: &Prompt) {
         let run = self.run(&prompt.attempt);
@@ -158,14 +159,13 @@ impl Fold {
     }
 
     fn run(&mut self, attempt: &str) -> &mut Run {
-        let at = match self.index.get(attempt) {
-            Some(at) => *at,
-            None => {
-                let at = self.runs.len();
-                self.index.insert(attempt.to_owned(), at);
-                self.runs.push(Run::new(attempt, at as u64));
-                at
-            }
+        let at = if let Some(at) = self.index.get(attempt) {
+            *at
+        } else {
+            let at = self.runs.len();
+            self.index.insert(attempt.to_owned(), at);
+            self.runs.push(Run::new(attempt, at as u64));
+            at
         };
         &mut self.runs[at]
     }
@@ -195,287 +195,17 @@ impl Fold {
     }
 
     fn finish(self) -> Conversation {
-        let usage = self.runs.iter().fold(Usage::default(), |sum, run| add(sum, run.usage));
+        let usage = self
+            .runs
+            .iter()
+            .fold(Usage::default(), |sum, run| add(sum, run.usage));
         Conversation {
-            items: self.runs.into_iter().flat_map(Run::finish).collect(),
+            items: self.runs.into_iter().flat_map(|run| run.items).collect(),
             model: self.model,
             mode: self.mode,
             usage,
             seq: self.seq,
         }
-    }
-}
-
-impl Run {
-    fn new(attempt: &str, place: u64) -> Self {
-        Self {
-            attempt: attempt.to_owned(),
-            place,
-            items: Vec::new(),
-            blocks: HashMap::new(),
-            tools: HashMap::new(),
-            asks: HashMap::new(),
-            plan: None,
-            usage: Usage::default(),
-            started: None,
-            ended: false,
-        }
-    }
-
-    /// Appends an item; whatever was being written before it is finished by that.
-    fn push(&mut self, seq: u64, at: Timestamp, body: Body) -> usize {
-        self.close_last(seq);
-        let place = self.items.len();
-        self.items.push(Item {
-            key: format!("r{}-{place}", self.place),
-            order: self.place * ITEMS_OF_A_RUN + place as u64,
-            rev: seq,
-            at,
-            body,
-        });
-        place
-    }
-
-    fn close_last(&mut self, seq: u64) {
-        if let Some(last) = self.items.last_mut() {
-            match &mut last.body {
-                Body::Answer { open, .. } | Body::Thinking { open, .. } => {
-                    *open = false;
-                    last.rev = seq;
-                }
-                Body::Note { note, gone } => match note {
-                    Note::Queued(_) | Note::Silent(_) if !*gone => {
-                        *gone = true;
-                        last.rev = seq;
-                    }
-                    Note::Queued(_) | Note::Silent(_) | Note::Status(_) | Note::Retrying(_) => {}
-                },
-                Body::Prompt { .. }
-                | Body::Tool { .. }
-                | Body::Plan { .. }
-                | Body::Files { .. }
-                | Body::Ask { .. }
-                | Body::End { .. } => {}
-            }
-        }
-    }
-
-    fn on_event(&mut self, seq: u64, event: &Event) {
-        if let Some(first) = self.items.first_mut()
-            && first.rev == u64::MAX
-        {
-            first.rev = seq;
-        }
-        match &event.body {
-            EventBody::Queued { ahead } => self.on_note(seq, event.at, Note::Queued(*ahead)),
-            EventBody::Started { .. } => {
-                self.started = Some(event.at);
-                self.close_last(seq);
-            }
-            EventBody::Seen(seen) => self.on_seen(seq, event.at, seen),
-            EventBody::Ended { outcome } => {
-                self.on_end(seq, event.at, End::Ran(outcome.clone()));
-            }
-            EventBody::Rejected(why) => self.on_end(seq, event.at, End::Rejected(why.clone())),
-        }
-    }
-
-    fn on_seen(&mut self, seq: u64, at: Timestamp, seen: &Observed) {
-        if !matches!(seen.event, RunEvent::Silent { .. }) {
-            self.end_silence(seq);
-        }
-        match &seen.event {
-            RunEvent::Text { block, delta } => self.on_text(seq, at, block.as_str(), |text| {
-                text.push_str(delta);
-            }),
-            RunEvent::TextReplaced { block, text: whole } => {
-                self.on_text(seq, at, block.as_str(), |text| text.clone_from(whole));
-            }
-            RunEvent::Thinking { delta } => self.on_thinking(seq, at, delta),
-            RunEvent::Tool(state) => self.on_tool(seq, at, state),
-            RunEvent::Plan { items } => match self.plan {
-                Some(place) => self.change(place, seq, Body::Plan { items: items.clone() }),
-                None => {
-                    self.plan = Some(self.push(seq, at, Body::Plan { items: items.clone() }));
-                }
-            },
-            RunEvent::FileWritten { path } => self.on_file(seq, at, path),
-            RunEvent::Ask(ask) => {
-                self.mark_asking(seq, ask, true);
-                let body = Body::Ask { ask: Box::new(ask.clone()), end: None };
-                let place = self.push(seq, at, body);
-                self.asks.insert(ask.id.as_str().to_owned(), place);
-            }
-            RunEvent::AskClosed { ask, how } => {
-                if let Some(place) = self.asks.get(ask.as_str()).copied() {
-                    self.close_ask(place, seq, Closed::Told(how.clone()));
-                }
-            }
-            RunEvent::Usage(usage) => self.usage = *usage,
-            RunEvent::Retrying(retry) => self.on_note(seq, at, Note::Retrying(retry.clone())),
-            RunEvent::Silent { seconds } => self.on_note(seq, at, Note::Silent(*seconds)),
-            RunEvent::Status { text } => self.on_note(seq, at, Note::Status(text.clone())),
-            RunEvent::Model { .. } | RunEvent::Mode { .. } | RunEvent::Other { .. } => {}
-        }
-    }
-
-    fn end_silence(&mut self, seq: u64) {
-        if let Some(last) = self.items.last_mut()
-            && let Body::Note { note: Note::Silent(_), gone } = &mut last.body
-            && !*gone
-        {
-            *gone = true;
-            last.rev = seq;
-        }
-    }
-
-    /// The last item that can be seen: what is being written, if anything is.
-    fn last_shown(&self) -> Option<usize> {
-        self.items.iter().rposition(|item| !matches!(item.body, Body::Note { gone: true, .. }))
-    }
-
-    fn change(&mut self, place: usize, seq: u64, body: Body) {
-        if let Some(item) = self.items.get_mut(place) {
-            item.body = body;
-            item.rev = seq;
-        }
-    }
-
-    fn on_text(&mut self, seq: u64, at: Timestamp, block: &str, edit: impl FnOnce(&mut String)) {
-        let place = match self.blocks.get(block) {
-            Some(place) => *place,
-            None => {
-                let attempt = self.attempt.clone();
-                let open = !self.ended;
-                let (block, text) = (block.to_owned(), String::new());
-                let body = Body::Answer { attempt, block: block.clone(), text, open };
-                let place = self.push(seq, at, body);
-                self.blocks.insert(block, place);
-                place
-            }
-        };
-        let goes_on = !self.ended && self.last_shown() == Some(place);
-        if let Some(item) = self.items.get_mut(place)
-            && let Body::Answer { text, open, .. } = &mut item.body
-        {
-            edit(text);
-            *open = goes_on;
-            item.rev = seq;
-        }
-    }
-
-    fn on_thinking(&mut self, seq: u64, at: Timestamp, delta: &str) {
-        let ended = self.ended;
-        if let Some(last) = self.last_shown().and_then(|place| self.items.get_mut(place))
-            && let Body::Thinking { text, open, .. } = &mut last.body
-        {
-            text.push_str(delta);
-            *open = !ended;
-            last.rev = seq;
-            return;
-        }
-        let (attempt, text, open) = (self.attempt.clone(), delta.to_owned(), !self.ended);
-        self.push(seq, at, Body::Thinking { attempt, text, open });
-    }
-
-    fn on_tool(&mut self, seq: u64, at: Timestamp, state: &ToolState) {
-        let id = state.id.as_str();
-        let place = self.tools.get(id).copied();
-        let asking = place.and_then(|place| self.items.get(place)).is_some_and(|item| {
-            matches!(item.body, Body::Tool { asking: true, .. })
-        });
-        let body = Body::Tool { state: Box::new(state.clone()), asking };
-        match place {
-            Some(place) => self.change(place, seq, body),
-            None => {
-                let place = self.push(seq, at, body);
-                self.tools.insert(id.to_owned(), place);
-            }
-        }
-    }
-
-    fn on_file(&mut self, seq: u64, at: Timestamp, path: &str) {
-        if let Some(last) = self.items.last_mut()
-            && let Body::Files { paths } = &mut last.body
-        {
-            if !paths.iter().any(|known| known == path) {
-                paths.push(path.to_owned());
-                last.rev = seq;
-            }
-            return;
-        }
-        self.push(seq, at, Body::Files { paths: vec![path.to_owned()] });
-    }
-
-    /// A line of the same sort as the last one takes its place, except for sentences.
-    fn on_note(&mut self, seq: u64, at: Timestamp, note: Note) {
-        let replaces = self.items.last().is_some_and(|last| match (&last.body, &note) {
-            (Body::Note { note: old, .. }, Note::Status(_)) => *old == note,
-            (Body::Note { note: old, .. }, Note::Queued(_) | Note::Retrying(_) | Note::Silent(_)) => {
-                std::mem::discriminant(old) == std::mem::discriminant(&note)
-            }
-            (
-                Body::Prompt { .. }
-                | Body::Answer { .. }
-                | Body::Thinking { .. }
-                | Body::Tool { .. }
-                | Body::Plan { .. }
-                | Body::Files { .. }
-                | Body::Ask { .. }
-                | Body::End { .. },
-                _,
-            ) => false,
-        });
-        let body = Body::Note { note, gone: false };
-        if replaces {
-            self.change(self.items.len() - 1, seq, body);
-        } else {
-            self.push(seq, at, body);
-        }
-    }
-
-    fn close_ask(&mut self, place: usize, seq: u64, closed: Closed) {
-        let Some(item) = self.items.get_mut(place) else { return };
-        let Body::Ask { ask, end } = &mut item.body else { return };
-        if end.is_some() {
-            return;
-        }
-        *end = Some(closed);
-        item.rev = seq;
-        let ask = ask.clone();
-        self.mark_asking(seq, &ask, false);
-    }
-
-    fn mark_asking(&mut self, seq: u64, ask: &Ask, now: bool) {
-        let place = ask.tool.as_ref().and_then(|id| self.tools.get(id.as_str()));
-        if let Some(item) = place.and_then(|place| self.items.get_mut(*place))
-            && let Body::Tool { asking, .. } = &mut item.body
-        {
-            *asking = now;
-            item.rev = seq;
-        }
-    }
-
-    fn on_end(&mut self, seq: u64, at: Timestamp, end: End) {
-        self.ended = true;
-        let open: Vec<usize> = self.asks.values().copied().collect();
-        for place in open {
-            self.close_ask(place, seq, Closed::RunOver);
-        }
-        for item in &mut self.items {
-            if let Body::Tool { state, .. } = &mut item.body
-                && matches!(state.status, ToolStatus::Pending | ToolStatus::InProgress)
-            {
-                state.status = ToolStatus::Unknown;
-                item.rev = seq;
-            }
-        }
-        let took_millis = self.started.map(|from| (at.as_millis() - from.as_millis()).max(0));
-        self.push(seq, at, Body::End { end, took_millis });
-    }
-
-    fn finish(self) -> Vec<Item> {
-        self.items
     }
 }
 
@@ -493,35 +223,11 @@ fn add(a: Usage, b: Usage) -> Usage {
     }
 }
 
-/// Splits text that is still being written after its last finished paragraph: what stands in front
-/// can be rendered, the rest is shown as it comes. A code block counts as one paragraph.
-pub(crate) fn split_finished(text: &str) -> (&str, &str) {
-    let (mut fence, mut cut, mut at) = (None, 0, 0);
-    for line in text.split_inclusive('\n') {
-        at += line.len();
-        let bare = line.trim();
-        let marker = ["```", "~~~"].into_iter().find(|marker| bare.starts_with(marker));
-        match (fence, marker) {
-            (None, Some(marker)) => fence = Some(marker),
-            (Some(open), Some(marker)) if open == marker && line.ends_with('\n') => {
-                fence = None;
-                cut = at;
-            }
-            (None, None) if bare.is_empty() && line.ends_with('\n') => cut = at,
-            (Some(_), Some(_) | None) | (None, None) => {}
-        }
-    }
-    text.split_at(cut)
-}
-
-/// Room between the sort keys of two runs; far beyond the items a page can show.
-const ITEMS_OF_A_RUN: u64 = 1 << 32;
-
 #[cfg(test)]
 pub(crate) mod tests {
     use bridge_proto::{
         AskId, BlockId, Digest, RunKey, TaskId, ToolCallId,
-        model::{AskKind, Choice, ChoiceKind, PlanStatus, ToolKind},
+        model::{AskKind, Choice, ChoiceKind, PlanStatus, ToolKind, ToolStatus},
     };
 
     use super::*;
@@ -531,8 +237,16 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn event(attempt: &str, n: u64, body: EventBody) -> Event {
-        let run = RunKey { task: TaskId::parse("t1").unwrap(), attempt: attempt.into() };
-        Event { run, n, at: at(n.try_into().unwrap()), body }
+        let run = RunKey {
+            task: TaskId::parse("t1").unwrap(),
+            attempt: attempt.into(),
+        };
+        Event {
+            run,
+            n,
+            at: at(n.try_into().unwrap()),
+            body,
+        }
     }
 
     pub(crate) fn seen(attempt: &str, n: u64, event_: RunEvent) -> Event {
@@ -541,7 +255,14 @@ pub(crate) mod tests {
 
     pub(crate) fn text(attempt: &str, n: u64, block: &str, delta: &str) -> Event {
         let block = BlockId::parse(block).unwrap();
-        seen(attempt, n, RunEvent::Text { block, delta: delta.into() })
+        seen(
+            attempt,
+            n,
+            RunEvent::Text {
+                block,
+                delta: delta.into(),
+            },
+        )
     }
 
     pub(crate) fn tool(id: &str, title: &str, status: ToolStatus) -> ToolState {
@@ -574,7 +295,12 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn prompt(attempt: &str, text: &str) -> Prompt {
-        Prompt { attempt: attempt.into(), text: text.into(), at: at(0), attachments: Vec::new() }
+        Prompt {
+            attempt: attempt.into(),
+            text: text.into(),
+            at: at(0),
+            attachments: Vec::new(),
+        }
     }
 
     fn fold_numbered(prompts: &[Prompt], events: &[Event]) -> Conversation {
@@ -582,19 +308,35 @@ pub(crate) mod tests {
     }
 
     fn bodies(conversation: Conversation) -> Vec<Body> {
-        conversation.items.into_iter().map(|item| item.body).collect()
+        conversation
+            .items
+            .into_iter()
+            .map(|item| item.body)
+            .collect()
     }
 
     fn answer(block: &str, text: &str, open: bool) -> Body {
-        Body::Answer { attempt: "a".into(), block: block.into(), text: text.into(), open }
+        Body::Answer {
+            attempt: "a".into(),
+            block: block.into(),
+            text: text.into(),
+            open,
+        }
     }
 
     #[test]
     fn deltas_of_a_block_are_joined_and_the_last_block_stays_open() {
-        let events = [text("a", 1, "b1", "Hel"), text("a", 2, "b1", "lo"), text("a", 3, "b2", "!")];
+        let events = [
+            text("a", 1, "b1", "Hel"),
+            text("a", 2, "b1", "lo"),
+            text("a", 3, "b2", "!"),
+        ];
         let folded = fold_numbered(&[], &events);
         assert_eq!(folded.seq, 3);
-        assert_eq!(bodies(folded), [answer("b1", "Hello", false), answer("b2", "!", true)]);
+        assert_eq!(
+            bodies(folded),
+            [answer("b1", "Hello", false), answer("b2", "!", true)]
+        );
     }
 
     #[test]
@@ -602,9 +344,19 @@ pub(crate) mod tests {
         let block = BlockId::parse("b1").unwrap();
         let events = [
             text("a", 1, "b1", "draft"),
-            seen("a", 2, RunEvent::TextReplaced { block, text: "final".into() }),
+            seen(
+                "a",
+                2,
+                RunEvent::TextReplaced {
+                    block,
+                    text: "final".into(),
+                },
+            ),
         ];
-        assert_eq!(bodies(fold_numbered(&[], &events)), [answer("b1", "final", true)]);
+        assert_eq!(
+            bodies(fold_numbered(&[], &events)),
+            [answer("b1", "final", true)]
+        );
     }
 
     #[test]
@@ -622,7 +374,13 @@ pub(crate) mod tests {
         assert_eq!(folded.items[0].rev, 3);
         assert_eq!(
             bodies(folded),
-            [Body::Tool { state: Box::new(done), asking: false }, answer("b1", "working", true)]
+            [
+                Body::Tool {
+                    state: Box::new(done),
+                    asking: false
+                },
+                answer("b1", "working", true)
+            ]
         );
     }
 
@@ -632,15 +390,27 @@ pub(crate) mod tests {
         let events = [
             text("a", 1, "b1", "one"),
             text("c", 1, "b1", "two"),
-            event("a", 2, EventBody::Ended { outcome: Outcome::Completed }),
+            event(
+                "a",
+                2,
+                EventBody::Ended {
+                    outcome: Outcome::Completed,
+                },
+            ),
         ];
         let folded = fold_numbered(&prompts, &events);
         let mut orders: Vec<u64> = folded.items.iter().map(|item| item.order).collect();
         let sorted = orders.clone();
         orders.sort_unstable();
         assert_eq!(orders, sorted);
-        let ends = Body::End { end: End::Ran(Outcome::Completed), took_millis: None };
-        let words = |text: &str| Body::Prompt { text: text.into(), attachments: Vec::new() };
+        let ends = Body::End {
+            end: End::Ran(Outcome::Completed),
+            took_millis: None,
+        };
+        let words = |text: &str| Body::Prompt {
+            text: text.into(),
+            attachments: Vec::new(),
+        };
         let two = Body::Answer {
             attempt: "c".into(),
             block: "b1".into(),
@@ -649,7 +419,13 @@ pub(crate) mod tests {
         };
         assert_eq!(
             bodies(folded),
-            [words("first"), answer("b1", "one", false), ends, words("second"), two]
+            [
+                words("first"),
+                answer("b1", "one", false),
+                ends,
+                words("second"),
+                two
+            ]
         );
     }
 
@@ -657,21 +433,42 @@ pub(crate) mod tests {
     fn a_question_opens_its_tool_call_and_closes_with_its_answer() {
         let question = ask("q", Some("x"));
         let open = [
-            seen("a", 1, RunEvent::Tool(tool("x", "Write", ToolStatus::Pending))),
+            seen(
+                "a",
+                1,
+                RunEvent::Tool(tool("x", "Write", ToolStatus::Pending)),
+            ),
             seen("a", 2, RunEvent::Ask(question.clone())),
         ];
         let folded = fold_numbered(&[], &open);
-        assert!(matches!(folded.items[0].body, Body::Tool { asking: true, .. }));
+        assert!(matches!(
+            folded.items[0].body,
+            Body::Tool { asking: true, .. }
+        ));
         assert_eq!(folded.items[0].rev, 2);
         assert!(matches!(folded.items[1].body, Body::Ask { end: None, .. }));
 
-        let how = AskEnd::Answered { answer: "Allow".into() };
-        let closing = RunEvent::AskClosed { ask: question.id.clone(), how: how.clone() };
+        let how = AskEnd::Answered {
+            answer: "Allow".into(),
+        };
+        let closing = RunEvent::AskClosed {
+            ask: question.id.clone(),
+            how: how.clone(),
+        };
         let events = [open[0].clone(), open[1].clone(), seen("a", 3, closing)];
         let folded = fold_numbered(&[], &events);
-        assert!(matches!(folded.items[0].body, Body::Tool { asking: false, .. }));
+        assert!(matches!(
+            folded.items[0].body,
+            Body::Tool { asking: false, .. }
+        ));
         let end = Some(Closed::Told(how));
-        assert_eq!(folded.items[1].body, Body::Ask { ask: Box::new(question), end });
+        assert_eq!(
+            folded.items[1].body,
+            Body::Ask {
+                ask: Box::new(question),
+                end
+            }
+        );
         assert_eq!(folded.items[1].rev, 3);
     }
 
@@ -679,9 +476,19 @@ pub(crate) mod tests {
     fn the_end_of_a_run_closes_questions_and_tool_calls_and_says_how_long_it_took() {
         let events = [
             event("a", 1, EventBody::Started { conversation: None }),
-            seen("a", 2, RunEvent::Tool(tool("x", "Write", ToolStatus::InProgress))),
+            seen(
+                "a",
+                2,
+                RunEvent::Tool(tool("x", "Write", ToolStatus::InProgress)),
+            ),
             seen("a", 3, RunEvent::Ask(ask("q", None))),
-            event("a", 4, EventBody::Ended { outcome: Outcome::Completed }),
+            event(
+                "a",
+                4,
+                EventBody::Ended {
+                    outcome: Outcome::Completed,
+                },
+            ),
         ];
         let folded = bodies(fold_numbered(&[], &events));
         assert_eq!(
@@ -691,8 +498,14 @@ pub(crate) mod tests {
                     state: Box::new(tool("x", "Write", ToolStatus::Unknown)),
                     asking: false
                 },
-                Body::Ask { ask: Box::new(ask("q", None)), end: Some(Closed::RunOver) },
-                Body::End { end: End::Ran(Outcome::Completed), took_millis: Some(3000) },
+                Body::Ask {
+                    ask: Box::new(ask("q", None)),
+                    end: Some(Closed::RunOver)
+                },
+                Body::End {
+                    end: End::Ran(Outcome::Completed),
+                    took_millis: Some(3000)
+                },
             ]
         );
     }
@@ -707,15 +520,25 @@ pub(crate) mod tests {
         let before = fold_numbered(&[prompt("a", "go")], &events);
         events.push(seen("a", 4, RunEvent::Thinking { delta: "hm".into() }));
         let after = fold_numbered(&[prompt("a", "go")], &events);
-        let kept: Vec<&Item> = after.items.iter().filter(|item| item.rev <= before.seq).collect();
+        let kept: Vec<&Item> = after
+            .items
+            .iter()
+            .filter(|item| item.rev <= before.seq)
+            .collect();
         for item in kept {
-            assert!(before.items.contains(item), "changed without a new rev: {item:?}");
+            assert!(
+                before.items.contains(item),
+                "changed without a new rev: {item:?}"
+            );
         }
     }
 
     #[test]
     fn a_prompt_counts_as_new_until_its_run_is_heard_of() {
-        assert_eq!(fold_numbered(&[prompt("a", "go")], &[]).items[0].rev, u64::MAX);
+        assert_eq!(
+            fold_numbered(&[prompt("a", "go")], &[]).items[0].rev,
+            u64::MAX
+        );
         let events = [text("a", 1, "b1", "one")];
         assert_eq!(fold_numbered(&[prompt("a", "go")], &events).items[0].rev, 1);
     }
@@ -732,8 +555,14 @@ pub(crate) mod tests {
         assert_eq!(
             bodies(fold_numbered(&[], &events)),
             [
-                Body::Note { note: Note::Queued(1), gone: true },
-                Body::Note { note: Note::Silent(30), gone: true },
+                Body::Note {
+                    note: Note::Queued(1),
+                    gone: true
+                },
+                Body::Note {
+                    note: Note::Silent(30),
+                    gone: true
+                },
                 answer("b1", "back", true),
             ]
         );
@@ -750,16 +579,27 @@ pub(crate) mod tests {
             bodies(fold_numbered(&[], &events)),
             [
                 answer("b1", "one two", true),
-                Body::Note { note: Note::Silent(30), gone: true },
+                Body::Note {
+                    note: Note::Silent(30),
+                    gone: true
+                },
             ]
         );
     }
 
     #[test]
     fn plan_files_model_and_usage_are_taken_as_last_said_and_summed_over_runs() {
-        let item = |status| PlanItem { text: "write".into(), status };
-        let usage = |tokens| Usage { output_tokens: Some(tokens), ..Usage::default() };
-        let plan = |status| RunEvent::Plan { items: vec![item(status)] };
+        let item = |status| PlanItem {
+            text: "write".into(),
+            status,
+        };
+        let usage = |tokens| Usage {
+            output_tokens: Some(tokens),
+            ..Usage::default()
+        };
+        let plan = |status| RunEvent::Plan {
+            items: vec![item(status)],
+        };
         let file = |path: &str| RunEvent::FileWritten { path: path.into() };
         let events = [
             seen("a", 1, plan(PlanStatus::Pending)),
@@ -778,18 +618,13 @@ pub(crate) mod tests {
         assert_eq!(
             bodies(folded),
             [
-                Body::Plan { items: vec![item(PlanStatus::Completed)] },
-                Body::Files { paths: vec!["one.txt".into(), "two.txt".into()] },
+                Body::Plan {
+                    items: vec![item(PlanStatus::Completed)]
+                },
+                Body::Files {
+                    paths: vec!["one.txt".into(), "two.txt".into()]
+                },
             ]
         );
-    }
-
-    #[test]
-    fn unfinished_text_is_cut_after_the_last_whole_paragraph() {
-        assert_eq!(split_finished("one\ntwo"), ("", "one\ntwo"));
-        assert_eq!(split_finished("one\n\ntwo"), ("one\n\n", "two"));
-        assert_eq!(split_finished("a\n\n```\nx\n\ny"), ("a\n\n", "```\nx\n\ny"));
-        assert_eq!(split_finished("```\nx\n\n```\nrest"), ("```\nx\n\n```\n", "rest"));
-        assert_eq!(split_finished(""), ("", ""));
     }
 }

@@ -20,13 +20,23 @@ pub(crate) fn lines<'a>(old: &'a str, new: &'a str, limit: usize) -> Vec<Line<'a
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
     let (old_rest, new_rest) = (&old[head..], &new[head..]);
-    let tail = old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| a == b).count();
+    let tail = old_rest
+        .iter()
+        .rev()
+        .zip(new_rest.iter().rev())
+        .take_while(|(a, b)| a == b)
+        .count();
     let old_middle = &old_rest[..old_rest.len() - tail];
     let new_middle = &new_rest[..new_rest.len() - tail];
 
     let mut all: Vec<Line<'a>> = old[..head].iter().copied().map(Line::Same).collect();
     middle(old_middle, new_middle, &mut all);
-    all.extend(old_rest[old_rest.len() - tail..].iter().copied().map(Line::Same));
+    all.extend(
+        old_rest[old_rest.len() - tail..]
+            .iter()
+            .copied()
+            .map(Line::Same),
+    );
 
     let mut shown = fold_context(&all);
     if shown.len() > limit {
@@ -113,11 +123,21 @@ const TABLE_CELLS: usize = 1 << 20;
 mod tests {
     use super::*;
 
+    fn numbered(word: &str, count: usize) -> String {
+        let lines: Vec<String> = (0..count).map(|n| format!("{word}{n}\n")).collect();
+        lines.concat()
+    }
+
     #[test]
     fn a_changed_line_is_gone_and_new_between_its_neighbours() {
         assert_eq!(
             lines("a\nb\nc\n", "a\nB\nc\n", 100),
-            [Line::Same("a"), Line::Gone("b"), Line::New("B"), Line::Same("c")]
+            [
+                Line::Same("a"),
+                Line::Gone("b"),
+                Line::New("B"),
+                Line::Same("c")
+            ]
         );
     }
 
@@ -129,7 +149,7 @@ mod tests {
 
     #[test]
     fn far_lines_are_counted_not_shown() {
-        let old: String = (0..20).map(|n| format!("{n}\n")).collect();
+        let old = numbered("", 20);
         let new = old.replace("10\n", "ten\n");
         let shown = lines(&old, &new, 100);
         assert_eq!(shown.first(), Some(&Line::Skipped(7)));
@@ -157,8 +177,8 @@ mod tests {
 
     #[test]
     fn huge_and_different_texts_stay_cheap_and_limited() {
-        let old: String = (0..3000).map(|n| format!("old {n}\n")).collect();
-        let new: String = (0..3000).map(|n| format!("new {n}\n")).collect();
+        let old = numbered("old ", 3000);
+        let new = numbered("new ", 3000);
         let shown = lines(&old, &new, 50);
         assert_eq!(shown.len(), 51);
         assert_eq!(shown.last(), Some(&Line::Skipped(5950)));

@@ -35,8 +35,12 @@ pub(crate) async fn page(State(hub): State<Hub>) -> Response {
                 h1.sr { "Machines and tasks" }
                 div #home { (content(&machines, &tasks)) }
             };
-            let page =
-                Page { title: "Tasks", script: Some("home.js"), navigation: true, main };
+            let page = Page {
+                title: "Tasks",
+                script: Some("home.js"),
+                navigation: true,
+                main,
+            };
             page.respond(StatusCode::OK)
         }
         Err(error) => message::problem(&error),
@@ -61,7 +65,9 @@ pub(crate) async fn changes(State(hub): State<Hub>) -> Response {
         tokio::time::sleep(CHANGE_PAUSE).await;
         Some((Ok::<_, Infallible>(Event::default().data("changed")), watch))
     });
-    Sse::new(changes).keep_alive(KeepAlive::default()).into_response()
+    Sse::new(changes)
+        .keep_alive(KeepAlive::default())
+        .into_response()
 }
 
 async fn load(hub: &Hub) -> Result<(Vec<Machine>, Vec<TaskSummary>), HubError> {
@@ -155,7 +161,12 @@ pub(crate) fn status_badge(status: TaskStatus) -> Markup {
 }
 
 fn machine(machine: &Machine) -> Markup {
-    let served = |key: &ProviderKey| machine.agents.iter().any(|one| one.profile.provider == *key);
+    let served = |key: &ProviderKey| {
+        machine
+            .agents
+            .iter()
+            .any(|one| one.profile.provider == *key)
+    };
     let missing: Vec<(&ProviderKey, &Health)> = machine
         .providers
         .iter()
@@ -298,7 +309,15 @@ mod tests {
         let html = content(&machines(), &[summary(TaskStatus::Running)]).into_string();
         assert_nothing_inline(&html);
         assert!(html.contains("Demo agent") && html.contains("Ready"));
-        assert!(html.contains("Needs login") && html.contains("run <gemini>".replace('<', "&lt;").replace('>', "&gt;").as_str()));
+        assert!(
+            html.contains("Needs login")
+                && html.contains(
+                    "run <gemini>"
+                        .replace('<', "&lt;")
+                        .replace('>', "&gt;")
+                        .as_str()
+                )
+        );
         assert!(html.contains("Now") && !html.contains("Recent"));
     }
 

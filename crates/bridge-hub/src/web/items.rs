@@ -8,7 +8,7 @@ use maud::{Markup, PreEscaped, html};
 use serde_json::Value;
 
 use super::{
-    conversation::{Body, Closed, Item, Note, split_finished},
+    conversation::{Body, Closed, Item, Note},
     diff::{self, Line},
     layout::{Icon, icon, time},
     outcome,
@@ -63,7 +63,11 @@ fn prompt(item: &Item, text: &str, attachments: &[String]) -> Markup {
 }
 
 fn answer(attempt: &str, block: &str, text: &str, open: bool) -> Markup {
-    let (done, rest) = if open { split_finished(text) } else { (text, "") };
+    let (done, rest) = if open {
+        split_finished(text)
+    } else {
+        (text, "")
+    };
     html! {
         div.prose { (markdown(done)) }
         @if open {
@@ -101,20 +105,38 @@ fn tool(item: &Item, state: &ToolState, asking: bool) -> Markup {
         ToolStatus::Unknown => (Icon::Dash, "quiet", "not heard of again"),
     };
     let (kind, kind_name) = tool_kind(state.kind);
-    let title = if state.title.trim().is_empty() { kind_name } else { state.title.as_str() };
+    let title = if state.title.trim().is_empty() {
+        kind_name
+    } else {
+        state.title.as_str()
+    };
     let diffs: Vec<(&FileDiff, Vec<Line<'_>>)> = state
         .diffs
         .iter()
         .take(MAX_DIFFS)
-        .map(|one| (one, diff::lines(one.old.as_deref().unwrap_or(""), &one.new, MAX_DIFF_LINES)))
+        .map(|one| {
+            (
+                one,
+                diff::lines(one.old.as_deref().unwrap_or(""), &one.new, MAX_DIFF_LINES),
+            )
+        })
         .collect();
     let (new, gone) = diffs.iter().fold((0, 0), |(new, gone), (_, lines)| {
         let (more, less) = diff::counts(lines);
         (new + more, gone + less)
     });
-    let output = state.output.as_deref().map(str::trim_end).filter(|text| !text.is_empty());
-    let input = state.input.as_ref().filter(|_| diffs.is_empty()).and_then(input_text);
-    let empty = diffs.is_empty() && output.is_none() && input.is_none() && state.locations.is_empty();
+    let output = state
+        .output
+        .as_deref()
+        .map(str::trim_end)
+        .filter(|text| !text.is_empty());
+    let input = state
+        .input
+        .as_ref()
+        .filter(|_| diffs.is_empty())
+        .and_then(input_text);
+    let empty =
+        diffs.is_empty() && output.is_none() && input.is_none() && state.locations.is_empty();
     let row = html! {
         span class={ "mark " (tone) } { (icon(mark)) span.sr { (said) ": " } }
         span.kind title=(kind_name) { (icon(kind)) }
@@ -206,7 +228,10 @@ fn diff_table(one: &FileDiff, lines: &[Line<'_>]) -> Markup {
 }
 
 fn plan(items: &[PlanItem]) -> Markup {
-    let done = items.iter().filter(|one| one.status == PlanStatus::Completed).count();
+    let done = items
+        .iter()
+        .filter(|one| one.status == PlanStatus::Completed)
+        .count();
     html! {
         h3.part { (icon(Icon::List)) "Plan" span.hint { (done) " of " (items.len()) } }
         ol.steps {
@@ -229,14 +254,20 @@ fn files(paths: &[String]) -> Markup {
 }
 
 fn ask(item: &Item) -> Markup {
-    let Body::Ask { ask, end } = &item.body else { return html! {} };
+    let Body::Ask { ask, end } = &item.body else {
+        return html! {};
+    };
     let head = match ask.kind {
         AskKind::Edit => "May the agent change files?",
         AskKind::Command => "May the agent run this command?",
         AskKind::Other => "The agent asks for permission",
         AskKind::Question => "The agent has a question",
     };
-    let sign = if ask.kind == AskKind::Question { Icon::Question } else { Icon::Shield };
+    let sign = if ask.kind == AskKind::Question {
+        Icon::Question
+    } else {
+        Icon::Shield
+    };
     html! {
         @match end {
             Some(closed) => {
@@ -298,21 +329,57 @@ fn note(note: &Note) -> Markup {
         Note::Queued(ahead) => (Icon::Clock, format!("Waiting, {ahead} tasks in front")),
         Note::Status(text) => (Icon::Dash, text.clone()),
         Note::Retrying(retry) => {
-            let of = retry.limit.map_or_else(String::new, |limit| format!(" of {limit}"));
+            let of = retry
+                .limit
+                .map_or_else(String::new, |limit| format!(" of {limit}"));
             let wait = retry.delay.map_or_else(String::new, |delay| {
                 format!(", next try in {} s", delay.as_secs().max(1))
             });
-            let text = format!("Trying again ({}{of}{wait}): {}", retry.attempt, retry.reason);
+            let text = format!(
+                "Trying again ({}{of}{wait}): {}",
+                retry.attempt, retry.reason
+            );
             (Icon::Spin, text)
         }
         Note::Silent(seconds) => (Icon::Clock, format!("Nothing heard for {seconds} s")),
     };
-    let sign = if sign == Icon::Spin { Icon::Clock } else { sign };
+    let sign = if sign == Icon::Spin {
+        Icon::Clock
+    } else {
+        sign
+    };
     html! { p.line { (icon(sign)) span { (text) } } }
 }
 
 fn markdown(text: &str) -> Markup {
-    PreEscaped(if text.trim().is_empty() { String::new() } else { render_markdown(text) })
+    PreEscaped(if text.trim().is_empty() {
+        String::new()
+    } else {
+        render_markdown(text)
+    })
+}
+
+/// Splits text that is still being written after its last finished paragraph: what stands in front
+/// can be rendered, the rest is shown as it comes. A code block counts as one paragraph.
+fn split_finished(text: &str) -> (&str, &str) {
+    let (mut fence, mut cut, mut at) = (None, 0, 0);
+    for line in text.split_inclusive('\n') {
+        at += line.len();
+        let bare = line.trim();
+        let marker = ["```", "~~~"]
+            .into_iter()
+            .find(|marker| bare.starts_with(marker));
+        match (fence, marker) {
+            (None, Some(marker)) => fence = Some(marker),
+            (Some(open), Some(marker)) if open == marker && line.ends_with('\n') => {
+                fence = None;
+                cut = at;
+            }
+            (None, None) if bare.is_empty() && line.ends_with('\n') => cut = at,
+            (Some(_), Some(_) | None) | (None, None) => {}
+        }
+    }
+    text.split_at(cut)
 }
 
 /// The first part of a long text, and how much is missing.
@@ -354,7 +421,11 @@ mod tests {
 
     fn page(events: &[bridge_proto::model::Event]) -> String {
         let folded = fold(&[prompt("a", EVIL)], (1..).zip(events));
-        folded.items.iter().map(|one| item(one).into_string()).collect()
+        folded
+            .items
+            .iter()
+            .map(|one| item(one).into_string())
+            .collect()
     }
 
     fn assert_harmless(html: &str) {
@@ -367,14 +438,24 @@ mod tests {
         let mut call = tool("x", EVIL, ToolStatus::Completed);
         call.input = Some(serde_json::json!({ "command": EVIL }));
         call.output = Some(EVIL.into());
-        call.locations = vec![Location { path: EVIL.into(), line: Some(3) }];
+        call.locations = vec![Location {
+            path: EVIL.into(),
+            line: Some(3),
+        }];
         let mut edit = tool("y", EVIL, ToolStatus::Pending);
-        edit.diffs = vec![FileDiff { path: EVIL.into(), old: Some("a".into()), new: EVIL.into() }];
+        edit.diffs = vec![FileDiff {
+            path: EVIL.into(),
+            old: Some("a".into()),
+            new: EVIL.into(),
+        }];
         let mut question = ask("q\"><img>", None);
         question.summary = EVIL.into();
         question.options[0].label = EVIL.into();
         question.options[0].id = EVIL.into();
-        let plan = vec![PlanItem { text: EVIL.into(), status: PlanStatus::InProgress }];
+        let plan = vec![PlanItem {
+            text: EVIL.into(),
+            status: PlanStatus::InProgress,
+        }];
         let block = "b\"><img onerror=1>";
         let events = [
             seen("a", 1, RunEvent::Thinking { delta: EVIL.into() }),
@@ -384,7 +465,12 @@ mod tests {
             seen("a", 5, RunEvent::FileWritten { path: EVIL.into() }),
             seen("a", 6, RunEvent::Ask(question)),
             seen("a", 7, RunEvent::Status { text: EVIL.into() }),
-            text("a", 8, block, &format!("{EVIL}\n\n[x](javascript:alert(1))\n\n{EVIL}")),
+            text(
+                "a",
+                8,
+                block,
+                &format!("{EVIL}\n\n[x](javascript:alert(1))\n\n{EVIL}"),
+            ),
         ];
         let html = page(&events);
         assert_harmless(&html);
@@ -393,9 +479,13 @@ mod tests {
 
         let reason = EVIL.to_owned();
         let fault = bridge_proto::model::Fault::Agent;
-        let ended = event("a", 1, bridge_proto::model::EventBody::Ended {
-            outcome: Outcome::Failed { fault, reason },
-        });
+        let ended = event(
+            "a",
+            1,
+            bridge_proto::model::EventBody::Ended {
+                outcome: Outcome::Failed { fault, reason },
+            },
+        );
         assert_harmless(&page(&[ended]));
     }
 
@@ -411,7 +501,14 @@ mod tests {
         let block = bridge_proto::BlockId::parse("b1").unwrap();
         let events = [
             text("a", 1, "b1", "draft"),
-            seen("a", 2, RunEvent::TextReplaced { block, text: String::new() }),
+            seen(
+                "a",
+                2,
+                RunEvent::TextReplaced {
+                    block,
+                    text: String::new(),
+                },
+            ),
         ];
         let html = page(&events);
         assert!(html.contains("id=\"r0-1\" class=\"item answer\""), "{html}");
@@ -424,10 +521,15 @@ mod tests {
         let id = question.id.clone();
         let mut events = vec![seen("a", 1, RunEvent::Ask(question))];
         assert!(page(&events).contains("<button"));
-        let how = AskEnd::Answered { answer: "Allow".into() };
+        let how = AskEnd::Answered {
+            answer: "Allow".into(),
+        };
         events.push(seen("a", 2, RunEvent::AskClosed { ask: id, how }));
         let html = page(&events);
-        assert!(!html.contains("<button") && html.contains("Answered: Allow"), "{html}");
+        assert!(
+            !html.contains("<button") && html.contains("Answered: Allow"),
+            "{html}"
+        );
     }
 
     #[test]
@@ -443,5 +545,17 @@ mod tests {
         let html = outcome::end(&End::Ran(Outcome::Completed), Some(12_000));
         assert!(html.into_string().contains("Completed"));
         assert_eq!(outcome::usage(Usage::default()), None);
+    }
+
+    #[test]
+    fn unfinished_text_is_cut_after_the_last_whole_paragraph() {
+        assert_eq!(split_finished("one\ntwo"), ("", "one\ntwo"));
+        assert_eq!(split_finished("one\n\ntwo"), ("one\n\n", "two"));
+        assert_eq!(split_finished("a\n\n```\nx\n\ny"), ("a\n\n", "```\nx\n\ny"));
+        assert_eq!(
+            split_finished("```\nx\n\n```\nrest"),
+            ("```\nx\n\n```\n", "rest")
+        );
+        assert_eq!(split_finished(""), ("", ""));
     }
 }

@@ -197,7 +197,9 @@ pub(crate) fn icon(icon: Icon) -> Markup {
         Icon::Back => "M15 5l-7 7 7 7",
         Icon::Send => "M12 19V5M6 11l6-6 6 6",
         Icon::Stop => "M7 7h10v10H7z",
-        Icon::Clip => "M20 11.5l-8.2 8.2a5 5 0 0 1-7.1-7.1l8.5-8.5a3.3 3.3 0 0 1 4.7 4.7l-8.4 8.4a1.7 1.7 0 0 1-2.4-2.4l7.6-7.5",
+        Icon::Clip => {
+            "M20 11.5l-8.2 8.2a5 5 0 0 1-7.1-7.1l8.5-8.5a3.3 3.3 0 0 1 4.7 4.7l-8.4 8.4a1.7 1.7 0 0 1-2.4-2.4l7.6-7.5"
+        }
         Icon::Down => "M12 4v12M7 11l5 5 5-5M5 20h14",
         Icon::Check => "M5 12.5l4.5 4.5L19 7.5",
         Icon::Cross => "M7 7l10 10M17 7L7 17",
@@ -208,16 +210,28 @@ pub(crate) fn icon(icon: Icon) -> Markup {
         Icon::Pencil => "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3",
         Icon::Terminal => "M4 5h16v14H4zM8 10l2.5 2L8 14M13 15h3",
         Icon::Search => "M16.5 16.5L21 21M18 11a7 7 0 1 1-14 0 7 7 0 0 1 14 0z",
-        Icon::Globe => "M21 12a9 9 0 1 1-18 0 9 9 0 0 1 18 0zM3 12h18M12 3c5 5 5 13 0 18M12 3c-5 5-5 13 0 18",
-        Icon::Thought => "M9.5 18h5M10.5 21h3M8.5 14.5a6 6 0 1 1 7 0c-.6.6-1 1.2-1 2h-5c0-.8-.4-1.4-1-2z",
-        Icon::Gear => "M12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6zM12 3v3M12 18v3M3 12h3M18 12h3M5.6 5.600l2.1 2.100M16.3 16.300l2.1 2.100M5.6 18.400l2.1-2.100M16.3 7.700l2.1-2.1",
+        Icon::Globe => {
+            "M21 12a9 9 0 1 1-18 0 9 9 0 0 1 18 0zM3 12h18M12 3c5 5 5 13 0 18M12 3c-5 5-5 13 0 18"
+        }
+        Icon::Thought => {
+            "M9.5 18h5M10.5 21h3M8.5 14.5a6 6 0 1 1 7 0c-.6.6-1 1.2-1 2h-5c0-.8-.4-1.4-1-2z"
+        }
+        Icon::Gear => {
+            "M12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6zM12 3v3M12 18v3M3 12h3M18 12h3M5.6 5.600l2.1 2.100M16.3 16.300l2.1 2.100M5.6 18.400l2.1-2.100M16.3 7.700l2.1-2.1"
+        }
         Icon::Trash => "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
         Icon::Shield => "M12 3l7.5 3v5.500c0 4.5-3 8-7.5 9.5-4.5-1.5-7.5-5-7.5-9.500V6z",
-        Icon::Question => "M9 9.500a3 3 0 1 1 4.5 2.600c-1 .6-1.5 1.2-1.5 2.400M12 18v.01M21 12a9 9 0 1 1-18 0 9 9 0 0 1 18 0z",
+        Icon::Question => {
+            "M9 9.500a3 3 0 1 1 4.5 2.600c-1 .6-1.5 1.2-1.5 2.400M12 18v.01M21 12a9 9 0 1 1-18 0 9 9 0 0 1 18 0z"
+        }
         Icon::List => "M9 6h11M9 12h11M9 18h11M4.5 6h.01M4.5 12h.01M4.5 18h.01",
         Icon::Machine => "M4 5h16v11H4zM9 20h6M12 16v4",
     };
-    let class = if icon == Icon::Spin { "icon spin" } else { "icon" };
+    let class = if icon == Icon::Spin {
+        "icon spin"
+    } else {
+        "icon"
+    };
     html! {
         svg class=(class) viewBox="0 0 24 24" width="18" height="18" fill="none" stroke="currentColor"
             stroke-width="1.75" stroke-linecap="round" stroke-linejoin="round"
@@ -241,7 +255,9 @@ mod tests {
     fn sizes_and_durations_read_well() {
         assert_eq!(
             [0, 999, 1000, 15_360, 999_960, 2_500_000, 3_000_000_000].map(size),
-            ["0 B", "999 B", "1.0 kB", "15.4 kB", "1.0 MB", "2.5 MB", "3.0 GB"]
+            [
+                "0 B", "999 B", "1.0 kB", "15.4 kB", "1.0 MB", "2.5 MB", "3.0 GB"
+            ]
         );
         assert_eq!(
             [850, 12_400, 184_000, 7_500_000].map(duration),

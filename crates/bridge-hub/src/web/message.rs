@@ -31,8 +31,13 @@ pub(crate) fn login_page(problem: Option<&str>) -> Response {
             p.hint { "A code works once and for ten minutes. This browser then stays logged in for a month." }
         }
     };
-    Page { title: "Log in", script: None, navigation: false, main }
-        .respond(StatusCode::UNAUTHORIZED)
+    Page {
+        title: "Log in",
+        script: None,
+        navigation: false,
+        main,
+    }
+    .respond(StatusCode::UNAUTHORIZED)
 }
 
 /// For addresses that lead nowhere.
@@ -46,8 +51,7 @@ pub(crate) async fn not_found() -> Response {
 
 /// For what the hub refused or could not do.
 pub(crate) fn problem(error: &HubError) -> Response {
-    let status =
-        StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let head = match status.as_u16() {
         404 => "Nothing here",
         400..=499 => "That did not work",
@@ -64,7 +68,11 @@ pub(crate) fn problem(error: &HubError) -> Response {
 pub(crate) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| {
-        let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+        let end = if text.ends_with(['.', '!', '?']) {
+            ""
+        } else {
+            "."
+        };
         format!("{}{}{end}", first.to_uppercase(), letters.as_str())
     })
 }
@@ -78,5 +86,11 @@ fn say(status: StatusCode, head: &str, body: &Markup) -> Response {
             p { a.button href="/" { "To the start page" } }
         }
     };
-    Page { title: head, script: None, navigation: true, main }.respond(status)
+    Page {
+        title: head,
+        script: None,
+        navigation: true,
+        main,
+    }
+    .respond(status)
 }

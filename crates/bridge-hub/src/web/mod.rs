@@ -1,6 +1,6 @@
 //! The page: server-rendered HTML with small scripts on top, no build step, nothing from elsewhere.
 //!
-//! Reading order: [`conversation`] (events to what a person reads), [`items`] (that as HTML),
+//! Reading order: [`conversation`] and [`run`] (events to what a person reads), [`items`] (that as HTML),
 //! [`task`] (the page and its fragments), [`home`], [`new_task`], [`message`] (login and errors),
 //! [`layout`] (the frame around all), [`assets`] (styles and scripts).
 //!
@@ -17,6 +17,7 @@ mod layout;
 mod message;
 mod new_task;
 mod outcome;
+mod run;
 mod task;
 
 use axum::{Router, routing::get};
@@ -55,13 +56,29 @@ mod tests {
     pub(crate) fn assert_nothing_inline(html: &str) {
         let lower = html.to_lowercase();
         assert!(!lower.contains("<style"), "inline style");
-        for (_, rest) in lower.match_indices("<script").map(|(at, _)| lower.split_at(at)) {
+        for (_, rest) in lower
+            .match_indices("<script")
+            .map(|(at, _)| lower.split_at(at))
+        {
             let (tag, body) = rest.split_once('>').unwrap();
-            assert!(tag.contains(" src=\"/assets/"), "script from elsewhere: {tag}");
+            assert!(
+                tag.contains(" src=\"/assets/"),
+                "script from elsewhere: {tag}"
+            );
             assert!(body.starts_with("</script>"), "inline script");
         }
-        for tag in lower.split('<').skip(1).map(|part| part.split('>').next().unwrap()) {
-            for attribute in [" style=", " onclick=", " onload=", " onerror=", " onsubmit="] {
+        for tag in lower
+            .split('<')
+            .skip(1)
+            .map(|part| part.split('>').next().unwrap())
+        {
+            for attribute in [
+                " style=",
+                " onclick=",
+                " onload=",
+                " onerror=",
+                " onsubmit=",
+            ] {
                 assert!(!tag.contains(attribute), "{attribute} in {tag}");
             }
             for address in [" src=\"http", " src=\"//", " srcset=", " background="] {
@@ -73,7 +90,11 @@ mod tests {
     fn agent(id: &str, health: Health) -> AgentView {
         let profile = AgentProfile {
             id: AgentId::parse(id).unwrap(),
-            name: if id == "demo" { "Demo agent".into() } else { "Gemini".into() },
+            name: if id == "demo" {
+                "Demo agent".into()
+            } else {
+                "Gemini".into()
+            },
             provider: ProviderKey::parse(id).unwrap(),
             model: None,
             workspace: None,
@@ -82,11 +103,20 @@ mod tests {
             emoji: String::new(),
             from_filesystem: false,
         };
-        AgentView { profile, status: AgentStatus::Idle, health }
+        AgentView {
+            profile,
+            status: AgentStatus::Idle,
+            health,
+        }
     }
 
     pub(crate) fn machines() -> Vec<Machine> {
-        let fit = Health { available: true, reason: None, version: None, hint: None };
+        let fit = Health {
+            available: true,
+            reason: None,
+            version: None,
+            hint: None,
+        };
         let unfit = Health {
             available: false,
             reason: Some(HealthReason::AuthRequired),
@@ -126,14 +156,18 @@ mod tests {
     }
 
     async fn body(response: axum::response::Response) -> String {
-        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20)
+            .await
+            .unwrap();
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
     #[tokio::test]
     async fn pages_forbid_everything_that_is_not_ours() {
         for response in [login_page(Some("<b>no</b>")), message::not_found().await] {
-            let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+            let policy = response.headers()[header::CONTENT_SECURITY_POLICY]
+                .to_str()
+                .unwrap();
             assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
             let html = body(response).await;
             assert_nothing_inline(&html);

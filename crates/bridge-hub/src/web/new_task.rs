@@ -73,10 +73,14 @@ impl Filled {
             what: "the choice of an agent",
             reason: reason.to_string(),
         };
-        let (machine, agent) =
-            self.target.split_once('/').ok_or_else(|| malformed(&"no agent is chosen"))?;
+        let (machine, agent) = self
+            .target
+            .split_once('/')
+            .ok_or_else(|| malformed(&"no agent is chosen"))?;
         let mode = match self.mode.as_str() {
-            "repository" => Mode::Repository { path: self.path.trim().to_owned() },
+            "repository" => Mode::Repository {
+                path: self.path.trim().to_owned(),
+            },
             _ => Mode::Output,
         };
         let model = self.model.trim();
@@ -98,7 +102,13 @@ fn respond(
     error: Option<&HubError>,
 ) -> Response {
     let main = form(machines, filled, error);
-    Page { title: "New task", script: Some("new.js"), navigation: true, main }.respond(status)
+    Page {
+        title: "New task",
+        script: Some("new.js"),
+        navigation: true,
+        main,
+    }
+    .respond(status)
 }
 
 fn form(machines: &[Machine], filled: &Filled, error: Option<&HubError>) -> Markup {
@@ -243,7 +253,10 @@ mod tests {
 
     #[test]
     fn a_refused_form_comes_back_filled_and_escaped() {
-        let filled = Filled { prompt: "</textarea><script>".into(), ..Filled::default() };
+        let filled = Filled {
+            prompt: "</textarea><script>".into(),
+            ..Filled::default()
+        };
         let html = form(&machines(), &filled, Some(&HubError::EmptyPrompt)).into_string();
         assert!(html.contains("&lt;/textarea&gt;&lt;script&gt;"));
         assert!(html.contains("The prompt is empty."));
@@ -259,8 +272,16 @@ mod tests {
             model: " ".into(),
         };
         let order = filled.order().unwrap();
-        assert_eq!((order.machine.as_str(), order.agent.as_str()), ("m1", "demo"));
-        assert_eq!(order.mode, Mode::Repository { path: "/src".into() });
+        assert_eq!(
+            (order.machine.as_str(), order.agent.as_str()),
+            ("m1", "demo")
+        );
+        assert_eq!(
+            order.mode,
+            Mode::Repository {
+                path: "/src".into()
+            }
+        );
         assert_eq!(order.model, None);
         assert!(Filled::default().order().is_err());
     }

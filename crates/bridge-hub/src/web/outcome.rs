@@ -12,17 +12,29 @@ use super::{
 pub(crate) fn end(end: &End, took_millis: Option<i64>) -> Markup {
     let (tone, sign, head, reason, advice) = match end {
         End::Ran(Outcome::Completed) => (Tone::Good, Icon::Check, "Completed", None, None),
-        End::Ran(Outcome::Failed { fault, reason }) => {
-            (Tone::Bad, Icon::Cross, "Failed", Some(reason.as_str()), Some(fault_advice(*fault)))
-        }
+        End::Ran(Outcome::Failed { fault, reason }) => (
+            Tone::Bad,
+            Icon::Cross,
+            "Failed",
+            Some(reason.as_str()),
+            Some(fault_advice(*fault)),
+        ),
         End::Ran(Outcome::Blocked { fix, reason }) => {
             let advice = Some(fix_advice(*fix));
-            (Tone::Attention, Icon::Shield, "Blocked", Some(reason.as_str()), advice)
+            (
+                Tone::Attention,
+                Icon::Shield,
+                "Blocked",
+                Some(reason.as_str()),
+                advice,
+            )
         }
         End::Ran(Outcome::Cancelled { by: Actor::Person }) => {
             (Tone::Quiet, Icon::Stop, "Cancelled", None, None)
         }
-        End::Ran(Outcome::Cancelled { by: Actor::Shutdown }) => {
+        End::Ran(Outcome::Cancelled {
+            by: Actor::Shutdown,
+        }) => {
             let reason = Some("The bridge on the machine was stopped.");
             (Tone::Quiet, Icon::Stop, "Cancelled", reason, None)
         }
@@ -77,9 +89,16 @@ fn fix_advice(fix: Fix) -> &'static str {
 /// `1.2k in · 340 out · $0.02`, as far as known.
 pub(crate) fn usage(usage: Usage) -> Option<String> {
     let parts: Vec<String> = [
-        usage.input_tokens.map(|tokens| format!("{} in", count(tokens))),
-        usage.output_tokens.map(|tokens| format!("{} out", count(tokens))),
-        usage.cost_usd.filter(|cost| *cost > 0.0).map(|cost| format!("${cost:.2}")),
+        usage
+            .input_tokens
+            .map(|tokens| format!("{} in", count(tokens))),
+        usage
+            .output_tokens
+            .map(|tokens| format!("{} out", count(tokens))),
+        usage
+            .cost_usd
+            .filter(|cost| *cost > 0.0)
+            .map(|cost| format!("${cost:.2}")),
     ]
     .into_iter()
     .flatten()
@@ -101,21 +120,30 @@ mod tests {
 
     #[test]
     fn usage_says_only_what_is_known() {
-        let known = Usage { input_tokens: Some(1234), output_tokens: Some(340), cost_usd: None };
+        let known = Usage {
+            input_tokens: Some(1234),
+            output_tokens: Some(340),
+            cost_usd: None,
+        };
         assert_eq!(usage(known).as_deref(), Some("1.2k in · 340 out"));
         assert_eq!(usage(Usage::default()), None);
     }
 
     #[test]
     fn a_blocked_run_says_why_and_what_to_do() {
-        let blocked = Outcome::Blocked { fix: Fix::Login, reason: "token expired".into() };
+        let blocked = Outcome::Blocked {
+            fix: Fix::Login,
+            reason: "token expired".into(),
+        };
         let html = end(&End::Ran(blocked), None).into_string();
         assert!(html.contains("token expired") && html.contains("Log the agent in"));
     }
 
     #[test]
     fn a_rejection_names_the_provider() {
-        let why = Rejection::ProviderNotActive { provider: "<b>claude</b>".into() };
+        let why = Rejection::ProviderNotActive {
+            provider: "<b>claude</b>".into(),
+        };
         let html = end(&End::Rejected(why), None).into_string();
         assert!(html.contains("&lt;b&gt;claude&lt;/b&gt;"));
     }

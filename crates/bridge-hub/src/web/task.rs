@@ -12,9 +12,9 @@ use serde::Deserialize;
 use super::{
     conversation::{Conversation, Prompt, fold},
     home::{path_segment, provider_name, status_badge},
-    items, message,
+    items,
     layout::{Icon, Page, html_response, icon, size, time},
-    outcome,
+    message, outcome,
 };
 use crate::{
     Hub,
@@ -28,7 +28,13 @@ pub(crate) async fn page(State(hub): State<Hub>, Path(id): Path<String>) -> Resp
         Ok((view, conversation)) => {
             let main = whole(&view, &conversation);
             let title = &view.summary.title;
-            Page { title, script: Some("task.js"), navigation: true, main }.respond(StatusCode::OK)
+            Page {
+                title,
+                script: Some("task.js"),
+                navigation: true,
+                main,
+            }
+            .respond(StatusCode::OK)
         }
         Err(error) => message::problem(&error),
     }
@@ -91,8 +97,10 @@ async fn load(hub: &Hub, id: &str) -> Result<(TaskView, Conversation), HubError>
         }
     }
     let view = hub.task(&id).await?.ok_or(HubError::UnknownTask { id })?;
-    let conversation =
-        fold(&prompts(&view), events.iter().map(|stored| (stored.seq, &stored.event)));
+    let conversation = fold(
+        &prompts(&view),
+        events.iter().map(|stored| (stored.seq, &stored.event)),
+    );
     Ok((view, conversation))
 }
 
@@ -202,7 +210,11 @@ fn results(id: &str, files: &Files) -> Markup {
 
 fn file_address(id: &str, path: &str) -> String {
     let path: Vec<String> = path.split('/').map(path_segment).collect();
-    format!("/api/v1/tasks/{}/files/{}", path_segment(id), path.join("/"))
+    format!(
+        "/api/v1/tasks/{}/files/{}",
+        path_segment(id),
+        path.join("/")
+    )
 }
 
 /// Events asked from the store at a time.
@@ -215,7 +227,7 @@ const MAX_FILES: usize = 200;
 mod tests {
     use bridge_proto::{
         TaskFolder,
-        model::{FileEntry, Outcome, RunEvent, RunKind, ToolStatus, EventBody},
+        model::{EventBody, FileEntry, Outcome, RunEvent, RunKind, ToolStatus},
     };
 
     use super::*;
@@ -259,7 +271,10 @@ mod tests {
         let view = view("<script>alert(1)</script>\"><img onerror=alert(1)>");
         let html = whole(&view, &told(&view, &[])).into_string();
         assert_nothing_inline(&html);
-        assert!(!html.contains("<img") && !html.contains("<script"), "{html}");
+        assert!(
+            !html.contains("<img") && !html.contains("<script"),
+            "{html}"
+        );
         assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&gt;&lt;img onerror"));
     }
 
@@ -268,11 +283,25 @@ mod tests {
         let view = view("go");
         let mut events = vec![
             text("a", 1, "b1", "one"),
-            seen("a", 2, RunEvent::Tool(tool("x", "Write", ToolStatus::InProgress))),
+            seen(
+                "a",
+                2,
+                RunEvent::Tool(tool("x", "Write", ToolStatus::InProgress)),
+            ),
         ];
         let before = told(&view, &events);
-        events.push(seen("a", 3, RunEvent::Tool(tool("x", "Write", ToolStatus::Completed))));
-        events.push(event("a", 4, EventBody::Ended { outcome: Outcome::Completed }));
+        events.push(seen(
+            "a",
+            3,
+            RunEvent::Tool(tool("x", "Write", ToolStatus::Completed)),
+        ));
+        events.push(event(
+            "a",
+            4,
+            EventBody::Ended {
+                outcome: Outcome::Completed,
+            },
+        ));
         let after = told(&view, &events);
         let page = whole(&view, &after).into_string();
         let fragment = changed(&view, &after, before.seq).into_string();
@@ -292,10 +321,21 @@ mod tests {
             is_dir,
             size: Some(1500),
         };
-        let files = Files { entries: vec![entry("sub", true), entry("sub/a?b #é\".txt", false)] };
+        let files = Files {
+            entries: vec![entry("sub", true), entry("sub/a?b #é\".txt", false)],
+        };
         let html = results("t1", &files).into_string();
         assert!(html.contains("href=\"/api/v1/tasks/t1/files/sub/a%3Fb%20%23%C3%A9%22.txt\""));
         assert!(html.contains("1.5 kB") && html.matches("<li>").count() == 1);
-        assert_eq!(results("t1", &Files { entries: vec![entry("sub", true)] }).into_string(), "");
+        assert_eq!(
+            results(
+                "t1",
+                &Files {
+                    entries: vec![entry("sub", true)]
+                }
+            )
+            .into_string(),
+            ""
+        );
     }
 }
