@@ -82,10 +82,11 @@ pub fn encode_event(event: &Event, facts: &RunFacts, profile: Profile) -> Vec<St
 
 /// The question as one text: the summary, then the options with the numbers by which
 /// `input_response` may name them (decision 18).
-pub(super) fn prompt(ask: &Ask) -> String {
+fn prompt(ask: &Ask) -> String {
     let options = ask.options.iter().enumerate();
     options.fold(ask.summary.clone(), |text, (index, choice)| {
-        format!("{text}\n{}. {}", index + 1, choice.label)
+        // One line an option, or its number could not be told from the lines below it.
+        format!("{text}\n{}. {}", index + 1, choice.label.replace('\n', " "))
     })
 }
 

@@ -6,6 +6,7 @@
     reason = "everything but the expected fails the test"
 )]
 
+mod answers;
 mod hostile;
 mod inbound;
 mod outbound;
@@ -14,7 +15,11 @@ mod translation;
 
 use std::{fs, path::PathBuf};
 
-use bridge_proto::{AgentId, ProviderKey, RunKey, TaskFolder, TaskId};
+use bridge_proto::{
+    AgentId, ProviderKey, RunKey, TaskFolder, TaskId,
+    ctrlnode::decode,
+    model::{Origin, Source},
+};
 
 const TASK: &str = "1a2b3c4d-1111-4222-8333-444455556666";
 const FOLDER: &str = "tasks/web/03-14/1a2b3c4d-fix-login";
@@ -47,6 +52,20 @@ fn golden_names(direction: &str) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// What a command leaves behind for its answers.
+fn origin(frame: &str, source: Source) -> Origin {
+    decode(golden(&format!("in/{frame}")).as_bytes(), source)
+        .unwrap()
+        .origin
+}
+
+fn goldens(names: &[&str]) -> Vec<String> {
+    names
+        .iter()
+        .map(|name| golden(&format!("out/{name}")))
+        .collect()
 }
 
 fn agent(id: &str) -> AgentId {

@@ -2,11 +2,13 @@
 //! what bridges say with [`decode`], and turns the messages of a plain bridge's runs into events
 //! with a [`Translator`].
 
-mod decode;
-mod encode;
+mod commands;
+mod meaning;
+mod messages;
+mod plain_run;
 mod stream;
 mod translate;
 
-pub use decode::{FromBridge, PlainMessage, PlainRun, decode};
-pub use encode::{EncodeError, encode};
+pub use commands::{EncodeError, encode};
+pub use messages::{FromBridge, PlainMessage, PlainRun, decode};
 pub use translate::Translator;
