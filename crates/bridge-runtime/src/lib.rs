@@ -1,1 +1,33 @@
-//! placeholder
+//! Decisions: commands become runs, runs become events.
+//!
+//! ```text
+//!  link inbox ─► intake ─► supervisor ─► runner ─► conversation (bridge-providers)
+//!                            │    ▲         │
+//!                            │    └ reports ┘
+//!                            ├ dispatch, approvals, health, agents   pure machines
+//!                            └ scribe (journal)            link ◄── events of the runners
+//! ```
+//!
+//! Reading order: [`policy`] (what this machine allows), [`dispatch`] (which run may work when),
+//! [`approvals`] (what waits for a person), [`supervisor`] (the loop), `intake` (frames to
+//! commands), `runner` (one task at work), [`outgoing`] (events to frames).
+//! Nothing here knows a wire's field names or an agent's protocol.
+
+pub mod agents;
+pub mod approvals;
+mod clock;
+mod contents;
+pub mod dispatch;
+mod ends;
+pub mod health;
+mod intake;
+pub mod outgoing;
+pub mod policy;
+mod prompt;
+mod run_log;
+mod runner;
+mod scribe;
+pub mod supervisor;
+
+pub use policy::{CommandRule, EditRule, Policy};
+pub use supervisor::{Settings, Stopped, SuperviseError, Supervisor};

@@ -1,0 +1,266 @@
+//! From the link's inbox to the supervisor: frames are decoded, paths resolved and files served
+//! here, away from the decisions. Commands keep their order, so a file written before a task is
+//! there when the task starts, and a cancel never overtakes the run it means.
+
+use std::{path::PathBuf, sync::Arc};
+
+use bridge_proto::{
+    ctrlnode,
+    model::{
+        Command, CommandBody, FollowUp, Origin, Place, Reply, Request, RunKind, Source, StartRun,
+    },
+};
+use bridge_transport::{ConnId, Handle, Inbound, Inbox};
+use bridge_workspace::{ContainedPath, PlaceError, Repository, Workspace};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::{contents::Border, outgoing::Outgoing, runner::Site};
+
+/// What the supervisor gets.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// A connection is open.
+    Opened { extended: bool },
+    /// A run was asked for; its place is resolved, or refused.
+    Run {
+        asked: Box<Asked>,
+        site: Result<Box<Site>, String>,
+    },
+    /// Anything else that needs a decision.
+    Command { command: Command, conn: ConnId },
+}
+
+/// A run as it was asked for, dispatch and follow-up alike.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) run: bridge_proto::RunKey,
+    pub(crate) agent: bridge_proto::AgentId,
+    pub(crate) kind: RunKind,
+    pub(crate) text: String,
+    pub(crate) focus_files: Vec<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) place: Place,
+    pub(crate) task_log: Option<String>,
+    pub(crate) origin: Origin,
+}
+
+/// The task between inbox and supervisor.
+pub(crate) struct Intake {
+    pub(crate) inbox: Inbox,
+    pub(crate) link: Handle<Outgoing>,
+    pub(crate) workspace: Arc<Workspace>,
+    /// Repositories whose own agent settings may be in force, canonical.
+    pub(crate) trusted: Arc<[PathBuf]>,
+    pub(crate) supervisor: mpsc::Sender<Taken>,
+}
+
+impl Intake {
+    /// Runs until the link or the supervisor is gone.
+    pub(crate) async fn run(mut self) {
+        let readers = Arc::new(Semaphore::new(FILE_READERS));
+        let mut source = Source::Plane;
+        let mut odd_frames = 0_u64;
+        while let Some(inbound) = self.inbox.recv().await {
+            let sent = match inbound {
+                Inbound::Opened { extended, .. } => {
+                    source = if extended { Source::Hub } else { Source::Plane };
+                    self.supervisor.send(Taken::Opened { extended }).await
+                }
+                Inbound::Closed { reason, .. } => {
+                    tracing::debug!(?reason, "connection closed");
+                    Ok(())
+                }
+                Inbound::Refused { reason, .. } => {
+                    odd_frames += 1;
+                    tracing::warn!(?reason, odd_frames, "a frame was refused");
+                    Ok(())
+                }
+                Inbound::Frame { conn, text } => match ctrlnode::decode(&text, source) {
+                    Ok(command) => self.take(command, conn, &readers).await,
+                    Err(error) => {
+                        odd_frames += 1;
+                        tracing::warn!(%error, odd_frames, "a frame could not be read");
+                        Ok(())
+                    }
+                },
+            };
+            if sent.is_err() {
+                break;
+            }
+        }
+    }
+
+    async fn take(
+        &self,
+        command: Command,
+        conn: ConnId,
+        readers: &Arc<Semaphore>,
+    ) -> Result<(), mpsc::error::SendError<Taken>> {
+        let Command { origin, body } = command;
+        let body = match body {
+            CommandBody::Start(start) => {
+                return self.run_asked(asked_start(*start, origin)).await;
+            }
+            CommandBody::FollowUp(follow) => {
+                return self.run_asked(asked_follow_up(*follow, origin)).await;
+            }
+            CommandBody::Request(request) => {
+                self.serve(request, origin, conn, readers).await;
+                return Ok(());
+            }
+            CommandBody::Unknown { kind } => {
+                tracing::info!(action = kind, "an action this version does not know");
+                if origin.source == Source::Hub {
+                    self.reply(&Reply::Unknown { kind }, &origin, conn).await;
+                }
+                return Ok(());
+            }
+            other @ (CommandBody::Cancel { .. }
+            | CommandBody::Answer { .. }
+            | CommandBody::Tune { .. }
+            | CommandBody::Agents(_)) => other,
+        };
+        let command = Command { origin, body };
+        self.supervisor.send(Taken::Command { command, conn }).await
+    }
+
+    async fn run_asked(&self, asked: Asked) -> Result<(), mpsc::error::SendError<Taken>> {
+        let (workspace, trusted) = (Arc::clone(&self.workspace), Arc::clone(&self.trusted));
+        let resolved = tokio::task::spawn_blocking(move || {
+            let site = resolve(&workspace, &trusted, &asked);
+            (asked, site)
+        });
+        match resolved.await {
+            Ok((asked, site)) => {
+                let site = site.map(Box::new).map_err(|error| error.reason());
+                self.supervisor
+                    .send(Taken::Run {
+                        asked: Box::new(asked),
+                        site,
+                    })
+                    .await
+            }
+            Err(error) => {
+                tracing::error!(%error, "resolving the place of a run failed");
+                Ok(())
+            }
+        }
+    }
+
+    async fn serve(
+        &self,
+        request: Request,
+        origin: Origin,
+        conn: ConnId,
+        readers: &Arc<Semaphore>,
+    ) {
+        let workspace = Arc::clone(&self.workspace);
+        if matches!(request, Request::WriteFile { .. }) {
+            // In order with what follows: an attachment is there before its task starts.
+            let written = tokio::task::spawn_blocking(move || workspace.serve(&request)).await;
+            if let Err(error) = written {
+                tracing::error!(%error, "writing a file failed");
+            }
+            return;
+        }
+        let Ok(permit) = Arc::clone(readers).acquire_owned().await else {
+            return;
+        };
+        let link = self.link.clone();
+        tokio::spawn(async move {
+            let served = tokio::task::spawn_blocking(move || workspace.serve(&request)).await;
+            drop(permit);
+            match served {
+                Ok(Some(reply)) => send_reply(&link, &reply, &origin, conn).await,
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "serving a file request failed"),
+            }
+        });
+    }
+
+    async fn reply(&self, reply: &Reply, origin: &Origin, conn: ConnId) {
+        send_reply(&self.link, reply, origin, conn).await;
+    }
+}
+
+/// Sends a reply, if its dialect has one, on the connection its request came from.
+pub(crate) async fn send_reply(
+    link: &Handle<Outgoing>,
+    reply: &Reply,
+    origin: &Origin,
+    conn: ConnId,
+) {
+    if let Some(frame) = ctrlnode::encode_reply(reply, origin)
+        && link.push(Outgoing::reply(conn, frame)).await.is_err()
+    {
+        tracing::debug!("the link closed before a reply could go out");
+    }
+}
+
+fn asked_start(start: StartRun, origin: Origin) -> Asked {
+    Asked {
+        run: start.run,
+        agent: start.agent,
+        kind: RunKind::Dispatch,
+        text: start.prompt,
+        focus_files: Vec::new(),
+        model: start.model,
+        place: start.place,
+        task_log: start.task_log,
+        origin,
+    }
+}
+
+fn asked_follow_up(follow: FollowUp, origin: Origin) -> Asked {
+    Asked {
+        run: follow.run,
+        agent: follow.agent,
+        kind: follow.kind,
+        text: follow.message,
+        focus_files: follow.focus_files,
+        model: None,
+        place: follow.place,
+        task_log: None,
+        origin,
+    }
+}
+
+fn resolve(workspace: &Workspace, trusted: &[PathBuf], asked: &Asked) -> Result<Site, PlaceError> {
+    let dir = workspace.task_dir(&asked.run.task, asked.place.folder())?;
+    let repository = match &asked.place {
+        Place::Output { .. } => None,
+        Place::Repository { path, .. } => Some(workspace.repository(path)?),
+    };
+    let task_log = match &asked.task_log {
+        Some(text) => {
+            let path = ContainedPath::parse(text).map_err(|fault| PlaceError::Path {
+                text: text.clone(),
+                fault,
+            })?;
+            Some(workspace.root().join(path.to_path()))
+        }
+        None => None,
+    };
+    let border = Border {
+        policy: workspace.policy(),
+        task_folder: dir.path().to_owned(),
+        directory: repository
+            .as_ref()
+            .map_or_else(|| dir.path(), Repository::path)
+            .to_owned(),
+    };
+    let trusted = repository
+        .as_ref()
+        .is_some_and(|it| trusted.iter().any(|path| path == it.path()));
+    Ok(Site {
+        dir,
+        repository,
+        root: workspace.root().to_owned(),
+        task_log,
+        border,
+        trusted,
+    })
+}
+
+/// File requests served at the same time.
+const FILE_READERS: usize = 4;

@@ -1,0 +1,274 @@
+//! What goes out over the link: events, notices and replies as the transport's payload. Becomes
+//! frames at the last moment, because only then it is known what the other end understands.
+
+use std::sync::Arc;
+
+use bridge_proto::{
+    RunKey,
+    ctrlnode::{self, Profile, RunFacts},
+    model::{Event, EventBody, Notice, RunEvent},
+};
+use bridge_transport::{Class, ConnId, Payload, TextFrame};
+
+/// One outbound message before it is a frame.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    what: What,
+    bytes: usize,
+}
+
+#[derive(Debug, Clone)]
+enum What {
+    Run {
+        event: Box<Event>,
+        facts: Arc<RunFacts>,
+    },
+    Notice(Box<Notice>),
+    Reply {
+        conn: ConnId,
+        frame: String,
+    },
+}
+
+impl Outgoing {
+    /// An event of a run.
+    pub fn event(event: Event, facts: Arc<RunFacts>) -> Self {
+        let bytes = weight(&event);
+        Self {
+            what: What::Run {
+                event: Box::new(event),
+                facts,
+            },
+            bytes,
+        }
+    }
+
+    /// Something the machine says of itself; a newer one of its sort replaces an older one that
+    /// still waits.
+    pub fn notice(notice: Notice) -> Self {
+        Self {
+            what: What::Notice(Box::new(notice)),
+            bytes: FRAME_WEIGHT,
+        }
+    }
+
+    /// A reply, which dies with the connection its request came from.
+    pub fn reply(conn: ConnId, frame: String) -> Self {
+        Self {
+            bytes: frame.len(),
+            what: What::Reply { conn, frame },
+        }
+    }
+}
+
+impl Payload for Outgoing {
+    fn class(&self) -> Class {
+        match &self.what {
+            What::Run { event, .. } => {
+                let stream = stream_of(&event.run);
+                if must_arrive(&event.body) {
+                    Class::Durable { stream }
+                } else {
+                    Class::Coalesce { stream }
+                }
+            }
+            What::Notice(notice) => Class::Latest {
+                slot: slot_of(notice),
+            },
+            What::Reply { conn, .. } => Class::Reply { conn: *conn },
+        }
+    }
+
+    fn size(&self) -> usize {
+        self.bytes
+    }
+
+    fn absorb(&mut self, next: Self) -> Result<(), Self> {
+        let Self {
+            what: What::Run { event, .. },
+            bytes,
+        } = self
+        else {
+            return Err(next);
+        };
+        let What::Run { event: later, .. } = &next.what else {
+            return Err(next);
+        };
+        if event.run != later.run || *bytes + next.bytes > MERGED_LIMIT {
+            return Err(next);
+        }
+        let (EventBody::Seen(into), EventBody::Seen(from)) = (&mut event.body, &later.body) else {
+            return Err(next);
+        };
+        match (&mut into.event, &from.event) {
+            (
+                RunEvent::Text { block, delta },
+                RunEvent::Text {
+                    block: same,
+                    delta: more,
+                },
+            ) if block == same => delta.push_str(more),
+            (RunEvent::Thinking { delta }, RunEvent::Thinking { delta: more }) => {
+                delta.push_str(more);
+            }
+            _ => return Err(next),
+        }
+        into.raw = None;
+        *bytes = weight(event);
+        Ok(())
+    }
+
+    fn seal(self, extended: bool) -> Vec<TextFrame> {
+        let profile = if extended {
+            Profile::Extended
+        } else {
+            Profile::Plain
+        };
+        let frames = match self.what {
+            What::Run { event, facts } => ctrlnode::encode_event(&event, &facts, profile),
+            What::Notice(notice) => ctrlnode::encode_notice(&notice, profile),
+            What::Reply { frame, .. } => vec![frame],
+        };
+        frames.into_iter().map(TextFrame::from).collect()
+    }
+}
+
+/// Ends and questions must arrive, and what the supervisor itself says must not hold it up;
+/// everything else may wait for room.
+fn must_arrive(body: &EventBody) -> bool {
+    match body {
+        EventBody::Queued { .. } | EventBody::Ended { .. } | EventBody::Rejected(_) => true,
+        EventBody::Seen(seen) => {
+            matches!(seen.event, RunEvent::Ask(_) | RunEvent::AskClosed { .. })
+        }
+        EventBody::Started { .. } => false,
+    }
+}
+
+/// All runs of a task share a stream, so that a follow-up never overtakes the end before it.
+fn stream_of(run: &RunKey) -> u64 {
+    let digest = bridge_proto::Digest::of(&[run.task.as_str()]);
+    let head: String = digest.as_str().chars().take(16).collect();
+    u64::from_str_radix(&head, 16).unwrap_or_default()
+}
+
+fn slot_of(notice: &Notice) -> u64 {
+    match notice {
+        Notice::Hello(_) => 0,
+        Notice::Heartbeat(_) => 1,
+        Notice::Agents { .. } => 2,
+        Notice::ProviderHealth { .. } => 3,
+        Notice::AvailableModels { .. } => 4,
+    }
+}
+
+/// About how many bytes the event takes on the wire.
+fn weight(event: &Event) -> usize {
+    let body = match &event.body {
+        EventBody::Seen(seen) => match (&seen.event, &seen.raw) {
+            (RunEvent::Text { delta, .. } | RunEvent::Thinking { delta }, None) => delta.len(),
+            _ => serde_json::to_string(seen).map_or(0, |text| text.len()),
+        },
+        EventBody::Queued { .. }
+        | EventBody::Started { .. }
+        | EventBody::Ended { .. }
+        | EventBody::Rejected(_) => 0,
+    };
+    body + FRAME_WEIGHT
+}
+
+/// The envelope around an event: action, ids, time.
+const FRAME_WEIGHT: usize = 256;
+
+/// Text is merged up to this size, so that one frame never delays the others for long.
+const MERGED_LIMIT: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use bridge_proto::{
+        AgentId, BlockId, ProviderKey, TaskId, Timestamp,
+        model::{Observed, Origin, Outcome, ReplyToken, RunKind, Source},
+    };
+
+    use super::*;
+
+    fn event(n: u64, event: RunEvent) -> Outgoing {
+        let body = EventBody::Seen(Box::new(Observed::from(event)));
+        wrap(n, body)
+    }
+
+    fn wrap(n: u64, body: EventBody) -> Outgoing {
+        let run = RunKey {
+            task: TaskId::parse("t").unwrap(),
+            attempt: "r".into(),
+        };
+        let facts = RunFacts {
+            agent: AgentId::parse("a").unwrap(),
+            provider: ProviderKey::parse("demo").unwrap(),
+            kind: RunKind::Dispatch,
+            origin: Origin {
+                source: Source::Hub,
+                reply: ReplyToken::default(),
+            },
+            log_thinking: true,
+        };
+        let event = Event {
+            run,
+            n,
+            at: Timestamp::from_millis(0),
+            body,
+        };
+        Outgoing::event(event, Arc::new(facts))
+    }
+
+    fn text(n: u64, block: &str, delta: &str) -> Outgoing {
+        let block = BlockId::parse(block).unwrap();
+        event(
+            n,
+            RunEvent::Text {
+                block,
+                delta: delta.into(),
+            },
+        )
+    }
+
+    fn delta_of(outgoing: &Outgoing) -> (u64, String) {
+        let What::Run { event, .. } = &outgoing.what else {
+            panic!("not an event")
+        };
+        let EventBody::Seen(seen) = &event.body else {
+            panic!("not seen")
+        };
+        let RunEvent::Text { delta, .. } = &seen.event else {
+            panic!("not text")
+        };
+        (event.n, delta.clone())
+    }
+
+    #[test]
+    fn neighbouring_text_of_one_block_is_merged_under_the_lower_number() {
+        let mut first = text(3, "b", "Hello ");
+        first.absorb(text(4, "b", "world")).unwrap();
+        assert_eq!(delta_of(&first), (3, "Hello world".into()));
+    }
+
+    #[test]
+    fn other_blocks_ends_and_large_texts_are_not_merged() {
+        let mut first = text(0, "b", "x");
+        assert!(first.absorb(text(1, "c", "y")).is_err());
+        assert!(
+            first
+                .absorb(text(1, "b", &"y".repeat(MERGED_LIMIT)))
+                .is_err()
+        );
+        let end = wrap(
+            2,
+            EventBody::Ended {
+                outcome: Outcome::Completed,
+            },
+        );
+        assert!(first.absorb(end.clone()).is_err());
+        assert!(matches!(end.class(), Class::Durable { .. }));
+        assert!(matches!(first.class(), Class::Coalesce { .. }));
+    }
+}

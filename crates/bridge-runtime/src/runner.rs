@@ -1,0 +1,621 @@
+//! One task at work: its folder, its conversation, its log. A runner is a task of its own; the
+//! supervisor tells it what to do through one channel and hears of it through another. It pushes
+//! its events itself, so that a full outbox slows this run and nothing else.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bridge_proto::{
+    AskId, RunKey, TaskId, ToolCallId,
+    ctrlnode::{RunFacts, status_tag},
+    model::{
+        AgentProfile, Answer, Event, EventBody, Fault, Fix, Observed, Outcome, RunEvent, RunKind,
+        ToolState,
+    },
+};
+use bridge_providers::provider::{
+    Conversation, Heard, Provider, RunSpec, StartError, Steer, TurnEnd,
+};
+use bridge_transport::Handle;
+use bridge_workspace::{Repository, RepositoryContext, TaskDir, TaskLog, journal::RESERVE_BLOCK};
+use tokio::sync::mpsc;
+
+use crate::{
+    clock::now,
+    contents::{Border, touched},
+    outgoing::Outgoing,
+    prompt,
+    run_log::RunLog,
+    scribe::Scribe,
+};
+
+/// What the events of one run are numbered and labelled with; shared with the supervisor, which
+/// reports the end.
+#[derive(Debug, Clone)]
+pub(crate) struct Ticket {
+    pub(crate) run: RunKey,
+    pub(crate) facts: Arc<RunFacts>,
+    next: Arc<AtomicU64>,
+}
+
+impl Ticket {
+    pub(crate) fn new(run: RunKey, facts: RunFacts) -> Self {
+        Self {
+            run,
+            facts: Arc::new(facts),
+            next: Arc::default(),
+        }
+    }
+
+    /// The next event of the run.
+    pub(crate) fn event(&self, body: EventBody) -> Event {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        Event {
+            run: self.run.clone(),
+            n,
+            at: now(),
+            body,
+        }
+    }
+
+    /// The next event of the run, ready to go out.
+    pub(crate) fn outgoing(&self, body: EventBody) -> Outgoing {
+        Outgoing::event(self.event(body), Arc::clone(&self.facts))
+    }
+}
+
+/// Everything one turn needs.
+#[derive(Clone)]
+pub(crate) struct Turn {
+    pub(crate) ticket: Ticket,
+    pub(crate) kind: RunKind,
+    pub(crate) agent: AgentProfile,
+    pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) text: String,
+    pub(crate) focus_files: Vec<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) site: Site,
+}
+
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Turn")
+            .field("run", &self.ticket.run)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a run works, resolved and allowed.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    pub(crate) dir: TaskDir,
+    /// The canonical repository, in work-directory mode.
+    pub(crate) repository: Option<Repository>,
+    /// `CTRLNODE_ROOT`.
+    pub(crate) root: PathBuf,
+    /// Where the plane wants the summary, absolute.
+    pub(crate) task_log: Option<PathBuf>,
+    pub(crate) border: Border,
+    /// Whether the repository's own agent settings may be in force.
+    pub(crate) trusted: bool,
+}
+
+impl Site {
+    fn directory(&self) -> PathBuf {
+        let repository = self.repository.as_ref().map(Repository::path);
+        repository.unwrap_or_else(|| self.dir.path()).to_owned()
+    }
+}
+
+/// What the supervisor tells a runner.
+#[derive(Debug)]
+pub(crate) enum ToRunner {
+    /// Do this turn; never sent while another is running.
+    Turn(Box<Turn>),
+    /// Tell the agent the answer to its question.
+    Answer(AskId, Answer),
+    /// Publish this about the running turn.
+    Publish(RunEvent),
+    /// End the running turn.
+    Interrupt,
+    /// Change model or mode.
+    Tune {
+        model: Option<String>,
+        mode: Option<String>,
+    },
+    /// Close the conversation and end.
+    Close,
+}
+
+/// What a runner tells the supervisor.
+#[derive(Debug)]
+pub(crate) enum FromRunner {
+    /// A sign of life.
+    Alive(RunKey),
+    /// The agent asks; not published yet.
+    Asked {
+        run: RunKey,
+        ask: Box<bridge_proto::model::Ask>,
+        inside: bool,
+    },
+    /// The agent withdrew its question; published.
+    Withdrawn { run: RunKey, ask: AskId },
+    /// The agent took the answer.
+    Applied { run: RunKey, ask: AskId },
+    /// The turn is over; everything before it has been pushed.
+    TurnOver { run: RunKey, outcome: Outcome },
+    /// There is no conversation any more.
+    Gone(TaskId),
+}
+
+/// The task of a task.
+pub(crate) struct Runner {
+    pub(crate) task: TaskId,
+    pub(crate) link: Handle<Outgoing>,
+    pub(crate) scribe: Scribe,
+    pub(crate) inbox: mpsc::Receiver<ToRunner>,
+    pub(crate) supervisor: mpsc::Sender<FromRunner>,
+    pub(crate) send_thinking: bool,
+}
+
+struct Live {
+    conversation: Conversation,
+    provider: Arc<dyn Provider>,
+    directory: PathBuf,
+    begun: bool,
+}
+
+/// What a running turn keeps beside the conversation.
+struct Session {
+    turn: Turn,
+    log: RunLog,
+    publish: VecDeque<EventBody>,
+    tools: BTreeMap<ToolCallId, Vec<String>>,
+    interrupted: bool,
+    reserved: u64,
+}
+
+impl Session {
+    fn track(&mut self, tool: &ToolState) {
+        if self.tools.len() < TRACKED_TOOLS || self.tools.contains_key(&tool.id) {
+            self.tools.insert(tool.id.clone(), touched(tool));
+        }
+    }
+}
+
+impl Runner {
+    /// Runs until it is closed or the supervisor is gone.
+    pub(crate) async fn run(mut self) {
+        let mut live: Option<Live> = None;
+        loop {
+            let heard = async {
+                match &mut live {
+                    Some(live) => live.conversation.heard.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = self.inbox.recv() => match message {
+                    Some(ToRunner::Turn(turn)) => self.turn(*turn, &mut live).await,
+                    Some(ToRunner::Tune { model, mode }) => {
+                        steer(live.as_ref(), Steer::Tune { model, mode }).await;
+                    }
+                    Some(ToRunner::Answer(..) | ToRunner::Publish(_) | ToRunner::Interrupt) => {
+                        tracing::debug!(task = %self.task, "came after the turn was over");
+                    }
+                    Some(ToRunner::Close) | None => break,
+                },
+                heard = heard => match heard {
+                    Some(Heard::Gone) | None => {
+                        live = None;
+                        self.tell(FromRunner::Gone(self.task.clone())).await;
+                    }
+                    Some(other) => {
+                        tracing::debug!(task = %self.task, ?other, "heard between turns");
+                    }
+                },
+            }
+        }
+        if let Some(mut live) = live {
+            steer(Some(&live), Steer::Close).await;
+            while let Some(heard) = live.conversation.heard.recv().await {
+                if heard == Heard::Gone {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn turn(&mut self, turn: Turn, live: &mut Option<Live>) {
+        let run = turn.ticket.run.clone();
+        let outcome = self.work(turn, live).await;
+        if live.is_none() {
+            self.tell(FromRunner::Gone(self.task.clone())).await;
+        }
+        self.tell(FromRunner::TurnOver { run, outcome }).await;
+    }
+
+    async fn work(&mut self, turn: Turn, live: &mut Option<Live>) -> Outcome {
+        let fits = live.as_ref().is_some_and(|live| {
+            live.directory == turn.site.directory() && live.provider.key() == turn.provider.key()
+        });
+        if !fits {
+            *live = None;
+        }
+        let resume = turn.site.dir.session(turn.provider.key());
+        let resume = resume.filter(|_| turn.kind != RunKind::Dispatch);
+        let remembers = live.is_some() || resume.is_some();
+        let (prompt, log) = match prepare(turn.clone(), remembers).await {
+            Ok(prepared) => prepared,
+            Err(reason) => {
+                return Outcome::Failed {
+                    fault: Fault::Bridge,
+                    reason,
+                };
+            }
+        };
+        let mut session = Session {
+            log: RunLog::new(log),
+            turn,
+            publish: VecDeque::new(),
+            tools: BTreeMap::new(),
+            interrupted: false,
+            reserved: RESERVE_BLOCK,
+        };
+        if live.is_none() {
+            let spec = spec(&session.turn, resume.clone());
+            let provider = Arc::clone(&session.turn.provider);
+            let opened = tokio::select! {
+                opened = provider.open(spec) => opened,
+                () = self.interrupted() => return CANCELLED,
+            };
+            match opened {
+                Ok(conversation) => {
+                    let directory = session.turn.site.directory();
+                    let run = session.turn.ticket.run.clone();
+                    if let Some(pid) = conversation.pid
+                        && let Err(error) = self.scribe.process(run, pid).await
+                    {
+                        tracing::warn!(task = %self.task, %error, "the process could not be journalled");
+                    }
+                    *live = Some(Live {
+                        conversation,
+                        provider,
+                        directory,
+                        begun: false,
+                    });
+                }
+                Err(error) => return refused(&error),
+            }
+        }
+        let Some(open) = live.as_mut() else {
+            return CANCELLED;
+        };
+        let prompt = if open.begun {
+            prompt.bare
+        } else {
+            prompt.first
+        };
+        open.begun = true;
+        let ticket = session.turn.ticket.clone();
+        self.push(
+            &mut session,
+            open,
+            ticket.outgoing(EventBody::Started {
+                conversation: resume,
+            }),
+        )
+        .await;
+        steer(Some(open), Steer::Prompt(prompt)).await;
+        let (end, gone) = self.listen(&mut session, open).await;
+        if gone {
+            *live = None;
+        }
+        self.finish(session, end).await
+    }
+
+    /// Follows the conversation to the end of the turn; true when the process is gone as well.
+    async fn listen(&mut self, session: &mut Session, live: &mut Live) -> (TurnEnd, bool) {
+        let mut alive = tokio::time::interval(SIGN_OF_LIFE);
+        let mut heard_since = true;
+        loop {
+            while let Some(body) = session.publish.pop_front() {
+                let outgoing = session.turn.ticket.outgoing(body);
+                self.push(session, live, outgoing).await;
+            }
+            tokio::select! {
+                message = self.inbox.recv() => act(message, session, live).await,
+                _ = alive.tick() => if std::mem::take(&mut heard_since) {
+                    self.tell(FromRunner::Alive(session.turn.ticket.run.clone())).await;
+                },
+                heard = live.conversation.heard.recv() => {
+                    heard_since = true;
+                    match heard {
+                        Some(Heard::Seen(seen)) => self.seen(session, live, *seen).await,
+                        Some(Heard::Applied(ask)) => {
+                            let run = session.turn.ticket.run.clone();
+                            self.tell(FromRunner::Applied { run, ask }).await;
+                        }
+                        Some(Heard::Resumable(id)) => {
+                            let (dir, key) = (&session.turn.site.dir, live.provider.key());
+                            if let Err(error) = dir.save_session(key, &id) {
+                                tracing::warn!(task = %self.task, %error, "the conversation cannot be resumed later");
+                            }
+                        }
+                        Some(Heard::TurnOver(end)) => return (end, false),
+                        Some(Heard::Gone) | None => {
+                            let reason = "the agent ended without a result".into();
+                            let outcome = Outcome::Failed { fault: Fault::Agent, reason };
+                            return (TurnEnd { outcome, answer: String::new() }, true);
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    async fn seen(&mut self, session: &mut Session, live: &Live, mut seen: Observed) {
+        let run = session.turn.ticket.run.clone();
+        match &mut seen.event {
+            RunEvent::Tool(tool) => session.track(tool),
+            RunEvent::Ask(ask) => {
+                let paths = ask.tool.as_ref().and_then(|tool| session.tools.get(tool));
+                let inside = paths.is_some_and(|paths| {
+                    session
+                        .turn
+                        .site
+                        .border
+                        .holds(paths.iter().map(String::as_str))
+                });
+                let ask = Box::new(ask.clone());
+                session.log.seen(&seen).await;
+                self.tell(FromRunner::Asked { run, ask, inside }).await;
+                return;
+            }
+            RunEvent::AskClosed { ask, .. } => {
+                self.tell(FromRunner::Withdrawn {
+                    run,
+                    ask: ask.clone(),
+                })
+                .await;
+            }
+            RunEvent::Thinking { delta } if !self.send_thinking => delta.clear(),
+            RunEvent::Text { .. }
+            | RunEvent::TextReplaced { .. }
+            | RunEvent::Thinking { .. }
+            | RunEvent::Plan { .. }
+            | RunEvent::FileWritten { .. }
+            | RunEvent::Model { .. }
+            | RunEvent::Mode { .. }
+            | RunEvent::Usage(_)
+            | RunEvent::Retrying(_)
+            | RunEvent::Silent { .. }
+            | RunEvent::Status { .. }
+            | RunEvent::Other { .. } => {}
+        }
+        session.log.seen(&seen).await;
+        let seen = session.turn.site.border.filter(seen);
+        let outgoing = session
+            .turn
+            .ticket
+            .outgoing(EventBody::Seen(Box::new(seen)));
+        self.push(session, live, outgoing).await;
+    }
+
+    /// Pushes one event, still listening to the supervisor while the outbox is full. Once the
+    /// turn is interrupted, what would have to wait is given up.
+    async fn push(&mut self, session: &mut Session, live: &Live, outgoing: Outgoing) {
+        let link = self.link.clone();
+        let mut pushing = pin!(link.push(outgoing));
+        let mut alive = tokio::time::interval(SIGN_OF_LIFE);
+        loop {
+            tokio::select! {
+                biased;
+                pushed = &mut pushing => {
+                    if pushed.is_err() {
+                        tracing::debug!(task = %self.task, "the link is closed");
+                    }
+                    break;
+                }
+                message = self.inbox.recv() => {
+                    act(message, session, live).await;
+                    if session.interrupted {
+                        break;
+                    }
+                }
+                _ = alive.tick() => {
+                    self.tell(FromRunner::Alive(session.turn.ticket.run.clone())).await;
+                }
+            }
+        }
+        let next = session.turn.ticket.next.load(Ordering::Relaxed);
+        if next + RESERVE_BLOCK / 2 > session.reserved {
+            let run = session.turn.ticket.run.clone();
+            match self
+                .scribe
+                .reserve(run, session.reserved + RESERVE_BLOCK)
+                .await
+            {
+                Ok(reserved) => session.reserved = reserved,
+                Err(error) => {
+                    session.reserved += RESERVE_BLOCK;
+                    tracing::warn!(task = %self.task, %error, "event numbers could not be reserved");
+                }
+            }
+        }
+    }
+
+    async fn finish(&mut self, mut session: Session, end: TurnEnd) -> Outcome {
+        let outcome = match end.outcome {
+            Outcome::Completed => status_tag(&end.answer).unwrap_or(Outcome::Completed),
+            other @ (Outcome::Failed { .. }
+            | Outcome::Blocked { .. }
+            | Outcome::Cancelled { .. }) => other,
+        };
+        session.log.ended(&outcome).await;
+        if session.turn.kind == RunKind::Dispatch && !end.answer.trim().is_empty() {
+            let dir = session.turn.site.dir.clone();
+            let saved =
+                tokio::task::spawn_blocking(move || dir.save_output_if_missing(&end.answer));
+            match saved.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(task = %self.task, %error, "the answer could not be saved");
+                }
+                Err(error) => tracing::error!(%error, "saving the answer failed"),
+            }
+        }
+        outcome
+    }
+
+    /// Comes back when the turn shall not go on.
+    async fn interrupted(&mut self) {
+        loop {
+            match self.inbox.recv().await {
+                Some(ToRunner::Interrupt | ToRunner::Close) | None => return,
+                Some(_) => {}
+            }
+        }
+    }
+
+    async fn tell(&self, message: FromRunner) {
+        if self.supervisor.send(message).await.is_err() {
+            tracing::debug!(task = %self.task, "the supervisor is gone");
+        }
+    }
+}
+
+async fn act(message: Option<ToRunner>, session: &mut Session, live: &Live) {
+    match message {
+        Some(ToRunner::Answer(ask, answer)) => steer(Some(live), Steer::Answer(ask, answer)).await,
+        Some(ToRunner::Publish(event)) => {
+            session
+                .publish
+                .push_back(EventBody::Seen(Box::new(Observed::from(event))));
+        }
+        Some(ToRunner::Tune { model, mode }) => {
+            steer(Some(live), Steer::Tune { model, mode }).await;
+        }
+        Some(ToRunner::Interrupt | ToRunner::Close) | None => {
+            if !std::mem::replace(&mut session.interrupted, true) {
+                steer(Some(live), Steer::Interrupt).await;
+            }
+        }
+        Some(ToRunner::Turn(turn)) => {
+            tracing::error!(
+                ?turn,
+                "two turns of one task at once; the second is dropped"
+            );
+        }
+    }
+}
+
+async fn steer(live: Option<&Live>, what: Steer) {
+    if let Some(live) = live
+        && live.conversation.steer.send(what).await.is_err()
+    {
+        tracing::debug!("the conversation is over");
+    }
+}
+
+/// The prompt of a turn, for a conversation that begins and for one that goes on.
+struct Prompt {
+    first: String,
+    bare: String,
+}
+
+async fn prepare(turn: Turn, remembers: bool) -> Result<(Prompt, TaskLog), String> {
+    let prepared = tokio::task::spawn_blocking(move || {
+        let dir = &turn.site.dir;
+        let (text, number) = match turn.kind {
+            RunKind::FollowUp => {
+                let context = turn
+                    .site
+                    .repository
+                    .as_ref()
+                    .map(|repository| RepositoryContext {
+                        repository,
+                        focus_files: &turn.focus_files,
+                    });
+                let files = dir
+                    .prepare_follow_up_in(&turn.text, context)
+                    .map_err(|error| format!("the follow-up could not be saved: {error}"))?;
+                (files.prompt, Some(files.n))
+            }
+            RunKind::Dispatch | RunKind::AgentCommand => (turn.text.clone(), None),
+        };
+        let log = dir.log(number);
+        let first = match (&turn.site.repository, turn.kind) {
+            (Some(_), RunKind::Dispatch) => {
+                prompt::in_repository(&text, turn.site.task_log.as_deref())
+            }
+            (None, RunKind::Dispatch) => prompt::in_task_folder(&text, dir.path(), &turn.site.root),
+            (_, RunKind::FollowUp | RunKind::AgentCommand) => text.clone(),
+        };
+        Ok((Prompt { first, bare: text }, log))
+    });
+    prepared
+        .await
+        .unwrap_or_else(|error| Err(format!("preparing the run failed: {error}")))
+}
+
+fn spec(turn: &Turn, resume: Option<bridge_proto::ResumeId>) -> RunSpec {
+    let site = &turn.site;
+    let extra_directories = match &site.repository {
+        Some(_) => vec![site.dir.path().to_owned()],
+        None => Vec::new(),
+    };
+    RunSpec {
+        run: turn.ticket.run.clone(),
+        directory: site.directory(),
+        extra_directories,
+        model: turn.model.clone().or_else(|| turn.agent.model.clone()),
+        instructions: prompt::instructions(&turn.agent),
+        resume,
+        trusted: site.trusted,
+        temp: site.dir.temp().ok(),
+    }
+}
+
+fn refused(error: &StartError) -> Outcome {
+    let mut reason = error.to_string();
+    if let Some(source) = std::error::Error::source(error) {
+        reason = format!("{reason}: {source}");
+    }
+    match error {
+        StartError::Missing { .. } => Outcome::Blocked {
+            fix: Fix::Setup,
+            reason,
+        },
+        StartError::LoginNeeded { .. } => Outcome::Blocked {
+            fix: Fix::Login,
+            reason,
+        },
+        StartError::Spawn { .. } => Outcome::Failed {
+            fault: Fault::Agent,
+            reason,
+        },
+        StartError::NoDirectory { .. } => Outcome::Failed {
+            fault: Fault::Task,
+            reason,
+        },
+    }
+}
+
+const CANCELLED: Outcome = Outcome::Cancelled {
+    by: bridge_proto::model::Actor::Person,
+};
+
+/// How often a busy run says that it is alive; far below any silence limit.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+/// Tool calls whose paths are remembered for permission requests, per run.
+const TRACKED_TOOLS: usize = 10_000;

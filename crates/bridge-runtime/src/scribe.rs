@@ -1,0 +1,123 @@
+//! The run journal behind one thread: every write is on disk before it is confirmed.
+
+use std::thread;
+
+use bridge_proto::{RunKey, Timestamp, model::Outcome};
+use bridge_workspace::{Journal, JournalError, RunEntry};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+/// A handle to the thread that owns the journal. The thread ends with the last handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Scribe {
+    requests: mpsc::Sender<Request>,
+}
+
+/// Why something is not in the journal.
+#[derive(Debug, Error)]
+pub(crate) enum ScribeError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("the journal thread has ended")]
+    Gone,
+}
+
+enum Wanted {
+    Record(Box<RunEntry>),
+    Process(RunKey, u32),
+    Reserve(RunKey, u64),
+    Close {
+        run: RunKey,
+        outcome: Outcome,
+        n: u64,
+        at: Timestamp,
+    },
+}
+
+struct Request {
+    wanted: Wanted,
+    done: oneshot::Sender<Result<u64, JournalError>>,
+}
+
+impl Scribe {
+    /// Starts the thread.
+    pub(crate) fn start(journal: Journal) -> std::io::Result<Self> {
+        let (requests, inbox) = mpsc::channel(64);
+        thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || write(journal, inbox))?;
+        Ok(Self { requests })
+    }
+
+    /// Writes an accepted run down; nothing of it may start before (decision 14).
+    pub(crate) async fn record(&self, entry: RunEntry) -> Result<(), ScribeError> {
+        self.ask(Wanted::Record(Box::new(entry))).await.map(drop)
+    }
+
+    /// Notes the process that serves the run, for finding it after a crash.
+    pub(crate) async fn process(&self, run: RunKey, pid: u32) -> Result<(), ScribeError> {
+        self.ask(Wanted::Process(run, pid)).await.map(drop)
+    }
+
+    /// Promises that an event of the run may have this number; gives the bound now promised.
+    pub(crate) async fn reserve(&self, run: RunKey, n: u64) -> Result<u64, ScribeError> {
+        self.ask(Wanted::Reserve(run, n)).await
+    }
+
+    /// Writes down how the run ended, with number and time of its last event.
+    pub(crate) async fn close(
+        &self,
+        run: RunKey,
+        outcome: Outcome,
+        n: u64,
+        at: Timestamp,
+    ) -> Result<(), ScribeError> {
+        self.ask(Wanted::Close {
+            run,
+            outcome,
+            n,
+            at,
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn ask(&self, wanted: Wanted) -> Result<u64, ScribeError> {
+        let (done, answer) = oneshot::channel();
+        self.requests
+            .send(Request { wanted, done })
+            .await
+            .map_err(|_| ScribeError::Gone)?;
+        Ok(answer.await.map_err(|_| ScribeError::Gone)??)
+    }
+}
+
+fn write(mut journal: Journal, mut inbox: mpsc::Receiver<Request>) {
+    while let Some(Request { wanted, done }) = inbox.blocking_recv() {
+        let result = match wanted {
+            Wanted::Record(entry) => journal.record(&entry).map(|()| entry.reserved),
+            Wanted::Reserve(run, n) => journal.reserve(&run, n),
+            Wanted::Close {
+                run,
+                outcome,
+                n,
+                at,
+            } => journal.close(&run, &outcome, n, at).map(|()| n),
+            Wanted::Process(run, pid) => {
+                let open = journal.open_runs().find(|entry| entry.run == run).cloned();
+                match open {
+                    Some(entry) => journal
+                        .record(&RunEntry {
+                            pid: Some(pid),
+                            ..entry
+                        })
+                        .map(|()| 0),
+                    None => Err(JournalError::Unknown { run }),
+                }
+            }
+        };
+        if done.send(result).is_err() {
+            tracing::debug!("nobody waited for a journal entry");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What the machine says of itself, and the looks at the machine behind it.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use bridge_proto::{
+    ProviderKey,
+    ctrlnode::{Profile, encode_notice},
+    model::{AgentStatus, Health, Heartbeat, Hello, Notice},
+};
+use bridge_transport::{Greeting, TextFrame};
+use bridge_workspace::Workspace;
+use http::{HeaderName, HeaderValue};
+
+use super::{Daemon, Scan, Settings};
+use crate::{clock::now, outgoing::Outgoing};
+
+/// What announcements need and never changes.
+#[derive(Debug)]
+pub(super) struct Announcer {
+    /// With a leading `v`, as the wire wants it.
+    version: String,
+    hostname: String,
+    root: String,
+}
+
+impl Announcer {
+    pub(super) fn new(settings: &Settings, workspace: &Arc<Workspace>) -> Self {
+        Self {
+            version: format!("v{}", settings.version),
+            hostname: settings.hostname.clone(),
+            root: workspace.root().display().to_string(),
+        }
+    }
+
+    /// The greeting: file look-ups only (decision 5).
+    fn greeting(
+        &self,
+        agents: &str,
+        providers: Vec<ProviderKey>,
+        hub_only: &[ProviderKey],
+    ) -> Greeting {
+        let header = |name, value: &str| {
+            let value = HeaderValue::from_str(value).ok()?;
+            Some((HeaderName::from_static(name), value))
+        };
+        let headers = [
+            header("x-bridge-version", &self.version),
+            header("x-agents", agents),
+        ];
+        let frames = |providers: Vec<ProviderKey>, profile| -> Vec<TextFrame> {
+            let hello = Hello {
+                version: self.version.clone(),
+                providers,
+                hostname: self.hostname.clone(),
+            };
+            let frames = encode_notice(&Notice::Hello(hello), profile);
+            frames.into_iter().map(TextFrame::from).collect()
+        };
+        let plain = providers
+            .iter()
+            .filter(|key| !hub_only.contains(key))
+            .cloned()
+            .collect();
+        Greeting {
+            headers: headers.into_iter().flatten().collect(),
+            frames: frames(plain, Profile::Plain),
+            extended_frames: Some(frames(providers, Profile::Extended)),
+        }
+    }
+}
+
+impl Daemon {
+    /// Refreshes the greeting of the next connection.
+    pub(super) fn greet(&self) {
+        let report = self.health.report();
+        let available =
+            |key: &&ProviderKey| report.get(*key).is_some_and(|health| health.available);
+        let providers = self.providers.keys().filter(available).cloned().collect();
+        let greeting = self
+            .announcer
+            .greeting(&self.agents.header(), providers, &self.hub_only());
+        self.link.greet(greeting);
+    }
+
+    fn hub_only(&self) -> Vec<ProviderKey> {
+        let only = self
+            .providers
+            .iter()
+            .filter(|(_, provider)| provider.abilities().hub_only);
+        only.map(|(key, _)| key.clone()).collect()
+    }
+
+    pub(super) async fn announce_agents(&self, with_version: bool) {
+        let agents: Vec<_> = self.agents.all().cloned().collect();
+        if agents.is_empty() {
+            return;
+        }
+        let root = self.announcer.root.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let exists = |workspace: Option<&str>| Path::new(workspace.unwrap_or(&root)).is_dir();
+            let existing = agents
+                .iter()
+                .filter(|agent| exists(agent.workspace.as_deref()))
+                .map(|agent| agent.id.clone())
+                .collect();
+            (agents, existing)
+        });
+        let Ok((agents, existing)) = looked.await else {
+            return;
+        };
+        let notice = Notice::Agents {
+            version: with_version.then(|| self.announcer.version.clone()),
+            agents,
+            default_workspace: self.announcer.root.clone(),
+            existing,
+            hostname: self.announcer.hostname.clone(),
+        };
+        self.push(Outgoing::notice(notice)).await;
+    }
+
+    pub(super) async fn announce_health(&self) {
+        let mut health = self.health.report();
+        if !self.viewer {
+            let hub_only = self.hub_only();
+            health.retain(|key, _| !hub_only.contains(key));
+        }
+        if !health.is_empty() {
+            self.push(Outgoing::notice(Notice::ProviderHealth { health }))
+                .await;
+        }
+    }
+
+    pub(super) async fn announce_models(&self) {
+        let mut models = self.models.clone();
+        models.retain(|_, list| !list.is_empty());
+        if !self.viewer {
+            let hub_only = self.hub_only();
+            models.retain(|key, _| !hub_only.contains(key));
+        }
+        if !models.is_empty() {
+            self.push(Outgoing::notice(Notice::AvailableModels { models }))
+                .await;
+        }
+    }
+
+    /// Says who works. While nothing is connected there is nobody to tell.
+    pub(super) async fn heartbeat(&self) {
+        let mut agents: BTreeMap<_, _> = self
+            .agents
+            .all()
+            .map(|agent| (agent.id.clone(), AgentStatus::Idle))
+            .collect();
+        for ticket in self.tickets.values() {
+            if let Some(status) = agents.get_mut(&ticket.facts.agent) {
+                *status = AgentStatus::Running;
+            }
+        }
+        if agents.is_empty() {
+            return;
+        }
+        let heartbeat = Heartbeat {
+            agents: agents.into_iter().collect(),
+            at: now(),
+        };
+        self.push(Outgoing::notice(Notice::Heartbeat(heartbeat)))
+            .await;
+    }
+
+    /// Looks for the programs, away from the loop; the result comes back as a [`Scan`].
+    pub(super) fn look_around(&self) {
+        let providers: Vec<_> = self.providers.values().cloned().collect();
+        let scans = self.scans.clone();
+        tokio::spawn(async move {
+            let found = tokio::task::spawn_blocking(move || {
+                providers
+                    .iter()
+                    .map(|provider| (provider.key().clone(), provider.find().health))
+                    .collect::<BTreeMap<ProviderKey, Health>>()
+            });
+            match found.await {
+                Ok(found) => {
+                    if scans.send(Scan::Found(found)).await.is_err() {
+                        tracing::debug!("stopped meanwhile");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "looking for agents failed"),
+            }
+        });
+    }
+
+    pub(super) async fn on_scan(&mut self, scan: Scan) {
+        let before = self.health.report();
+        match scan {
+            Scan::Found(found) => {
+                let to_probe = self.health.on_scan(found);
+                let providers = to_probe
+                    .iter()
+                    .filter_map(|key| self.providers.get(key))
+                    .cloned()
+                    .collect();
+                self.probe(providers);
+            }
+            Scan::Probed(key, health) => self.health.on_probe(key, health),
+            Scan::Models(key, models) => {
+                if self.models.get(&key) != Some(&models) {
+                    self.models.insert(key, models);
+                    self.announce_models().await;
+                }
+            }
+        }
+        if self.health.report() != before {
+            self.greet();
+            self.announce_health().await;
+        }
+    }
+
+    /// Asks the programs themselves, one after the other, so that a start of the daemon does not
+    /// start them all at once.
+    fn probe(&self, providers: Vec<Arc<dyn bridge_providers::provider::Provider>>) {
+        let scans = self.scans.clone();
+        tokio::spawn(async move {
+            for provider in &providers {
+                let health = provider.probe(PROBE_LIMIT).await;
+                if scans
+                    .send(Scan::Probed(provider.key().clone(), health))
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+            for provider in &providers {
+                match provider.models(MODELS_LIMIT).await {
+                    Ok(models) => {
+                        let scan = Scan::Models(provider.key().clone(), models);
+                        if scans.send(scan).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => tracing::debug!(%error, "no model list"),
+                }
+            }
+        });
+    }
+}
+
+/// A version and a login state take a second; a cold start several.
+const PROBE_LIMIT: Duration = Duration::from_secs(15);
+
+/// Claude Code needs 18 s for its list when it has a key and no route to its API.
+const MODELS_LIMIT: Duration = Duration::from_secs(30);
