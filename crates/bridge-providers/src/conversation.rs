@@ -160,7 +160,10 @@ impl Driver {
             (dialogue, steps, deadline)
         }));
         let Ok((dialogue, steps, deadline)) = outcome else {
-            tracing::error!(pid = self.child.pid(), "a dialogue panicked; its agent is ended");
+            tracing::error!(
+                pid = self.child.pid(),
+                "a dialogue panicked; its agent is ended"
+            );
             self.deadline = None;
             self.end_by(Ladder::usual(now));
             return;

@@ -70,3 +70,85 @@ fn executable(file: &Path) -> Option<PathBuf> {
             regular(&candidate).then_some(candidate)
         })
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    struct Machine(tempfile::TempDir);
+
+    impl Machine {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn folder(&self, name: &str) -> PathBuf {
+            let folder = self.0.path().join(name);
+            fs::create_dir_all(&folder).unwrap();
+            folder
+        }
+
+        fn file(&self, folder: &str, name: &str, mode: u32) -> PathBuf {
+            let file = self.folder(folder).join(name);
+            fs::write(&file, "").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            file
+        }
+    }
+
+    #[test]
+    fn the_search_path_comes_before_the_extra_folders() {
+        let machine = Machine::new();
+        let extra = machine.file("extra", "agent", 0o755);
+        let folders = [machine.folder("extra")];
+        let path = std::env::join_paths([machine.folder("empty"), machine.folder("bin")]).unwrap();
+        assert_eq!(find_program(&["agent"], &folders, Some(&path)), Some(extra));
+        let first = machine.file("bin", "agent", 0o755);
+        assert_eq!(find_program(&["agent"], &folders, Some(&path)), Some(first));
+    }
+
+    #[test]
+    fn an_earlier_name_wins_wherever_it_lies() {
+        let machine = Machine::new();
+        machine.file("bin", "second", 0o755);
+        let wanted = machine.file("extra", "first", 0o755);
+        let folders = [machine.folder("bin"), machine.folder("extra")];
+        assert_eq!(
+            find_program(&["first", "second"], &folders, None),
+            Some(wanted)
+        );
+    }
+
+    #[test]
+    fn folders_and_files_that_may_not_be_executed_do_not_count() {
+        let machine = Machine::new();
+        machine.file("bin", "plain", 0o644);
+        machine.folder("bin/folder");
+        let folders = [machine.folder("bin")];
+        assert_eq!(
+            find_program(&["plain", "folder", "absent"], &folders, None),
+            None
+        );
+    }
+
+    #[test]
+    fn nothing_depends_on_the_working_directory() {
+        let machine = Machine::new();
+        let tool = machine.file("bin/deep", "tool", 0o755);
+        let folders = [machine.folder("bin"), PathBuf::from(".")];
+        assert_eq!(
+            find_program(&["deep/tool", "../bin/deep/tool"], &folders, None),
+            None
+        );
+        assert_eq!(
+            find_program(&["Cargo.toml"], &folders, Some(OsStr::new(":."))),
+            None
+        );
+        assert_eq!(
+            find_program(&[tool.to_str().unwrap()], &[], None),
+            Some(tool.clone())
+        );
+    }
+}

@@ -3,7 +3,7 @@
 use std::process::ExitStatus;
 
 use tokio::{
-    process::{Child as Running, ChildStderr, ChildStdout},
+    process::{Child as Running, ChildStderr, ChildStdin, ChildStdout},
     runtime::Handle,
     sync::watch,
 };
@@ -26,7 +26,7 @@ pub(crate) struct Child {
     tree: Option<Tree>,
     output: Option<Lines<ChildStdout>>,
     complaints: Tail<ChildStderr>,
-    input: Input,
+    input: Input<ChildStdin>,
     exit: Option<ExitStatus>,
 }
 

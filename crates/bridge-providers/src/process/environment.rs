@@ -179,3 +179,94 @@ const CREDENTIAL_WORDS: [&str; 7] = [
     "CREDENTIAL",
     "AUTH",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(host: &[&str], allow: &AllowList) -> Vec<String> {
+        let host = host
+            .iter()
+            .map(|name| (OsString::from(name), OsString::from("value")));
+        let chosen = Environment::from_host(host, allow);
+        chosen
+            .iter()
+            .map(|(name, _)| name.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn the_pairing_token_and_the_bridges_own_settings_never_pass_even_when_listed() {
+        let own = [
+            "PAIRING_TOKEN",
+            "SAAS_URL",
+            "CTRLNODE_RUN",
+            "CTRLNODE_ROOT",
+            "BRIDGE_LOG",
+        ];
+        let greedy = AllowList::base().with(own).with_prefixes([""]);
+        assert_eq!(names(&own, &greedy), ["NO_COLOR"]);
+        assert_eq!(
+            names(&["pairing_token", "Bridge_Log"], &greedy),
+            ["NO_COLOR"]
+        );
+    }
+
+    #[test]
+    fn a_key_passes_only_to_the_agent_that_names_it() {
+        let host = [
+            "ANTHROPIC_API_KEY",
+            "GEMINI_API_KEY",
+            "OPENAI_API_KEY",
+            "GH_TOKEN",
+        ];
+        let allow = AllowList::base()
+            .with(["GEMINI_API_KEY"])
+            .with_prefixes(["ANTHROPIC_", "G"]);
+        assert_eq!(names(&host, &allow), ["GEMINI_API_KEY", "NO_COLOR"]);
+    }
+
+    #[test]
+    fn what_every_program_needs_passes_and_nothing_else() {
+        let host = [
+            "HOME",
+            "PATH",
+            "LC_ALL",
+            "XDG_CACHE_HOME",
+            "https_proxy",
+            "AWS_PROFILE",
+            "EDITOR",
+        ];
+        assert_eq!(
+            names(&host, &AllowList::base()),
+            [
+                "HOME",
+                "LC_ALL",
+                "NO_COLOR",
+                "PATH",
+                "XDG_CACHE_HOME",
+                "https_proxy"
+            ]
+        );
+    }
+
+    #[test]
+    fn prefixes_let_settings_pass() {
+        let allow = AllowList::base().with_prefixes(["CLAUDE_CODE_"]);
+        let host = ["CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_OAUTH_TOKEN"];
+        assert_eq!(
+            names(&host, &allow),
+            ["CLAUDE_CODE_USE_BEDROCK", "NO_COLOR"]
+        );
+    }
+
+    #[test]
+    fn values_are_never_printed() {
+        let environment = Environment::default().set("ANTHROPIC_API_KEY", "hush");
+        let printed = format!("{environment:?}");
+        assert!(
+            printed.contains("ANTHROPIC_API_KEY") && !printed.contains("hush"),
+            "{printed}"
+        );
+    }
+}

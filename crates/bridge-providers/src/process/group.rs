@@ -76,6 +76,8 @@ impl Orphanage {
 
     pub(super) fn reap(&self, _: &BTreeSet<u32>) {}
 
+    pub(super) fn forget_gone(&self, _: &mut BTreeSet<u32>) {}
+
     pub(super) fn end_unclaimed(&self) -> usize {
         0
     }

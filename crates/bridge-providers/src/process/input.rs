@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tokio::{io::AsyncWriteExt as _, process::ChildStdin};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 /// Bytes that may wait for a program that does not read.
 pub(super) const INPUT_LIMIT: usize = 64 * 1024 * 1024;
@@ -11,8 +11,8 @@ pub(super) const INPUT_LIMIT: usize = 64 * 1024 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotReading;
 
-pub(super) struct Input {
-    pipe: Option<ChildStdin>,
+pub(super) struct Input<W> {
+    pipe: Option<W>,
     waiting: VecDeque<Vec<u8>>,
     /// How much of the first line has been written.
     written: usize,
@@ -20,8 +20,8 @@ pub(super) struct Input {
     closing: bool,
 }
 
-impl Input {
-    pub(super) fn new(pipe: Option<ChildStdin>) -> Self {
+impl<W: AsyncWrite + Unpin> Input<W> {
+    pub(super) fn new(pipe: Option<W>) -> Self {
         Self {
             pipe,
             waiting: VecDeque::new(),
@@ -86,5 +86,53 @@ impl Input {
         self.waiting.clear();
         self.written = 0;
         self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_arrive_in_order_and_then_the_end() {
+        let (pipe, mut far) = duplex(4);
+        let mut input = Input::new(Some(pipe));
+        input.push("first line".into()).unwrap();
+        input.push("second".into()).unwrap();
+        input.close();
+        input.push("too late".into()).unwrap();
+        let mut text = String::new();
+        let write = async {
+            while input.has_work() {
+                input.write_some().await;
+            }
+        };
+        let (_, read) = tokio::join!(write, far.read_to_string(&mut text));
+        read.unwrap();
+        assert_eq!(text, "first line\nsecond\n");
+    }
+
+    #[test]
+    fn a_program_that_does_not_read_costs_no_more_than_the_limit() {
+        let (pipe, _far) = duplex(4);
+        let mut input = Input::new(Some(pipe));
+        let piece = "x".repeat(INPUT_LIMIT / 4);
+        for _ in 0..3 {
+            assert_eq!(input.push(piece.clone()), Ok(()));
+        }
+        assert_eq!(input.push(piece), Err(NotReading));
+        assert_eq!(input.push("small".into()), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_closed_program_swallows_what_is_said() {
+        let (pipe, far) = duplex(4);
+        drop(far);
+        let mut input = Input::new(Some(pipe));
+        input.push("anyone?".into()).unwrap();
+        input.write_some().await;
+        assert!(!input.has_work());
     }
 }

@@ -202,6 +202,13 @@ impl Orphanage {
         }
     }
 
+    /// Strikes out who is no child any more: a runtime that shut down waited for it, or nobody
+    /// had to.
+    pub(super) fn forget_gone(&self, own: &mut BTreeSet<u32>) {
+        let this = std::process::id();
+        own.retain(|pid| Entry::read(*pid).is_some_and(|entry| entry.parent == this));
+    }
+
     /// Kills the orphans that live; right only when no program runs that they could belong to.
     pub(super) fn end_unclaimed(&self) -> usize {
         self.orphans()

@@ -80,7 +80,8 @@ fn thread_is_gone() -> io::Error {
 
 #[derive(Default)]
 struct Spawner {
-    /// Children started here that were not waited for yet.
+    /// Children started here that were not waited for yet. One whose runtime shut down before it
+    /// could be waited for is struck out by the next sweep.
     own: BTreeSet<u32>,
     orphanage: platform::Orphanage,
     started: u64,
@@ -114,7 +115,7 @@ impl Spawner {
                         tracing::trace!(pid, "nobody waited for the orphans of a program");
                     }
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) => self.orphanage.reap(&self.own),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.sweep(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -143,6 +144,7 @@ impl Spawner {
 
     /// Reaps what is dead; ends orphans when no child is left that they could belong to.
     fn sweep(&mut self) {
+        self.orphanage.forget_gone(&mut self.own);
         for _ in 0..SWEEPS {
             self.orphanage.reap(&self.own);
             if !self.own.is_empty() || self.orphanage.end_unclaimed() == 0 {

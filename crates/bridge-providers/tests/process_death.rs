@@ -1,0 +1,104 @@
+//! A daemon that is killed takes its agents with it. In a test binary of its own, because here
+//! the orphan must not come back to a process that ends orphans itself.
+
+#![cfg(target_os = "linux")]
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use bridge_providers::{
+    conversation::converse,
+    dialogue::{Dialogue, Exit, Step},
+    process::{Environment, Launch},
+    provider::Steer,
+};
+use rustix::{
+    fs::{CWD, Mode, mkfifoat},
+    process::{Pid, Signal, kill_process},
+};
+
+const PIPE: &str = "TEST_PIPE";
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the daemon to be killed")]
+fn an_agent_is_asked_to_end_when_its_daemon_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    let mut daemon = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "daemon_that_is_killed",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env(PIPE, &pipe)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut pipe = std::io::BufReader::new(fs::File::open(pipe).unwrap());
+    let mut text = String::new();
+    std::io::BufRead::read_line(&mut pipe, &mut text).unwrap();
+    assert_eq!(text, "ready\n");
+    let pid = Pid::from_raw(daemon.id().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    daemon.wait().unwrap();
+    std::io::Read::read_to_string(&mut pipe, &mut text).unwrap();
+    assert_eq!(text, "ready\nasked to end\n");
+}
+
+#[test]
+#[ignore = "only a part of the test above"]
+fn daemon_that_is_killed() {
+    let pipe = std::env::var_os(PIPE).expect("started by the test above");
+    let script = r#"
+        exec 9>$PIPE
+        trap 'kill $!; echo asked to end >&9; exit' TERM
+        sleep 1000 9>&- &
+        echo ready >&9
+        wait
+    "#;
+    let launch = Launch {
+        program: "/bin/sh".into(),
+        args: vec!["-c".into(), script.into()],
+        directory: "/".into(),
+        env: Environment::from_host(
+            std::env::vars_os(),
+            &bridge_providers::process::AllowList::base(),
+        )
+        .set("PIPE", pipe),
+        run: None,
+    };
+    // The runtime has other threads than the one that spawns, and they come and go.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_keep_alive(Duration::from_millis(1))
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut conversation = converse(launch, Box::new(Mute)).await.unwrap();
+        while conversation.heard.recv().await.is_some() {}
+    });
+}
+
+/// Says nothing and understands nothing.
+struct Mute;
+
+impl Dialogue for Mute {
+    fn on_start(&mut self, _: Instant) {}
+    fn on_line(&mut self, _: Instant, _: &[u8]) {}
+    fn on_oversized(&mut self, _: Instant, _: u64) {}
+    fn on_steer(&mut self, _: Instant, _: Steer) {}
+    fn on_end(&mut self, _: Instant, _: Exit) {}
+    fn on_timeout(&mut self, _: Instant) {}
+    fn next_step(&mut self) -> Option<Step> {
+        None
+    }
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+}
