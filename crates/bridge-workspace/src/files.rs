@@ -4,7 +4,10 @@
 use std::{cmp::Ordering, io::Read as _, path::PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bridge_proto::model::{FileEntry, FileRoot, FileScope, ReadOutcome, Reply, Request};
+use bridge_proto::{
+    ctrlnode::strip_status_tags,
+    model::{FileEntry, FileRoot, FileScope, ReadOutcome, Reply, Request},
+};
 use thiserror::Error;
 
 use crate::{
@@ -80,7 +83,7 @@ impl Workspace {
             .skip(1)
             .any(|part| part == "output");
         let cleaned = match std::str::from_utf8(bytes) {
-            Ok(content) if text && in_output => Some(output_text(content)),
+            Ok(content) if text && in_output => Some(strip_status_tags(content)),
             Ok(_) | Err(_) => None,
         };
         let content = cleaned.as_ref().map_or(bytes, String::as_bytes);
@@ -252,46 +255,6 @@ fn refusal(error: &ContainError) -> ReadOutcome {
         | ContainError::NotAFile { .. } => ReadOutcome::NotFound,
         ContainError::Io { .. } => ReadOutcome::Unreadable,
     }
-}
-
-/// Text as it belongs into `output/`: without status tags, right-trimmed, with one newline at its
-/// end. Empty stays empty.
-pub(crate) fn output_text(text: &str) -> String {
-    let mut text = strip_status_tags(text);
-    text.truncate(text.trim_end().len());
-    if !text.is_empty() {
-        text.push('\n');
-    }
-    text
-}
-
-/// Removes `<TASK_COMPLETED:…>`, `<TASK_FAILED:…>` and `<TASK_BLOCKED:…>` with hex digits and
-/// dashes behind the colon, in any case.
-fn strip_status_tags(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find('<') {
-        let (before, from) = rest.split_at(start);
-        out.push_str(before);
-        if let Some(len) = tag_len(from) {
-            rest = from.get(len..).unwrap_or_default();
-        } else {
-            out.push('<');
-            rest = from.get(1..).unwrap_or_default();
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-fn tag_len(text: &str) -> Option<usize> {
-    let (tag, _) = text.split_once('>')?;
-    let (name, id) = tag.split_once(':')?;
-    let known = ["<TASK_COMPLETED", "<TASK_FAILED", "<TASK_BLOCKED"]
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(name));
-    let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    (known && plain).then_some(tag.len() + 1)
 }
 
 /// How many bytes the text takes as a JSON string, without the quotes.

@@ -125,18 +125,18 @@ impl TaskDir {
 
     /// All logs, oldest first, joined by `---`; the newest [`MAX_LOG_CONTEXT`] bytes of them.
     fn earlier_logs(&self) -> Result<String, ContainError> {
-        let mut numbers: Vec<Option<u32>> = self
+        let mut numbers: Vec<u32> = self
             .folder
             .children(&literal(OUTPUT))?
             .iter()
-            .filter_map(|child| log_number(&child.name))
+            .filter_map(|child| log_order(&child.name))
             .collect();
         numbers.sort_unstable();
         numbers.dedup();
         let mut room = MAX_LOG_CONTEXT;
         let mut logs = Vec::new();
         for n in numbers.into_iter().rev() {
-            let (text, whole) = match self.tail(&log_path(n), room) {
+            let (text, whole) = match self.tail(&log_path((n > 0).then_some(n)), room) {
                 Ok(tail) => tail,
                 // The folder is the agent's: what cannot be read is left out.
                 Err(error) => {
@@ -236,15 +236,15 @@ fn is_follow_up(name: &str) -> bool {
         })
 }
 
-/// `Some(None)` for the first log, `Some(Some(n))` for that of follow-up `n`.
-fn log_number(name: &str) -> Option<Option<u32>> {
+/// Which log this is, in their order; `None` when it is none.
+fn log_order(name: &str) -> Option<u32> {
     if name == "agent_log.md" {
-        return Some(None);
+        return Some(0);
     }
     let n = name
         .strip_prefix("agent_log.followup-")?
         .strip_suffix(".md")?;
-    n.parse().ok().map(Some)
+    n.parse().ok().filter(|n| *n > 0)
 }
 
 const SEPARATOR: &str = "\n\n---\n\n";

@@ -131,7 +131,8 @@ impl Guard {
             return Err(Kept::Outside);
         }
         protected(path, READ)?;
-        protected(path, WRITE)
+        // Not all of WRITE: agents keep work trees of their own below their settings.
+        protected(path, &[(".git", "git internals")])
     }
 
     /// May this path below `CTRLNODE_ROOT` be a task folder?

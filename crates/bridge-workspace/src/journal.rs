@@ -162,8 +162,10 @@ impl Journal {
         let path = file_path();
         let mut text = Vec::new();
         match folder.read(&path) {
-            Ok(mut file) => {
-                file.read_to_end(&mut text).map_err(JournalError::Write)?;
+            Ok(file) => {
+                file.take(MAX_FILE_BYTES)
+                    .read_to_end(&mut text)
+                    .map_err(JournalError::Write)?;
             }
             Err(ContainError::Missing { .. }) => {}
             Err(error) => return Err(JournalError::Open(error)),
@@ -434,5 +436,56 @@ pub const RESERVE_BLOCK: u64 = 1000;
 /// Largest entry in bytes; an origin's reply token is the only part without a limit of its own.
 pub const MAX_LINE_BYTES: usize = 256 * 1024;
 
+/// What is read of a file at most; a journal that was rewritten in time stays far below.
+const MAX_FILE_BYTES: u64 = 1024 * 1024 * 1024;
+
 /// Lines that are no longer needed but may stay until the next rewriting.
 const SPARE_LINES: usize = 1000;
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use bridge_proto::{
+        TaskId,
+        model::{ReplyToken, Source},
+    };
+
+    use super::*;
+
+    fn entry(id: &str) -> RunEntry {
+        let run = RunKey { task: TaskId::parse(id).unwrap(), attempt: "1".into() };
+        RunEntry {
+            marker: run.marker(),
+            run,
+            agent: AgentId::parse("dev").unwrap(),
+            provider: ProviderKey::parse("demo").unwrap(),
+            kind: RunKind::Dispatch,
+            origin: Origin { source: Source::Local, reply: ReplyToken::default() },
+            started: Timestamp::from_millis(0),
+            pid: None,
+            folder: None,
+            repository: None,
+            reserved: 0,
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_full_refuses_the_run_and_the_next_write_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Journal::open_in(Folder::open(dir.path()).unwrap()).unwrap();
+        let mut journal = open();
+        journal.record(&entry("a")).unwrap();
+        journal.file = Some(File::options().write(true).open("/dev/full").unwrap());
+        let error = journal.record(&entry("b")).unwrap_err();
+        assert!(
+            matches!(&error, JournalError::Write(e) if e.kind() == io::ErrorKind::StorageFull),
+            "{error:?}"
+        );
+        assert_eq!(journal.find(&entry("b").run), None);
+        journal.file = None;
+        journal.record(&entry("c")).unwrap();
+        drop(journal);
+        let journal = open();
+        let runs: Vec<_> = journal.open_runs().cloned().collect();
+        assert_eq!((runs, journal.skipped()), (vec![entry("a"), entry("c")], 0));
+    }
+}

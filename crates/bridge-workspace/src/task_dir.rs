@@ -7,12 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use bridge_proto::{ProviderKey, ResumeId};
+use bridge_proto::{ProviderKey, ResumeId, ctrlnode::strip_status_tags};
 use thiserror::Error;
 
 use crate::{
     contained::{ContainError, ContainedPath, Folder, PathFault},
-    files::output_text,
     task_log::TaskLog,
 };
 
@@ -172,7 +171,7 @@ impl TaskDir {
     }
 
     fn save_text_if_missing(&self, name: &str, text: &str) -> Result<bool, TaskDirError> {
-        let text = output_text(text);
+        let text = strip_status_tags(text);
         if text.trim().is_empty() {
             return Ok(false);
         }

@@ -171,12 +171,16 @@ impl TaskLog {
 
     fn io_fault(&self, source: io::Error) -> LogError {
         let path = self.file();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                LogError::DiskFull { path }
-            }
-            io::ErrorKind::NotFound => LogError::FolderLost { path },
-            _ => LogError::Io { path, source },
+        let kind = source.kind();
+        if matches!(
+            kind,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        ) {
+            LogError::DiskFull { path }
+        } else if kind == io::ErrorKind::NotFound {
+            LogError::FolderLost { path }
+        } else {
+            LogError::Io { path, source }
         }
     }
 }
@@ -209,3 +213,18 @@ pub const MAX_LOG_BYTES: u64 = 32 * 1024 * 1024;
 
 /// How long a broken log is left alone, in milliseconds.
 pub const RETRY_MILLIS: u64 = 5000;
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::task_dir::log_path;
+
+    #[test]
+    fn a_device_that_is_full_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = TaskLog::new(Arc::new(Folder::open(dir.path()).unwrap()), log_path(None));
+        let mut device = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let error = device.write_all(b"x").unwrap_err();
+        assert!(matches!(log.io_fault(error), LogError::DiskFull { .. }));
+    }
+}

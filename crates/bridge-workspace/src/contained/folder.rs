@@ -1,16 +1,9 @@
-//! Paths proven to stay beneath an open folder: parsed into components, then resolved from the
-//! folder's handle. No text is ever compared with a prefix.
-//!
-//! Two steps, two types. [`ContainedPath`] is the text, parsed: it has no way up and no root of its
-//! own. [`Folder`] is an open directory: [`Folder::resolve`] follows links as far as they stay
-//! inside and gives the real path; every other call walks one component at a time and follows no
-//! link at all, so that nothing can be swapped between the check and the use.
+//! An open directory, and everything that is done beneath it.
 
 use std::{
-    fmt,
     fs::File,
     io::{self, Write as _},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -18,162 +11,8 @@ use std::{
 use cap_std::{ambient_authority, fs::Dir};
 use thiserror::Error;
 
+use super::ContainedPath;
 use crate::sys::{self, Access};
-
-/// A relative path in components: no `..`, no root, no drive, no control character. The empty path
-/// is the folder itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ContainedPath {
-    parts: Vec<String>,
-}
-
-/// Why a text is no [`ContainedPath`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum PathFault {
-    /// Starts with `/` or a drive.
-    #[error("the path is absolute")]
-    Absolute,
-    /// A component is `..`, or dots only.
-    #[error("the path has a component of dots")]
-    Up,
-    /// A `\`, which is a separator on some systems.
-    #[error("the path has a backslash")]
-    Backslash,
-    /// NUL or another control character.
-    #[error("the path has a control character")]
-    ControlCharacter,
-    /// A name with a special meaning on this system.
-    #[error("the path has a name that is reserved here")]
-    Reserved,
-    /// Nothing but separators, where a name is needed.
-    #[error("the path is empty")]
-    Empty,
-    /// More than [`MAX_PATH_BYTES`] bytes or [`MAX_DEPTH`] components.
-    #[error("the path is too long")]
-    TooLong,
-}
-
-impl ContainedPath {
-    /// The folder itself.
-    pub fn root() -> Self {
-        Self::default()
-    }
-
-    /// Parses a path with `/` between its components; empty components and `.` are skipped.
-    pub fn parse(text: &str) -> Result<Self, PathFault> {
-        if text.len() > MAX_PATH_BYTES {
-            return Err(PathFault::TooLong);
-        }
-        if text.chars().any(char::is_control) {
-            return Err(PathFault::ControlCharacter);
-        }
-        if text.contains('\\') {
-            return Err(PathFault::Backslash);
-        }
-        let bytes = text.as_bytes();
-        let drive = bytes.len() >= 2 && bytes[0].is_ascii_alphabetic() && bytes[1] == b':';
-        if text.starts_with('/') || drive {
-            return Err(PathFault::Absolute);
-        }
-        let mut parts = Vec::new();
-        for part in text
-            .split('/')
-            .filter(|part| !part.is_empty() && *part != ".")
-        {
-            if part.bytes().all(|byte| byte == b'.') {
-                return Err(PathFault::Up);
-            }
-            if cfg!(windows) && is_reserved_on_windows(part) {
-                return Err(PathFault::Reserved);
-            }
-            parts.push(part.to_owned());
-        }
-        if parts.len() > MAX_DEPTH {
-            return Err(PathFault::TooLong);
-        }
-        Ok(Self { parts })
-    }
-
-    /// Parses a path as a wire sends it: `\` counts as `/`.
-    pub fn parse_wire(text: &str) -> Result<Self, PathFault> {
-        Self::parse(&text.replace('\\', "/"))
-    }
-
-    /// Whether this is the folder itself.
-    pub fn is_root(&self) -> bool {
-        self.parts.is_empty()
-    }
-
-    /// The components in order.
-    pub fn parts(&self) -> &[String] {
-        &self.parts
-    }
-
-    /// The last component; `None` for the folder itself.
-    pub fn name(&self) -> Option<&str> {
-        self.parts.last().map(String::as_str)
-    }
-
-    /// The path with one more name at its end. The name must be a single component.
-    pub fn child(&self, name: &str) -> Result<Self, PathFault> {
-        let mut child = Self::parse(name)?;
-        if child.parts.len() != 1 {
-            return Err(PathFault::Empty);
-        }
-        child.parts.splice(0..0, self.parts.iter().cloned());
-        Ok(child)
-    }
-
-    /// In the system's form, relative.
-    pub fn to_path(&self) -> PathBuf {
-        self.parts.iter().collect()
-    }
-
-    fn from_real(path: &Path) -> Option<Self> {
-        let mut parts = Vec::new();
-        for component in path.components() {
-            match component {
-                Component::CurDir => {}
-                Component::Normal(name) => parts.push(name.to_str()?.to_owned()),
-                Component::Prefix(_) | Component::RootDir | Component::ParentDir => return None,
-            }
-        }
-        Some(Self { parts })
-    }
-
-    fn split_last(&self) -> Result<(&[String], &str), ContainError> {
-        match self.parts.split_last() {
-            Some((name, parents)) => Ok((parents, name)),
-            None => Err(ContainError::NotAFile {
-                path: self.to_string(),
-            }),
-        }
-    }
-}
-
-impl fmt::Display for ContainedPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.parts.join("/"))
-    }
-}
-
-fn is_reserved_on_windows(part: &str) -> bool {
-    let stem = part
-        .split('.')
-        .next()
-        .unwrap_or(part)
-        .trim_end()
-        .to_ascii_lowercase();
-    let device = matches!(
-        stem.as_str(),
-        "con" | "prn" | "aux" | "nul" | "conin$" | "conout$"
-    );
-    let port = (stem.starts_with("com") || stem.starts_with("lpt")) && stem.chars().count() == 4;
-    device
-        || port
-        || part.contains([':', '<', '>', '"', '|', '?', '*'])
-        || part.ends_with(['.', ' '])
-}
 
 /// Why something beneath a folder could not be reached.
 #[derive(Debug, Error)]
@@ -256,16 +95,10 @@ impl Folder {
     /// As [`Folder::resolve`] for something that may not exist yet: the deepest existing parent is
     /// resolved, the rest is kept. A link to nowhere is an error.
     pub fn resolve_new(&self, path: &ContainedPath) -> Result<ContainedPath, ContainError> {
-        for kept in (0..=path.parts.len()).rev() {
-            let (head, rest) = path.parts.split_at(kept);
-            let head = ContainedPath {
-                parts: head.to_vec(),
-            };
+        for kept in (0..=path.parts().len()).rev() {
+            let (head, rest) = path.split_at(kept);
             match self.resolve(&head) {
-                Ok(mut real) => {
-                    real.parts.extend(rest.iter().cloned());
-                    return Ok(real);
-                }
+                Ok(real) => return Ok(real.extended(rest)),
                 Err(ContainError::Missing { path }) => {
                     if self.dir.symlink_metadata(head.to_path()).is_ok() {
                         return Err(ContainError::Link { path });
@@ -282,7 +115,7 @@ impl Folder {
     /// Opens a folder below; no link is followed.
     pub fn open_folder(&self, path: &ContainedPath) -> Result<Self, ContainError> {
         Ok(Self {
-            dir: self.walk(&path.parts, false)?,
+            dir: self.walk(path.parts(), false)?,
             path: self.path.join(path.to_path()),
         })
     }
@@ -290,7 +123,7 @@ impl Folder {
     /// Opens a folder below and creates what is missing on the way; no link is followed.
     pub fn create_folder(&self, path: &ContainedPath) -> Result<Self, ContainError> {
         Ok(Self {
-            dir: self.walk(&path.parts, true)?,
+            dir: self.walk(path.parts(), true)?,
             path: self.path.join(path.to_path()),
         })
     }
@@ -370,7 +203,7 @@ impl Folder {
 
     /// Names and kinds of the direct children; names that are not UTF-8 are left out.
     pub fn children(&self, path: &ContainedPath) -> Result<Vec<Child>, ContainError> {
-        let dir = self.walk(&path.parts, false)?;
+        let dir = self.walk(path.parts(), false)?;
         let io = |source| ContainError::Io {
             path: path.to_string(),
             source,
@@ -497,21 +330,23 @@ pub struct Child {
 }
 
 fn fault(path: String, error: io::Error) -> ContainError {
-    match error.kind() {
-        io::ErrorKind::NotFound => ContainError::Missing { path },
-        io::ErrorKind::NotADirectory => ContainError::NotAFolder { path },
-        io::ErrorKind::IsADirectory => ContainError::NotAFile { path },
+    let kind = error.kind();
+    if kind == io::ErrorKind::NotFound {
+        ContainError::Missing { path }
+    } else if kind == io::ErrorKind::NotADirectory {
+        ContainError::NotAFolder { path }
+    } else if kind == io::ErrorKind::IsADirectory || is_no_device(&error) {
+        ContainError::NotAFile { path }
+    } else if kind == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none() {
         // cap-std's own refusal carries no number of the system.
-        io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => {
-            ContainError::Outside { path }
-        }
-        _ if is_link_loop(&error) => ContainError::Link { path },
-        // Opening a socket, or a pipe nobody reads.
-        _ if is_no_device(&error) => ContainError::NotAFile { path },
-        _ => ContainError::Io {
+        ContainError::Outside { path }
+    } else if is_link_loop(&error) {
+        ContainError::Link { path }
+    } else {
+        ContainError::Io {
             path,
             source: error,
-        },
+        }
     }
 }
 
@@ -520,6 +355,7 @@ fn is_link_loop(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
+/// A socket, or a pipe that nobody reads.
 #[cfg(unix)]
 fn is_no_device(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error())
@@ -553,9 +389,3 @@ fn temporary_name() -> String {
         .as_nanos();
     format!(".ctrlnode-{}-{now}-{number}.tmp", std::process::id())
 }
-
-/// Longest path in bytes; the limit of the common systems.
-pub const MAX_PATH_BYTES: usize = 4096;
-
-/// Most components of a path; bounds every walk.
-pub const MAX_DEPTH: usize = 64;

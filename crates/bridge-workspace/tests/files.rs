@@ -1,0 +1,323 @@
+//! File requests: roots, limits, the contents policy.
+#![cfg(unix)]
+
+mod support;
+
+use std::os::unix::fs::symlink;
+
+use bridge_proto::model::{FileRoot, ReadOutcome, Reply, Request};
+use bridge_workspace::{
+    ContentsPolicy, FileRefusal,
+    Kept,
+    files::{MAX_IMAGE_BYTES, MAX_PDF_BYTES},
+};
+use support::{Scene, put, scope};
+
+fn open(policy: ContentsPolicy) -> Scene {
+    let mut scene = Scene::new();
+    scene.workspace = scene.workspace.with_policy(policy);
+    scene
+}
+
+fn content(text: &str, content_type: &str) -> ReadOutcome {
+    ReadOutcome::Content { content: text.into(), content_type: content_type.into() }
+}
+
+fn names(scene: &Scene, root: FileRoot, subpath: &str, recursive: bool, files: bool) -> Vec<String> {
+    let (_, entries) =
+        scene.workspace.list_files(&scope(root), subpath, recursive, files).unwrap();
+    entries.into_iter().map(|e| if e.is_dir { format!("{}/", e.path) } else { e.path }).collect()
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let scene = Scene::new();
+    let scope = scope(FileRoot::Ctrlnode);
+    let path = "tasks/web/03-14/1a-x/input/1a-x.md";
+    scene.workspace.write_file(&scope, path, b"# Fix", true).unwrap();
+    assert_eq!(std::fs::read_to_string(scene.root().join(path)).unwrap(), "# Fix");
+    let got = scene.workspace.read_file(&scope, "tasks\\web//03-14/./1a-x/input/1a-x.md");
+    assert_eq!(got, (path.to_owned(), content("# Fix", "text/markdown")));
+    scene.workspace.write_file(&scope, path, b"", true).unwrap();
+    assert_eq!(scene.workspace.read_file(&scope, path).1, content("", "text/markdown"));
+}
+
+#[test]
+fn text_for_output_loses_status_tags_and_ends_with_one_newline() {
+    let scene = Scene::new();
+    let write = |path: &str, bytes: &[u8], text| {
+        scene.workspace.write_file(&scope(FileRoot::Ctrlnode), path, bytes, text).unwrap();
+        std::fs::read(scene.root().join(path)).unwrap()
+    };
+    let tagged = b"Done. <TASK_COMPLETED:9f8e-7d> <task_failed:ab>  \n\n";
+    assert_eq!(write("tasks/a/output/x.md", tagged, true), b"Done.\n");
+    assert_eq!(write("tasks/a/output/deep/x.md", b"<TASK_BLOCKED:no id>", true), b"<TASK_BLOCKED:no id>\n");
+    assert_eq!(write("tasks/a/output/y.md", b"", true), b"");
+    assert_eq!(write("tasks/a/output/z.bin", tagged, false), tagged);
+    assert_eq!(write("tasks/a/output/w.bin", b"\xff\n\n", true), b"\xff\n\n");
+    assert_eq!(write("tasks/a/input/x.md", tagged, true), tagged);
+    assert_eq!(write("tasks/b/output", tagged, true), tagged);
+}
+
+#[test]
+fn writes_that_would_escape_or_touch_the_bridge_itself_are_refused() {
+    let scene = open(ContentsPolicy::Workspace);
+    symlink(scene.outside(), scene.base().join("escape")).unwrap();
+    symlink(scene.outside().join("new"), scene.base().join("dangling")).unwrap();
+    put(&scene.base().join("web/.git/config"), "");
+    let write = |root, path: &str| {
+        scene.workspace.write_file(&scope(root), path, b"x", true).unwrap_err()
+    };
+    for path in ["../x", "a/../../x", "....//x", "/etc/x", "C:\\x", "..\\x", "a\0b"] {
+        assert!(matches!(write(FileRoot::Base, path), FileRefusal::Path(_)), "{path:?}");
+    }
+    for path in ["escape/x", "escape/deep/x", "dangling", ""] {
+        assert!(matches!(write(FileRoot::Base, path), FileRefusal::Contained(_) | FileRefusal::Kept(_)), "{path:?}");
+    }
+    for path in ["web/.git/config", "web/.git/hooks/pre-commit", ".bashrc", ".ssh/authorized_keys",
+                 ".claude/settings.json", ".ctrlnode/.env"] {
+        assert!(matches!(write(FileRoot::Base, path), FileRefusal::Kept(Kept::Protected(_))), "{path}");
+    }
+    for path in [".env", "bridge.lock", "journal/runs.jsonl", "x.md"] {
+        let got = write(FileRoot::Ctrlnode, path);
+        assert!(matches!(got, FileRefusal::Kept(_)), "{path}: {got:?}");
+    }
+    assert_eq!(std::fs::read_dir(scene.outside()).unwrap().count(), 1);
+    assert_eq!(std::fs::read(scene.base().join("web/.git/config")).unwrap(), b"");
+}
+
+#[test]
+fn outside_of_its_own_root_writing_needs_the_workspace_policy() {
+    for (policy, allowed) in [
+        (ContentsPolicy::Never, false),
+        (ContentsPolicy::TaskOutputs, false),
+        (ContentsPolicy::Workspace, true),
+    ] {
+        let scene = open(policy);
+        let write = |root, path: &str| scene.workspace.write_file(&scope(root), path, b"x", true);
+        assert_eq!(write(FileRoot::Base, "web/x.md").is_ok(), allowed, "{policy}");
+        write(FileRoot::Ctrlnode, "tasks/a/input/x.md").unwrap();
+        write(FileRoot::Base, ".ctrlnode/tasks/a/input/y.md").unwrap();
+    }
+}
+
+#[test]
+fn a_write_through_a_link_inside_reaches_the_real_file_and_keeps_its_mode() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scene = open(ContentsPolicy::Workspace);
+    let real = scene.base().join("real/run.sh");
+    put(&real, "old");
+    std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o755)).unwrap();
+    symlink("real", scene.base().join("link")).unwrap();
+    scene.workspace.write_file(&scope(FileRoot::Base), "link/run.sh", b"new", true).unwrap();
+    assert_eq!(std::fs::read_to_string(&real).unwrap(), "new");
+    assert_eq!(std::fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o755);
+    assert!(scene.base().join("link").is_symlink());
+    assert_eq!(std::fs::read_dir(scene.base().join("real")).unwrap().count(), 1);
+}
+
+#[test]
+fn reading_tells_apart_what_is_missing_what_escapes_and_what_is_no_file() {
+    let scene = open(ContentsPolicy::Workspace);
+    put(&scene.outside().join("secret.txt"), "secret");
+    put(&scene.base().join("a.txt"), "in");
+    symlink(scene.outside().join("secret.txt"), scene.base().join("out.txt")).unwrap();
+    symlink("../secret.txt", scene.base().join("up.txt")).unwrap();
+    symlink("a.txt", scene.base().join("in.txt")).unwrap();
+    symlink("loop", scene.base().join("loop")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, scene.base().join("pipe"), 0o644.into()).unwrap();
+    let read = |path: &str| scene.workspace.read_file(&scope(FileRoot::Base), path).1;
+    assert_eq!(read("in.txt"), content("in", "text/plain"));
+    for path in ["out.txt", "up.txt", "../secret.txt", "/etc/passwd", "a/..", "....//x", "\0"] {
+        assert_eq!(read(path), ReadOutcome::InvalidPath, "{path:?}");
+    }
+    for path in ["missing", "a.txt/x", "pipe", ""] {
+        let got = read(path);
+        assert_eq!(got, ReadOutcome::NotFound, "{path:?}");
+    }
+    assert_eq!(read("loop"), ReadOutcome::InvalidPath);
+}
+
+#[test]
+fn protected_places_are_not_read_even_through_a_link() {
+    let scene = open(ContentsPolicy::Workspace);
+    put(&scene.base().join(".ssh/id_ed25519"), "key");
+    put(&scene.base().join(".aws/credentials"), "key");
+    put(&scene.base().join("vault.kdbx"), "key");
+    put(&scene.root().join(".env"), "PAIRING_TOKEN=t");
+    put(&scene.root().join("tasks/a/output/x"), "");
+    symlink("../../../.env", scene.root().join("tasks/a/output/env")).unwrap();
+    symlink(".ssh", scene.base().join("harmless")).unwrap();
+    let base = |path: &str| scene.workspace.read_file(&scope(FileRoot::Base), path).1;
+    for path in [
+        ".ssh/id_ed25519",
+        "harmless/id_ed25519",
+        ".aws/credentials",
+        "vault.kdbx",
+        ".ctrlnode/.env",
+        ".ctrlnode/tasks/a/output/env",
+    ] {
+        assert_eq!(base(path), ReadOutcome::InvalidPath, "{path}");
+    }
+    for path in [".env", "tasks/a/output/env", "bridge.lock"] {
+        let got = scene.workspace.read_file(&scope(FileRoot::Ctrlnode), path).1;
+        assert_eq!(got, ReadOutcome::InvalidPath, "{path}");
+    }
+    assert_eq!(names(&scene, FileRoot::Base, "", false, true), [".ctrlnode/"]
+        .map(String::from).into_iter().chain(["harmless".into()]).collect::<Vec<_>>());
+    assert!(names(&scene, FileRoot::Base, ".ssh", true, true).is_empty());
+    assert!(names(&scene, FileRoot::Base, "harmless", true, true).is_empty());
+}
+
+#[test]
+fn images_and_pdf_come_as_base64_within_their_limits() {
+    let scene = Scene::new();
+    let dir = scene.root().join("tasks/a/output");
+    let read = |name: &str| {
+        scene.workspace.read_file(&scope(FileRoot::Ctrlnode), &format!("tasks/a/output/{name}")).1
+    };
+    put(&dir.join("x.PNG"), b"\x89PNG");
+    assert_eq!(read("x.PNG"), content("iVBORw==", "image/png"));
+    put(&dir.join("x.svg"), "<svg/>");
+    assert_eq!(read("x.svg"), content("PHN2Zy8+", "image/svg+xml"));
+    put(&dir.join("x"), b"a\xffb");
+    assert_eq!(read("x"), content("a\u{fffd}b", "application/octet-stream"));
+
+    let sized = |name: &str, bytes: u64| {
+        std::fs::File::create(dir.join(name)).unwrap().set_len(bytes).unwrap();
+        match read(name) {
+            ReadOutcome::TooLarge { bytes, content_type } => Some((bytes, content_type)),
+            ReadOutcome::Content { .. } => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(sized("big.png", MAX_IMAGE_BYTES), None);
+    let over = MAX_IMAGE_BYTES + 1;
+    assert_eq!(sized("big.png", over), Some((over, "application/octet-stream".into())));
+    assert_eq!(sized("big.pdf", MAX_PDF_BYTES), None);
+    let over = MAX_PDF_BYTES + 1;
+    assert_eq!(sized("big.pdf", over), Some((over, "application/pdf".into())));
+    // Zero bytes take six bytes each in a frame.
+    let zeros = 6 * 1024 * 1024;
+    assert_eq!(sized("zeros.txt", zeros), Some((zeros, "text/plain".into())));
+}
+
+#[test]
+fn the_policy_decides_what_leaves() {
+    let expect = |policy, task_file, log, other, internal| {
+        let scene = open(policy);
+        put(&scene.base().join("web/a.rs"), "code");
+        put(&scene.root().join("tasks/p/d/t/input/x.md"), "in");
+        put(&scene.root().join("tasks/p/d/t/output/agent_log.md"), "log");
+        put(&scene.root().join("journal/runs.jsonl"), "journal");
+        put(&scene.root().join(".codex-agents/a/auth.json"), "login");
+        let read = |root, path: &str| {
+            matches!(
+                scene.workspace.read_file(&scope(root), path).1,
+                ReadOutcome::Content { .. }
+            )
+        };
+        assert_eq!(read(FileRoot::Ctrlnode, "tasks/p/d/t/input/x.md"), task_file, "{policy}");
+        assert_eq!(read(FileRoot::Base, ".ctrlnode/tasks/p/d/t/output/agent_log.md"), log, "{policy}");
+        assert_eq!(read(FileRoot::Base, "web/a.rs"), other, "{policy}");
+        assert_eq!(read(FileRoot::Ctrlnode, "journal/runs.jsonl"), internal, "{policy}");
+        assert_eq!(read(FileRoot::Ctrlnode, ".codex-agents/a/auth.json"), internal, "{policy}");
+        let leaves = |path: &str| scene.workspace.may_leave(path.as_ref());
+        assert_eq!(leaves("web/a.rs"), other);
+        assert_eq!(leaves("web/new.rs"), other);
+        assert_eq!(leaves(".ctrlnode/tasks/p/d/t/output/new.md"), task_file);
+        assert!(!leaves("/etc/passwd") && !leaves("../x") && !leaves("web/../../x"));
+    };
+    expect(ContentsPolicy::Never, false, false, false, false);
+    expect(ContentsPolicy::TaskOutputs, true, true, false, false);
+    expect(ContentsPolicy::Workspace, true, true, true, false);
+}
+
+#[test]
+fn policies_are_written_as_in_settings() {
+    for policy in [ContentsPolicy::Never, ContentsPolicy::TaskOutputs, ContentsPolicy::Workspace] {
+        assert_eq!(policy.to_string().parse(), Ok(policy));
+    }
+    assert_eq!("everything".parse::<ContentsPolicy>().unwrap_err().to_string(),
+        "\"everything\" is none of never, task-outputs, workspace");
+    assert_eq!(ContentsPolicy::default(), ContentsPolicy::TaskOutputs);
+}
+
+#[test]
+fn listings_are_ordered_and_leave_out_what_nobody_wants_to_see() {
+    let scene = open(ContentsPolicy::Workspace);
+    for path in ["b/x.md", "b/deep/y.md", "A/z.md", "Zeta.md", "alpha.md", "a/n/q.md",
+                 "node_modules/m/i.js", "b/.git/HEAD", ".openclaw/c", "b/node_modules"] {
+        put(&scene.base().join(path), "12345");
+    }
+    symlink("b", scene.base().join("linked")).unwrap();
+    let list = |subpath, recursive, files| names(&scene, FileRoot::Base, subpath, recursive, files);
+    assert_eq!(list("", false, false), [".ctrlnode/", "A/", "a/", "b/"]);
+    assert_eq!(list("", false, true), [".ctrlnode/", "A/", "a/", "b/", "alpha.md", "linked", "Zeta.md"]);
+    assert_eq!(list("b", true, false), ["b/deep/", "b/deep/y.md", "b/x.md"]);
+    assert_eq!(list("linked", false, true), ["linked/deep/", "linked/x.md"]);
+    assert!(list("missing", true, true).is_empty());
+    assert!(list("alpha.md", true, true).is_empty());
+
+    let (root, entries) =
+        scene.workspace.list_files(&scope(FileRoot::Base), "b", false, true).unwrap();
+    assert_eq!(root, scene.base().display().to_string());
+    assert_eq!(entries[1].name, "x.md");
+    assert_eq!((entries[0].size, entries[1].size), (None, Some(5)));
+}
+
+#[test]
+fn listings_outside_are_an_error_and_kept_ones_are_empty() {
+    let scene = Scene::new();
+    put(&scene.base().join("web/a.rs"), "");
+    put(&scene.root().join("tasks/t/output/x.md"), "");
+    put(&scene.root().join("journal/runs.jsonl"), "");
+    symlink(scene.outside(), scene.base().join("escape")).unwrap();
+    let list = |path: &str| scene.workspace.list_files(&scope(FileRoot::Base), path, true, true);
+    for path in ["..", "a/../..", "/etc", "....//", "escape", "escape/base"] {
+        assert_eq!(list(path), Err("INVALID_PATH".into()), "{path}");
+    }
+    // Only what may leave, and the folders on the way to it.
+    assert_eq!(names(&scene, FileRoot::Base, "", true, true), [
+        ".ctrlnode/",
+        ".ctrlnode/tasks/",
+        ".ctrlnode/tasks/t/",
+        ".ctrlnode/tasks/t/output/",
+        ".ctrlnode/tasks/t/output/x.md",
+    ]);
+    assert!(names(&scene, FileRoot::Base, "web", true, true).is_empty());
+    let scene = open(ContentsPolicy::Never);
+    put(&scene.root().join("tasks/t/output/x.md"), "");
+    assert!(names(&scene, FileRoot::Ctrlnode, "", true, true).is_empty());
+    assert!(names(&scene, FileRoot::Ctrlnode, "tasks/t/output", true, true).is_empty());
+}
+
+#[test]
+fn requests_are_served_whole() {
+    let scene = Scene::new();
+    let scope = scope(FileRoot::Ctrlnode);
+    let path = String::from("tasks/t/input/x.txt");
+    let write = |path: &str| Request::WriteFile {
+        scope: scope.clone(),
+        path: path.into(),
+        bytes: b"hi".to_vec(),
+        text: true,
+    };
+    assert_eq!(scene.workspace.serve(&write(&path)), None);
+    assert_eq!(scene.workspace.serve(&write("../x")), None);
+    let read = Request::ReadFile { scope: scope.clone(), path: path.clone() };
+    assert_eq!(
+        scene.workspace.serve(&read),
+        Some(Reply::ReadFile { path, outcome: content("hi", "text/plain") })
+    );
+    let list = Request::ListFiles {
+        scope,
+        subpath: "tasks/t".into(),
+        recursive: false,
+        include_files: false,
+    };
+    match scene.workspace.serve(&list) {
+        Some(Reply::ListFiles { listing: Ok((_, entries)) }) => assert_eq!(entries.len(), 1),
+        other => panic!("{other:?}"),
+    }
+}

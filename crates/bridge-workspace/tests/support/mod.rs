@@ -1,0 +1,81 @@
+//! A workspace in a temporary folder.
+#![expect(
+    dead_code,
+    unreachable_pub,
+    reason = "every test file uses a part of it, none is a library"
+)]
+
+use std::path::{Path, PathBuf};
+
+use bridge_proto::{
+    AgentId, ProviderKey, RunKey, TaskFolder, TaskId, Timestamp,
+    model::{FileRoot, FileScope, Origin, ReplyToken, RunKind, Source},
+};
+use bridge_workspace::{RunEntry, Workspace};
+
+pub struct Scene {
+    pub workspace: Workspace,
+    outer: tempfile::TempDir,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        let outer = tempfile::tempdir().unwrap();
+        let base = outer.path().join("base");
+        Self { workspace: Workspace::open(&base, None).unwrap(), outer }
+    }
+
+    /// The folder around `BASE_PATH`; nothing in it may ever be reached.
+    pub fn outside(&self) -> PathBuf {
+        self.outer.path().canonicalize().unwrap()
+    }
+
+    pub fn base(&self) -> &Path {
+        self.workspace.base()
+    }
+
+    pub fn root(&self) -> &Path {
+        self.workspace.root()
+    }
+}
+
+pub fn put(path: &Path, content: impl AsRef<[u8]>) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, content).unwrap();
+}
+
+pub fn scope(root: FileRoot) -> FileScope {
+    FileScope { root, agent: None, provider: None }
+}
+
+pub fn task(id: &str) -> TaskId {
+    TaskId::parse(id).unwrap()
+}
+
+pub fn folder(name: &str) -> TaskFolder {
+    TaskFolder::parse(name).unwrap()
+}
+
+pub fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+pub fn run(id: &str) -> RunKey {
+    RunKey { task: task(id), attempt: "r1".into() }
+}
+
+pub fn entry(id: &str) -> RunEntry {
+    RunEntry {
+        run: run(id),
+        agent: AgentId::parse("dev").unwrap(),
+        provider: ProviderKey::parse("demo").unwrap(),
+        kind: RunKind::Dispatch,
+        origin: Origin { source: Source::Plane, reply: ReplyToken(r#"{"requestId":"d1"}"#.into()) },
+        started: at(1_773_480_413_589),
+        pid: None,
+        marker: run(id).marker(),
+        folder: Some("tasks/web/03-14/x".into()),
+        repository: None,
+        reserved: 1000,
+    }
+}
