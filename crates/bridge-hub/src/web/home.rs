@@ -1,20 +1,10 @@
 //! The start page: machines with their agents, tasks that run, tasks that ran.
 
-use std::{convert::Infallible, time::Duration};
-
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{
-        IntoResponse as _, Response,
-        sse::{Event, KeepAlive, Sse},
-    },
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use bridge_proto::{
     ProviderKey,
     model::{AgentStatus, Health, HealthReason},
 };
-use futures_util::stream;
 use maud::{Markup, html};
 
 use super::{
@@ -34,6 +24,9 @@ pub(crate) async fn page(State(hub): State<Hub>) -> Response {
             let main = html! {
                 h1.sr { "Machines and tasks" }
                 div #home { (content(&machines, &tasks)) }
+                form.foot method="post" action="/logout" {
+                    button.button.ghost.small type="submit" { "Log out" }
+                }
             };
             let page = Page {
                 title: "Tasks",
@@ -53,21 +46,6 @@ pub(crate) async fn fragment(State(hub): State<Hub>) -> Response {
         Ok((machines, tasks)) => html_response(StatusCode::OK, content(&machines, &tasks)),
         Err(error) => message::problem(&error),
     }
-}
-
-/// `GET /fragments/home/changes`: a server-sent event without content whenever the fragment may
-/// look different, at most twice a second.
-pub(crate) async fn changes(State(hub): State<Hub>) -> Response {
-    let changes = stream::unfold(hub.watch_all(), |mut watch| async move {
-        if !watch.changed().await {
-            return None;
-        }
-        tokio::time::sleep(CHANGE_PAUSE).await;
-        Some((Ok::<_, Infallible>(Event::default().data("changed")), watch))
-    });
-    Sse::new(changes)
-        .keep_alive(KeepAlive::default())
-        .into_response()
 }
 
 async fn load(hub: &Hub) -> Result<(Vec<Machine>, Vec<TaskSummary>), HubError> {
@@ -290,8 +268,6 @@ pub(crate) fn path_segment(text: &str) -> String {
 
 /// Tasks on the start page.
 const SHOWN_TASKS: usize = 50;
-/// A task that streams changes many times a second; people do not read that fast.
-const CHANGE_PAUSE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

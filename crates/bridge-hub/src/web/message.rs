@@ -11,7 +11,7 @@ pub(crate) fn login_page(problem: Option<&str>) -> Response {
     let main = html! {
         div.notice {
             h1 { "Please log in" }
-            @if let Some(problem) = problem { p.alert.bad role="alert" { (problem) } }
+            @if let Some(problem) = problem { p.alert.bad role="alert" { (sentence(problem)) } }
             p { "This page belongs to whoever runs the hub. To open it, use an address with a login code:" }
             ul.ways {
                 li {

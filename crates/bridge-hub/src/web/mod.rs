@@ -30,7 +30,6 @@ pub(crate) fn routes() -> Router<Hub> {
     Router::new()
         .route("/", get(home::page))
         .route("/fragments/home", get(home::fragment))
-        .route("/fragments/home/changes", get(home::changes))
         .route("/new", get(new_task::page).post(new_task::create))
         .route("/tasks/{id}", get(task::page))
         .route("/tasks/{id}/fragment", get(task::fragment))

@@ -42,13 +42,32 @@ function sameInside(a, b) {
     && [...a.childNodes].every((node, at) => node.isEqualNode(b.childNodes[at]));
 }
 
-const source = new EventSource("/fragments/home/changes");
-source.addEventListener("message", refresh);
-let wasOpen = false;
-source.addEventListener("open", () => {
-  if (wasOpen) refresh();
-  wasOpen = true;
-});
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) refresh();
-});
+// Marks come as often as agents speak; people do not read that fast.
+let timer = 0;
+
+function soon() {
+  if (timer) return;
+  timer = setTimeout(() => {
+    timer = 0;
+    refresh();
+  }, 500);
+}
+
+// A hidden page listens to nothing: a browser keeps only a few connections to one host.
+let source = null;
+
+function listen() {
+  source?.close();
+  source = null;
+  if (document.hidden) return;
+  source = new EventSource("/api/v1/changes");
+  source.addEventListener("open", soon);
+  source.addEventListener("changed", soon);
+  source.addEventListener("error", () => {
+    if (source?.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
+    soon();
+  });
+}
+
+document.addEventListener("visibilitychange", listen);
+listen();

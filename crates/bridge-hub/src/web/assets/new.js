@@ -35,6 +35,14 @@ if (usual && !target.querySelector("option[selected]")) usual.selected = true;
 target.addEventListener("change", chosen);
 chosen();
 
+const path = document.getElementById("path");
+
+function place() {
+  path.required = form.elements.mode.value === "repository";
+}
+form.addEventListener("change", place);
+place();
+
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const option = target.selectedOptions[0];

@@ -240,7 +240,8 @@ function connect() {
   source.addEventListener("error", () => {
     setConnected(false);
     if (source.readyState !== EventSource.CLOSED) return;
-    source.close();
+    // Refused, not lost: the fragment finds out whether a login is needed.
+    refreshIn(0);
     setTimeout(connect, 3000);
   });
 }
