@@ -106,12 +106,27 @@ impl Answer {
     fn join_oldest(&mut self) {
         let newer = self.entries.split_off(self.entries.len() / 2);
         let older = std::mem::replace(&mut self.entries, newer);
-        let text = older.iter().map(|entry| entry.text.as_str()).collect::<Vec<_>>().join("\n");
+        let text = older
+            .iter()
+            .map(|entry| entry.text.as_str())
+            .collect::<Vec<_>>()
+            .join("\n");
         if let Some(last) = older.into_iter().next_back() {
             let whole = text.len();
-            self.entries.insert(0, Entry { block: last.block, text, whole });
+            self.entries.insert(
+                0,
+                Entry {
+                    block: last.block,
+                    text,
+                    whole,
+                },
+            );
         }
-        self.weight = self.entries.iter().map(|entry| entry.text.len() + ENTRY).sum();
+        self.weight = self
+            .entries
+            .iter()
+            .map(|entry| entry.text.len() + ENTRY)
+            .sum();
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::{
     outgoing,
     plain::{one_line, readable},
+    session_rules::{rule_label, session_rules},
     tools::{Tools, kind},
 };
 
@@ -355,40 +356,6 @@ fn next_id(request: &str, at: usize) -> AskId {
         .expect("a digest is a valid id")
 }
 
-/// Rules for this conversation only: sent back unchanged, some would be written into the
-/// repository's settings and stay in force for later runs. A rule for the tool itself goes before
-/// a change of mode, and nothing that lifts all questions is passed on.
-fn session_rules(suggestions: Option<&Value>) -> Vec<Value> {
-    let text = |rule: &Value, name: &str| {
-        rule.get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let mut rules: Vec<Value> = suggestions
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter(|rule| match text(rule, "type").as_str() {
-            "addRules" => text(rule, "behavior") == "allow",
-            "addDirectories" => true,
-            "setMode" => text(rule, "mode") == "acceptEdits",
-            _ => false,
-        })
-        .take(MAX_OPTIONS)
-        .cloned()
-        .collect();
-    if rules.iter().any(|rule| text(rule, "type") == "addRules") {
-        rules.retain(|rule| text(rule, "type") == "addRules");
-    }
-    for rule in &mut rules {
-        if let Some(fields) = rule.as_object_mut() {
-            fields.insert("destination".into(), "session".into());
-        }
-    }
-    rules
-}
-
 fn permission_options(tool: &str, rules: &[Value]) -> Vec<Choice> {
     let choice = |id: &str, label: String, kind| Choice {
         id: id.into(),
@@ -408,38 +375,6 @@ fn permission_options(tool: &str, rules: &[Value]) -> Vec<Choice> {
     }
     options.push(choice("deny", "Deny".into(), ChoiceKind::RejectOnce));
     options
-}
-
-fn rule_label(rule: &Value) -> String {
-    let text = |value: &Value, name: &str| {
-        value
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let list = |name: &str| {
-        rule.get(name)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-    };
-    match text(rule, "type").as_str() {
-        "addRules" => {
-            let rules: Vec<String> = list("rules")
-                .map(|rule| match text(rule, "ruleContent").as_str() {
-                    "" => text(rule, "toolName"),
-                    content => format!("{}({content})", text(rule, "toolName")),
-                })
-                .collect();
-            one_line(&rules.join(", "), MAX_NOTE)
-        }
-        "addDirectories" => {
-            let folders: Vec<&str> = list("directories").filter_map(Value::as_str).collect();
-            one_line(&format!("the folder {}", folders.join(", ")), MAX_NOTE)
-        }
-        _ => "all edits".into(),
-    }
 }
 
 fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {

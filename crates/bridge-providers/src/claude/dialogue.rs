@@ -61,7 +61,8 @@ pub struct ClaudeDialogue {
     pub(super) conversation: Option<String>,
     pub(super) model: Option<String>,
     pub(super) mode: Option<String>,
-    heard: Instant,
+    /// When the program, or somebody who answers it, was last heard.
+    heard: Option<Instant>,
     /// How many times this silence was told.
     silences: u32,
 }
@@ -114,7 +115,7 @@ pub(super) enum Request {
 impl ClaudeDialogue {
     /// `seed` must differ for every process; `resumed` when the process continues a conversation
     /// (its cost totals then begin with what was spent before).
-    pub fn new(seed: &str, resumed: bool, now: Instant) -> Self {
+    pub fn new(seed: &str, resumed: bool) -> Self {
         Self {
             steps: VecDeque::new(),
             seed: seed.to_owned(),
@@ -132,7 +133,7 @@ impl ClaudeDialogue {
             conversation: None,
             model: None,
             mode: None,
-            heard: now,
+            heard: None,
             silences: 0,
         }
     }
@@ -192,7 +193,7 @@ impl ClaudeDialogue {
     }
 
     fn heard_something(&mut self, now: Instant) {
-        self.heard = now;
+        self.heard = Some(now);
         self.silences = 0;
     }
 
@@ -230,8 +231,14 @@ impl ClaudeDialogue {
     /// A prompt nobody reads any more.
     fn refuse_prompt(&mut self) {
         let reason = "Claude Code ended before it could read this message".to_owned();
-        let outcome = Outcome::Failed { fault: Fault::Agent, reason };
-        self.steps.push_back(Step::TurnOver(TurnEnd { outcome, answer: String::new() }));
+        let outcome = Outcome::Failed {
+            fault: Fault::Agent,
+            reason,
+        };
+        self.steps.push_back(Step::TurnOver(TurnEnd {
+            outcome,
+            answer: String::new(),
+        }));
     }
 
     fn close_input(&mut self) {
@@ -299,14 +306,15 @@ impl ClaudeDialogue {
     fn silence(&self) -> Option<Instant> {
         let turn = self.turn.as_ref()?;
         let working = matches!(turn.stage, Stage::Working) && self.asks.is_empty();
-        working.then(|| self.heard + SILENCE * (self.silences + 1))
+        let heard = self.heard.filter(|_| working)?;
+        Some(heard + SILENCE * (self.silences + 1))
     }
 
     /// When the running stage ends by itself.
     fn stage_deadline(&self) -> Option<Instant> {
         match &self.turn.as_ref()?.stage {
             Stage::Working | Stage::Ending { .. } => None,
-            Stage::Settling { until, .. } => Some(until.unwrap_or(self.heard + BACKGROUND)),
+            Stage::Settling { until, .. } => until.or(self.heard.map(|heard| heard + BACKGROUND)),
             Stage::Stopping { until, .. } => Some(*until),
         }
     }
@@ -393,7 +401,8 @@ impl Dialogue for ClaudeDialogue {
     fn on_timeout(&mut self, now: Instant) {
         if self.silence().is_some_and(|at| at <= now) {
             self.silences += 1;
-            let seconds = now.saturating_duration_since(self.heard).as_secs();
+            let silent = self.heard.map(|heard| now.saturating_duration_since(heard));
+            let seconds = silent.unwrap_or_default().as_secs();
             self.emit(RunEvent::Silent { seconds });
         }
         if self.stage_deadline().is_none_or(|at| at > now) {
@@ -445,7 +454,7 @@ fn reason_of_end(exit: &Exit) -> String {
 /// How long an interrupt may take before the process is ended.
 const STOP: Duration = Duration::from_secs(5);
 /// How long the process may take to obey SIGTERM; with [`STOP`] less than 10 s (decision 13).
-const OBEY: Duration = Duration::from_secs(4);
+const OBEY: Duration = Duration::from_secs(3);
 /// How long the process may take to end after its input was closed.
 const CLOSE: Duration = Duration::from_secs(5);
 /// How long background work may be silent after the result before it is no longer waited for.

@@ -1,0 +1,150 @@
+//! Asking the program for its models: `initialize` and its answer, no prompt, no model call.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bridge_proto::model::{Observed, RunEvent};
+use serde_json::{Value, json};
+
+use super::{outgoing, plain::one_line};
+use crate::{
+    dialogue::{Dialogue, Exit, Step},
+    provider::{Heard, Steer},
+};
+
+/// A conversation that asks one thing and ends.
+#[derive(Debug, Default)]
+pub(super) struct ModelList {
+    steps: VecDeque<Step>,
+    answered: bool,
+}
+
+/// The list, if this is the answer; `Err` with what came instead.
+pub(super) fn heard_models(heard: Heard) -> Option<Result<Vec<String>, String>> {
+    match heard {
+        Heard::Seen(observed) => match (observed.event, observed.raw) {
+            (RunEvent::Other { what }, Some(raw)) if what == ANSWER => {
+                let models: Vec<String> = raw
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|model| model.get("value").and_then(Value::as_str))
+                    .take(MAX_MODELS)
+                    .map(|model| one_line(model, 200))
+                    .collect();
+                Some(if models.is_empty() {
+                    Err("the list is empty".into())
+                } else {
+                    Ok(models)
+                })
+            }
+            (_, _) => None,
+        },
+        Heard::Gone => Some(Err("the program ended without an answer".into())),
+        Heard::Resumable(_) | Heard::Applied(_) | Heard::TurnOver(_) => None,
+    }
+}
+
+impl Dialogue for ModelList {
+    fn on_start(&mut self, _now: Instant) {
+        let line = outgoing::request("models", &json!({"subtype": "initialize"}));
+        self.steps.push_back(Step::Send(line));
+    }
+
+    fn on_line(&mut self, _now: Instant, line: &[u8]) {
+        let Ok(message) = serde_json::from_slice::<Value>(line) else {
+            return;
+        };
+        let is_answer = message
+            .pointer("/response/request_id")
+            .and_then(Value::as_str)
+            == Some("models");
+        if !is_answer || self.answered {
+            return;
+        }
+        self.answered = true;
+        let models = message
+            .pointer("/response/response/models")
+            .cloned()
+            .unwrap_or_default();
+        let event = RunEvent::Other {
+            what: ANSWER.into(),
+        };
+        self.steps.push_back(Step::Emit(Box::new(Observed {
+            event,
+            raw: Some(models),
+        })));
+        self.steps
+            .push_back(Step::CloseInput(Duration::from_secs(2)));
+    }
+
+    fn on_oversized(&mut self, _now: Instant, _bytes: u64) {}
+
+    fn on_steer(&mut self, _now: Instant, _steer: Steer) {}
+
+    fn on_end(&mut self, _now: Instant, _exit: Exit) {}
+
+    fn on_timeout(&mut self, _now: Instant) {}
+
+    fn next_step(&mut self) -> Option<Step> {
+        self.steps.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+}
+
+/// Marks the one event of this conversation.
+const ANSWER: &str = "models";
+/// Most models taken from a list.
+const MAX_MODELS: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(answer: &Value) -> Vec<Step> {
+        let now = Instant::now();
+        let mut list = ModelList::default();
+        list.on_start(now);
+        list.on_line(now, b"no json");
+        list.on_line(now, answer.to_string().as_bytes());
+        std::iter::from_fn(|| list.next_step()).collect()
+    }
+
+    fn models(steps: Vec<Step>) -> Option<Result<Vec<String>, String>> {
+        steps.into_iter().find_map(|step| {
+            if let Step::Emit(observed) = step {
+                heard_models(Heard::Seen(observed))
+            } else {
+                None
+            }
+        })
+    }
+
+    #[test]
+    fn the_names_of_the_answer_are_the_list() {
+        let steps = ask(
+            &json!({"type": "control_response", "response": {"subtype": "success",
+            "request_id": "models", "response": {"models": [
+                {"value": "default", "displayName": "Default"}, {"value": "opus"}, 7]}}}),
+        );
+        assert_eq!(
+            steps.last(),
+            Some(&Step::CloseInput(Duration::from_secs(2)))
+        );
+        assert_eq!(
+            models(steps),
+            Some(Ok(vec!["default".into(), "opus".into()]))
+        );
+    }
+
+    #[test]
+    fn an_answer_without_models_is_an_error() {
+        let steps = ask(&json!({"response": {"request_id": "models"}}));
+        assert_eq!(models(steps), Some(Err("the list is empty".into())));
+    }
+}

@@ -1,0 +1,294 @@
+//! Finding Claude Code, asking it about itself, starting it.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bridge_proto::{
+    ProviderKey,
+    model::{Health, HealthReason},
+};
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    command,
+    dialogue::ClaudeDialogue,
+    models::{ModelList, heard_models},
+    plain::one_line,
+};
+use crate::{
+    conversation::converse,
+    find::find_program,
+    host::Host,
+    process::{Environment, Launch, Output, run_to_end},
+    provider::{Abilities, Conversation, Found, ListError, Provider, RunSpec, StartError},
+};
+
+/// Claude Code as the user installed it and is logged in with. Credentials are looked for by name
+/// and file only and never read.
+#[derive(Debug, Clone)]
+pub struct ClaudeProvider {
+    key: ProviderKey,
+    host: Host,
+}
+
+impl ClaudeProvider {
+    /// `key` is `claude` or `claude-sdk`; planes use both for the same program.
+    pub fn new(key: ProviderKey, host: Host) -> Self {
+        Self { key, host }
+    }
+
+    /// The program: `CLAUDE_SDK_EXECUTABLE` if it is set, else `claude` in `PATH` and in the usual
+    /// places.
+    fn program(&self) -> Option<PathBuf> {
+        if let Some(named) = self.host.value("CLAUDE_SDK_EXECUTABLE") {
+            return find_program(&[named], &[], None);
+        }
+        let own = self.host.home().map(|home| home.join(".claude/local"));
+        self.host
+            .find_program(&["claude"], &own.into_iter().collect::<Vec<_>>())
+    }
+
+    /// Whether something could log it in. On macOS a login may be in the keychain, which is not
+    /// looked at.
+    fn may_be_logged_in(&self) -> bool {
+        let named = [
+            "ANTHROPIC_API_KEY",
+            "CLAUDE_CODE_OAUTH_TOKEN",
+            "ANTHROPIC_AUTH_TOKEN",
+        ];
+        let clouds = ["CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX"];
+        cfg!(target_os = "macos")
+            || named.iter().any(|name| self.host.value(name).is_some())
+            || clouds.iter().any(|name| self.host.is_on(name))
+            || self.credentials().is_some_and(|file| file.is_file())
+    }
+
+    fn credentials(&self) -> Option<PathBuf> {
+        let folder = match self.host.value("CLAUDE_CONFIG_DIR") {
+            Some(folder) => PathBuf::from(folder),
+            None => self.host.home()?.join(".claude"),
+        };
+        Some(folder.join(".credentials.json"))
+    }
+
+    fn health(&self, program: Option<&Path>) -> Health {
+        match program {
+            None => missing(&self.missing_hint()),
+            Some(_) if self.may_be_logged_in() => healthy(None),
+            Some(_) => login_needed(None),
+        }
+    }
+
+    fn missing_hint(&self) -> String {
+        if self.host.value("CLAUDE_SDK_EXECUTABLE").is_some() {
+            "CLAUDE_SDK_EXECUTABLE does not name a program; give its absolute path".into()
+        } else {
+            INSTALL.into()
+        }
+    }
+
+    fn found(&self) -> Result<PathBuf, StartError> {
+        self.program().ok_or_else(|| StartError::Missing {
+            program: "claude".into(),
+            hint: self.missing_hint(),
+        })
+    }
+
+    /// A start outside of any run.
+    fn launch(&self, program: PathBuf, args: Vec<OsString>) -> Launch {
+        let directory = self
+            .host
+            .home()
+            .filter(|home| home.is_dir())
+            .map(Path::to_owned);
+        Launch {
+            program,
+            args,
+            directory: directory.unwrap_or_else(std::env::temp_dir),
+            env: command::environment(&self.host),
+            run: None,
+        }
+    }
+
+    async fn ask(&self, program: &Path, args: &[&str], limit: Duration) -> Result<Output, String> {
+        let args = args.iter().map(Into::into).collect();
+        run_to_end(self.launch(program.to_owned(), args), limit, MAX_OUTPUT)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    async fn list(&self, limit: Duration) -> Result<Vec<String>, ListError> {
+        let until = Instant::now() + limit;
+        let program = self.found()?;
+        let launch = self.launch(program, command::listing_arguments());
+        let mut conversation = converse(launch, Box::<ModelList>::default()).await?;
+        let mut answer = None;
+        while answer.is_none() {
+            match timeout_at(until, conversation.heard.recv()).await {
+                Ok(Some(heard)) => answer = heard_models(heard),
+                Ok(None) => answer = Some(Err("the program ended without an answer".into())),
+                Err(_) => answer = Some(Err(format!("no answer within {limit:?}"))),
+            }
+        }
+        answer
+            .unwrap_or_else(|| Err("no answer".into()))
+            .map_err(|reason| ListError::NoAnswer {
+                provider: self.key.as_str().to_owned(),
+                reason,
+            })
+    }
+}
+
+#[async_trait]
+impl Provider for ClaudeProvider {
+    fn key(&self) -> &ProviderKey {
+        &self.key
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            resume: true,
+            follow_up: true,
+            permissions: true,
+            hub_only: false,
+        }
+    }
+
+    fn find(&self) -> Found {
+        let program = self.program();
+        Found {
+            health: self.health(program.as_deref()),
+            program,
+        }
+    }
+
+    /// `claude --version`, then `claude auth status --json`. The second only looks at what is
+    /// stored: an expired login counts. Versions that do not know it are judged by look-ups.
+    async fn probe(&self, limit: Duration) -> Health {
+        let until = Instant::now() + limit;
+        let Some(program) = self.program() else {
+            return missing(&self.missing_hint());
+        };
+        let version = match self.ask(&program, &["--version"], limit).await {
+            Ok(output) if output.code == Some(0) => version_of(&output.stdout),
+            Ok(output) => return unusable(&format!("it said: {}", output.stderr_tail.trim())),
+            Err(reason) => return unusable(&reason),
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        let status = self
+            .ask(&program, &["auth", "status", "--json"], left)
+            .await;
+        let logged_in = status.ok().and_then(|output| logged_in(&output.stdout));
+        if logged_in.unwrap_or_else(|| self.may_be_logged_in()) {
+            healthy(version)
+        } else {
+            login_needed(version)
+        }
+    }
+
+    async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError> {
+        self.list(limit).await
+    }
+
+    async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {
+        let launch = Launch {
+            program: self.found()?,
+            args: command::arguments(&spec),
+            directory: spec.directory.clone(),
+            env: with_temp(command::environment(&self.host), spec.temp.as_deref()),
+            run: Some(spec.run.clone()),
+        };
+        let seed = spec.run.marker();
+        let dialogue = ClaudeDialogue::new(&seed, spec.resume.is_some());
+        converse(launch, Box::new(dialogue)).await
+    }
+}
+
+fn with_temp(env: Environment, temp: Option<&Path>) -> Environment {
+    match temp {
+        Some(temp) => env.set("TMPDIR", temp).set("TEMP", temp).set("TMP", temp),
+        None => env,
+    }
+}
+
+fn healthy(version: Option<String>) -> Health {
+    Health {
+        available: true,
+        reason: None,
+        version,
+        hint: None,
+    }
+}
+
+fn login_needed(version: Option<String>) -> Health {
+    let hint = "run `claude` and log in, or set ANTHROPIC_API_KEY".to_owned();
+    Health {
+        available: false,
+        reason: Some(HealthReason::AuthRequired),
+        version,
+        hint: Some(hint),
+    }
+}
+
+fn missing(hint: &str) -> Health {
+    Health {
+        available: false,
+        reason: Some(HealthReason::BinaryMissing),
+        version: None,
+        hint: Some(hint.to_owned()),
+    }
+}
+
+/// The program is there and does not run.
+fn unusable(why: &str) -> Health {
+    let hint = format!(
+        "`claude --version` does not work ({}); install it again",
+        one_line(why, 300)
+    );
+    missing(&hint)
+}
+
+/// `2.1.328 (Claude Code)` → `2.1.328`.
+fn version_of(stdout: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(stdout);
+    let word = text.split_whitespace().next()?;
+    word.starts_with(|c: char| c.is_ascii_digit())
+        .then(|| one_line(word, 50))
+}
+
+fn logged_in(stdout: &[u8]) -> Option<bool> {
+    serde_json::from_slice::<Value>(stdout)
+        .ok()?
+        .get("loggedIn")?
+        .as_bool()
+}
+
+/// What to do when it is not installed.
+const INSTALL: &str = "install Claude Code (`npm install -g @anthropic-ai/claude-code`), \
+                       or set CLAUDE_SDK_EXECUTABLE to its path";
+/// Most bytes kept of what it says about itself.
+const MAX_OUTPUT: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_program_says_of_itself() {
+        assert_eq!(
+            version_of(b"2.1.328 (Claude Code)\n").as_deref(),
+            Some("2.1.328")
+        );
+        assert_eq!(version_of(b"Welcome!"), None);
+        assert_eq!(
+            logged_in(br#"{"loggedIn":false,"authMethod":"none"}"#),
+            Some(false)
+        );
+        assert_eq!(logged_in(b"error: unknown option '--json'"), None);
+    }
+}
