@@ -442,7 +442,8 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024 * 1024;
 /// Lines that are no longer needed but may stay until the next rewriting.
 const SPARE_LINES: usize = 1000;
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use bridge_proto::{
         TaskId,
@@ -452,14 +453,20 @@ mod tests {
     use super::*;
 
     fn entry(id: &str) -> RunEntry {
-        let run = RunKey { task: TaskId::parse(id).unwrap(), attempt: "1".into() };
+        let run = RunKey {
+            task: TaskId::parse(id).unwrap(),
+            attempt: "1".into(),
+        };
         RunEntry {
             marker: run.marker(),
             run,
             agent: AgentId::parse("dev").unwrap(),
             provider: ProviderKey::parse("demo").unwrap(),
             kind: RunKind::Dispatch,
-            origin: Origin { source: Source::Local, reply: ReplyToken::default() },
+            origin: Origin {
+                source: Source::Local,
+                reply: ReplyToken::default(),
+            },
             started: Timestamp::from_millis(0),
             pid: None,
             folder: None,

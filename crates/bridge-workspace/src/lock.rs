@@ -95,6 +95,8 @@ impl Drop for Lock {
         if let Err(error) = self.file.set_len(0) {
             tracing::debug!(%error, "the lock file keeps an old holder's name");
         }
+        // Closing is not enough: a child that is between fork and exec still shares the handle.
+        sys::release_lock(&self.file);
     }
 }
 

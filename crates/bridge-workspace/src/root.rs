@@ -237,6 +237,32 @@ impl Workspace {
         })
     }
 
+    /// Where an agent shall write its summary in work-directory mode: a file below `CTRLNODE_ROOT`
+    /// that the plane may name. Its folder is created, the file is not. Gives the absolute path.
+    pub fn task_log_path(&self, relative: &str) -> Result<PathBuf, PlaceError> {
+        let text = || shorten(relative);
+        let contained = |source| PlaceError::Contained {
+            text: text(),
+            source,
+        };
+        let path = ContainedPath::parse(relative).map_err(|fault| PlaceError::Path {
+            text: text(),
+            fault,
+        })?;
+        let real = self.root.resolve_new(&path).map_err(contained)?;
+        let absolute = self.root().join(real.to_path());
+        self.guard
+            .may_write(&absolute)
+            .map_err(|kept| PlaceError::Kept {
+                path: real.to_string(),
+                kept,
+            })?;
+        if let Some(parent) = real.parent() {
+            self.root.create_folder(&parent).map_err(contained)?;
+        }
+        Ok(absolute)
+    }
+
     /// Proves that a repository may be worked in: it exists, is a folder, lies below `BASE_PATH`
     /// with links resolved, and is no protected place. A relative path starts at `BASE_PATH`.
     pub fn repository(&self, path: &str) -> Result<Repository, PlaceError> {

@@ -214,7 +214,8 @@ pub const MAX_LOG_BYTES: u64 = 32 * 1024 * 1024;
 /// How long a broken log is left alone, in milliseconds.
 pub const RETRY_MILLIS: u64 = 5000;
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::task_dir::log_path;
@@ -223,7 +224,10 @@ mod tests {
     fn a_device_that_is_full_is_told_apart() {
         let dir = tempfile::tempdir().unwrap();
         let log = TaskLog::new(Arc::new(Folder::open(dir.path()).unwrap()), log_path(None));
-        let mut device = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut device = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
         let error = device.write_all(b"x").unwrap_err();
         assert!(matches!(log.io_fault(error), LogError::DiskFull { .. }));
     }

@@ -1,5 +1,6 @@
 //! File requests: roots, limits, the contents policy.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod support;
 
@@ -7,8 +8,7 @@ use std::os::unix::fs::symlink;
 
 use bridge_proto::model::{FileRoot, ReadOutcome, Reply, Request};
 use bridge_workspace::{
-    ContentsPolicy, FileRefusal,
-    Kept,
+    ContentsPolicy, FileRefusal, Kept,
     files::{MAX_IMAGE_BYTES, MAX_PDF_BYTES},
 };
 use support::{Scene, put, scope};
@@ -20,13 +20,33 @@ fn open(policy: ContentsPolicy) -> Scene {
 }
 
 fn content(text: &str, content_type: &str) -> ReadOutcome {
-    ReadOutcome::Content { content: text.into(), content_type: content_type.into() }
+    ReadOutcome::Content {
+        content: text.into(),
+        content_type: content_type.into(),
+    }
 }
 
-fn names(scene: &Scene, root: FileRoot, subpath: &str, recursive: bool, files: bool) -> Vec<String> {
-    let (_, entries) =
-        scene.workspace.list_files(&scope(root), subpath, recursive, files).unwrap();
-    entries.into_iter().map(|e| if e.is_dir { format!("{}/", e.path) } else { e.path }).collect()
+fn names(
+    scene: &Scene,
+    root: FileRoot,
+    subpath: &str,
+    recursive: bool,
+    files: bool,
+) -> Vec<String> {
+    let (_, entries) = scene
+        .workspace
+        .list_files(&scope(root), subpath, recursive, files)
+        .unwrap();
+    entries
+        .into_iter()
+        .map(|e| {
+            if e.is_dir {
+                format!("{}/", e.path)
+            } else {
+                e.path
+            }
+        })
+        .collect()
 }
 
 #[test]
@@ -34,27 +54,47 @@ fn what_is_written_is_read_back() {
     let scene = Scene::new();
     let scope = scope(FileRoot::Ctrlnode);
     let path = "tasks/web/03-14/1a-x/input/1a-x.md";
-    scene.workspace.write_file(&scope, path, b"# Fix", true).unwrap();
-    assert_eq!(std::fs::read_to_string(scene.root().join(path)).unwrap(), "# Fix");
-    let got = scene.workspace.read_file(&scope, "tasks\\web//03-14/./1a-x/input/1a-x.md");
+    scene
+        .workspace
+        .write_file(&scope, path, b"# Fix", true)
+        .unwrap();
+    assert_eq!(
+        std::fs::read_to_string(scene.root().join(path)).unwrap(),
+        "# Fix"
+    );
+    let got = scene
+        .workspace
+        .read_file(&scope, "tasks\\web//03-14/./1a-x/input/1a-x.md");
     assert_eq!(got, (path.to_owned(), content("# Fix", "text/markdown")));
     scene.workspace.write_file(&scope, path, b"", true).unwrap();
-    assert_eq!(scene.workspace.read_file(&scope, path).1, content("", "text/markdown"));
+    assert_eq!(
+        scene.workspace.read_file(&scope, path).1,
+        content("", "text/markdown")
+    );
 }
 
 #[test]
 fn text_for_output_loses_status_tags_and_ends_with_one_newline() {
     let scene = Scene::new();
     let write = |path: &str, bytes: &[u8], text| {
-        scene.workspace.write_file(&scope(FileRoot::Ctrlnode), path, bytes, text).unwrap();
+        scene
+            .workspace
+            .write_file(&scope(FileRoot::Ctrlnode), path, bytes, text)
+            .unwrap();
         std::fs::read(scene.root().join(path)).unwrap()
     };
     let tagged = b"Done. <TASK_COMPLETED:9f8e-7d> <task_failed:ab>  \n\n";
     assert_eq!(write("tasks/a/output/x.md", tagged, true), b"Done.\n");
-    assert_eq!(write("tasks/a/output/deep/x.md", b"<TASK_BLOCKED:no id>", true), b"<TASK_BLOCKED:no id>\n");
+    assert_eq!(
+        write("tasks/a/output/deep/x.md", b"<TASK_BLOCKED:no id>", true),
+        b"<TASK_BLOCKED:no id>\n"
+    );
     assert_eq!(write("tasks/a/output/y.md", b"", true), b"");
     assert_eq!(write("tasks/a/output/z.bin", tagged, false), tagged);
-    assert_eq!(write("tasks/a/output/w.bin", b"\xff\n\n", true), b"\xff\n\n");
+    assert_eq!(
+        write("tasks/a/output/w.bin", b"\xff\n\n", true),
+        b"\xff\n\n"
+    );
     assert_eq!(write("tasks/a/input/x.md", tagged, true), tagged);
     assert_eq!(write("tasks/b/output", tagged, true), tagged);
 }
@@ -66,24 +106,59 @@ fn writes_that_would_escape_or_touch_the_bridge_itself_are_refused() {
     symlink(scene.outside().join("new"), scene.base().join("dangling")).unwrap();
     put(&scene.base().join("web/.git/config"), "");
     let write = |root, path: &str| {
-        scene.workspace.write_file(&scope(root), path, b"x", true).unwrap_err()
+        scene
+            .workspace
+            .write_file(&scope(root), path, b"x", true)
+            .unwrap_err()
     };
-    for path in ["../x", "a/../../x", "....//x", "/etc/x", "C:\\x", "..\\x", "a\0b"] {
-        assert!(matches!(write(FileRoot::Base, path), FileRefusal::Path(_)), "{path:?}");
+    for path in [
+        "../x",
+        "a/../../x",
+        "....//x",
+        "/etc/x",
+        "C:\\x",
+        "..\\x",
+        "a\0b",
+    ] {
+        assert!(
+            matches!(write(FileRoot::Base, path), FileRefusal::Path(_)),
+            "{path:?}"
+        );
     }
     for path in ["escape/x", "escape/deep/x", "dangling", ""] {
-        assert!(matches!(write(FileRoot::Base, path), FileRefusal::Contained(_) | FileRefusal::Kept(_)), "{path:?}");
+        assert!(
+            matches!(
+                write(FileRoot::Base, path),
+                FileRefusal::Contained(_) | FileRefusal::Kept(_)
+            ),
+            "{path:?}"
+        );
     }
-    for path in ["web/.git/config", "web/.git/hooks/pre-commit", ".bashrc", ".ssh/authorized_keys",
-                 ".claude/settings.json", ".ctrlnode/.env"] {
-        assert!(matches!(write(FileRoot::Base, path), FileRefusal::Kept(Kept::Protected(_))), "{path}");
+    for path in [
+        "web/.git/config",
+        "web/.git/hooks/pre-commit",
+        ".bashrc",
+        ".ssh/authorized_keys",
+        ".claude/settings.json",
+        ".ctrlnode/.env",
+    ] {
+        assert!(
+            matches!(
+                write(FileRoot::Base, path),
+                FileRefusal::Kept(Kept::Protected(_))
+            ),
+            "{path}"
+        );
     }
     for path in [".env", "bridge.lock", "journal/runs.jsonl", "x.md"] {
         let got = write(FileRoot::Ctrlnode, path);
         assert!(matches!(got, FileRefusal::Kept(_)), "{path}: {got:?}");
     }
     assert_eq!(std::fs::read_dir(scene.outside()).unwrap().count(), 1);
-    assert_eq!(std::fs::read(scene.base().join("web/.git/config")).unwrap(), b"");
+    assert_eq!(
+        std::fs::read(scene.base().join("web/.git/config")).unwrap(),
+        b""
+    );
 }
 
 #[test]
@@ -95,7 +170,11 @@ fn outside_of_its_own_root_writing_needs_the_workspace_policy() {
     ] {
         let scene = open(policy);
         let write = |root, path: &str| scene.workspace.write_file(&scope(root), path, b"x", true);
-        assert_eq!(write(FileRoot::Base, "web/x.md").is_ok(), allowed, "{policy}");
+        assert_eq!(
+            write(FileRoot::Base, "web/x.md").is_ok(),
+            allowed,
+            "{policy}"
+        );
         write(FileRoot::Ctrlnode, "tasks/a/input/x.md").unwrap();
         write(FileRoot::Base, ".ctrlnode/tasks/a/input/y.md").unwrap();
     }
@@ -109,11 +188,22 @@ fn a_write_through_a_link_inside_reaches_the_real_file_and_keeps_its_mode() {
     put(&real, "old");
     std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o755)).unwrap();
     symlink("real", scene.base().join("link")).unwrap();
-    scene.workspace.write_file(&scope(FileRoot::Base), "link/run.sh", b"new", true).unwrap();
+    scene
+        .workspace
+        .write_file(&scope(FileRoot::Base), "link/run.sh", b"new", true)
+        .unwrap();
     assert_eq!(std::fs::read_to_string(&real).unwrap(), "new");
-    assert_eq!(std::fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o755);
+    assert_eq!(
+        std::fs::metadata(&real).unwrap().permissions().mode() & 0o777,
+        0o755
+    );
     assert!(scene.base().join("link").is_symlink());
-    assert_eq!(std::fs::read_dir(scene.base().join("real")).unwrap().count(), 1);
+    assert_eq!(
+        std::fs::read_dir(scene.base().join("real"))
+            .unwrap()
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -121,14 +211,26 @@ fn reading_tells_apart_what_is_missing_what_escapes_and_what_is_no_file() {
     let scene = open(ContentsPolicy::Workspace);
     put(&scene.outside().join("secret.txt"), "secret");
     put(&scene.base().join("a.txt"), "in");
-    symlink(scene.outside().join("secret.txt"), scene.base().join("out.txt")).unwrap();
+    symlink(
+        scene.outside().join("secret.txt"),
+        scene.base().join("out.txt"),
+    )
+    .unwrap();
     symlink("../secret.txt", scene.base().join("up.txt")).unwrap();
     symlink("a.txt", scene.base().join("in.txt")).unwrap();
     symlink("loop", scene.base().join("loop")).unwrap();
     rustix::fs::mkfifoat(rustix::fs::CWD, scene.base().join("pipe"), 0o644.into()).unwrap();
     let read = |path: &str| scene.workspace.read_file(&scope(FileRoot::Base), path).1;
     assert_eq!(read("in.txt"), content("in", "text/plain"));
-    for path in ["out.txt", "up.txt", "../secret.txt", "/etc/passwd", "a/..", "....//x", "\0"] {
+    for path in [
+        "out.txt",
+        "up.txt",
+        "../secret.txt",
+        "/etc/passwd",
+        "a/..",
+        "....//x",
+        "\0",
+    ] {
         assert_eq!(read(path), ReadOutcome::InvalidPath, "{path:?}");
     }
     for path in ["missing", "a.txt/x", "pipe", ""] {
@@ -160,11 +262,20 @@ fn protected_places_are_not_read_even_through_a_link() {
         assert_eq!(base(path), ReadOutcome::InvalidPath, "{path}");
     }
     for path in [".env", "tasks/a/output/env", "bridge.lock"] {
-        let got = scene.workspace.read_file(&scope(FileRoot::Ctrlnode), path).1;
+        let got = scene
+            .workspace
+            .read_file(&scope(FileRoot::Ctrlnode), path)
+            .1;
         assert_eq!(got, ReadOutcome::InvalidPath, "{path}");
     }
-    assert_eq!(names(&scene, FileRoot::Base, "", false, true), [".ctrlnode/"]
-        .map(String::from).into_iter().chain(["harmless".into()]).collect::<Vec<_>>());
+    assert_eq!(
+        names(&scene, FileRoot::Base, "", false, true),
+        [".ctrlnode/"]
+            .map(String::from)
+            .into_iter()
+            .chain(["harmless".into()])
+            .collect::<Vec<_>>()
+    );
     assert!(names(&scene, FileRoot::Base, ".ssh", true, true).is_empty());
     assert!(names(&scene, FileRoot::Base, "harmless", true, true).is_empty());
 }
@@ -174,7 +285,13 @@ fn images_and_pdf_come_as_base64_within_their_limits() {
     let scene = Scene::new();
     let dir = scene.root().join("tasks/a/output");
     let read = |name: &str| {
-        scene.workspace.read_file(&scope(FileRoot::Ctrlnode), &format!("tasks/a/output/{name}")).1
+        scene
+            .workspace
+            .read_file(
+                &scope(FileRoot::Ctrlnode),
+                &format!("tasks/a/output/{name}"),
+            )
+            .1
     };
     put(&dir.join("x.PNG"), b"\x89PNG");
     assert_eq!(read("x.PNG"), content("iVBORw==", "image/png"));
@@ -184,22 +301,37 @@ fn images_and_pdf_come_as_base64_within_their_limits() {
     assert_eq!(read("x"), content("a\u{fffd}b", "application/octet-stream"));
 
     let sized = |name: &str, bytes: u64| {
-        std::fs::File::create(dir.join(name)).unwrap().set_len(bytes).unwrap();
-        match read(name) {
-            ReadOutcome::TooLarge { bytes, content_type } => Some((bytes, content_type)),
-            ReadOutcome::Content { .. } => None,
-            other => panic!("{other:?}"),
+        let file = std::fs::File::create(dir.join(name)).unwrap();
+        file.set_len(bytes).unwrap();
+        let outcome = read(name);
+        if let ReadOutcome::TooLarge {
+            bytes,
+            content_type,
+        } = outcome
+        {
+            return Some((bytes, content_type));
         }
+        assert!(matches!(outcome, ReadOutcome::Content { .. }));
+        None
     };
     assert_eq!(sized("big.png", MAX_IMAGE_BYTES), None);
     let over = MAX_IMAGE_BYTES + 1;
-    assert_eq!(sized("big.png", over), Some((over, "application/octet-stream".into())));
+    assert_eq!(
+        sized("big.png", over),
+        Some((over, "application/octet-stream".into()))
+    );
     assert_eq!(sized("big.pdf", MAX_PDF_BYTES), None);
     let over = MAX_PDF_BYTES + 1;
-    assert_eq!(sized("big.pdf", over), Some((over, "application/pdf".into())));
+    assert_eq!(
+        sized("big.pdf", over),
+        Some((over, "application/pdf".into()))
+    );
     // Zero bytes take six bytes each in a frame.
     let zeros = 6 * 1024 * 1024;
-    assert_eq!(sized("zeros.txt", zeros), Some((zeros, "text/plain".into())));
+    assert_eq!(
+        sized("zeros.txt", zeros),
+        Some((zeros, "text/plain".into()))
+    );
 }
 
 #[test]
@@ -217,11 +349,27 @@ fn the_policy_decides_what_leaves() {
                 ReadOutcome::Content { .. }
             )
         };
-        assert_eq!(read(FileRoot::Ctrlnode, "tasks/p/d/t/input/x.md"), task_file, "{policy}");
-        assert_eq!(read(FileRoot::Base, ".ctrlnode/tasks/p/d/t/output/agent_log.md"), log, "{policy}");
+        assert_eq!(
+            read(FileRoot::Ctrlnode, "tasks/p/d/t/input/x.md"),
+            task_file,
+            "{policy}"
+        );
+        assert_eq!(
+            read(FileRoot::Base, ".ctrlnode/tasks/p/d/t/output/agent_log.md"),
+            log,
+            "{policy}"
+        );
         assert_eq!(read(FileRoot::Base, "web/a.rs"), other, "{policy}");
-        assert_eq!(read(FileRoot::Ctrlnode, "journal/runs.jsonl"), internal, "{policy}");
-        assert_eq!(read(FileRoot::Ctrlnode, ".codex-agents/a/auth.json"), internal, "{policy}");
+        assert_eq!(
+            read(FileRoot::Ctrlnode, "journal/runs.jsonl"),
+            internal,
+            "{policy}"
+        );
+        assert_eq!(
+            read(FileRoot::Ctrlnode, ".codex-agents/a/auth.json"),
+            internal,
+            "{policy}"
+        );
         let leaves = |path: &str| scene.workspace.may_leave(path.as_ref());
         assert_eq!(leaves("web/a.rs"), other);
         assert_eq!(leaves("web/new.rs"), other);
@@ -235,32 +383,64 @@ fn the_policy_decides_what_leaves() {
 
 #[test]
 fn policies_are_written_as_in_settings() {
-    for policy in [ContentsPolicy::Never, ContentsPolicy::TaskOutputs, ContentsPolicy::Workspace] {
+    for policy in [
+        ContentsPolicy::Never,
+        ContentsPolicy::TaskOutputs,
+        ContentsPolicy::Workspace,
+    ] {
         assert_eq!(policy.to_string().parse(), Ok(policy));
     }
-    assert_eq!("everything".parse::<ContentsPolicy>().unwrap_err().to_string(),
-        "\"everything\" is none of never, task-outputs, workspace");
+    assert_eq!(
+        "everything"
+            .parse::<ContentsPolicy>()
+            .unwrap_err()
+            .to_string(),
+        "\"everything\" is none of never, task-outputs, workspace"
+    );
     assert_eq!(ContentsPolicy::default(), ContentsPolicy::TaskOutputs);
 }
 
 #[test]
 fn listings_are_ordered_and_leave_out_what_nobody_wants_to_see() {
     let scene = open(ContentsPolicy::Workspace);
-    for path in ["b/x.md", "b/deep/y.md", "A/z.md", "Zeta.md", "alpha.md", "a/n/q.md",
-                 "node_modules/m/i.js", "b/.git/HEAD", ".openclaw/c", "b/node_modules"] {
+    for path in [
+        "b/x.md",
+        "b/deep/y.md",
+        "A/z.md",
+        "Zeta.md",
+        "alpha.md",
+        "a/n/q.md",
+        "node_modules/m/i.js",
+        "b/.git/HEAD",
+        ".openclaw/c",
+        "b/node_modules",
+    ] {
         put(&scene.base().join(path), "12345");
     }
     symlink("b", scene.base().join("linked")).unwrap();
     let list = |subpath, recursive, files| names(&scene, FileRoot::Base, subpath, recursive, files);
     assert_eq!(list("", false, false), [".ctrlnode/", "A/", "a/", "b/"]);
-    assert_eq!(list("", false, true), [".ctrlnode/", "A/", "a/", "b/", "alpha.md", "linked", "Zeta.md"]);
+    assert_eq!(
+        list("", false, true),
+        [
+            ".ctrlnode/",
+            "A/",
+            "a/",
+            "b/",
+            "alpha.md",
+            "linked",
+            "Zeta.md"
+        ]
+    );
     assert_eq!(list("b", true, false), ["b/deep/", "b/deep/y.md", "b/x.md"]);
     assert_eq!(list("linked", false, true), ["linked/deep/", "linked/x.md"]);
     assert!(list("missing", true, true).is_empty());
     assert!(list("alpha.md", true, true).is_empty());
 
-    let (root, entries) =
-        scene.workspace.list_files(&scope(FileRoot::Base), "b", false, true).unwrap();
+    let (root, entries) = scene
+        .workspace
+        .list_files(&scope(FileRoot::Base), "b", false, true)
+        .unwrap();
     assert_eq!(root, scene.base().display().to_string());
     assert_eq!(entries[1].name, "x.md");
     assert_eq!((entries[0].size, entries[1].size), (None, Some(5)));
@@ -273,18 +453,25 @@ fn listings_outside_are_an_error_and_kept_ones_are_empty() {
     put(&scene.root().join("tasks/t/output/x.md"), "");
     put(&scene.root().join("journal/runs.jsonl"), "");
     symlink(scene.outside(), scene.base().join("escape")).unwrap();
-    let list = |path: &str| scene.workspace.list_files(&scope(FileRoot::Base), path, true, true);
+    let list = |path: &str| {
+        scene
+            .workspace
+            .list_files(&scope(FileRoot::Base), path, true, true)
+    };
     for path in ["..", "a/../..", "/etc", "....//", "escape", "escape/base"] {
         assert_eq!(list(path), Err("INVALID_PATH".into()), "{path}");
     }
     // Only what may leave, and the folders on the way to it.
-    assert_eq!(names(&scene, FileRoot::Base, "", true, true), [
-        ".ctrlnode/",
-        ".ctrlnode/tasks/",
-        ".ctrlnode/tasks/t/",
-        ".ctrlnode/tasks/t/output/",
-        ".ctrlnode/tasks/t/output/x.md",
-    ]);
+    assert_eq!(
+        names(&scene, FileRoot::Base, "", true, true),
+        [
+            ".ctrlnode/",
+            ".ctrlnode/tasks/",
+            ".ctrlnode/tasks/t/",
+            ".ctrlnode/tasks/t/output/",
+            ".ctrlnode/tasks/t/output/x.md",
+        ]
+    );
     assert!(names(&scene, FileRoot::Base, "web", true, true).is_empty());
     let scene = open(ContentsPolicy::Never);
     put(&scene.root().join("tasks/t/output/x.md"), "");
@@ -305,10 +492,16 @@ fn requests_are_served_whole() {
     };
     assert_eq!(scene.workspace.serve(&write(&path)), None);
     assert_eq!(scene.workspace.serve(&write("../x")), None);
-    let read = Request::ReadFile { scope: scope.clone(), path: path.clone() };
+    let read = Request::ReadFile {
+        scope: scope.clone(),
+        path: path.clone(),
+    };
     assert_eq!(
         scene.workspace.serve(&read),
-        Some(Reply::ReadFile { path, outcome: content("hi", "text/plain") })
+        Some(Reply::ReadFile {
+            path,
+            outcome: content("hi", "text/plain")
+        })
     );
     let list = Request::ListFiles {
         scope,
@@ -317,7 +510,9 @@ fn requests_are_served_whole() {
         include_files: false,
     };
     match scene.workspace.serve(&list) {
-        Some(Reply::ListFiles { listing: Ok((_, entries)) }) => assert_eq!(entries.len(), 1),
+        Some(Reply::ListFiles {
+            listing: Ok((_, entries)),
+        }) => assert_eq!(entries.len(), 1),
         other => panic!("{other:?}"),
     }
 }

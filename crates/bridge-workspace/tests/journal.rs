@@ -1,4 +1,5 @@
 //! The run journal: what holds after a crash, wherever it struck.
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod support;
 
@@ -15,12 +16,15 @@ fn file(scene: &Scene) -> std::path::PathBuf {
 }
 
 fn open_ids(journal: &Journal) -> Vec<String> {
-    journal.open_runs().map(|entry| entry.run.task.to_string()).collect()
+    journal
+        .open_runs()
+        .map(|entry| entry.run.task.to_string())
+        .collect()
 }
 
 #[test]
 fn recorded_runs_are_found_again_whole() {
-    let scene = Scene::new();
+    let scene = Scene::in_memory();
     let full = RunEntry {
         pid: Some(4711),
         repository: Some("/home/dev/web".into()),
@@ -51,21 +55,30 @@ fn recorded_runs_are_found_again_whole() {
 
 #[test]
 fn a_run_ends_once_and_is_never_recorded_again() {
-    let scene = Scene::new();
+    let scene = Scene::in_memory();
     let mut journal = reopen(&scene);
     let close = |journal: &mut Journal, n| journal.close(&run("a"), &Outcome::Completed, n, at(1));
-    assert!(matches!(close(&mut journal, 1), Err(JournalError::Unknown { .. })));
+    assert!(matches!(
+        close(&mut journal, 1),
+        Err(JournalError::Unknown { .. })
+    ));
     journal.record(&entry("a")).unwrap();
     close(&mut journal, 7).unwrap();
     close(&mut journal, 8).unwrap();
-    assert!(matches!(journal.record(&entry("a")), Err(JournalError::Ended { .. })));
-    assert!(matches!(journal.reserve(&run("a"), 1), Err(JournalError::Unknown { .. })));
+    assert!(matches!(
+        journal.record(&entry("a")),
+        Err(JournalError::Ended { .. })
+    ));
+    assert!(matches!(
+        journal.reserve(&run("a"), 1),
+        Err(JournalError::Unknown { .. })
+    ));
     assert!(matches!(journal.find(&run("a")), Some(RunState::Ended(ended)) if ended.n == 7));
 }
 
 #[test]
 fn event_numbers_are_reserved_in_blocks() {
-    let scene = Scene::new();
+    let scene = Scene::in_memory();
     let mut journal = reopen(&scene);
     journal.record(&entry("a")).unwrap();
     assert_eq!(journal.reserve(&run("a"), 1000).unwrap(), 1000);
@@ -77,7 +90,7 @@ fn event_numbers_are_reserved_in_blocks() {
 
 #[test]
 fn a_write_torn_at_any_byte_loses_only_its_own_line() {
-    let scene = Scene::new();
+    let scene = Scene::in_memory();
     let mut journal = reopen(&scene);
     let mut ends = Vec::new();
     let size = || usize::try_from(std::fs::metadata(file(&scene)).unwrap().len()).unwrap();
@@ -85,7 +98,9 @@ fn a_write_torn_at_any_byte_loses_only_its_own_line() {
     ends.push(size());
     journal.record(&entry("b")).unwrap();
     ends.push(size());
-    journal.close(&run("a"), &Outcome::Completed, 3, at(1)).unwrap();
+    journal
+        .close(&run("a"), &Outcome::Completed, 3, at(1))
+        .unwrap();
     ends.push(size());
     drop(journal);
     let whole = std::fs::read(file(&scene)).unwrap();
@@ -108,19 +123,25 @@ fn a_write_torn_at_any_byte_loses_only_its_own_line() {
         journal.record(&entry("c")).unwrap();
         drop(journal);
         let journal = reopen(&scene);
-        assert_eq!(open_ids(&journal).last().map(String::as_str), Some("c"), "cut at {cut}");
+        assert_eq!(
+            open_ids(&journal).last().map(String::as_str),
+            Some("c"),
+            "cut at {cut}"
+        );
         assert_eq!(journal.skipped(), 0, "cut at {cut}");
     }
 }
 
 #[test]
 fn a_damaged_line_is_skipped_and_counted() {
-    let scene = Scene::new();
+    let scene = Scene::in_memory();
     let mut journal = reopen(&scene);
     for id in ["a", "b", "c"] {
         journal.record(&entry(id)).unwrap();
     }
-    journal.close(&run("b"), &Outcome::Completed, 3, at(1)).unwrap();
+    journal
+        .close(&run("b"), &Outcome::Completed, 3, at(1))
+        .unwrap();
     drop(journal);
     let mut bytes = std::fs::read(file(&scene)).unwrap();
     let second = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
@@ -137,14 +158,16 @@ fn a_damaged_line_is_skipped_and_counted() {
 
 #[test]
 fn only_the_last_ended_runs_are_kept_and_the_file_stays_small() {
-    let scene = Scene::new();
+    let scene = Scene::in_memory();
     let mut journal = reopen(&scene);
     journal.record(&entry("open")).unwrap();
     let over = 700;
     for number in 0..KEPT_ENDED + over {
         let id = format!("t{number}");
         journal.record(&entry(&id)).unwrap();
-        journal.close(&run(&id), &Outcome::Completed, 1, at(1)).unwrap();
+        journal
+            .close(&run(&id), &Outcome::Completed, 1, at(1))
+            .unwrap();
     }
     let check = |journal: &Journal| {
         let known = |number: usize| journal.find(&run(&format!("t{number}"))).is_some();
@@ -160,19 +183,30 @@ fn only_the_last_ended_runs_are_kept_and_the_file_stays_small() {
     // A long life does not make a long file.
     let mut journal = reopen(&scene);
     for n in 0..6000_u32 {
-        journal.record(&RunEntry { pid: Some(n), ..entry("open") }).unwrap();
+        journal
+            .record(&RunEntry {
+                pid: Some(n),
+                ..entry("open")
+            })
+            .unwrap();
     }
-    let lines = std::fs::read_to_string(file(&scene)).unwrap().lines().count();
+    let lines = std::fs::read_to_string(file(&scene))
+        .unwrap()
+        .lines()
+        .count();
     assert!(lines <= 2 * (2 * KEPT_ENDED + 1) + 1001, "{lines}");
 }
 
 #[test]
 fn an_entry_without_measure_is_refused() {
-    let scene = Scene::new();
+    let scene = Scene::in_memory();
     let mut journal = reopen(&scene);
     let mut huge = entry("a");
     huge.origin.reply.0 = "x".repeat(300 * 1024);
-    assert!(matches!(journal.record(&huge), Err(JournalError::TooLarge { .. })));
+    assert!(matches!(
+        journal.record(&huge),
+        Err(JournalError::TooLarge { .. })
+    ));
     journal.record(&entry("a")).unwrap();
     drop(journal);
     assert_eq!(open_ids(&reopen(&scene)), ["a"]);
@@ -181,12 +215,18 @@ fn an_entry_without_measure_is_refused() {
 #[cfg(unix)]
 #[test]
 fn a_journal_that_is_a_link_or_a_folder_is_a_typed_error() {
-    let scene = Scene::new();
+    let scene = Scene::in_memory();
     drop(reopen(&scene));
     std::fs::remove_file(file(&scene)).unwrap();
     std::os::unix::fs::symlink("/dev/null", file(&scene)).unwrap();
-    assert!(matches!(Journal::open(&scene.workspace), Err(JournalError::Open(_))));
+    assert!(matches!(
+        Journal::open(&scene.workspace),
+        Err(JournalError::Open(_))
+    ));
     std::fs::remove_file(file(&scene)).unwrap();
     std::fs::create_dir(file(&scene)).unwrap();
-    assert!(matches!(Journal::open(&scene.workspace), Err(JournalError::Open(_))));
+    assert!(matches!(
+        Journal::open(&scene.workspace),
+        Err(JournalError::Open(_))
+    ));
 }

@@ -59,9 +59,7 @@ impl ContainedPath {
         if text.contains('\\') {
             return Err(PathFault::Backslash);
         }
-        let bytes = text.as_bytes();
-        let drive = bytes.len() >= 2 && bytes[0].is_ascii_alphabetic() && bytes[1] == b':';
-        if text.starts_with('/') || drive {
+        if text.starts_with('/') {
             return Err(PathFault::Absolute);
         }
         let mut parts = Vec::new();
@@ -71,6 +69,9 @@ impl ContainedPath {
         {
             if part.bytes().all(|byte| byte == b'.') {
                 return Err(PathFault::Up);
+            }
+            if parts.is_empty() && starts_with_drive(part) {
+                return Err(PathFault::Absolute);
             }
             if cfg!(windows) && is_reserved_on_windows(part) {
                 return Err(PathFault::Reserved);
@@ -101,6 +102,14 @@ impl ContainedPath {
     /// The last component; `None` for the folder itself.
     pub fn name(&self) -> Option<&str> {
         self.parts.last().map(String::as_str)
+    }
+
+    /// The path without its last component; `None` for the folder itself.
+    pub fn parent(&self) -> Option<Self> {
+        let (_, parents) = self.parts.split_last()?;
+        Some(Self {
+            parts: parents.to_vec(),
+        })
     }
 
     /// The path with one more name at its end. The name must be a single component.
@@ -163,6 +172,11 @@ impl fmt::Display for ContainedPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.parts.join("/"))
     }
+}
+
+fn starts_with_drive(part: &str) -> bool {
+    let bytes = part.as_bytes();
+    bytes.len() >= 2 && bytes[0].is_ascii_alphabetic() && bytes[1] == b':'
 }
 
 fn is_reserved_on_windows(part: &str) -> bool {

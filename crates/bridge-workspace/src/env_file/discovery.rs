@@ -1,9 +1,6 @@
 //! Which files count, and which value wins. Pure over a view of the disk.
 
-use std::{
-    fmt,
-    path::PathBuf,
-};
+use std::{fmt, path::PathBuf};
 
 use bridge_proto::Secret;
 

@@ -84,6 +84,9 @@ pub(crate) fn take_lock(_path: &std::path::Path) -> io::Result<Option<File>> {
     ))
 }
 
+/// Nothing to do: handles are not shared, closing releases it.
+pub(crate) fn release_lock(_file: &File) {}
+
 /// Who may touch a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ownership {

@@ -85,6 +85,13 @@ pub(crate) fn take_lock(path: &std::path::Path) -> io::Result<Option<File>> {
     }
 }
 
+/// Lets go of a lock for every process that shares the handle.
+pub(crate) fn release_lock(file: &File) {
+    if let Err(error) = flock(file, FlockOperation::Unlock) {
+        tracing::debug!(%error, "the lock is left to the end of the process");
+    }
+}
+
 /// Who may touch a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ownership {

@@ -1,5 +1,9 @@
 //! A workspace in a temporary folder.
 #![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set its scene has failed"
+)]
+#![expect(
     dead_code,
     unreachable_pub,
     reason = "every test file uses a part of it, none is a library"
@@ -20,9 +24,21 @@ pub struct Scene {
 
 impl Scene {
     pub fn new() -> Self {
-        let outer = tempfile::tempdir().unwrap();
+        Self::open(tempfile::tempdir().unwrap())
+    }
+
+    /// In memory where the system has a place for that: thousands of flushes cost nothing there.
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        Self::open(tempfile::tempdir_in(memory).unwrap_or_else(|_| tempfile::tempdir().unwrap()))
+    }
+
+    fn open(outer: tempfile::TempDir) -> Self {
         let base = outer.path().join("base");
-        Self { workspace: Workspace::open(&base, None).unwrap(), outer }
+        Self {
+            workspace: Workspace::open(&base, None).unwrap(),
+            outer,
+        }
     }
 
     /// The folder around `BASE_PATH`; nothing in it may ever be reached.
@@ -45,7 +61,11 @@ pub fn put(path: &Path, content: impl AsRef<[u8]>) {
 }
 
 pub fn scope(root: FileRoot) -> FileScope {
-    FileScope { root, agent: None, provider: None }
+    FileScope {
+        root,
+        agent: None,
+        provider: None,
+    }
 }
 
 pub fn task(id: &str) -> TaskId {
@@ -61,7 +81,10 @@ pub fn at(millis: i64) -> Timestamp {
 }
 
 pub fn run(id: &str) -> RunKey {
-    RunKey { task: task(id), attempt: "r1".into() }
+    RunKey {
+        task: task(id),
+        attempt: "r1".into(),
+    }
 }
 
 pub fn entry(id: &str) -> RunEntry {
@@ -70,7 +93,10 @@ pub fn entry(id: &str) -> RunEntry {
         agent: AgentId::parse("dev").unwrap(),
         provider: ProviderKey::parse("demo").unwrap(),
         kind: RunKind::Dispatch,
-        origin: Origin { source: Source::Plane, reply: ReplyToken(r#"{"requestId":"d1"}"#.into()) },
+        origin: Origin {
+            source: Source::Plane,
+            reply: ReplyToken(r#"{"requestId":"d1"}"#.into()),
+        },
         started: at(1_773_480_413_589),
         pid: None,
         marker: run(id).marker(),
