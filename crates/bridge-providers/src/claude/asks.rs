@@ -216,6 +216,9 @@ impl Open {
             (AskKind::Question, _, Some(plan)) => {
                 format!("Go ahead with this plan?\n{}", readable(plan, MAX_SUMMARY))
             }
+            (AskKind::Question, _, None) if self.tool == PLAN => {
+                "Leave plan mode and begin?".to_owned()
+            }
             (AskKind::Edit | AskKind::Command | AskKind::Other | AskKind::Question, _, _) => {
                 tools.title(&self.tool, &self.input)
             }

@@ -1,9 +1,10 @@
 //! Claude Code over its own stream-json protocol: one process per conversation.
 //!
-//! Reading order: [`ClaudeProvider`] (finding and starting the program, with `command` and `models`), [`ClaudeDialogue`] (the
-//! life of a turn) with `incoming` (what each line means), then its parts: `stream` (text that is shown once),
-//! `tools` (tool calls), `asks` (permissions and questions), `outcome` (what a result means),
-//! `answer` (the text of a turn), `outgoing` (the lines we write).
+//! Reading order: [`ClaudeProvider`] (finding and starting the program, with `command` and
+//! `models`), [`ClaudeDialogue`] (the life of a turn), `incoming` (what each line means), then its
+//! parts: `stream` (every text is shown once), `tools` (tool calls), `asks` with `session_rules`
+//! (permissions and questions), `outcome` (what a result means), `answer` (the text of a turn),
+//! `outgoing` (the lines that are written), `plain` (text of the agent made fit for people).
 
 mod answer;
 mod asks;
