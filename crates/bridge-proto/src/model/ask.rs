@@ -13,7 +13,8 @@ use crate::{
 pub struct Ask {
     /// Unique within the run.
     pub id: AskId,
-    /// Of which sort.
+    /// Of which sort; in JSON `ask_kind`, because `kind` is the tag of the event around it.
+    #[serde(rename = "ask_kind")]
     pub kind: AskKind,
     /// Made on this machine from the action itself.
     pub summary: String,

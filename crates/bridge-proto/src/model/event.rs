@@ -178,7 +178,8 @@ pub struct ToolState {
     pub id: ToolCallId,
     /// What a person reads, e.g. `Write hello.txt`.
     pub title: String,
-    /// Of which sort it is.
+    /// Of which sort it is; in JSON `tool_kind`, because `kind` is the tag of the event around it.
+    #[serde(rename = "tool_kind")]
     pub kind: ToolKind,
     /// How far it got.
     pub status: ToolStatus,
@@ -366,4 +367,101 @@ pub enum Actor {
     Person,
     /// The daemon was told to stop.
     Shutdown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        id::Digest,
+        model::{AskKind, Choice, ChoiceKind},
+    };
+
+    #[test]
+    fn everything_an_agent_can_say_comes_back_from_json_as_it_was() {
+        let block = || BlockId::parse("b1").unwrap();
+        let ask = || AskId::parse("a1").unwrap();
+        let all = [
+            RunEvent::Text {
+                block: block(),
+                delta: "x".into(),
+            },
+            RunEvent::TextReplaced {
+                block: block(),
+                text: String::new(),
+            },
+            RunEvent::Thinking { delta: "x".into() },
+            RunEvent::Tool(ToolState {
+                id: ToolCallId::parse("c1").unwrap(),
+                title: "Write hello.txt".into(),
+                kind: ToolKind::Edit,
+                status: ToolStatus::InProgress,
+                input: Some(serde_json::json!({"path": "hello.txt"})),
+                output: None,
+                locations: vec![Location {
+                    path: "hello.txt".into(),
+                    line: Some(1),
+                }],
+                diffs: vec![FileDiff {
+                    path: "hello.txt".into(),
+                    old: None,
+                    new: "x".into(),
+                }],
+            }),
+            RunEvent::Plan {
+                items: vec![PlanItem {
+                    text: "x".into(),
+                    status: PlanStatus::Pending,
+                }],
+            },
+            RunEvent::FileWritten { path: "x".into() },
+            RunEvent::Ask(Ask {
+                id: ask(),
+                kind: AskKind::Command,
+                summary: "run ls".into(),
+                options: vec![Choice {
+                    id: "1".into(),
+                    label: "Yes".into(),
+                    kind: ChoiceKind::AllowOnce,
+                }],
+                digest: Digest::of(&["ls"]),
+                tool: Some(ToolCallId::parse("c1").unwrap()),
+                expires: Some(Timestamp::from_millis(0)),
+            }),
+            RunEvent::AskClosed {
+                ask: ask(),
+                how: AskEnd::Answered {
+                    answer: "Yes".into(),
+                },
+            },
+            RunEvent::Model { model: "m".into() },
+            RunEvent::Mode { mode: "m".into() },
+            RunEvent::Usage(Usage {
+                input_tokens: Some(1),
+                output_tokens: None,
+                cost_usd: Some(0.5),
+            }),
+            RunEvent::Retrying(Retry {
+                attempt: 1,
+                limit: None,
+                delay: Some(Duration::from_millis(1500)),
+                reason: "busy".into(),
+            }),
+            RunEvent::Silent { seconds: 60 },
+            RunEvent::Status { text: "x".into() },
+            RunEvent::Other { what: "x".into() },
+        ];
+        for event in all {
+            let body = EventBody::Seen(Box::new(Observed {
+                event,
+                raw: Some(Value::Bool(true)),
+            }));
+            let text = serde_json::to_string(&body).unwrap();
+            assert_eq!(
+                serde_json::from_str::<EventBody>(&text).unwrap(),
+                body,
+                "{text}"
+            );
+        }
+    }
 }
