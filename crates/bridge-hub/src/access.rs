@@ -14,7 +14,10 @@ use crate::{error::HubError, store::TokenHash};
 pub(crate) fn new_secret(prefix: &str) -> Result<Secret, HubError> {
     let mut bytes = [0_u8; 24];
     getrandom::fill(&mut bytes).map_err(|_| HubError::NoEntropy)?;
-    Ok(Secret::new(&format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes))))
+    Ok(Secret::new(&format!(
+        "{prefix}{}",
+        URL_SAFE_NO_PAD.encode(bytes)
+    )))
 }
 
 /// What is kept of a secret.
@@ -31,7 +34,10 @@ pub(crate) struct Throttle {
 
 impl Throttle {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { used: 0, since: now }
+        Self {
+            used: 0,
+            since: now,
+        }
     }
 
     /// Takes a place, or says how long to wait for one.
@@ -76,10 +82,14 @@ mod tests {
         for _ in 0..BURST {
             throttle.on_attempt(start).unwrap();
         }
-        let wait = throttle.on_attempt(start + Duration::from_secs(2)).unwrap_err();
+        let wait = throttle
+            .on_attempt(start + Duration::from_secs(2))
+            .unwrap_err();
         assert_eq!(wait, Duration::from_secs(4));
         throttle.on_attempt(start + Duration::from_secs(6)).unwrap();
-        throttle.on_attempt(start + Duration::from_secs(6)).unwrap_err();
+        throttle
+            .on_attempt(start + Duration::from_secs(6))
+            .unwrap_err();
     }
 
     #[test]

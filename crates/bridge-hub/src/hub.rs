@@ -61,7 +61,10 @@ impl Hub {
         limit: usize,
         before: Option<TaskId>,
     ) -> Result<Vec<TaskSummary>, HubError> {
-        Ok(self.store.tasks(limit.clamp(1, MAX_PAGE_TASKS), before).await?)
+        Ok(self
+            .store
+            .tasks(limit.clamp(1, MAX_PAGE_TASKS), before)
+            .await?)
     }
 
     /// One task; `None` when there is none of this id (any more).
@@ -77,14 +80,19 @@ impl Hub {
         after: u64,
         limit: usize,
     ) -> Result<Vec<StoredEvent>, HubError> {
-        Ok(self.store.since(id, after, limit.clamp(1, MAX_PAGE_EVENTS)).await?)
+        Ok(self
+            .store
+            .since(id, after, limit.clamp(1, MAX_PAGE_EVENTS))
+            .await?)
     }
 
     /// Wakes on every new event of the task. Subscribe first, then read with [`Hub::events`]:
     /// nothing is missed then.
     pub async fn watch(&self, id: &TaskId) -> Result<Watch, HubError> {
         let task = id.clone();
-        Ok(Watch(self.ask(|reply| Message::Watch { task, reply }).await?))
+        Ok(Watch(
+            self.ask(|reply| Message::Watch { task, reply }).await?,
+        ))
     }
 
     /// Wakes when a machine or any task changed.
@@ -105,10 +113,17 @@ impl Hub {
         prepare::check_mode(&task.mode)?;
         let at = now();
         let run = RunRecord {
-            key: RunKey { task: id.clone(), attempt: prepare::new_attempt() },
+            key: RunKey {
+                task: id.clone(),
+                attempt: prepare::new_attempt(),
+            },
             kind: RunKind::Dispatch,
             prompt: order.prompt,
-            attachments: order.attachments.iter().map(|file| file.name.clone()).collect(),
+            attachments: order
+                .attachments
+                .iter()
+                .map(|file| file.name.clone())
+                .collect(),
             created: at,
         };
         let draft = prepare::Draft {
@@ -120,7 +135,13 @@ impl Hub {
             model: task.model,
         };
         let attachments = order.attachments;
-        self.attempt(|reply| Message::Create { draft, run, attachments, reply }).await?;
+        self.attempt(|reply| Message::Create {
+            draft,
+            run,
+            attachments,
+            reply,
+        })
+        .await?;
         Ok(id)
     }
 
@@ -134,15 +155,28 @@ impl Hub {
         let task = self.existing(id).await?;
         let order = prepare::order(text, attachments)?;
         let run = RunRecord {
-            key: RunKey { task: id.clone(), attempt: prepare::new_attempt() },
+            key: RunKey {
+                task: id.clone(),
+                attempt: prepare::new_attempt(),
+            },
             kind: RunKind::FollowUp,
             prompt: order.prompt,
-            attachments: order.attachments.iter().map(|file| file.name.clone()).collect(),
+            attachments: order
+                .attachments
+                .iter()
+                .map(|file| file.name.clone())
+                .collect(),
             created: now(),
         };
         let attachments = order.attachments;
         let task = Box::new(task);
-        self.attempt(|reply| Message::FollowUp { task, run, attachments, reply }).await
+        self.attempt(|reply| Message::FollowUp {
+            task,
+            run,
+            attachments,
+            reply,
+        })
+        .await
     }
 
     /// Asks the machine to stop what runs or waits of the task. The end arrives as an event.
@@ -152,7 +186,12 @@ impl Hub {
             return Err(HubError::TaskEnded);
         }
         let (bridge, task) = (task.summary.machine, id.clone());
-        self.attempt(|reply| Message::Cancel { bridge, task, reply }).await
+        self.attempt(|reply| Message::Cancel {
+            bridge,
+            task,
+            reply,
+        })
+        .await
     }
 
     /// Answers an open question. `digest` is that of the question the viewer saw: the answer to
@@ -170,8 +209,14 @@ impl Hub {
         };
         prepare::check_answer(&open, digest, &answer)?;
         let (bridge, task) = (task.summary.machine, id.clone());
-        self.attempt(|reply| Message::Answer { bridge, task, ask: Box::new(open), answer, reply })
-            .await
+        self.attempt(|reply| Message::Answer {
+            bridge,
+            task,
+            ask: Box::new(open),
+            answer,
+            reply,
+        })
+        .await
     }
 
     /// What lies in the task's `output/` folder; asked from the machine, at most 15 s.
@@ -184,7 +229,8 @@ impl Hub {
     pub async fn read_file(&self, id: &TaskId, path: &str) -> Result<FileContent, HubError> {
         let path = prepare::result_path(path)?;
         let task = Box::new(self.existing(id).await?);
-        self.attempt(|reply| Message::ReadFile { task, path, reply }).await
+        self.attempt(|reply| Message::ReadFile { task, path, reply })
+            .await
     }
 
     /// Makes a pairing token, and with it a machine. The text is in the answer and nowhere else.
@@ -201,7 +247,12 @@ impl Hub {
         };
         let id = bridge.id.to_string();
         let token = access::hash(&secret);
-        self.attempt(|reply| Message::Pair { bridge, token, reply }).await?;
+        self.attempt(|reply| Message::Pair {
+            bridge,
+            token,
+            reply,
+        })
+        .await?;
         Ok(NewToken { id, secret })
     }
 
@@ -223,12 +274,16 @@ impl Hub {
     /// Its tasks stay readable.
     pub async fn revoke_bridge_token(&self, id: &BridgeId) -> Result<(), HubError> {
         let bridge = id.clone();
-        self.attempt(|reply| Message::Unpair { bridge, reply }).await
+        self.attempt(|reply| Message::Unpair { bridge, reply })
+            .await
     }
 
     /// Makes a code for `/login?code=…`: good once, for ten minutes.
     pub async fn create_login_code(&self) -> Result<Secret, HubError> {
-        Ok(self.grant(GrantKind::LoginCode, "login", "", Some(LOGIN_CODE_LIFE)).await?.secret)
+        Ok(self
+            .grant(GrantKind::LoginCode, "login", "", Some(LOGIN_CODE_LIFE))
+            .await?
+            .secret)
     }
 
     /// Makes a token for programs (`Authorization: Bearer`), good until it is revoked.
@@ -252,17 +307,21 @@ impl Hub {
 
     /// Turns a login code into a session; the throttle counts wrong codes.
     pub(crate) async fn log_in(&self, code: &Secret) -> Result<NewToken, HubError> {
-        self.attempt(|reply| Message::LoginAttempt { reply }).await?;
+        self.attempt(|reply| Message::LoginAttempt { reply })
+            .await?;
         if code.is_empty() || !self.store.take_login(access::hash(code), now()).await? {
             return Err(HubError::LoginRefused);
         }
         self.tell(Message::LoginSucceeded).await?;
-        self.grant(GrantKind::Session, "browser", "", Some(SESSION_LIFE)).await
+        self.grant(GrantKind::Session, "browser", "", Some(SESSION_LIFE))
+            .await
     }
 
     pub(crate) async fn log_out(&self, session: &Secret) -> Result<(), HubError> {
-        if let Some(id) =
-            self.store.granted(GrantKind::Session, access::hash(session), now()).await?
+        if let Some(id) = self
+            .store
+            .granted(GrantKind::Session, access::hash(session), now())
+            .await?
         {
             self.store.ungrant(GrantKind::Session, &id).await?;
         }
@@ -279,7 +338,10 @@ impl Hub {
     }
 
     pub(crate) async fn tell(&self, message: Message) -> Result<(), HubError> {
-        self.owner.send(message).await.map_err(|_| HubError::Stopping)
+        self.owner
+            .send(message)
+            .await
+            .map_err(|_| HubError::Stopping)
     }
 
     async fn grant(
@@ -293,14 +355,21 @@ impl Hub {
         let created = now();
         let id = prepare::new_attempt();
         let expires = life.map(|life| later(created, life));
-        let record =
-            GrantRecord { id: id.clone(), kind, name: name.to_owned(), created, expires };
+        let record = GrantRecord {
+            id: id.clone(),
+            kind,
+            name: name.to_owned(),
+            created,
+            expires,
+        };
         self.store.grant(record, access::hash(&secret)).await?;
         Ok(NewToken { id, secret })
     }
 
     async fn existing(&self, id: &TaskId) -> Result<TaskView, HubError> {
-        self.task(id).await?.ok_or_else(|| HubError::UnknownTask { id: id.clone() })
+        self.task(id)
+            .await?
+            .ok_or_else(|| HubError::UnknownTask { id: id.clone() })
     }
 
     async fn ask<T>(

@@ -10,12 +10,16 @@
 mod access;
 mod clock;
 mod config;
+mod endpoint;
 mod error;
+mod guard;
 mod hub;
 mod markdown;
 mod owner;
 mod prepare;
+mod requests;
 mod server;
+mod state;
 mod store;
 mod view;
 mod web;

@@ -10,9 +10,17 @@ pub fn render_markdown(text: &str) -> String {
     let options =
         Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
     let events = Parser::new_ext(text, options).map(|event| match event {
-        Event::Start(Tag::Image { link_type, dest_url, title, id }) => {
-            Event::Start(Tag::Link { link_type, dest_url, title, id })
-        }
+        Event::Start(Tag::Image {
+            link_type,
+            dest_url,
+            title,
+            id,
+        }) => Event::Start(Tag::Link {
+            link_type,
+            dest_url,
+            title,
+            id,
+        }),
         Event::End(TagEnd::Image) => Event::End(TagEnd::Link),
         Event::Html(raw) | Event::InlineHtml(raw) => Event::Text(raw),
         Event::TaskListMarker(done) => Event::Text(if done { "☑ " } else { "☐ " }.into()),
@@ -50,7 +58,10 @@ fn sanitiser() -> ammonia::Builder<'static> {
 /// `language-rust` and the like, never a class the page uses itself.
 fn is_language(class: &str) -> bool {
     class.strip_prefix("language-").is_some_and(|name| {
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "+-_#".contains(c))
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "+-_#".contains(c))
     })
 }
 
@@ -60,9 +71,15 @@ mod tests {
 
     #[test]
     fn renders_what_agents_write() {
-        assert_eq!(render_markdown("**bold** `x`"), "<p><strong>bold</strong> <code>x</code></p>\n");
+        assert_eq!(
+            render_markdown("**bold** `x`"),
+            "<p><strong>bold</strong> <code>x</code></p>\n"
+        );
         let code = render_markdown("```rust\nfn main() {}\n```");
-        assert_eq!(code, "<pre><code class=\"language-rust\">fn main() {}\n</code></pre>\n");
+        assert_eq!(
+            code,
+            "<pre><code class=\"language-rust\">fn main() {}\n</code></pre>\n"
+        );
         assert!(render_markdown("|a|\n|-|\n|b|").contains("<td>b</td>"));
         assert!(render_markdown("- [x] done").contains("☑ done"));
     }
@@ -91,11 +108,25 @@ mod tests {
         for text in hostile {
             let html = render_markdown(text).to_lowercase();
             for (index, _) in html.match_indices('<') {
-                let tag: String = html.chars().skip(html[..index].chars().count()).take_while(|c| *c != '>').collect();
-                for bad in ["<script", "<img", "<iframe", "<style", "<form", "<input", "<svg"] {
+                let tag: String = html
+                    .chars()
+                    .skip(html[..index].chars().count())
+                    .take_while(|c| *c != '>')
+                    .collect();
+                for bad in [
+                    "<script", "<img", "<iframe", "<style", "<form", "<input", "<svg",
+                ] {
                     assert!(!tag.starts_with(bad), "{text} gave {html}");
                 }
-                for bad in [" onerror", " onload", " onmouseover", "href=\"javascript", "href=\"data", "href=\"vbscript", " style="] {
+                for bad in [
+                    " onerror",
+                    " onload",
+                    " onmouseover",
+                    "href=\"javascript",
+                    "href=\"data",
+                    "href=\"vbscript",
+                    " style=",
+                ] {
                     assert!(!tag.contains(bad), "{text} gave {html}");
                 }
             }
@@ -105,7 +136,10 @@ mod tests {
     #[test]
     fn links_do_not_leak_where_they_came_from() {
         let html = render_markdown("[x](https://ok.example/)");
-        assert!(html.contains("rel=\"noopener noreferrer nofollow\""), "{html}");
+        assert!(
+            html.contains("rel=\"noopener noreferrer nofollow\""),
+            "{html}"
+        );
     }
 
     #[test]

@@ -1,33 +1,502 @@
 //! The task that owns who is connected: turns messages into inputs of the machine and its effects
 //! into frames, rows and answers.
+//!
+//! Events of one round of messages are committed together, and only then shown. A bridge that does
+//! not read what it is sent is hung up on; nobody else waits for it.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bridge_proto::{
-    BridgeId, TaskId,
-    model::{Answer, Ask},
+    BridgeId, RunKey, TaskId,
+    ctrlnode::plane::FromBridge,
+    model::{Answer, Ask, Event, Fault, Outcome},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    access::Throttle,
+    clock::now,
     error::HubError,
     prepare::Draft,
-    store::{BridgeRecord, RunRecord, TokenHash},
+    requests::Waiter,
+    state::{ConnId, Effect, HangUp, HubState, Input, Now},
+    store::{BridgeRecord, RunRecord, Store, StoreError, TokenHash},
     view::{Attachment, FileContent, Files, Machine, TaskView},
 };
 
-type Answered<T> = oneshot::Sender<Result<T, HubError>>;
+pub(crate) type Answered<T> = oneshot::Sender<Result<T, HubError>>;
 
 /// What the owner is told.
 pub(crate) enum Message {
-    Machines { reply: oneshot::Sender<Vec<Machine>> },
-    Watch { task: TaskId, reply: oneshot::Sender<watch::Receiver<u64>> },
-    Create { draft: Draft, run: RunRecord, attachments: Vec<Attachment>, reply: Answered<()> },
-    FollowUp { task: Box<TaskView>, run: RunRecord, attachments: Vec<Attachment>, reply: Answered<()> },
-    Cancel { bridge: BridgeId, task: TaskId, reply: Answered<()> },
-    Answer { bridge: BridgeId, task: TaskId, ask: Box<Ask>, answer: Answer, reply: Answered<()> },
-    Files { task: Box<TaskView>, reply: Answered<Files> },
-    ReadFile { task: Box<TaskView>, path: String, reply: Answered<FileContent> },
-    Pair { bridge: BridgeRecord, token: TokenHash, reply: Answered<()> },
-    Unpair { bridge: BridgeId, reply: Answered<()> },
-    LoginAttempt { reply: Answered<()> },
+    // by bridges
+    Opened {
+        bridge: BridgeId,
+        extended: bool,
+        out: mpsc::Sender<Outgoing>,
+        reply: oneshot::Sender<ConnId>,
+    },
+    Said {
+        conn: ConnId,
+        message: FromBridge,
+    },
+    Closed {
+        conn: ConnId,
+    },
+    // by viewers
+    Machines {
+        reply: oneshot::Sender<Vec<Machine>>,
+    },
+    Watch {
+        task: TaskId,
+        reply: oneshot::Sender<watch::Receiver<u64>>,
+    },
+    Create {
+        draft: Draft,
+        run: RunRecord,
+        attachments: Vec<Attachment>,
+        reply: Answered<()>,
+    },
+    FollowUp {
+        task: Box<TaskView>,
+        run: RunRecord,
+        attachments: Vec<Attachment>,
+        reply: Answered<()>,
+    },
+    Cancel {
+        bridge: BridgeId,
+        task: TaskId,
+        reply: Answered<()>,
+    },
+    Answer {
+        bridge: BridgeId,
+        task: TaskId,
+        ask: Box<Ask>,
+        answer: Answer,
+        reply: Answered<()>,
+    },
+    Files {
+        task: Box<TaskView>,
+        reply: Answered<Files>,
+    },
+    ReadFile {
+        task: Box<TaskView>,
+        path: String,
+        reply: Answered<FileContent>,
+    },
+    Pair {
+        bridge: BridgeRecord,
+        token: TokenHash,
+        reply: Answered<()>,
+    },
+    Unpair {
+        bridge: BridgeId,
+        reply: Answered<()>,
+    },
+    LoginAttempt {
+        reply: Answered<()>,
+    },
     LoginSucceeded,
+    // by the server
+    Stop {
+        done: oneshot::Sender<()>,
+    },
 }
+
+/// What a connection is told.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    Frame(String),
+    Close(HangUp),
+}
+
+/// The owner; [`Owner::run`] is its life.
+pub(crate) struct Owner {
+    pub(crate) state: HubState,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) waiters: HashMap<String, Waiter>,
+    connections: HashMap<ConnId, mpsc::Sender<Outgoing>>,
+    last_conn: u64,
+    watched: HashMap<TaskId, watch::Sender<u64>>,
+    changes: watch::Sender<u64>,
+    throttle: Throttle,
+    /// Events that wait for the end of the round.
+    unkept: Option<(BridgeId, Vec<Event>)>,
+    retention: Duration,
+}
+
+impl Owner {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        paired: Vec<BridgeRecord>,
+        lost_after: Duration,
+        retention: Duration,
+        changes: watch::Sender<u64>,
+    ) -> Self {
+        Self {
+            state: HubState::new(lost_after, paired),
+            store,
+            waiters: HashMap::new(),
+            connections: HashMap::new(),
+            last_conn: 0,
+            watched: HashMap::new(),
+            changes,
+            throttle: Throttle::new(Instant::now()),
+            unkept: None,
+            retention,
+        }
+    }
+
+    /// Serves until it is told to stop, or every handle is gone.
+    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        let mut round = Vec::with_capacity(ROUND);
+        let mut cleaning = tokio::time::interval(CLEANING);
+        cleaning.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let deadline = self.state.deadline().map(|(at, _)| at);
+            tokio::select! {
+                count = inbox.recv_many(&mut round, ROUND) => {
+                    if count == 0 {
+                        break;
+                    }
+                    for message in round.drain(..) {
+                        if let Message::Stop { done } = message {
+                            self.stop().await;
+                            if done.send(()).is_err() {
+                                tracing::debug!("nobody waits for the hub to stop");
+                            }
+                            return;
+                        }
+                        self.on(message).await;
+                    }
+                    self.keep().await;
+                }
+                () = until(deadline) => {
+                    self.input(Input::Timeout).await;
+                    self.keep().await;
+                }
+                _ = cleaning.tick() => self.clean().await,
+            }
+        }
+        self.stop().await;
+    }
+
+    async fn on(&mut self, message: Message) {
+        match message {
+            Message::Opened {
+                bridge,
+                extended,
+                out,
+                reply,
+            } => {
+                self.last_conn += 1;
+                let conn = ConnId(self.last_conn);
+                if reply.send(conn).is_err() {
+                    return; // the socket is gone already
+                }
+                self.connections.insert(conn, out);
+                self.input(Input::Opened {
+                    conn,
+                    bridge,
+                    extended,
+                })
+                .await;
+            }
+            Message::Said { conn, message } => self.input(Input::Said { conn, message }).await,
+            Message::Closed { conn } => {
+                self.connections.remove(&conn);
+                self.input(Input::Closed { conn }).await;
+            }
+            Message::Machines { reply } => answer(reply, self.state.machines()),
+            Message::Watch { task, reply } => {
+                let sender = self
+                    .watched
+                    .entry(task)
+                    .or_insert_with(|| watch::Sender::new(0));
+                answer(reply, sender.subscribe());
+            }
+            Message::Create {
+                draft,
+                run,
+                attachments,
+                reply,
+            } => {
+                let done = self.create(draft, run, attachments).await;
+                answer(reply, done);
+            }
+            Message::FollowUp {
+                task,
+                run,
+                attachments,
+                reply,
+            } => {
+                let done = self.follow_up(*task, run, attachments).await;
+                answer(reply, done);
+            }
+            Message::Cancel {
+                bridge,
+                task,
+                reply,
+            } => {
+                let done = self.cancel(&bridge, task).await;
+                answer(reply, done);
+            }
+            Message::Answer {
+                bridge,
+                task,
+                ask,
+                answer: given,
+                reply,
+            } => {
+                let done = self.answer(&bridge, task, *ask, given).await;
+                answer(reply, done);
+            }
+            Message::Files { task, reply } => self.ask_files(&task, reply).await,
+            Message::ReadFile { task, path, reply } => self.ask_file(&task, &path, reply).await,
+            Message::Pair {
+                bridge,
+                token,
+                reply,
+            } => {
+                let done = self.store.add_bridge(bridge.clone(), token).await;
+                if done.is_ok() {
+                    self.input(Input::Paired(bridge)).await;
+                }
+                answer(reply, done.map_err(HubError::from));
+            }
+            Message::Unpair { bridge, reply } => {
+                let done = self.unpair(bridge).await;
+                answer(reply, done);
+            }
+            Message::LoginAttempt { reply } => {
+                let place = self.throttle.on_attempt(Instant::now());
+                answer(
+                    reply,
+                    place.map_err(|wait| HubError::TooManyLogins { wait }),
+                );
+            }
+            Message::LoginSucceeded => self.throttle.on_success(),
+            Message::Stop { .. } => {} // taken out before
+        }
+    }
+
+    async fn unpair(&mut self, bridge: BridgeId) -> Result<(), HubError> {
+        if !self.store.revoke_bridge(&bridge).await? {
+            return Err(HubError::UnknownMachine { id: bridge });
+        }
+        self.input(Input::Unpaired(bridge.clone())).await;
+        self.keep().await;
+        for run in self.store.live_runs(&bridge).await? {
+            self.fail(run.key, "the machine was removed from the hub")
+                .await;
+        }
+        Ok(())
+    }
+
+    /// One input, and everything that follows from it.
+    pub(crate) async fn input(&mut self, input: Input) {
+        let effects = self.state.handle(clocks(), input);
+        self.carry_out(effects).await;
+    }
+
+    pub(crate) async fn carry_out(&mut self, effects: Vec<Effect>) {
+        let mut todo = effects;
+        while !todo.is_empty() {
+            let mut next = Vec::new();
+            for effect in todo {
+                next.extend(self.effect(effect).await);
+            }
+            todo = next;
+        }
+    }
+
+    async fn effect(&mut self, effect: Effect) -> Vec<Effect> {
+        match effect {
+            Effect::Append { bridge, events } => {
+                match &mut self.unkept {
+                    Some((from, unkept)) if *from == bridge => unkept.extend(events),
+                    Some(_) | None => {
+                        self.keep().await;
+                        self.unkept = Some((bridge, events));
+                    }
+                }
+                return Vec::new();
+            }
+            Effect::Send { conn, frame } => self.send(conn, frame),
+            Effect::HangUp { conn, why } => self.hang_up(conn, why),
+            Effect::LoadRuns { conn, bridge } => {
+                self.keep().await;
+                match self.store.live_runs(&bridge).await {
+                    Ok(runs) => return self.state.handle(clocks(), Input::Runs { conn, runs }),
+                    Err(error) => report("read the live runs", &error),
+                }
+            }
+            Effect::Fail { run, reason } => {
+                self.keep().await;
+                self.fail(run, reason).await;
+            }
+            Effect::Remember(record) => {
+                if let Err(error) = self.store.seen_bridge(record).await {
+                    report("remember a machine", &error);
+                }
+            }
+            Effect::Settle { request, answer } => {
+                if let Some(waiter) = self.waiters.remove(&request) {
+                    waiter.settle(answer);
+                }
+            }
+            Effect::Changed => self.tick(),
+        }
+        Vec::new()
+    }
+
+    /// Commits what the round brought, then shows it.
+    pub(crate) async fn keep(&mut self) {
+        let Some((bridge, events)) = self.unkept.take() else {
+            return;
+        };
+        match self.store.append(&bridge, events, now()).await {
+            Ok(committed) => {
+                if committed.refused > 0 {
+                    tracing::warn!(machine = %bridge, events = committed.refused, "events of runs that are not its own");
+                }
+                if committed.old > 0 {
+                    tracing::debug!(machine = %bridge, events = committed.old, "events that were known");
+                }
+                for (task, _) in &committed.tasks {
+                    self.wake(task);
+                }
+                if committed.listed {
+                    self.tick();
+                }
+            }
+            Err(error) => {
+                report("keep events", &error);
+                if let Ok(route) = self.state.route(&bridge) {
+                    self.hang_up(route.conn, HangUp::NotKept);
+                }
+            }
+        }
+    }
+
+    async fn fail(&mut self, run: RunKey, reason: &str) {
+        let outcome = Outcome::Failed {
+            fault: Fault::Bridge,
+            reason: reason.to_owned(),
+        };
+        self.state.on_run_failed(&run);
+        match self.store.end_run(&run, outcome, now()).await {
+            Ok(Some(_)) => {
+                tracing::warn!(task = %run.task, reason, "run ended by the hub");
+                self.wake(&run.task);
+                self.tick();
+            }
+            Ok(None) => {}
+            Err(error) => report("end a run", &error),
+        }
+    }
+
+    /// Never waits: a connection with a full queue is hung up on.
+    pub(crate) fn send(&mut self, conn: ConnId, frame: String) {
+        let Some(out) = self.connections.get(&conn) else {
+            return;
+        };
+        match out.try_send(Outgoing::Frame(frame)) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => self.hang_up(conn, HangUp::TooSlow),
+            // Its `Closed` is on the way.
+            Err(mpsc::error::TrySendError::Closed(_)) => {}
+        }
+    }
+
+    /// Dropping the sender ends the connection even if the words do not fit.
+    fn hang_up(&mut self, conn: ConnId, why: HangUp) {
+        if let Some(out) = self.connections.remove(&conn)
+            && out.try_send(Outgoing::Close(why)).is_err()
+        {
+            tracing::debug!(?why, "closed without a word");
+        }
+    }
+
+    pub(crate) fn wake(&mut self, task: &TaskId) {
+        if let Some(watched) = self.watched.get(task) {
+            if watched.receiver_count() == 0 {
+                self.watched.remove(task);
+            } else {
+                watched.send_modify(|marks| *marks += 1);
+            }
+        }
+    }
+
+    pub(crate) fn tick(&mut self) {
+        self.changes.send_modify(|marks| *marks += 1);
+    }
+
+    async fn clean(&mut self) {
+        let keep = i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX);
+        let before = now().as_millis().saturating_sub(keep);
+        match self
+            .store
+            .forget_before(bridge_proto::Timestamp::from_millis(before))
+            .await
+        {
+            Ok(0) => {}
+            Ok(gone) => {
+                tracing::info!(tasks = gone, "old tasks removed");
+                self.tick();
+            }
+            Err(error) => report("remove old tasks", &error),
+        }
+        let watched: Vec<TaskId> = self.watched.keys().cloned().collect();
+        for task in watched {
+            let unread = self
+                .watched
+                .get(&task)
+                .is_some_and(|one| one.receiver_count() == 0);
+            let gone = matches!(self.store.task(&task).await, Ok(None));
+            if unread || gone {
+                self.watched.remove(&task);
+            }
+        }
+    }
+
+    async fn stop(&mut self) {
+        self.keep().await;
+        self.input(Input::Stop).await;
+        self.keep().await;
+    }
+}
+
+/// Both clocks.
+pub(crate) fn clocks() -> Now {
+    Now {
+        instant: Instant::now(),
+        wall: now(),
+    }
+}
+
+/// A viewer that went away does not want its answer.
+pub(crate) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    if reply.send(value).is_err() {
+        tracing::debug!("nobody waits for this answer");
+    }
+}
+
+fn report(what: &str, error: &StoreError) {
+    tracing::error!(error = error as &dyn std::error::Error, "failed to {what}");
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Messages handled, and events committed, in one go.
+const ROUND: usize = 64;
+/// How often old tasks are looked for; the first time at the start.
+const CLEANING: Duration = Duration::from_secs(3600);

@@ -36,7 +36,9 @@ pub(crate) fn order(prompt: &str, attachments: Vec<Attachment>) -> Result<Order,
         return Err(HubError::EmptyPrompt);
     }
     if prompt.len() > MAX_PROMPT_BYTES {
-        return Err(HubError::PromptTooLong { bytes: prompt.len() });
+        return Err(HubError::PromptTooLong {
+            bytes: prompt.len(),
+        });
     }
     let bytes = attachments.iter().map(|file| file.bytes.len()).sum();
     if bytes > MAX_ATTACHMENT_BYTES {
@@ -49,9 +51,15 @@ pub(crate) fn order(prompt: &str, attachments: Vec<Attachment>) -> Result<Order,
     for file in attachments {
         let name = file_name(&file.name)?;
         let name = unused(&name, &checked);
-        checked.push(Attachment { name, bytes: file.bytes });
+        checked.push(Attachment {
+            name,
+            bytes: file.bytes,
+        });
     }
-    Ok(Order { prompt: prompt.to_owned(), attachments: checked })
+    Ok(Order {
+        prompt: prompt.to_owned(),
+        attachments: checked,
+    })
 }
 
 fn file_name(name: &str) -> Result<String, HubError> {
@@ -60,15 +68,23 @@ fn file_name(name: &str) -> Result<String, HubError> {
         && name.len() <= MAX_FILE_NAME_BYTES
         && !name.starts_with('.')
         && !name.ends_with('.')
-        && !name.chars().any(|c| c.is_control() || r#"/\:*?"<>|"#.contains(c));
+        && !name
+            .chars()
+            .any(|c| c.is_control() || r#"/\:*?"<>|"#.contains(c));
     if plain {
         return Ok(name.to_owned());
     }
-    Err(HubError::BadAttachmentName { name: shortened(name, 60) })
+    Err(HubError::BadAttachmentName {
+        name: shortened(name, 60),
+    })
 }
 
 fn unused(name: &str, taken: &[Attachment]) -> String {
-    let is_free = |name: &str| !taken.iter().any(|file| file.name.eq_ignore_ascii_case(name));
+    let is_free = |name: &str| {
+        !taken
+            .iter()
+            .any(|file| file.name.eq_ignore_ascii_case(name))
+    };
     if is_free(name) {
         return name.to_owned();
     }
@@ -84,7 +100,11 @@ fn unused(name: &str, taken: &[Attachment]) -> String {
 
 /// The beginning of the first line that says something.
 pub(crate) fn title(prompt: &str) -> String {
-    let line = prompt.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let line = prompt
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or_default();
     let clean: String = line.chars().filter(|c| !c.is_control()).collect();
     let clean = clean.trim_start_matches(['#', '>', '-', '*', ' ']);
     shortened(if clean.is_empty() { line } else { clean }, 80)
@@ -115,18 +135,26 @@ pub(crate) fn folder(task: &TaskId, prompt: &str, at: Timestamp) -> TaskFolder {
 pub(crate) fn result_path(path: &str) -> Result<String, HubError> {
     let clean = path.len() <= 1024
         && !path.chars().any(|c| c.is_control() || c == '\\')
-        && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+        && path
+            .split('/')
+            .all(|part| !part.is_empty() && part != "." && part != "..");
     if clean {
         return Ok(path.to_owned());
     }
-    Err(malformed("path", "it must name a file below the output folder"))
+    Err(malformed(
+        "path",
+        "it must name a file below the output folder",
+    ))
 }
 
 /// A name of a token.
 pub(crate) fn name(name: &str) -> Result<String, HubError> {
     let name = name.trim();
     if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
-        return Err(malformed("name", "1 to 100 printable characters are needed"));
+        return Err(malformed(
+            "name",
+            "1 to 100 printable characters are needed",
+        ));
     }
     Ok(name.to_owned())
 }
@@ -138,7 +166,10 @@ pub(crate) fn check_model(model: Option<&str>) -> Result<(), HubError> {
                 || model.len() > 200
                 || model.chars().any(char::is_control) =>
         {
-            Err(malformed("model", "1 to 200 printable characters are needed"))
+            Err(malformed(
+                "model",
+                "1 to 200 printable characters are needed",
+            ))
         }
         Some(_) | None => Ok(()),
     }
@@ -166,7 +197,9 @@ pub(crate) fn check_answer(open: &Ask, digest: &Digest, answer: &Answer) -> Resu
             if open.options.iter().any(|choice| choice.id == *option) {
                 return Ok(());
             }
-            Err(HubError::UnknownOption { option: shortened(option, 60) })
+            Err(HubError::UnknownOption {
+                option: shortened(option, 60),
+            })
         }
         Answer::Text { text } => {
             if text.trim().is_empty() {
@@ -177,14 +210,16 @@ pub(crate) fn check_answer(open: &Ask, digest: &Digest, answer: &Answer) -> Resu
             }
             match open.kind {
                 AskKind::Question => Ok(()),
-                AskKind::Edit | AskKind::Command | AskKind::Other => {
-                    Err(HubError::UnknownOption { option: shortened(text, 60) })
-                }
+                AskKind::Edit | AskKind::Command | AskKind::Other => Err(HubError::UnknownOption {
+                    option: shortened(text, 60),
+                }),
             }
         }
         Answer::Deny { reason } => {
             if reason.len() > MAX_PROMPT_BYTES {
-                return Err(HubError::PromptTooLong { bytes: reason.len() });
+                return Err(HubError::PromptTooLong {
+                    bytes: reason.len(),
+                });
             }
             Ok(())
         }
@@ -231,7 +266,10 @@ pub(crate) fn shortened(text: &str, limit: usize) -> String {
 }
 
 fn malformed(what: &'static str, reason: &str) -> HubError {
-    HubError::Malformed { what, reason: reason.to_owned() }
+    HubError::Malformed {
+        what,
+        reason: reason.to_owned(),
+    }
 }
 
 /// More files than a person picks by hand.
@@ -247,14 +285,30 @@ mod tests {
     use super::*;
 
     fn file(name: &str) -> Attachment {
-        Attachment { name: name.into(), bytes: vec![1] }
+        Attachment {
+            name: name.into(),
+            bytes: vec![1],
+        }
     }
 
     #[test]
     fn attachment_names_cannot_leave_the_input_folder() {
-        for name in ["", "..", ".hidden", "a/b", "a\\b", "c:d", "a\nb", "x.", &"x".repeat(201)] {
+        for name in [
+            "",
+            "..",
+            ".hidden",
+            "a/b",
+            "a\\b",
+            "c:d",
+            "a\nb",
+            "x.",
+            &"x".repeat(201),
+        ] {
             assert!(
-                matches!(order("p", vec![file(name)]), Err(HubError::BadAttachmentName { .. })),
+                matches!(
+                    order("p", vec![file(name)]),
+                    Err(HubError::BadAttachmentName { .. })
+                ),
                 "{name:?}"
             );
         }
@@ -263,7 +317,11 @@ mod tests {
     #[test]
     fn equal_attachment_names_get_numbers() {
         let order = order("p", vec![file("a.txt"), file("A.txt"), file("a.txt")]).unwrap();
-        let names: Vec<_> = order.attachments.iter().map(|file| file.name.as_str()).collect();
+        let names: Vec<_> = order
+            .attachments
+            .iter()
+            .map(|file| file.name.as_str())
+            .collect();
         assert_eq!(names, ["a.txt", "A-2.txt", "a-3.txt"]);
     }
 
@@ -271,9 +329,18 @@ mod tests {
     fn oversized_and_empty_orders_are_refused() {
         assert!(matches!(order(" \n", vec![]), Err(HubError::EmptyPrompt)));
         let long = "x".repeat(MAX_PROMPT_BYTES + 1);
-        assert!(matches!(order(&long, vec![]), Err(HubError::PromptTooLong { .. })));
-        let big = Attachment { name: "a".into(), bytes: vec![0; MAX_ATTACHMENT_BYTES + 1] };
-        assert!(matches!(order("p", vec![big]), Err(HubError::AttachmentsTooLarge { .. })));
+        assert!(matches!(
+            order(&long, vec![]),
+            Err(HubError::PromptTooLong { .. })
+        ));
+        let big = Attachment {
+            name: "a".into(),
+            bytes: vec![0; MAX_ATTACHMENT_BYTES + 1],
+        };
+        assert!(matches!(
+            order("p", vec![big]),
+            Err(HubError::AttachmentsTooLarge { .. })
+        ));
     }
 
     #[test]
@@ -286,12 +353,25 @@ mod tests {
             folder(&task, "Fix: the Login!", at).as_str(),
             "tasks/hub/03-14/1a2b3c4d-fix-the-login"
         );
-        assert_eq!(folder(&task, "日本", at).as_str(), "tasks/hub/03-14/1a2b3c4d-task");
+        assert_eq!(
+            folder(&task, "日本", at).as_str(),
+            "tasks/hub/03-14/1a2b3c4d-task"
+        );
     }
 
     #[test]
     fn result_paths_stay_below_the_output_folder() {
-        for path in ["", "/etc/passwd", "../x", "a/../b", "a//b", "a\\b", ".", "a/./b", "a\0"] {
+        for path in [
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../b",
+            "a//b",
+            "a\\b",
+            ".",
+            "a/./b",
+            "a\0",
+        ] {
             assert!(result_path(path).is_err(), "{path:?}");
         }
         assert_eq!(result_path("sub/a b.txt").unwrap(), "sub/a b.txt");
@@ -312,7 +392,9 @@ mod tests {
             tool: None,
             expires: None,
         };
-        let choose = |option: &str| Answer::Choose { option: option.into() };
+        let choose = |option: &str| Answer::Choose {
+            option: option.into(),
+        };
         check_answer(&ask, &Digest::of(&["ls"]), &choose("yes")).unwrap();
         assert!(matches!(
             check_answer(&ask, &Digest::of(&["rm"]), &choose("yes")),
@@ -323,7 +405,11 @@ mod tests {
             Err(HubError::UnknownOption { .. })
         ));
         assert!(matches!(
-            check_answer(&ask, &Digest::of(&["ls"]), &Answer::Text { text: "yes".into() }),
+            check_answer(
+                &ask,
+                &Digest::of(&["ls"]),
+                &Answer::Text { text: "yes".into() }
+            ),
             Err(HubError::UnknownOption { .. })
         ));
     }

@@ -1,10 +1,30 @@
 //! Starts a hub: opens the store, binds the address, builds the router, stops in order.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::{
+    Router,
+    middleware::from_fn_with_state,
+    routing::{get, post},
+};
 use thiserror::Error;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 
-use crate::{config::HubConfig, hub::Hub, store::StoreError};
+use crate::{
+    clock::now,
+    config::HubConfig,
+    endpoint::{api, bridge, login},
+    guard::{self, Guard},
+    hub::Hub,
+    owner::{Message, Owner},
+    store::{SqliteStore, Store, StoreError},
+    web,
+};
 
 /// Why a hub did not start.
 #[derive(Debug, Error)]
@@ -40,6 +60,8 @@ pub enum StartError {
 pub struct RunningHub {
     address: SocketAddr,
     hub: Hub,
+    closing: oneshot::Sender<()>,
+    server: JoinHandle<()>,
 }
 
 impl RunningHub {
@@ -53,12 +75,93 @@ impl RunningHub {
         self.hub.clone()
     }
 
-    /// Closes the doors and the connections, commits what is on the way, and returns when nothing
-    /// is left; at most 5 s.
-    pub async fn shutdown(self) {}
+    /// Commits what is on the way, closes connections and doors, and returns when nothing is left;
+    /// at most 5 s. Handles give [`HubError::Stopping`](crate::HubError::Stopping) from then on.
+    pub async fn shutdown(self) {
+        let (done, stopped) = oneshot::channel();
+        let orderly = async {
+            if self.hub.tell(Message::Stop { done }).await.is_ok() && stopped.await.is_err() {
+                tracing::debug!("the hub had stopped already");
+            }
+        };
+        if timeout(STOPPING, orderly).await.is_err() {
+            tracing::warn!("the hub did not stop in time");
+        }
+        if self.closing.send(()).is_err() {
+            tracing::debug!("the server had stopped already");
+        }
+        let abort = self.server.abort_handle();
+        if timeout(STOPPING, self.server).await.is_err() {
+            abort.abort();
+        }
+    }
 }
 
 /// Starts a hub. It serves until [`RunningHub::shutdown`].
 pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
-    Err(StartError::NotLoopback { address: config.listen })
+    let address = config.listen;
+    if !config.expose && !address.ip().is_loopback() {
+        return Err(StartError::NotLoopback { address });
+    }
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data, now())?);
+    let paired = store.bridges().await?;
+    let bind = |source| StartError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(bind)?;
+    let address = listener.local_addr().map_err(bind)?;
+    let guard = Arc::new(Guard::new(address, &config.public_origins)?);
+
+    let (inbox, messages) = mpsc::channel(INBOX);
+    let (changed, changes) = watch::channel(0);
+    let owner = Owner::new(
+        store.clone(),
+        paired,
+        config.lost_after,
+        config.retention,
+        changed,
+    );
+    tokio::spawn(owner.run(messages));
+    let hub = Hub {
+        owner: inbox,
+        store,
+        changes,
+    };
+
+    let (closing, closed) = oneshot::channel::<()>();
+    let serve = axum::serve(listener, router(&hub, guard)).with_graceful_shutdown(async {
+        if closed.await.is_err() {
+            // The running hub was dropped: serve on.
+            std::future::pending::<()>().await;
+        }
+    });
+    let server = tokio::spawn(async move {
+        if let Err(error) = serve.await {
+            tracing::error!(%error, "the server ended");
+        }
+    });
+    tracing::info!(%address, "hub started");
+    Ok(RunningHub {
+        address,
+        hub,
+        closing,
+        server,
+    })
 }
+
+fn router(hub: &Hub, guard: Arc<Guard>) -> Router {
+    let api = api::routes().layer(from_fn_with_state(hub.clone(), guard::for_programs));
+    let pages = web::routes()
+        .route("/logout", post(login::log_out))
+        .layer(from_fn_with_state(hub.clone(), guard::for_people));
+    Router::new()
+        .route("/ws/bridge", get(bridge::connect))
+        .route("/login", get(login::with_address).post(login::with_form))
+        .nest("/api/v1", api)
+        .merge(pages)
+        .layer(from_fn_with_state(guard, guard::at_the_gate))
+        .with_state(hub.clone())
+}
+
+/// Messages that wait for the owner; beyond it, doors wait.
+const INBOX: usize = 256;
+/// For each of the two steps of stopping.
+const STOPPING: Duration = Duration::from_millis(2500);

@@ -71,11 +71,9 @@ impl TaskStatus {
     pub fn is_live(self) -> bool {
         match self {
             Self::Queued | Self::Running | Self::Waiting => true,
-            Self::Completed
-            | Self::Failed
-            | Self::Blocked
-            | Self::Cancelled
-            | Self::Rejected => false,
+            Self::Completed | Self::Failed | Self::Blocked | Self::Cancelled | Self::Rejected => {
+                false
+            }
         }
     }
 

@@ -4,9 +4,14 @@
 //! the run's last one, or that follows the end of its run, is counted as old and dropped; one that
 //! names a task of another machine, or a run nobody asked for, is refused.
 
-
-
-
+mod access_rows;
+mod append;
+mod schema;
+mod sqlite;
+mod task_rows;
+#[cfg(test)]
+mod tests;
+mod worker;
 
 use std::path::PathBuf;
 
@@ -17,7 +22,7 @@ use bridge_proto::{
 };
 use thiserror::Error;
 
-
+pub(crate) use self::sqlite::SqliteStore;
 use crate::view::{Mode, StoredEvent, TaskSummary, TaskView, TokenView};
 
 /// The hub's memory.
@@ -96,6 +101,8 @@ pub(crate) trait Store: Send + Sync {
 pub(crate) struct Committed {
     /// The newest number of every task that got events.
     pub(crate) tasks: Vec<(TaskId, u64)>,
+    /// Whether the list of tasks shows something else now.
+    pub(crate) listed: bool,
     /// How many were known already, or came after the end.
     pub(crate) old: usize,
     /// How many belong to no run of this machine.
@@ -129,13 +136,10 @@ pub(crate) struct RunRecord {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LiveRun {
     pub(crate) key: RunKey,
-    pub(crate) kind: RunKind,
     pub(crate) agent: AgentId,
     pub(crate) started: bool,
     /// Of its last event; `None` when there is none.
     pub(crate) last_n: Option<u64>,
-    /// Open questions, oldest first.
-    pub(crate) asks: Vec<Ask>,
 }
 
 /// A machine as it is remembered.

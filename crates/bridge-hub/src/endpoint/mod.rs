@@ -1,0 +1,10 @@
+//! The doors: [`bridge`] for machines, [`api`] for programs and the page's scripts, [`login`] for
+//! browsers. One file a door.
+
+pub(crate) mod api;
+pub(crate) mod bridge;
+pub(crate) mod failure;
+pub(crate) mod files;
+pub(crate) mod live;
+pub(crate) mod login;
+pub(crate) mod tokens;

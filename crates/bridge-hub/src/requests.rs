@@ -1,0 +1,392 @@
+//! What viewers ask of a machine: checked against who is on line, kept, sent, and for questions
+//! about files, waited for.
+
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bridge_proto::{
+    BridgeId, TaskId,
+    ctrlnode::plane::encode,
+    model::{
+        Answer, Ask, CommandBody, FileRoot, FileScope, FollowUp, Place, ReadOutcome, Reply,
+        Request, StartRun,
+    },
+};
+
+use crate::{
+    error::HubError,
+    owner::{Answered, Owner, answer, clocks},
+    prepare::{Draft, prompt_with_files},
+    state::{AgentRoute, Route, Unanswered},
+    store::{RunRecord, TaskRecord},
+    view::{Attachment, FileContent, Files, Mode, TaskView},
+};
+
+/// A viewer that waits for a machine's reply.
+pub(crate) struct Waiter {
+    name: String,
+    waited: Duration,
+    what: Wanted,
+}
+
+enum Wanted {
+    Files {
+        below: String,
+        reply: Answered<Files>,
+    },
+    File {
+        reply: Answered<FileContent>,
+    },
+}
+
+impl Waiter {
+    /// The reply is there, or never will be.
+    pub(crate) fn settle(self, result: Result<Reply, Unanswered>) {
+        let result = result.map_err(|why| match why {
+            Unanswered::Disconnected => HubError::MachineOffline { name: self.name },
+            Unanswered::TimedOut => HubError::NoReply {
+                waited: self.waited,
+            },
+        });
+        match self.what {
+            Wanted::Files { below, reply } => {
+                answer(reply, result.and_then(|got| listing(got, &below)));
+            }
+            Wanted::File { reply } => answer(reply, result.and_then(content)),
+        }
+    }
+}
+
+impl Owner {
+    pub(crate) async fn create(
+        &mut self,
+        draft: Draft,
+        run: RunRecord,
+        attachments: Vec<Attachment>,
+    ) -> Result<(), HubError> {
+        let AgentRoute {
+            route,
+            provider,
+            root,
+        } = self.state.agent(&draft.machine, &draft.agent)?;
+        let folder = draft.folder.clone();
+        let input = input_folder(root.as_deref(), folder.as_str(), &draft.mode);
+        let place = place(&draft.mode, &folder);
+        let start = StartRun {
+            run: run.key.clone(),
+            agent: draft.agent.clone(),
+            prompt: prompt_with_files(&run.prompt, &run.attachments, &input),
+            task_log: task_log(&draft.mode, folder.as_str()),
+            place,
+            model: draft.model.clone(),
+        };
+        let scope = scope(&start.agent, &provider);
+        let mut commands = writes(&scope, folder.as_str(), attachments);
+        commands.push(CommandBody::Start(Box::new(start)));
+        let frames = frames(&commands, &run.key.attempt)?;
+        let record = TaskRecord {
+            id: run.key.task.clone(),
+            bridge: draft.machine,
+            agent: draft.agent,
+            provider,
+            title: draft.title,
+            mode: draft.mode,
+            folder,
+            model: draft.model,
+        };
+        let key = run.key.clone();
+        self.store.create_task(record, run).await?;
+        self.state.on_run_sent(&route, &key);
+        self.send_all(&route, frames);
+        self.tick();
+        Ok(())
+    }
+
+    pub(crate) async fn follow_up(
+        &mut self,
+        task: TaskView,
+        run: RunRecord,
+        attachments: Vec<Attachment>,
+    ) -> Result<(), HubError> {
+        let AgentRoute {
+            route,
+            provider,
+            root,
+        } = self
+            .state
+            .agent(&task.summary.machine, &task.summary.agent)?;
+        let input = input_folder(root.as_deref(), task.folder.as_str(), &task.mode);
+        let follow_up = FollowUp {
+            run: run.key.clone(),
+            agent: task.summary.agent.clone(),
+            message: prompt_with_files(&run.prompt, &run.attachments, &input),
+            place: place(&task.mode, &task.folder),
+            kind: run.kind,
+            focus_files: Vec::new(),
+        };
+        let scope = scope(&follow_up.agent, &provider);
+        let mut commands = writes(&scope, task.folder.as_str(), attachments);
+        commands.push(CommandBody::FollowUp(Box::new(follow_up)));
+        let frames = frames(&commands, &run.key.attempt)?;
+        let key = run.key.clone();
+        self.store.add_run(run).await?;
+        self.state.on_run_sent(&route, &key);
+        self.send_all(&route, frames);
+        self.wake(&key.task);
+        self.tick();
+        Ok(())
+    }
+
+    pub(crate) async fn cancel(&mut self, bridge: &BridgeId, task: TaskId) -> Result<(), HubError> {
+        let route = self.state.route(bridge)?;
+        self.send_all(&route, frames(&[CommandBody::Cancel { task }], "")?);
+        Ok(())
+    }
+
+    pub(crate) async fn answer(
+        &mut self,
+        bridge: &BridgeId,
+        task: TaskId,
+        ask: Ask,
+        given: Answer,
+    ) -> Result<(), HubError> {
+        let route = self.state.route(bridge)?;
+        let words = words(&ask, &given);
+        let (id, digest) = (Some(ask.id), Some(ask.digest));
+        let (id, digest) = if route.extended {
+            (id, digest)
+        } else {
+            (None, None)
+        };
+        let command = CommandBody::Answer {
+            task: task.clone(),
+            ask: id,
+            digest,
+            answer: given,
+        };
+        self.send_all(&route, frames(&[command], "")?);
+        let effects = self.state.on_answer_sent(clocks(), &route, &task, &words);
+        self.carry_out(effects).await;
+        Ok(())
+    }
+
+    pub(crate) async fn ask_files(&mut self, task: &TaskView, reply: Answered<Files>) {
+        let below = format!("{}/output", task.folder);
+        let request = Request::ListFiles {
+            scope: scope(&task.summary.agent, &task.summary.provider),
+            subpath: below.clone(),
+            recursive: true,
+            include_files: true,
+        };
+        self.ask(task, request, LIST_WITHIN, Wanted::Files { below, reply });
+    }
+
+    pub(crate) async fn ask_file(
+        &mut self,
+        task: &TaskView,
+        path: &str,
+        reply: Answered<FileContent>,
+    ) {
+        let request = Request::ReadFile {
+            scope: scope(&task.summary.agent, &task.summary.provider),
+            path: format!("{}/output/{path}", task.folder),
+        };
+        self.ask(task, request, READ_WITHIN, Wanted::File { reply });
+    }
+
+    fn ask(&mut self, task: &TaskView, request: Request, waited: Duration, what: Wanted) {
+        let route = match self.state.route(&task.summary.machine) {
+            Ok(route) => route,
+            Err(error) => return what.refuse(error),
+        };
+        if self.waiters.len() >= MAX_WAITERS {
+            return what.refuse(HubError::NoReply {
+                waited: Duration::ZERO,
+            });
+        }
+        let id = self.state.on_request(clocks(), route.conn, waited);
+        match frames(&[CommandBody::Request(request)], &id) {
+            Ok(frames) => {
+                self.waiters.insert(
+                    id,
+                    Waiter {
+                        name: route.name.clone(),
+                        waited,
+                        what,
+                    },
+                );
+                self.send_all(&route, frames);
+            }
+            Err(error) => what.refuse(error),
+        }
+    }
+
+    fn send_all(&mut self, route: &Route, frames: Vec<String>) {
+        for frame in frames {
+            self.send(route.conn, frame);
+        }
+    }
+}
+
+impl Wanted {
+    fn refuse(self, error: HubError) {
+        match self {
+            Self::Files { reply, .. } => answer(reply, Err(error)),
+            Self::File { reply } => answer(reply, Err(error)),
+        }
+    }
+}
+
+fn frames(commands: &[CommandBody], request_id: &str) -> Result<Vec<String>, HubError> {
+    let frames = commands.iter().map(|command| encode(command, request_id));
+    frames
+        .collect::<Result<_, _>>()
+        .map_err(|error| HubError::Malformed {
+            what: "command",
+            reason: error.to_string(),
+        })
+}
+
+fn writes(scope: &FileScope, folder: &str, attachments: Vec<Attachment>) -> Vec<CommandBody> {
+    attachments
+        .into_iter()
+        .map(|file| {
+            CommandBody::Request(Request::WriteFile {
+                scope: scope.clone(),
+                path: format!("{folder}/input/{}", file.name),
+                bytes: file.bytes,
+                text: false,
+            })
+        })
+        .collect()
+}
+
+fn scope(agent: &bridge_proto::AgentId, provider: &bridge_proto::ProviderKey) -> FileScope {
+    FileScope {
+        root: FileRoot::Ctrlnode,
+        agent: Some(agent.clone()),
+        provider: Some(provider.clone()),
+    }
+}
+
+fn place(mode: &Mode, folder: &bridge_proto::TaskFolder) -> Place {
+    let folder = Some(folder.clone());
+    match mode {
+        Mode::Output => Place::Output { folder },
+        Mode::Repository { path } => Place::Repository {
+            path: path.clone(),
+            folder,
+        },
+    }
+}
+
+/// Where the agent finds its files: from its working directory in output mode, which is the task
+/// folder; absolute in a repository, as far as the machine has told its root.
+fn input_folder(root: Option<&str>, folder: &str, mode: &Mode) -> String {
+    match (mode, root) {
+        (Mode::Output, _) => "input".to_owned(),
+        (Mode::Repository { .. }, Some(root)) => {
+            format!("{}/{folder}/input", root.trim_end_matches(['/', '\\']))
+        }
+        (Mode::Repository { .. }, None) => format!("{folder}/input"),
+    }
+}
+
+/// In a repository the agent writes its summary outside of it.
+fn task_log(mode: &Mode, folder: &str) -> Option<String> {
+    let name = folder.rsplit('/').next().unwrap_or(folder);
+    match mode {
+        Mode::Output => None,
+        Mode::Repository { .. } => Some(format!("{folder}/output/{name}-output.md")),
+    }
+}
+
+/// An answer as a person would say it.
+fn words(ask: &Ask, given: &Answer) -> String {
+    match given {
+        Answer::Choose { option } => ask
+            .options
+            .iter()
+            .find(|choice| choice.id == *option)
+            .map_or_else(|| option.clone(), |choice| choice.label.clone()),
+        Answer::Text { text } => text.clone(),
+        Answer::Deny { reason } if reason.is_empty() => "denied".to_owned(),
+        Answer::Deny { reason } => reason.clone(),
+    }
+}
+
+fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
+    let entries = match reply {
+        Reply::ListFiles {
+            listing: Ok((_, entries)),
+        } => entries,
+        Reply::ListFiles { listing: Err(code) } => return Err(HubError::FileRefused { code }),
+        other @ (Reply::AgentsSynced { .. } | Reply::ReadFile { .. } | Reply::Unknown { .. }) => {
+            return Err(unexpected(&other));
+        }
+    };
+    let prefix = format!("{below}/");
+    let mut entries: Vec<_> = entries
+        .into_iter()
+        .filter_map(|mut entry| {
+            // The bridge's paths start with the folder; anything else did not come from it.
+            entry.path = entry.path.strip_prefix(&prefix)?.to_owned();
+            (!entry.path.is_empty()).then_some(entry)
+        })
+        .collect();
+    entries.sort_by_cached_key(|entry| entry.path.to_lowercase());
+    Ok(Files { entries })
+}
+
+fn content(reply: Reply) -> Result<FileContent, HubError> {
+    let outcome = match reply {
+        Reply::ReadFile { outcome, .. } => outcome,
+        other @ (Reply::AgentsSynced { .. } | Reply::ListFiles { .. } | Reply::Unknown { .. }) => {
+            return Err(unexpected(&other));
+        }
+    };
+    let refused = |code: &str| HubError::FileRefused {
+        code: code.to_owned(),
+    };
+    match outcome {
+        ReadOutcome::Content {
+            content,
+            content_type,
+        } => {
+            let encoded = content_type.starts_with("image/") || content_type == "application/pdf";
+            let bytes = if encoded {
+                STANDARD
+                    .decode(&content)
+                    .map_err(|_| refused("BAD_ENCODING"))?
+            } else {
+                content.into_bytes()
+            };
+            Ok(FileContent {
+                bytes,
+                content_type,
+            })
+        }
+        ReadOutcome::NoRoot => Err(refused("BASE_PATH_NOT_FOUND")),
+        ReadOutcome::InvalidPath => Err(refused("INVALID_PATH")),
+        ReadOutcome::NotFound => Err(refused("FILE_NOT_FOUND")),
+        ReadOutcome::TooLarge { bytes, .. } => Err(HubError::FileTooLarge { bytes }),
+        ReadOutcome::Unreadable => Err(refused("FILE_READ_ERROR")),
+    }
+}
+
+fn unexpected(reply: &Reply) -> HubError {
+    let code = match reply {
+        Reply::Unknown { .. } => "NOT_SUPPORTED",
+        Reply::AgentsSynced { .. } | Reply::ReadFile { .. } | Reply::ListFiles { .. } => {
+            "UNEXPECTED_REPLY"
+        }
+    };
+    HubError::FileRefused {
+        code: code.to_owned(),
+    }
+}
+
+const LIST_WITHIN: Duration = Duration::from_secs(15);
+const READ_WITHIN: Duration = Duration::from_secs(30);
+/// More questions at once than people could ask.
+const MAX_WAITERS: usize = 256;

@@ -1,0 +1,538 @@
+//! Who is connected, what they said of themselves, and what is expected of them. Pure.
+//!
+//! Contract: one input, then carry out the effects in order; wait for the next input or the
+//! deadline. Nothing here reads a clock, rolls dice, or knows a socket.
+//!
+//! ```text
+//!            Opened            handshake                 Closed, superseded, revoked
+//!  off line ────────► greeting ─────────► on line ─────────────────────────────────► off line
+//!                        │ none within 30 s: hang up        runs of a machine that came back and
+//!                        ▼                                  stays silent about them: failed
+//! ```
+
+mod machine;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use bridge_proto::{
+    AgentId, BridgeId, ProviderKey, RunKey, TaskId, Timestamp,
+    ctrlnode::plane::{FromBridge, encode},
+    model::{AgentChange, CommandBody, Event, Reply},
+};
+
+use self::machine::{Connection, MachineState};
+use crate::{
+    error::HubError,
+    store::{BridgeRecord, LiveRun},
+    view::Machine,
+};
+
+/// One connection of a bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ConnId(pub(crate) u64);
+
+/// Both clocks at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) instant: Instant,
+    pub(crate) wall: Timestamp,
+}
+
+/// Something happened.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A bridge was let in.
+    Opened {
+        conn: ConnId,
+        bridge: BridgeId,
+        extended: bool,
+    },
+    /// It said something.
+    Said { conn: ConnId, message: FromBridge },
+    /// Its socket is gone.
+    Closed { conn: ConnId },
+    /// The answer to [`Effect::LoadRuns`].
+    Runs { conn: ConnId, runs: Vec<LiveRun> },
+    /// A machine was paired.
+    Paired(BridgeRecord),
+    /// A machine's token was revoked.
+    Unpaired(BridgeId),
+    /// The deadline has come.
+    Timeout,
+    /// The hub stops.
+    Stop,
+}
+
+/// Something to do.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Effect {
+    Send {
+        conn: ConnId,
+        frame: String,
+    },
+    HangUp {
+        conn: ConnId,
+        why: HangUp,
+    },
+    /// Keep these events.
+    Append {
+        bridge: BridgeId,
+        events: Vec<Event>,
+    },
+    /// Tell which runs of the machine have not ended.
+    LoadRuns {
+        conn: ConnId,
+        bridge: BridgeId,
+    },
+    /// End a run in the hub's name.
+    Fail {
+        run: RunKey,
+        reason: &'static str,
+    },
+    /// Keep what a machine said of itself.
+    Remember(BridgeRecord),
+    /// A request was answered, or never will be.
+    Settle {
+        request: String,
+        answer: Result<Reply, Unanswered>,
+    },
+    /// What [`HubState::machines`] shows has changed.
+    Changed,
+}
+
+/// Why a connection is ended by the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HangUp {
+    /// The same token came again.
+    Superseded,
+    /// No handshake in time.
+    NoHandshake,
+    /// The token was revoked.
+    Revoked,
+    /// It does not read what it is sent.
+    TooSlow,
+    /// Its events cannot be kept; what it still runs is settled when it comes back.
+    NotKept,
+    /// The hub stops.
+    Stopping,
+}
+
+impl HangUp {
+    /// The close code and reason of the WebSocket.
+    pub(crate) fn close(self) -> (u16, &'static str) {
+        match self {
+            Self::Superseded => (4001, "superseded by a newer connection with the same token"),
+            Self::NoHandshake => (4002, "no handshake"),
+            Self::Revoked => (1008, "pairing token revoked"),
+            Self::TooSlow => (4003, "too slow"),
+            Self::NotKept => (1011, "the hub cannot store events"),
+            Self::Stopping => (1001, "the hub is shutting down"),
+        }
+    }
+}
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// The connection ended.
+    Disconnected,
+    /// Its time is up.
+    TimedOut,
+}
+
+/// A way to a machine that is on line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) conn: ConnId,
+    pub(crate) name: String,
+    pub(crate) extended: bool,
+}
+
+/// An agent of a machine that is on line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AgentRoute {
+    pub(crate) route: Route,
+    pub(crate) provider: ProviderKey,
+    /// `CTRLNODE_ROOT` of the agent, when the machine told.
+    pub(crate) root: Option<String>,
+}
+
+/// The machine; see the module's contract.
+#[derive(Debug)]
+pub(crate) struct HubState {
+    lost_after: Duration,
+    machines: BTreeMap<BridgeId, MachineState>,
+    connections: HashMap<ConnId, BridgeId>,
+    pending: HashMap<String, Pending>,
+    last_request: u64,
+}
+
+#[derive(Debug)]
+struct Pending {
+    conn: ConnId,
+    until: Instant,
+}
+
+impl HubState {
+    pub(crate) fn new(lost_after: Duration, paired: Vec<BridgeRecord>) -> Self {
+        let machines = paired
+            .into_iter()
+            .map(|record| (record.id.clone(), MachineState::new(record)));
+        Self {
+            lost_after,
+            machines: machines.collect(),
+            connections: HashMap::new(),
+            pending: HashMap::new(),
+            last_request: 0,
+        }
+    }
+
+    pub(crate) fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Opened {
+                conn,
+                bridge,
+                extended,
+            } => {
+                self.on_opened(now, conn, bridge, extended, &mut effects);
+            }
+            Input::Said { conn, message } => self.on_said(now, conn, message, &mut effects),
+            Input::Closed { conn } => self.on_closed(now, conn, &mut effects),
+            Input::Runs { conn, runs } => {
+                let lost_at = now.instant + self.lost_after;
+                if let Some(machine) = self.machine_of(conn) {
+                    machine.on_runs(lost_at, runs);
+                }
+            }
+            Input::Paired(record) => {
+                self.machines
+                    .insert(record.id.clone(), MachineState::new(record));
+                effects.push(Effect::Changed);
+            }
+            Input::Unpaired(bridge) => {
+                if let Some(machine) = self.machines.remove(&bridge) {
+                    if let Some(connection) = machine.connection {
+                        self.drop_connection(connection.id, HangUp::Revoked, &mut effects);
+                    }
+                    effects.push(Effect::Changed);
+                }
+            }
+            Input::Timeout => self.on_timeout(now, &mut effects),
+            Input::Stop => {
+                let all: Vec<ConnId> = self.connections.keys().copied().collect();
+                for conn in all {
+                    self.drop_connection(conn, HangUp::Stopping, &mut effects);
+                }
+            }
+        }
+        effects
+    }
+
+    /// When [`Input::Timeout`] is wanted, and what for.
+    pub(crate) fn deadline(&self) -> Option<(Instant, &'static str)> {
+        let requests = self
+            .pending
+            .values()
+            .map(|pending| (pending.until, "a reply"));
+        let machines = self.machines.values().filter_map(MachineState::deadline);
+        requests.chain(machines).min_by_key(|(at, _)| *at)
+    }
+
+    /// All paired machines, by name.
+    pub(crate) fn machines(&self) -> Vec<Machine> {
+        let mut machines: Vec<Machine> = self.machines.values().map(MachineState::view).collect();
+        machines.sort_by_cached_key(|machine| (machine.name.to_lowercase(), machine.id.clone()));
+        machines
+    }
+
+    /// The way to a machine.
+    pub(crate) fn route(&self, bridge: &BridgeId) -> Result<Route, HubError> {
+        let machine = self
+            .machines
+            .get(bridge)
+            .ok_or_else(|| HubError::UnknownMachine { id: bridge.clone() })?;
+        let name = machine.record.name.clone();
+        match &machine.connection {
+            Some(connection) if connection.greeted => Ok(Route {
+                conn: connection.id,
+                name,
+                extended: connection.extended,
+            }),
+            Some(_) | None => Err(HubError::MachineOffline { name }),
+        }
+    }
+
+    /// The way to an agent.
+    pub(crate) fn agent(&self, bridge: &BridgeId, agent: &AgentId) -> Result<AgentRoute, HubError> {
+        let route = self.route(bridge)?;
+        let found = self
+            .machines
+            .get(bridge)
+            .and_then(|machine| machine.connection.as_ref())
+            .and_then(|connection| connection.agent(agent));
+        match found {
+            Some(profile) => {
+                let (provider, root) = (profile.provider.clone(), profile.workspace.clone());
+                Ok(AgentRoute {
+                    route,
+                    provider,
+                    root,
+                })
+            }
+            None => Err(HubError::UnknownAgent {
+                agent: agent.clone(),
+                machine: route.name,
+            }),
+        }
+    }
+
+    /// A run was sent to a machine.
+    pub(crate) fn on_run_sent(&mut self, route: &Route, run: &RunKey) {
+        if let Some(machine) = self.machine_of(route.conn)
+            && !route.extended
+        {
+            machine.open_run(run.clone(), 0);
+        }
+    }
+
+    /// An answer was sent to a machine; the plain wire does not confirm it.
+    pub(crate) fn on_answer_sent(
+        &mut self,
+        now: Now,
+        route: &Route,
+        task: &TaskId,
+        words: &str,
+    ) -> Vec<Effect> {
+        match self.machine_of(route.conn) {
+            Some(machine) if !route.extended => machine.on_answer(now.wall, task, words),
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    /// A run was ended in the hub's name.
+    pub(crate) fn on_run_failed(&mut self, run: &RunKey) {
+        for machine in self.machines.values_mut() {
+            machine.close_run(run);
+        }
+    }
+
+    /// A request goes out; its id, or a later [`Effect::Settle`] says what came of it.
+    pub(crate) fn on_request(&mut self, now: Now, conn: ConnId, wait: Duration) -> String {
+        let request = self.next_request();
+        let pending = Pending {
+            conn,
+            until: now.instant + wait,
+        };
+        self.pending.insert(request.clone(), pending);
+        request
+    }
+
+    fn next_request(&mut self) -> String {
+        self.last_request += 1;
+        format!("hub-{}", self.last_request)
+    }
+
+    fn machine_of(&mut self, conn: ConnId) -> Option<&mut MachineState> {
+        let bridge = self.connections.get(&conn)?;
+        self.machines.get_mut(bridge)
+    }
+
+    fn on_opened(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        bridge: BridgeId,
+        extended: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(machine) = self.machines.get_mut(&bridge) else {
+            // Revoked between the check at the door and now.
+            effects.push(Effect::HangUp {
+                conn,
+                why: HangUp::Revoked,
+            });
+            return;
+        };
+        let old = machine.connection.replace(Connection::new(
+            conn,
+            extended,
+            now.instant + HANDSHAKE_WITHIN,
+        ));
+        machine.since = now.wall;
+        self.connections.insert(conn, bridge);
+        if let Some(old) = old {
+            self.drop_connection(old.id, HangUp::Superseded, effects);
+        }
+        effects.push(Effect::Changed);
+    }
+
+    fn on_said(&mut self, now: Now, conn: ConnId, message: FromBridge, effects: &mut Vec<Effect>) {
+        let Some(bridge) = self.connections.get(&conn).cloned() else {
+            return; // superseded
+        };
+        let Some(machine) = self.machines.get_mut(&bridge) else {
+            return;
+        };
+        let Some(connection) = machine.connection.as_mut() else {
+            return;
+        };
+        match message {
+            FromBridge::Handshake(hello) => {
+                let agents = machine.on_hello(now, hello, effects);
+                effects.push(Effect::LoadRuns { conn, bridge });
+                for profile in agents {
+                    let provider = profile.provider.clone();
+                    let change = AgentChange::Sync {
+                        provider,
+                        agents: Ok(vec![profile]),
+                    };
+                    let request = self.next_request();
+                    match encode(&CommandBody::Agents(change), &request) {
+                        Ok(frame) => effects.push(Effect::Send { conn, frame }),
+                        Err(error) => tracing::error!(%error, "cannot send the agents"),
+                    }
+                }
+            }
+            message if !connection.greeted => {
+                tracing::debug!(machine = %bridge, kind = kind(&message), "before the handshake");
+            }
+            FromBridge::Notice(notice) => machine.on_notice(notice, effects),
+            FromBridge::Event {
+                agent: _,
+                provider: _,
+                event,
+            } => {
+                if connection.extended {
+                    connection.on_heard(&event.run);
+                    effects.push(Effect::Append {
+                        bridge,
+                        events: vec![event],
+                    });
+                } else {
+                    tracing::debug!(machine = %bridge, "event without the extension");
+                }
+            }
+            FromBridge::Run(run) => {
+                if connection.extended {
+                    tracing::debug!(machine = %bridge, "plain message despite the extension");
+                } else {
+                    effects.extend(machine.on_plain(now.wall, run));
+                }
+            }
+            FromBridge::Reply { request_id, reply } => {
+                let ours = self
+                    .pending
+                    .get(&request_id)
+                    .is_some_and(|one| one.conn == conn);
+                if ours {
+                    self.pending.remove(&request_id);
+                    effects.push(Effect::Settle {
+                        request: request_id,
+                        answer: Ok(reply),
+                    });
+                } else if let Reply::AgentsSynced {
+                    provider,
+                    error: Some(error),
+                } = reply
+                {
+                    tracing::warn!(machine = %bridge, %provider, error, "agents were not taken");
+                }
+            }
+            FromBridge::Unknown { kind } => {
+                tracing::debug!(machine = %bridge, kind, "unknown action");
+            }
+        }
+    }
+
+    fn on_closed(&mut self, now: Now, conn: ConnId, effects: &mut Vec<Effect>) {
+        if let Some(bridge) = self.connections.remove(&conn)
+            && let Some(machine) = self.machines.get_mut(&bridge)
+            && machine
+                .connection
+                .as_ref()
+                .is_some_and(|connection| connection.id == conn)
+        {
+            machine.connection = None;
+            machine.since = now.wall;
+            machine.record.seen = Some(now.wall);
+            effects.push(Effect::Remember(machine.record.clone()));
+            effects.push(Effect::Changed);
+        }
+        self.give_up(
+            |pending| pending.conn == conn,
+            Unanswered::Disconnected,
+            effects,
+        );
+    }
+
+    fn on_timeout(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.give_up(
+            |pending| pending.until <= now.instant,
+            Unanswered::TimedOut,
+            effects,
+        );
+        let mut silent = Vec::new();
+        for machine in self.machines.values_mut() {
+            effects.extend(machine.lost_runs(now.instant, self.lost_after));
+            silent.extend(machine.ungreeted(now.instant));
+        }
+        for conn in silent {
+            self.on_closed(now, conn, effects);
+            effects.push(Effect::HangUp {
+                conn,
+                why: HangUp::NoHandshake,
+            });
+        }
+    }
+
+    fn drop_connection(&mut self, conn: ConnId, why: HangUp, effects: &mut Vec<Effect>) {
+        self.connections.remove(&conn);
+        effects.push(Effect::HangUp { conn, why });
+        self.give_up(
+            |pending| pending.conn == conn,
+            Unanswered::Disconnected,
+            effects,
+        );
+    }
+
+    fn give_up(
+        &mut self,
+        which: impl Fn(&Pending) -> bool,
+        why: Unanswered,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut gone: Vec<String> = Vec::new();
+        self.pending.retain(|request, pending| {
+            let over = which(pending);
+            if over {
+                gone.push(request.clone());
+            }
+            !over
+        });
+        gone.sort();
+        effects.extend(gone.into_iter().map(|request| Effect::Settle {
+            request,
+            answer: Err(why),
+        }));
+    }
+}
+
+fn kind(message: &FromBridge) -> &'static str {
+    match message {
+        FromBridge::Handshake(_) => "handshake",
+        FromBridge::Notice(_) => "notice",
+        FromBridge::Event { .. } => "event",
+        FromBridge::Run(_) => "run",
+        FromBridge::Reply { .. } => "reply",
+        FromBridge::Unknown { .. } => "unknown",
+    }
+}
+
+/// A bridge greets at once; this only bounds what a stranger with a token can hold open.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);

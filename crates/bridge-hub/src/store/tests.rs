@@ -1,0 +1,514 @@
+use bridge_proto::{
+    AskId, BlockId, Digest,
+    model::{
+        Actor, AskEnd, AskKind, EventBody, Fault, Fix, Observed, Outcome, Rejection, RunEvent,
+    },
+};
+
+use super::*;
+use crate::{access, view::TaskStatus};
+
+const NOW: i64 = 1_773_480_413_589;
+
+struct World {
+    folder: tempfile::TempDir,
+    store: SqliteStore,
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(NOW + 1000 * seconds)
+}
+
+fn bridge(id: &str) -> BridgeId {
+    BridgeId::parse(id).unwrap()
+}
+
+fn task(id: &str) -> TaskId {
+    TaskId::parse(id).unwrap()
+}
+
+fn run(id: &str, attempt: &str) -> RunKey {
+    RunKey {
+        task: task(id),
+        attempt: attempt.into(),
+    }
+}
+
+fn seen(event: RunEvent) -> EventBody {
+    EventBody::Seen(Box::new(Observed::from(event)))
+}
+
+fn text(delta: &str) -> EventBody {
+    seen(RunEvent::Text {
+        block: BlockId::parse("b").unwrap(),
+        delta: delta.into(),
+    })
+}
+
+fn ended(outcome: Outcome) -> EventBody {
+    EventBody::Ended { outcome }
+}
+
+fn started() -> EventBody {
+    EventBody::Started { conversation: None }
+}
+
+fn ask(id: &str) -> Ask {
+    Ask {
+        id: AskId::parse(id).unwrap(),
+        kind: AskKind::Command,
+        summary: "run ls".into(),
+        options: Vec::new(),
+        digest: Digest::of(&["ls"]),
+        tool: None,
+        expires: None,
+    }
+}
+
+fn event(run: RunKey, n: u64, body: EventBody) -> Event {
+    Event {
+        run,
+        n,
+        at: at(0),
+        body,
+    }
+}
+
+fn run_record(key: RunKey, kind: RunKind, created: Timestamp) -> RunRecord {
+    let attachments = vec!["a.txt".to_owned()];
+    RunRecord {
+        key,
+        kind,
+        prompt: "do it".into(),
+        attachments,
+        created,
+    }
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path(), at(0)).unwrap();
+        let world = Self { folder, store };
+        for (id, token) in [("b1", 1), ("b2", 2)] {
+            let record = BridgeRecord {
+                id: bridge(id),
+                name: id.to_uppercase(),
+                created: at(0),
+                hostname: None,
+                version: None,
+                seen: None,
+            };
+            world
+                .store
+                .add_bridge(record, TokenHash([token; 32]))
+                .await
+                .unwrap();
+        }
+        world.create("t1", 0).await;
+        world
+    }
+
+    async fn create(&self, id: &str, seconds: i64) {
+        let record = TaskRecord {
+            id: task(id),
+            bridge: bridge("b1"),
+            agent: AgentId::parse("demo").unwrap(),
+            provider: ProviderKey::parse("demo").unwrap(),
+            title: "do it".into(),
+            mode: Mode::Repository {
+                path: "/code/web".into(),
+            },
+            folder: TaskFolder::parse("tasks/hub/x").unwrap(),
+            model: Some("m".into()),
+        };
+        let run = run_record(run(id, "r1"), RunKind::Dispatch, at(seconds));
+        self.store.create_task(record, run).await.unwrap();
+    }
+
+    async fn take(&self, events: Vec<Event>) -> Committed {
+        self.store
+            .append(&bridge("b1"), events, at(1))
+            .await
+            .unwrap()
+    }
+
+    async fn view(&self, id: &str) -> TaskView {
+        self.store.task(&task(id)).await.unwrap().unwrap()
+    }
+
+    fn reopen(self) -> Self {
+        let Self { folder, store } = self;
+        drop(store);
+        let store = SqliteStore::open(folder.path(), at(9)).unwrap();
+        Self { folder, store }
+    }
+}
+
+#[tokio::test]
+async fn everything_survives_a_restart() {
+    let world = World::new().await;
+    let key = run("t1", "r1");
+    let events = vec![
+        event(key.clone(), 0, started()),
+        event(key.clone(), 1, text("Hello")),
+        event(key.clone(), 5, seen(RunEvent::Ask(ask("a1")))),
+    ];
+    let committed = world.take(events.clone()).await;
+    assert_eq!(committed.tasks, [(task("t1"), 3)]);
+    let before = world.view("t1").await;
+
+    let world = world.reopen();
+    assert_eq!(world.view("t1").await, before);
+    assert_eq!(before.summary.status, TaskStatus::Waiting);
+    assert_eq!(
+        before.mode,
+        Mode::Repository {
+            path: "/code/web".into()
+        }
+    );
+    assert_eq!(before.open_asks, [ask("a1")]);
+    assert_eq!(before.runs[0].attachments, ["a.txt"]);
+    let kept = world.store.since(&task("t1"), 0, 100).await.unwrap();
+    let numbers: Vec<u64> = kept.iter().map(|stored| stored.seq).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    assert_eq!(
+        kept.into_iter()
+            .map(|stored| stored.event)
+            .collect::<Vec<_>>(),
+        events
+    );
+    let live = world.store.live_runs(&bridge("b1")).await.unwrap();
+    assert_eq!(
+        (live.len(), live[0].last_n, live[0].started),
+        (1, Some(5), true)
+    );
+}
+
+#[tokio::test]
+async fn an_event_that_comes_twice_is_kept_once() {
+    let world = World::new().await;
+    let key = run("t1", "r1");
+    let twice = vec![
+        event(key.clone(), 0, started()),
+        event(key.clone(), 1, text("a")),
+    ];
+    world.take(twice.clone()).await;
+    let again = world.take(twice).await;
+    assert_eq!(
+        again,
+        Committed {
+            old: 2,
+            ..Committed::default()
+        }
+    );
+    let mixed = vec![event(key.clone(), 1, text("a")), event(key, 2, text("b"))];
+    let committed = world.take(mixed).await;
+    assert_eq!((committed.tasks, committed.old), (vec![(task("t1"), 3)], 1));
+}
+
+#[tokio::test]
+async fn after_the_end_of_a_run_nothing_more_is_taken_for_it() {
+    let world = World::new().await;
+    let key = run("t1", "r1");
+    world
+        .take(vec![event(key.clone(), 0, ended(Outcome::Completed))])
+        .await;
+    let failed = Outcome::Failed {
+        fault: Fault::Agent,
+        reason: "late".into(),
+    };
+    let late = vec![
+        event(key.clone(), 1, text("x")),
+        event(key.clone(), 2, ended(failed.clone())),
+    ];
+    assert_eq!(world.take(late).await.old, 2);
+    assert_eq!(
+        world.store.end_run(&key, failed, at(2)).await.unwrap(),
+        None
+    );
+    let view = world.view("t1").await;
+    assert_eq!(
+        (view.summary.status, view.last_seq),
+        (TaskStatus::Completed, 1)
+    );
+}
+
+#[tokio::test]
+async fn events_of_other_machines_tasks_and_of_unknown_runs_are_refused() {
+    let world = World::new().await;
+    let theirs = vec![event(run("t1", "r1"), 0, text("forged"))];
+    let committed = world
+        .store
+        .append(&bridge("b2"), theirs, at(1))
+        .await
+        .unwrap();
+    assert_eq!(
+        committed,
+        Committed {
+            refused: 1,
+            ..Committed::default()
+        }
+    );
+    let unknown = vec![
+        event(run("t1", "other"), 0, text("x")),
+        event(run("none", "r1"), 0, text("x")),
+        event(run("t1", "r1"), u64::MAX, text("x")),
+    ];
+    let committed = world.take(unknown).await;
+    assert_eq!((committed.refused, committed.old), (2, 1));
+    assert_eq!(world.view("t1").await.last_seq, 0);
+}
+
+#[tokio::test]
+async fn every_end_is_told_with_its_reason() {
+    let world = World::new().await;
+    let reason = || "no credit".to_owned();
+    let cases = [
+        (ended(Outcome::Completed), TaskStatus::Completed, None),
+        (
+            ended(Outcome::Failed {
+                fault: Fault::Task,
+                reason: reason(),
+            }),
+            TaskStatus::Failed,
+            Some("no credit"),
+        ),
+        (
+            ended(Outcome::Blocked {
+                fix: Fix::Credit,
+                reason: reason(),
+            }),
+            TaskStatus::Blocked,
+            Some("no credit"),
+        ),
+        (
+            ended(Outcome::Cancelled { by: Actor::Person }),
+            TaskStatus::Cancelled,
+            Some("cancelled by a person"),
+        ),
+        (
+            EventBody::Rejected(Rejection::AgentNotFound),
+            TaskStatus::Rejected,
+            Some("the machine has no such agent"),
+        ),
+    ];
+    for (index, (body, status, reason)) in cases.into_iter().enumerate() {
+        let id = format!("end-{index}");
+        world.create(&id, 0).await;
+        world.take(vec![event(run(&id, "r1"), 0, body)]).await;
+        let summary = world.view(&id).await.summary;
+        assert_eq!(
+            (summary.status, summary.reason.as_deref()),
+            (status, reason)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_question_makes_the_task_wait_until_it_is_closed() {
+    let world = World::new().await;
+    let key = run("t1", "r1");
+    let closed = |id: &str| {
+        let ask = AskId::parse(id).unwrap();
+        seen(RunEvent::AskClosed {
+            ask,
+            how: AskEnd::Withdrawn,
+        })
+    };
+    world
+        .take(vec![
+            event(key.clone(), 0, seen(RunEvent::Ask(ask("a1")))),
+            event(key.clone(), 1, seen(RunEvent::Ask(ask("a2")))),
+            event(key.clone(), 2, closed("a1")),
+        ])
+        .await;
+    assert_eq!(world.view("t1").await.summary.status, TaskStatus::Waiting);
+    let open = world
+        .store
+        .open_ask(&task("t1"), &ask("a1").id)
+        .await
+        .unwrap();
+    assert_eq!(open, None);
+    world.take(vec![event(key.clone(), 3, closed("a2"))]).await;
+    assert_eq!(world.view("t1").await.summary.status, TaskStatus::Running);
+    world
+        .take(vec![
+            event(key.clone(), 4, seen(RunEvent::Ask(ask("a3")))),
+            event(key, 5, ended(Outcome::Completed)),
+        ])
+        .await;
+    assert_eq!(world.view("t1").await.open_asks, []);
+}
+
+#[tokio::test]
+async fn a_follow_up_makes_the_task_live_again_and_counts_on() {
+    let world = World::new().await;
+    world
+        .take(vec![event(run("t1", "r1"), 0, ended(Outcome::Completed))])
+        .await;
+    let second = run_record(run("t1", "r2"), RunKind::FollowUp, at(5));
+    world.store.add_run(second).await.unwrap();
+    assert_eq!(world.view("t1").await.summary.status, TaskStatus::Queued);
+    world.take(vec![event(run("t1", "r2"), 0, started())]).await;
+    assert_eq!(world.view("t1").await.summary.status, TaskStatus::Running);
+    let lost = Outcome::Failed {
+        fault: Fault::Bridge,
+        reason: "lost".into(),
+    };
+    assert_eq!(
+        world
+            .store
+            .end_run(&run("t1", "r2"), lost, at(6))
+            .await
+            .unwrap(),
+        Some(3)
+    );
+    let view = world.view("t1").await;
+    assert_eq!(view.summary.status, TaskStatus::Failed);
+    assert_eq!(view.runs.len(), 2);
+    assert_eq!(view.runs[0].status, TaskStatus::Completed);
+}
+
+#[tokio::test]
+async fn pages_of_tasks_go_back_in_time_without_gaps() {
+    let world = World::new().await;
+    for id in ["t2", "t3", "t4"] {
+        world.create(id, 1).await;
+    }
+    let ids = |tasks: Vec<TaskSummary>| {
+        tasks
+            .into_iter()
+            .map(|task| task.id.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        ids(world.store.tasks(3, None).await.unwrap()),
+        ["t4", "t3", "t2"]
+    );
+    assert_eq!(
+        ids(world.store.tasks(3, Some(task("t2"))).await.unwrap()),
+        ["t1"]
+    );
+    assert_eq!(
+        ids(world.store.tasks(3, Some(task("none"))).await.unwrap()),
+        [""; 0]
+    );
+}
+
+#[tokio::test]
+async fn retention_removes_old_ended_tasks_and_never_a_live_one() {
+    let world = World::new().await;
+    world.create("old", 0).await;
+    world
+        .take(vec![event(run("old", "r1"), 0, ended(Outcome::Completed))])
+        .await;
+    assert_eq!(world.store.forget_before(at(1)).await.unwrap(), 0);
+    assert_eq!(world.store.forget_before(at(100)).await.unwrap(), 1);
+    assert_eq!(world.store.task(&task("old")).await.unwrap(), None);
+    assert_eq!(world.store.since(&task("old"), 0, 10).await.unwrap(), []);
+    assert!(world.store.task(&task("t1")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn secrets_are_nowhere_in_the_files() {
+    let world = World::new().await;
+    let secret = access::new_secret("ctrla_").unwrap();
+    let grant = GrantRecord {
+        id: "g".into(),
+        kind: GrantKind::ApiToken,
+        name: "phone".into(),
+        created: at(0),
+        expires: None,
+    };
+    world
+        .store
+        .grant(grant, access::hash(&secret))
+        .await
+        .unwrap();
+    let found = world
+        .store
+        .granted(GrantKind::ApiToken, access::hash(&secret), at(1))
+        .await;
+    assert_eq!(found.unwrap().as_deref(), Some("g"));
+    let wrong = world
+        .store
+        .granted(GrantKind::Session, access::hash(&secret), at(1))
+        .await;
+    assert_eq!(wrong.unwrap(), None);
+    for entry in std::fs::read_dir(world.folder.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let needle = secret.expose().as_bytes();
+        assert!(!bytes.windows(needle.len()).any(|window| window == needle));
+    }
+    assert!(world.store.ungrant(GrantKind::ApiToken, "g").await.unwrap());
+    let gone = world
+        .store
+        .granted(GrantKind::ApiToken, access::hash(&secret), at(1))
+        .await;
+    assert_eq!(gone.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_login_code_is_good_once_and_for_its_time_only() {
+    let world = World::new().await;
+    let code = |id: &str, expires| GrantRecord {
+        id: id.into(),
+        kind: GrantKind::LoginCode,
+        name: "login".into(),
+        created: at(0),
+        expires: Some(at(expires)),
+    };
+    world
+        .store
+        .grant(code("one", 600), TokenHash([7; 32]))
+        .await
+        .unwrap();
+    world
+        .store
+        .grant(code("two", 600), TokenHash([8; 32]))
+        .await
+        .unwrap();
+    assert!(
+        world
+            .store
+            .take_login(TokenHash([7; 32]), at(1))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !world
+            .store
+            .take_login(TokenHash([7; 32]), at(1))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !world
+            .store
+            .take_login(TokenHash([8; 32]), at(600))
+            .await
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_revoked_machine_cannot_come_back() {
+    let world = World::new().await;
+    let token = TokenHash([1; 32]);
+    assert_eq!(
+        world
+            .store
+            .bridge_by_token(token)
+            .await
+            .unwrap()
+            .unwrap()
+            .id,
+        bridge("b1")
+    );
+    assert!(world.store.revoke_bridge(&bridge("b1")).await.unwrap());
+    assert!(!world.store.revoke_bridge(&bridge("b1")).await.unwrap());
+    assert_eq!(world.store.bridge_by_token(token).await.unwrap(), None);
+    assert_eq!(world.store.bridges().await.unwrap().len(), 1);
+    assert_eq!(world.view("t1").await.summary.machine_name, "B1");
+}
