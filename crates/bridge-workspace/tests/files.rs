@@ -219,6 +219,8 @@ fn reading_tells_apart_what_is_missing_what_escapes_and_what_is_no_file() {
     symlink("../secret.txt", scene.base().join("up.txt")).unwrap();
     symlink("a.txt", scene.base().join("in.txt")).unwrap();
     symlink("loop", scene.base().join("loop")).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(scene.base().join("socket")).unwrap();
+    #[cfg(target_os = "linux")]
     rustix::fs::mkfifoat(rustix::fs::CWD, scene.base().join("pipe"), 0o644.into()).unwrap();
     let read = |path: &str| scene.workspace.read_file(&scope(FileRoot::Base), path).1;
     assert_eq!(read("in.txt"), content("in", "text/plain"));
@@ -233,11 +235,12 @@ fn reading_tells_apart_what_is_missing_what_escapes_and_what_is_no_file() {
     ] {
         assert_eq!(read(path), ReadOutcome::InvalidPath, "{path:?}");
     }
-    for path in ["missing", "a.txt/x", "pipe", ""] {
+    for path in ["missing", "a.txt/x", "pipe", "socket", ""] {
         let got = read(path);
         assert_eq!(got, ReadOutcome::NotFound, "{path:?}");
     }
     assert_eq!(read("loop"), ReadOutcome::InvalidPath);
+    drop(socket);
 }
 
 #[test]

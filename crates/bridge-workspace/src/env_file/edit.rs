@@ -1,7 +1,6 @@
 //! Changing a file without losing a line.
 
 use std::{
-    fs::File,
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -84,7 +83,7 @@ pub fn set(path: &Path, values: &[(&str, &str)]) -> Result<(), SetError> {
     file.write_all(merge(&old, values).as_bytes()).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|error| io(error.error))?;
-    sync_folder(folder).map_err(io)
+    sys::sync_path(folder).map_err(io)
 }
 
 fn check(key: &str, value: &str) -> Result<(), SetError> {
@@ -146,14 +145,4 @@ fn quoted(value: &str) -> String {
     } else {
         value.to_owned()
     }
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> io::Result<()> {
-    Ok(())
 }

@@ -1,5 +1,7 @@
 //! Elsewhere: cap-std keeps every step beneath its folder; links are refused by a look beforehand.
 
+#![expect(clippy::unnecessary_wraps, reason = "the same signatures as on Unix")]
+
 use std::{fs::File, io};
 
 use cap_std::fs::{Dir, OpenOptions};
@@ -42,6 +44,11 @@ fn refuse_link(dir: &Dir, name: &str) -> io::Result<()> {
 
 /// Nothing to do: names are durable with their file here.
 pub(crate) fn sync_dir(_dir: &Dir) -> io::Result<()> {
+    Ok(())
+}
+
+/// Nothing to do, as above.
+pub(crate) fn sync_path(_folder: &std::path::Path) -> io::Result<()> {
     Ok(())
 }
 

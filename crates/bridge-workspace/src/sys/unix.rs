@@ -46,6 +46,11 @@ pub(crate) fn sync_dir(dir: &Dir) -> io::Result<()> {
     File::from(openat(dir, ".", flags, Mode::empty())?).sync_all()
 }
 
+/// As [`sync_dir`], by path.
+pub(crate) fn sync_path(folder: &std::path::Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
 /// Gives `to` the permissions of `from`.
 pub(crate) fn copy_mode(from: &File, to: &File) -> io::Result<()> {
     to.set_permissions(from.metadata()?.permissions())
