@@ -22,17 +22,23 @@ pub struct Host {
 impl Host {
     /// From the variables of this process, usually `std::env::vars_os()`.
     pub fn new(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        Self { vars: vars.into_iter().collect() }
+        Self {
+            vars: vars.into_iter().collect(),
+        }
     }
 
     /// The value of a variable; `None` if it is unset, empty or not UTF-8.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.vars.get(OsStr::new(name))?.to_str().filter(|value| !value.is_empty())
+        self.vars
+            .get(OsStr::new(name))?
+            .to_str()
+            .filter(|value| !value.is_empty())
     }
 
     /// Whether a variable says yes: `true` or `1`.
     pub fn is_on(&self, name: &str) -> bool {
-        self.value(name).is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"))
+        self.value(name)
+            .is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"))
     }
 
     /// The home folder: `HOME`, or `USERPROFILE`; absolute.
@@ -76,8 +82,12 @@ const HOME_FOLDERS: [&str; 7] = [
     "bin",
     "AppData/Roaming/npm",
 ];
-const SYSTEM_FOLDERS: [&str; 4] =
-    ["/usr/local/bin", "/opt/homebrew/bin", "/usr/bin", "/home/linuxbrew/.linuxbrew/bin"];
+const SYSTEM_FOLDERS: [&str; 4] = [
+    "/usr/local/bin",
+    "/opt/homebrew/bin",
+    "/usr/bin",
+    "/home/linuxbrew/.linuxbrew/bin",
+];
 
 #[cfg(test)]
 mod tests {

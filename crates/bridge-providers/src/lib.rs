@@ -8,9 +8,12 @@
 pub mod acp;
 pub mod claude;
 pub mod conversation;
+pub mod custom;
 pub mod demo;
 pub mod dialogue;
 pub mod find;
+pub mod gemini;
 pub mod host;
+pub mod opencode;
 pub mod process;
 pub mod provider;

@@ -1,5 +1,11 @@
 //! The rules of the protocol's client, in virtual time against an agent that is a list of lines.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that meets something else shall fail"
+)]
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -11,7 +17,7 @@ use bridge_proto::{
 };
 use bridge_providers::{
     acp::{AcpDialogue, AcpQuirks, AcpStart},
-    dialogue::{Dialogue, Exit, Step},
+    dialogue::{Dialogue as _, Exit, Step},
     provider::Steer,
 };
 use serde_json::{Value, json};

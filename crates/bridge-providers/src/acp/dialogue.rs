@@ -8,19 +8,19 @@ use std::{
 };
 
 use bridge_proto::{
-    AskId, ResumeId,
-    model::{Actor, Answer, AskEnd, Fault, Observed, Outcome, RunEvent, ToolStatus, Usage},
+    ResumeId,
+    model::{Actor, AskEnd, Fault, Observed, Outcome, RunEvent, ToolStatus, Usage},
 };
 use serde_json::{Value, json};
 
 use super::{
     jsonrpc::{self, Incoming, Noise, RpcError},
     outcome,
-    permissions::{self, AnswerError, AskBook},
+    permissions::{self, AskBook},
     quirks::AcpQuirks,
     session::{Capabilities, Offer, Setting},
     tools::ToolBook,
-    turn::{CLOSE_GRACE, Cancel, CancelStep, TERMINATE_GRACE, Turn},
+    turn::{CLOSE_GRACE, CancelStep, TERMINATE_GRACE, Turn},
 };
 use crate::{
     dialogue::{Dialogue, Exit, Step},
@@ -75,12 +75,12 @@ pub struct AcpDialogue {
     pub(super) tools: ToolBook,
     pub(super) usage: Usage,
     pub(super) waiting: VecDeque<String>,
-    side_requests: BTreeMap<u64, (Setting, String)>,
-    withdrawn: usize,
+    pub(super) side_requests: BTreeMap<u64, (Setting, String)>,
+    pub(super) withdrawn: usize,
     turns: u64,
     next_id: u64,
     began: Option<Instant>,
-    closing: bool,
+    pub(super) closing: bool,
     ending: bool,
     steps: VecDeque<Step>,
 }
@@ -156,6 +156,21 @@ impl AcpDialogue {
         self.offer.models()
     }
 
+    /// Why nothing can be said any more, once that is so.
+    pub(super) fn failure(&self) -> Option<&Outcome> {
+        match &self.phase {
+            Phase::Over(outcome) => Some(outcome),
+            Phase::New
+            | Phase::Initializing { .. }
+            | Phase::Holding { .. }
+            | Phase::Opening { .. }
+            | Phase::Settling { .. }
+            | Phase::Choosing { .. }
+            | Phase::Idle
+            | Phase::Running(_) => None,
+        }
+    }
+
     /// Whether the session is open and no turn runs.
     pub fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle)
@@ -210,14 +225,19 @@ impl AcpDialogue {
             let request = self.request("session/prompt", &params);
             self.phase = Phase::Running(Box::new(Turn::new(self.turns, request, now)));
         } else if self.closing {
-            let reason = "the conversation has been closed".to_owned();
-            self.phase = Phase::Over(Outcome::Failed {
-                fault: Fault::Bridge,
-                reason,
-            });
-            self.ending = true;
-            self.push(Step::CloseInput(END_GRACE));
+            self.close_input();
         }
+    }
+
+    /// Nothing is left to do: lets the process end by itself.
+    pub(super) fn close_input(&mut self) {
+        let reason = "the conversation has been closed".to_owned();
+        self.phase = Phase::Over(Outcome::Failed {
+            fault: Fault::Bridge,
+            reason,
+        });
+        self.ending = true;
+        self.push(Step::CloseInput(END_GRACE));
     }
 
     /// The start has failed for good: every waiting prompt gets the reason.
@@ -232,14 +252,14 @@ impl AcpDialogue {
         self.phase = Phase::Over(outcome);
     }
 
-    fn end_process(&mut self) {
+    pub(super) fn end_process(&mut self) {
         if !self.ending {
             self.ending = true;
             self.push(Step::Terminate(TERMINATE_GRACE));
         }
     }
 
-    fn turn_over(&mut self, outcome: Outcome, answer: String) {
+    pub(super) fn turn_over(&mut self, outcome: Outcome, answer: String) {
         self.push(Step::TurnOver(TurnEnd { outcome, answer }));
     }
 
@@ -276,7 +296,7 @@ impl AcpDialogue {
         }
     }
 
-    fn withdraw_asks(&mut self) {
+    pub(super) fn withdraw_asks(&mut self) {
         for (ask, rpc_id) in self.asks.withdraw_all() {
             self.push(Step::Send(jsonrpc::result(
                 &rpc_id,
@@ -292,7 +312,7 @@ impl AcpDialogue {
         }
     }
 
-    fn send_cancel(&mut self) {
+    pub(super) fn send_cancel(&mut self) {
         let params = json!({ "sessionId": self.session });
         self.push(Step::Send(jsonrpc::notification("session/cancel", &params)));
     }
@@ -359,149 +379,6 @@ impl AcpDialogue {
             },
         );
         self.proceed(now);
-    }
-
-    fn on_interrupt(&mut self, now: Instant) {
-        match &mut self.phase {
-            Phase::Running(turn) => {
-                if turn.cancel.is_some() {
-                    return;
-                }
-                turn.cancel = Some(Cancel::new(now));
-                self.withdrawn += self.waiting.len();
-                self.waiting.clear();
-                self.send_cancel();
-                self.withdraw_asks();
-            }
-            Phase::New
-            | Phase::Initializing { .. }
-            | Phase::Holding { .. }
-            | Phase::Opening { .. }
-            | Phase::Settling { .. }
-            | Phase::Choosing { .. }
-            | Phase::Idle
-            | Phase::Over(_) => {
-                for _ in std::mem::take(&mut self.waiting) {
-                    self.turn_over(Outcome::Cancelled { by: Actor::Person }, String::new());
-                }
-            }
-        }
-    }
-
-    fn on_answer(&mut self, now: Instant, ask: &AskId, answer: &Answer) {
-        match self.asks.answer(ask, answer) {
-            Ok(settled) => {
-                self.push(Step::Send(jsonrpc::result(
-                    &settled.rpc_id,
-                    &settled.result,
-                )));
-                self.push(Step::Applied(ask.clone()));
-                if let Some(state) = settled.refused.and_then(|tool| self.tools.reject(&tool)) {
-                    self.emit(RunEvent::Tool(state), None);
-                }
-                if let Phase::Running(turn) = &mut self.phase {
-                    turn.heard(now);
-                }
-            }
-            // Answers and withdrawals cross; the closing of the question has been told already.
-            Err(AnswerError::NotOpen(_)) => {}
-            Err(error @ AnswerError::NotOffered { .. }) => self.say(error.to_string()),
-        }
-    }
-
-    fn on_close(&mut self, now: Instant) {
-        self.closing = true;
-        match &self.phase {
-            Phase::Running(_) => {}
-            Phase::Idle => self.proceed(now),
-            Phase::Over(_) => self.end_process(),
-            Phase::New
-            | Phase::Initializing { .. }
-            | Phase::Holding { .. }
-            | Phase::Opening { .. }
-            | Phase::Settling { .. }
-            | Phase::Choosing { .. } => {
-                if self.waiting.is_empty() {
-                    self.phase = Phase::Idle;
-                    self.proceed(now);
-                }
-            }
-        }
-    }
-
-    fn on_tune(&mut self, model: Option<String>, mode: Option<String>) {
-        let open = match &self.phase {
-            Phase::Idle | Phase::Running(_) => true,
-            Phase::New
-            | Phase::Initializing { .. }
-            | Phase::Holding { .. }
-            | Phase::Opening { .. }
-            | Phase::Settling { .. }
-            | Phase::Choosing { .. } => false,
-            Phase::Over(_) => return,
-        };
-        if let Some(model) = model {
-            if open {
-                self.choose(Setting::Model, model);
-            } else {
-                self.start.model = Some(model);
-                self.quirks.model_at_launch = false;
-            }
-        }
-        if let Some(mode) = mode {
-            if open {
-                self.choose(Setting::Mode, mode);
-            } else {
-                self.wanted_mode = Some(mode);
-            }
-        }
-    }
-
-    /// Asks for a model or mode; `None` and a word to the owner if the session does not offer it.
-    pub(super) fn choose(&mut self, setting: Setting, wanted: String) -> Option<u64> {
-        if self.offer.current(setting) == Some(wanted.as_str()) {
-            return None;
-        }
-        let Some((method, params)) = self.offer.choose(setting, &self.session, &wanted) else {
-            let what = setting_name(setting);
-            let name = &self.quirks.name;
-            let wanted = outcome::sentence(&wanted, 100);
-            self.say(format!(
-                "{name} does not offer the {what} {wanted}; its own stays in force"
-            ));
-            return None;
-        };
-        let id = self.request(method, &params);
-        self.side_requests.insert(id, (setting, wanted));
-        Some(id)
-    }
-
-    fn on_chosen(&mut self, setting: Setting, value: &str, outcome: Result<Value, RpcError>) {
-        match outcome {
-            Ok(result) => {
-                self.offer.read_options(&result);
-                self.offer.set_current(setting, value);
-                self.tell_setting(setting, Some(result));
-            }
-            Err(error) => {
-                let what = setting_name(setting);
-                let name = &self.quirks.name;
-                let why = outcome::sentence(&error.message, 200);
-                self.say(format!("{name} did not take the {what} {value}: {why}"));
-            }
-        }
-    }
-
-    /// Tells the owner the model or mode in force.
-    pub(super) fn tell_setting(&mut self, setting: Setting, raw: Option<Value>) {
-        let Some(value) = self.offer.current(setting).map(str::to_owned) else {
-            return;
-        };
-        let event = match setting {
-            Setting::Model => RunEvent::Model { model: value },
-            Setting::Mode => RunEvent::Mode { mode: value },
-        };
-        self.emit(event, raw);
     }
 
     fn on_turn_deadline(&mut self, now: Instant) {
@@ -590,7 +467,7 @@ impl Dialogue for AcpDialogue {
             Steer::Answer(ask, answer) => self.on_answer(now, &ask, &answer),
             Steer::Interrupt => self.on_interrupt(now),
             Steer::Tune { model, mode } => self.on_tune(model, mode),
-            Steer::Close => self.on_close(now),
+            Steer::Close => self.close(),
         }
     }
 
@@ -651,13 +528,6 @@ impl Dialogue for AcpDialogue {
             },
             Phase::New | Phase::Idle | Phase::Over(_) => None,
         }
-    }
-}
-
-fn setting_name(setting: Setting) -> &'static str {
-    match setting {
-        Setting::Model => "model",
-        Setting::Mode => "mode",
     }
 }
 

@@ -14,13 +14,17 @@
 mod dialogue;
 mod handshake;
 mod jsonrpc;
+mod listing;
 mod outcome;
 mod permissions;
+pub(crate) mod program;
 mod quirks;
 mod session;
+mod steer;
 mod tools;
 mod turn;
 mod updates;
 
 pub use dialogue::{AcpDialogue, AcpStart};
+pub(crate) use listing::list_models;
 pub use quirks::AcpQuirks;

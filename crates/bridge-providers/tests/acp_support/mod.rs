@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{BufRead, BufReader, PipeWriter, Write},
+    io::{BufRead as _, BufReader, PipeWriter, Write as _},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -15,7 +15,7 @@ use bridge_proto::{
 use bridge_providers::{
     acp::{AcpDialogue, AcpQuirks, AcpStart},
     demo::{self, DemoEnd, DemoSettings},
-    dialogue::{Dialogue, Exit, Step},
+    dialogue::{Dialogue as _, Exit, Step},
     provider::{Steer, TurnEnd},
 };
 

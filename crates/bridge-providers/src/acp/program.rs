@@ -1,0 +1,92 @@
+//! What the providers of this protocol share: words about health, the version of a program, and
+//! where it puts temporary files.
+
+use std::{path::Path, time::Duration};
+
+use bridge_proto::model::{Health, HealthReason};
+
+use super::outcome::sentence;
+use crate::process::{Environment, Launch, run_to_end};
+
+/// A task could be started.
+pub(crate) fn healthy() -> Health {
+    Health {
+        available: true,
+        reason: None,
+        version: None,
+        hint: None,
+    }
+}
+
+/// The program is not here.
+pub(crate) fn missing(hint: &str) -> Health {
+    unavailable(HealthReason::BinaryMissing, hint)
+}
+
+/// It is here and would not be let in.
+pub(crate) fn login_needed(hint: &str) -> Health {
+    unavailable(HealthReason::AuthRequired, hint)
+}
+
+fn unavailable(reason: HealthReason, hint: &str) -> Health {
+    Health {
+        available: false,
+        reason: Some(reason),
+        version: None,
+        hint: Some(hint.to_owned()),
+    }
+}
+
+/// Adds what `--version` says to what look-ups found. A program that cannot say its version
+/// cannot work either.
+pub(crate) async fn with_version(found: Health, launch: Launch, limit: Duration) -> Health {
+    let name = launch.program.display().to_string();
+    match run_to_end(launch, limit, VERSION_BYTES).await {
+        Ok(output) if output.code == Some(0) => Health {
+            version: version_of(&output.stdout),
+            ..found
+        },
+        Ok(output) => {
+            let said = sentence(&output.stderr_tail, 200);
+            missing(&format!(
+                "`{name} --version` fails ({said}); install it again"
+            ))
+        }
+        Err(error) => missing(&format!("`{name} --version` does not work: {error}")),
+    }
+}
+
+/// The temporary folder of the run, for programs that leave conversations in theirs.
+pub(crate) fn with_temp(env: Environment, temp: Option<&Path>) -> Environment {
+    match temp {
+        Some(temp) => env.set("TMPDIR", temp).set("TEMP", temp).set("TMP", temp),
+        None => env,
+    }
+}
+
+/// The first word of the output that looks like a version.
+fn version_of(stdout: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(stdout);
+    let mut words = text
+        .split_whitespace()
+        .map(|word| word.trim_start_matches('v'));
+    let word = words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    Some(sentence(word, 50))
+}
+
+const VERSION_BYTES: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_among_words() {
+        assert_eq!(version_of(b"0.61.0\n").as_deref(), Some("0.61.0"));
+        assert_eq!(
+            version_of(b"agent v1.2.3 (stable)").as_deref(),
+            Some("1.2.3")
+        );
+        assert_eq!(version_of(b"hello"), None);
+    }
+}

@@ -1,0 +1,177 @@
+//! What the owner says: prompts are queued elsewhere; here are answers, interrupts, settings and
+//! the end.
+
+use std::time::Instant;
+
+use bridge_proto::{
+    AskId,
+    model::{Actor, Answer, Outcome, RunEvent},
+};
+use serde_json::Value;
+
+use super::{
+    dialogue::{AcpDialogue, Phase},
+    jsonrpc::{self, RpcError},
+    outcome,
+    permissions::AnswerError,
+    session::Setting,
+    turn::Cancel,
+};
+use crate::dialogue::Step;
+
+impl AcpDialogue {
+    pub(super) fn on_interrupt(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Running(turn) => {
+                if turn.cancel.is_some() {
+                    return;
+                }
+                turn.cancel = Some(Cancel::new(now));
+                self.withdrawn += self.waiting.len();
+                self.waiting.clear();
+                self.send_cancel();
+                self.withdraw_asks();
+            }
+            Phase::New
+            | Phase::Initializing { .. }
+            | Phase::Holding { .. }
+            | Phase::Opening { .. }
+            | Phase::Settling { .. }
+            | Phase::Choosing { .. }
+            | Phase::Idle
+            | Phase::Over(_) => {
+                for _ in std::mem::take(&mut self.waiting) {
+                    self.turn_over(Outcome::Cancelled { by: Actor::Person }, String::new());
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_answer(&mut self, now: Instant, ask: &AskId, answer: &Answer) {
+        match self.asks.answer(ask, answer) {
+            Ok(settled) => {
+                self.push(Step::Send(jsonrpc::result(
+                    &settled.rpc_id,
+                    &settled.result,
+                )));
+                self.push(Step::Applied(ask.clone()));
+                if let Some(state) = settled.refused.and_then(|tool| self.tools.reject(&tool)) {
+                    self.emit(RunEvent::Tool(state), None);
+                }
+                if let Phase::Running(turn) = &mut self.phase {
+                    turn.heard(now);
+                }
+            }
+            // Answers and withdrawals cross; the closing of the question has been told already.
+            Err(AnswerError::NotOpen(_)) => {}
+            Err(error @ AnswerError::NotOffered { .. }) => self.say(error.to_string()),
+        }
+    }
+
+    /// As [`crate::provider::Steer::Close`].
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+        match &self.phase {
+            Phase::Running(_) => {}
+            Phase::Idle => self.close_input(),
+            Phase::Over(_) => self.end_process(),
+            Phase::New
+            | Phase::Initializing { .. }
+            | Phase::Holding { .. }
+            | Phase::Opening { .. }
+            | Phase::Settling { .. }
+            | Phase::Choosing { .. } => {
+                if self.waiting.is_empty() {
+                    self.close_input();
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_tune(&mut self, model: Option<String>, mode: Option<String>) {
+        let open = match &self.phase {
+            Phase::Idle | Phase::Running(_) => true,
+            Phase::New
+            | Phase::Initializing { .. }
+            | Phase::Holding { .. }
+            | Phase::Opening { .. }
+            | Phase::Settling { .. }
+            | Phase::Choosing { .. } => false,
+            Phase::Over(_) => return,
+        };
+        if let Some(model) = model {
+            if open {
+                self.choose(Setting::Model, model);
+            } else {
+                self.start.model = Some(model);
+                self.quirks.model_at_launch = false;
+            }
+        }
+        if let Some(mode) = mode {
+            if open {
+                self.choose(Setting::Mode, mode);
+            } else {
+                self.wanted_mode = Some(mode);
+            }
+        }
+    }
+
+    /// Asks for a model or mode; `None` and a word to the owner if the session does not offer it.
+    pub(super) fn choose(&mut self, setting: Setting, wanted: String) -> Option<u64> {
+        if self.offer.current(setting) == Some(wanted.as_str()) {
+            return None;
+        }
+        let Some((method, params)) = self.offer.choose(setting, &self.session, &wanted) else {
+            let what = setting_name(setting);
+            let name = &self.quirks.name;
+            let wanted = outcome::sentence(&wanted, 100);
+            self.say(format!(
+                "{name} does not offer the {what} {wanted}; its own stays in force"
+            ));
+            return None;
+        };
+        let id = self.request(method, &params);
+        self.side_requests.insert(id, (setting, wanted));
+        Some(id)
+    }
+
+    pub(super) fn on_chosen(
+        &mut self,
+        setting: Setting,
+        value: &str,
+        outcome: Result<Value, RpcError>,
+    ) {
+        match outcome {
+            Ok(result) => {
+                self.offer.read_options(&result);
+                self.offer.set_current(setting, value);
+                self.tell_setting(setting, Some(result));
+            }
+            Err(error) => {
+                let what = setting_name(setting);
+                let name = &self.quirks.name;
+                let why = outcome::sentence(&error.message, 200);
+                self.say(format!("{name} did not take the {what} {value}: {why}"));
+            }
+        }
+    }
+
+    /// Tells the owner the model or mode in force.
+    pub(super) fn tell_setting(&mut self, setting: Setting, raw: Option<Value>) {
+        let Some(value) = self.offer.current(setting).map(str::to_owned) else {
+            return;
+        };
+        let event = match setting {
+            Setting::Model => RunEvent::Model { model: value },
+            Setting::Mode => RunEvent::Mode { mode: value },
+        };
+        self.emit(event, raw);
+    }
+}
+
+fn setting_name(setting: Setting) -> &'static str {
+    match setting {
+        Setting::Model => "model",
+        Setting::Mode => "mode",
+    }
+}

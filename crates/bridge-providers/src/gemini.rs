@@ -1,0 +1,287 @@
+//! Gemini CLI: how it is found, whether it is logged in, how it is started, and what it does
+//! differently from other agents of the protocol.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use async_trait::async_trait;
+use bridge_proto::{ProviderKey, ResumeId, Timestamp, model::Health};
+use serde_json::Value;
+
+use crate::{
+    acp::{
+        AcpDialogue, AcpQuirks, AcpStart, list_models,
+        program::{healthy, login_needed, missing, with_temp, with_version},
+    },
+    conversation::converse,
+    host::Host,
+    process::{AllowList, Environment, Launch},
+    provider::{Abilities, Conversation, Found, ListError, Provider, RunSpec, StartError},
+};
+
+/// Gemini CLI as the user installed it and is logged in with.
+#[derive(Debug, Clone)]
+pub struct GeminiProvider {
+    key: ProviderKey,
+    host: Host,
+}
+
+impl GeminiProvider {
+    /// Its key everywhere.
+    pub const KEY: &str = "gemini";
+
+    /// The program that `host` has.
+    pub fn new(host: Host) -> Self {
+        let key = ProviderKey::parse(Self::KEY).expect("the key is short and plain");
+        Self { key, host }
+    }
+
+    fn program(&self) -> Option<PathBuf> {
+        self.host.find_program(&["gemini"], &[])
+    }
+
+    /// The folder with its settings, credentials and conversations.
+    fn folder(&self) -> Option<PathBuf> {
+        let home = self.host.value("GEMINI_CLI_HOME").map(PathBuf::from);
+        Some(
+            home.or_else(|| self.host.home().map(Path::to_owned))?
+                .join(".gemini"),
+        )
+    }
+
+    /// Whether it would start without asking for a login. It must never be started when it would:
+    /// it asks on standard output and takes what we send for the answer. A chosen way of logging
+    /// in wins over variables.
+    fn is_logged_in(&self) -> bool {
+        let folder = self.folder();
+        let settings = folder
+            .as_ref()
+            .and_then(|folder| read_small(&folder.join("settings.json")));
+        match settings.as_deref().and_then(selected_login).as_deref() {
+            Some("oauth-personal") => folder.is_some_and(|folder| self.has_google_login(&folder)),
+            // Fails in plain words when its key is gone, which may be in a keychain.
+            Some(_) => true,
+            None => self.has_variables() || self.has_env_file(),
+        }
+    }
+
+    fn has_google_login(&self, folder: &Path) -> bool {
+        let encrypted = self.host.is_on("GEMINI_FORCE_ENCRYPTED_FILE_STORAGE");
+        folder.join("oauth_creds.json").is_file() || encrypted
+    }
+
+    fn has_variables(&self) -> bool {
+        let set = |name: &str| self.host.value(name).is_some();
+        let vertex = self.host.is_on("GOOGLE_GENAI_USE_VERTEXAI")
+            && (set("GOOGLE_CLOUD_PROJECT") || set("GOOGLE_API_KEY"));
+        vertex
+            || self.host.is_on("GOOGLE_GENAI_USE_GCA")
+            || set("GEMINI_API_KEY")
+            || set("GOOGLE_GEMINI_BASE_URL")
+    }
+
+    /// A key in one of the files it reads in every folder; only the name is looked for.
+    fn has_env_file(&self) -> bool {
+        let files = [
+            self.folder().map(|folder| folder.join(".env")),
+            self.host.home().map(|home| home.join(".env")),
+        ];
+        files
+            .into_iter()
+            .flatten()
+            .filter_map(|file| read_small(&file))
+            .any(|text| {
+                text.lines().any(|line| {
+                    let line = line.trim();
+                    line.strip_prefix("export ")
+                        .unwrap_or(line)
+                        .starts_with("GEMINI_API_KEY=")
+                })
+            })
+    }
+
+    fn health(&self, program: Option<&Path>) -> Health {
+        match program {
+            None => missing(INSTALL),
+            Some(_) if self.is_logged_in() => healthy(),
+            Some(_) => login_needed(LOGIN),
+        }
+    }
+
+    fn environment(&self) -> Environment {
+        let allow = AllowList::base().with(VARIABLES);
+        // Without it the program starts itself again, and the parent swallows signals.
+        self.host
+            .environment(&allow)
+            .set("GEMINI_CLI_NO_RELAUNCH", "1")
+    }
+
+    /// The program, if it could run a task.
+    fn ready(&self) -> Result<PathBuf, StartError> {
+        let program = self.program().ok_or_else(|| StartError::Missing {
+            program: "gemini".into(),
+            hint: INSTALL.into(),
+        })?;
+        if self.is_logged_in() {
+            Ok(program)
+        } else {
+            Err(StartError::LoginNeeded {
+                provider: NAME.into(),
+                hint: LOGIN.into(),
+            })
+        }
+    }
+
+    /// A start outside of any run, in a folder that belongs to nobody.
+    fn launch(&self, program: PathBuf, argument: &str) -> Launch {
+        Launch {
+            program,
+            args: vec![argument.into()],
+            directory: std::env::temp_dir(),
+            env: self.environment(),
+            run: None,
+        }
+    }
+
+    /// How long continuing this conversation has to wait: within the clock minute in which its
+    /// file was begun the program would overwrite it.
+    fn hold(&self, id: &ResumeId, now: Timestamp) -> Option<Duration> {
+        let text = now.to_string();
+        let minute = text.get(..16)?.replace(':', "-");
+        let begin = format!("session-{minute}-");
+        let short: String = id.as_str().chars().take(8).collect();
+        let projects = fs::read_dir(self.folder()?.join("tmp")).ok()?;
+        let mut names = projects
+            .flatten()
+            .filter_map(|project| fs::read_dir(project.path().join("chats")).ok())
+            .flat_map(Iterator::flatten)
+            .filter_map(|file| file.file_name().into_string().ok());
+        names.find(|name| name.starts_with(&begin) && name.contains(&short))?;
+        let passed = u64::try_from(now.as_millis().rem_euclid(60_000)).ok()?;
+        Some(Duration::from_millis(60_000 - passed) + Duration::from_secs(1))
+    }
+}
+
+#[async_trait]
+impl Provider for GeminiProvider {
+    fn key(&self) -> &ProviderKey {
+        &self.key
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            resume: true,
+            follow_up: true,
+            permissions: true,
+            ..Abilities::default()
+        }
+    }
+
+    fn find(&self) -> Found {
+        let program = self.program();
+        Found {
+            health: self.health(program.as_deref()),
+            program,
+        }
+    }
+
+    async fn probe(&self, limit: Duration) -> Health {
+        let Found { health, program } = self.find();
+        match program {
+            Some(program) => with_version(health, self.launch(program, "--version"), limit).await,
+            None => health,
+        }
+    }
+
+    async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError> {
+        list_models(self.launch(self.ready()?, "--acp"), quirks(), limit).await
+    }
+
+    async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {
+        let mut args: Vec<OsString> = vec!["--acp".into()];
+        if let Some(model) = &spec.model {
+            args.push(format!("--model={model}").into());
+        }
+        let mut env = with_temp(self.environment(), spec.temp.as_deref());
+        if spec.trusted {
+            env = env.set("GEMINI_CLI_TRUST_WORKSPACE", "true");
+        }
+        let launch = Launch {
+            program: self.ready()?,
+            args,
+            directory: spec.directory.clone(),
+            env,
+            run: Some(spec.run.clone()),
+        };
+        let mut start = AcpStart::of(&spec);
+        start.hold_resume = spec.resume.as_ref().and_then(|id| self.hold(id, now()));
+        converse(launch, Box::new(AcpDialogue::new(start, quirks()))).await
+    }
+}
+
+/// What Gemini CLI does differently. It must never be sent `authenticate`: that rewrites the
+/// user's settings, or asks for a login on standard output.
+pub fn quirks() -> AcpQuirks {
+    AcpQuirks {
+        login_prompts: vec![
+            "Please visit the following URL".into(),
+            "Enter the authorization code".into(),
+        ],
+        login_exit_codes: vec![41],
+        mode_chunk: Some("[MODE_UPDATE] ".into()),
+        model_at_launch: true,
+        ..AcpQuirks::plain(NAME, LOGIN)
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// `security.auth.selectedType` of the settings, which may hold comments.
+fn selected_login(settings: &str) -> Option<String> {
+    if let Ok(value) = serde_json::from_str::<Value>(settings) {
+        let selected = value.pointer("/security/auth/selectedType")?.as_str()?;
+        return Some(selected.to_owned());
+    }
+    let after = settings.split_once("\"selectedType\"")?.1.trim_start();
+    let after = after.strip_prefix(':')?.trim_start().strip_prefix('"')?;
+    Some(after.split_once('"')?.0.to_owned())
+}
+
+fn read_small(file: &Path) -> Option<String> {
+    let small = fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() < MAX_FILE);
+    if small {
+        fs::read_to_string(file).ok()
+    } else {
+        None
+    }
+}
+
+const NAME: &str = "Gemini CLI";
+const INSTALL: &str = "install Gemini CLI (`npm install -g @google/gemini-cli`)";
+const LOGIN: &str = "run `gemini` once and log in, or set GEMINI_API_KEY";
+/// Its own credentials, where they are sent, and where its files are.
+const VARIABLES: [&str; 13] = [
+    "GEMINI_API_KEY",
+    "GEMINI_CLI_HOME",
+    "GEMINI_FORCE_ENCRYPTED_FILE_STORAGE",
+    "GEMINI_MODEL",
+    "GOOGLE_API_KEY",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_CLOUD_LOCATION",
+    "GOOGLE_CLOUD_PROJECT",
+    "GOOGLE_GEMINI_BASE_URL",
+    "GOOGLE_GENAI_API_VERSION",
+    "GOOGLE_GENAI_USE_GCA",
+    "GOOGLE_GENAI_USE_VERTEXAI",
+    "GOOGLE_VERTEX_BASE_URL",
+];
+const MAX_FILE: u64 = 1 << 20;

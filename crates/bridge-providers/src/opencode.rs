@@ -1,0 +1,309 @@
+//! opencode: how it is found, which provider of models it would use, and how it is started so that
+//! it asks before it acts and answers nobody but us.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bridge_proto::{ProviderKey, model::Health};
+use serde_json::Value;
+
+use crate::{
+    acp::{
+        AcpDialogue, AcpQuirks, AcpStart,
+        program::{healthy, login_needed, missing, with_temp, with_version},
+    },
+    conversation::converse,
+    host::Host,
+    process::{AllowList, Environment, Launch, run_to_end},
+    provider::{Abilities, Conversation, Found, ListError, Provider, RunSpec, StartError},
+};
+
+/// opencode as the user installed and configured it.
+///
+/// Without any configuration it would send prompts, and with them the user's files, to a hosted
+/// free model. It is therefore refused unless a model or a login was chosen: in its own
+/// configuration, in its login file, or by [`OpencodeProvider::with_model`] or the task.
+#[derive(Debug, Clone)]
+pub struct OpencodeProvider {
+    key: ProviderKey,
+    host: Host,
+    model: Option<String>,
+    variables: Vec<String>,
+}
+
+impl OpencodeProvider {
+    /// Its key everywhere.
+    pub const KEY: &str = "opencode";
+
+    /// The program that `host` has.
+    pub fn new(host: Host) -> Self {
+        let key = ProviderKey::parse(Self::KEY).expect("the key is short and plain");
+        Self {
+            key,
+            host,
+            model: None,
+            variables: Vec::new(),
+        }
+    }
+
+    /// The model, as `provider/model`, for tasks that name none.
+    #[must_use]
+    pub fn with_model(mut self, model: String) -> Self {
+        self.model = Some(model);
+        self
+    }
+
+    /// Further variables it may see: the keys of the providers of models it is to use, e.g.
+    /// `OPENROUTER_API_KEY`. Keys of other agents are kept from it unless they are named here.
+    #[must_use]
+    pub fn with_variables(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.variables.extend(names);
+        self
+    }
+
+    fn program(&self) -> Option<PathBuf> {
+        let own = self.host.home().map(|home| home.join(".opencode/bin"));
+        self.host
+            .find_program(&["opencode"], &own.into_iter().collect::<Vec<_>>())
+    }
+
+    /// Whether somebody chose where prompts go.
+    fn has_choice(&self) -> bool {
+        let content = self
+            .host
+            .value("OPENCODE_CONFIG_CONTENT")
+            .is_some_and(names_a_model);
+        content
+            || self.model.is_some()
+            || self
+                .config_files()
+                .iter()
+                .any(|file| read_small(file).is_some_and(|text| names_a_model(&text)))
+            || self.has_login()
+    }
+
+    fn config_files(&self) -> Vec<PathBuf> {
+        let home = self.host.home();
+        let folders = [
+            self.host.value("OPENCODE_CONFIG_DIR").map(PathBuf::from),
+            self.folder("XDG_CONFIG_HOME", home, ".config"),
+        ];
+        let named = self.host.value("OPENCODE_CONFIG").map(PathBuf::from);
+        let in_folders = folders.into_iter().flatten().flat_map(|folder| {
+            ["opencode.json", "opencode.jsonc", "config.json"].map(|name| folder.join(name))
+        });
+        named.into_iter().chain(in_folders).collect()
+    }
+
+    /// Names of logins only; the values are never looked at.
+    fn has_login(&self) -> bool {
+        let folder = self.folder("XDG_DATA_HOME", self.host.home(), ".local/share");
+        let text = folder.and_then(|folder| read_small(&folder.join("auth.json")));
+        let value = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        value.is_some_and(|value| value.as_object().is_some_and(|logins| !logins.is_empty()))
+    }
+
+    fn folder(&self, variable: &str, home: Option<&Path>, usual: &str) -> Option<PathBuf> {
+        let base = self.host.value(variable).map(PathBuf::from);
+        Some(base.or_else(|| Some(home?.join(usual)))?.join("opencode"))
+    }
+
+    fn health(&self, program: Option<&Path>) -> Health {
+        match program {
+            None => missing(INSTALL),
+            Some(_) if self.has_choice() => healthy(),
+            Some(_) => login_needed(LOGIN),
+        }
+    }
+
+    fn environment(&self) -> Environment {
+        let allow = AllowList::base().with(VARIABLES).with(&self.variables);
+        self.host
+            .environment(&allow)
+            .set("OPENCODE_DISABLE_AUTOUPDATE", "1")
+            .set("OPENCODE_PERMISSION", PERMISSION)
+    }
+
+    fn found(&self) -> Result<PathBuf, StartError> {
+        self.program().ok_or_else(|| StartError::Missing {
+            program: "opencode".into(),
+            hint: INSTALL.into(),
+        })
+    }
+
+    fn launch(&self, program: PathBuf, argument: &str) -> Launch {
+        Launch {
+            program,
+            args: vec![argument.into()],
+            directory: std::env::temp_dir(),
+            env: self.environment(),
+            run: None,
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for OpencodeProvider {
+    fn key(&self) -> &ProviderKey {
+        &self.key
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            resume: true,
+            follow_up: true,
+            permissions: true,
+            hub_only: true,
+            ..Abilities::default()
+        }
+    }
+
+    fn find(&self) -> Found {
+        let program = self.program();
+        Found {
+            health: self.health(program.as_deref()),
+            program,
+        }
+    }
+
+    async fn probe(&self, limit: Duration) -> Health {
+        let Found { health, program } = self.find();
+        match program {
+            Some(program) => with_version(health, self.launch(program, "--version"), limit).await,
+            None => health,
+        }
+    }
+
+    /// `opencode models`, from its cache: no network.
+    async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError> {
+        let mut launch = self.launch(self.found()?, "models");
+        launch.env = launch.env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
+        let failed = |reason| ListError::NoAnswer {
+            provider: NAME.into(),
+            reason,
+        };
+        let output = run_to_end(launch, limit, MODELS_BYTES)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let listed = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| is_model(line))
+            .map(str::to_owned);
+        let own = self.model.clone();
+        let mut models: Vec<_> = own.iter().cloned().chain(listed).collect();
+        models.truncate(MAX_MODELS);
+        if let Some(own) = &own {
+            let mut first = true;
+            models.retain(|model| model != own || std::mem::take(&mut first));
+        }
+        if models.is_empty() {
+            Err(failed("it lists none".into()))
+        } else {
+            Ok(models)
+        }
+    }
+
+    async fn open(&self, mut spec: RunSpec) -> Result<Conversation, StartError> {
+        let program = self.found()?;
+        spec.model = spec.model.or_else(|| self.model.clone());
+        if spec.model.is_none() && !self.has_choice() {
+            return Err(StartError::LoginNeeded {
+                provider: NAME.into(),
+                hint: LOGIN.into(),
+            });
+        }
+        let password = random_hex().map_err(|source| StartError::Spawn {
+            program: program.clone(),
+            source,
+        })?;
+        // It opens an HTTP server on loopback that would answer anybody on this machine.
+        let mut env = with_temp(self.environment(), spec.temp.as_deref())
+            .set("OPENCODE_SERVER_PASSWORD", password);
+        if !spec.trusted {
+            env = env.set("OPENCODE_DISABLE_PROJECT_CONFIG", "1");
+        }
+        let launch = Launch {
+            program,
+            args: vec!["acp".into()],
+            directory: spec.directory.clone(),
+            env,
+            run: Some(spec.run.clone()),
+        };
+        converse(
+            launch,
+            Box::new(AcpDialogue::new(AcpStart::of(&spec), quirks())),
+        )
+        .await
+    }
+}
+
+/// opencode keeps to the protocol.
+pub fn quirks() -> AcpQuirks {
+    AcpQuirks::plain(NAME, LOGIN)
+}
+
+/// Whether a configuration, which may hold comments, names a model or a provider of models.
+fn names_a_model(config: &str) -> bool {
+    match serde_json::from_str::<Value>(config) {
+        Ok(value) => {
+            let model = value
+                .get("model")
+                .and_then(Value::as_str)
+                .is_some_and(|m| !m.is_empty());
+            let provider = value.get("provider").and_then(Value::as_object);
+            model || provider.is_some_and(|provider| !provider.is_empty())
+        }
+        Err(_) => config
+            .lines()
+            .map(str::trim)
+            .any(|line| line.starts_with("\"model\"")),
+    }
+}
+
+fn is_model(line: &str) -> bool {
+    line.contains('/') && line.len() < 200 && !line.contains(char::is_whitespace)
+}
+
+fn random_hex() -> std::io::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+    let mut text = String::new();
+    for byte in bytes {
+        write!(text, "{byte:02x}").map_err(std::io::Error::other)?;
+    }
+    Ok(text)
+}
+
+fn read_small(file: &Path) -> Option<String> {
+    let small = fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() < MAX_FILE);
+    if small {
+        fs::read_to_string(file).ok()
+    } else {
+        None
+    }
+}
+
+const NAME: &str = "opencode";
+const INSTALL: &str = "install opencode (`npm install -g opencode-ai`)";
+const LOGIN: &str = "run `opencode auth login`, or set `model` in its configuration";
+/// Without it edits and commands inside the directory would run unasked.
+const PERMISSION: &str = r#"{"edit":"ask","bash":"ask","webfetch":"ask"}"#;
+const VARIABLES: [&str; 7] = [
+    "OPENCODE_API_KEY",
+    "OPENCODE_CONFIG",
+    "OPENCODE_CONFIG_CONTENT",
+    "OPENCODE_CONFIG_DIR",
+    "OPENCODE_DISABLE_LSP_DOWNLOAD",
+    "OPENCODE_DISABLE_MODELS_FETCH",
+    "OPENCODE_MODELS_URL",
+];
+const MODELS_BYTES: usize = 1 << 20;
+const MAX_MODELS: usize = 1000;
+const MAX_FILE: u64 = 1 << 20;
