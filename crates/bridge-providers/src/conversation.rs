@@ -235,6 +235,10 @@ impl Driver {
     }
 
     fn on_interrupt_overdue(&mut self) {
+        tracing::warn!(
+            pid = self.child.pid(),
+            "an agent ignores an interrupt; it is ended"
+        );
         self.interrupted = None;
         self.child.close_input();
         self.end_by(Ladder::terminate(now(), INTERRUPT_GRACE));

@@ -71,7 +71,8 @@ fn executable(file: &Path) -> Option<PathBuf> {
         })
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 

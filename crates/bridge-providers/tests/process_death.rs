@@ -55,13 +55,13 @@ fn an_agent_is_asked_to_end_when_its_daemon_is_killed() {
 #[ignore = "only a part of the test above"]
 fn daemon_that_is_killed() {
     let pipe = std::env::var_os(PIPE).expect("started by the test above");
-    let script = r#"
+    let script = r"
         exec 9>$PIPE
         trap 'kill $!; echo asked to end >&9; exit' TERM
         sleep 1000 9>&- &
         echo ready >&9
         wait
-    "#;
+    ";
     let launch = Launch {
         program: "/bin/sh".into(),
         args: vec!["-c".into(), script.into()],

@@ -68,6 +68,7 @@ impl Drop for Tree {
 #[derive(Debug, Default)]
 pub(super) struct Orphanage;
 
+#[expect(clippy::unused_self, reason = "the shape of the Linux version")]
 impl Orphanage {
     #[expect(clippy::unnecessary_wraps, reason = "the shape of the Linux version")]
     pub(super) fn open(&mut self) -> io::Result<()> {
@@ -76,9 +77,9 @@ impl Orphanage {
 
     pub(super) fn reap(&self, _: &BTreeSet<u32>) {}
 
-    pub(super) fn forget_gone(&self, _: &mut BTreeSet<u32>) {}
-
     pub(super) fn end_unclaimed(&self) -> usize {
         0
     }
 }
+
+pub(super) fn forget_gone(_: &mut BTreeSet<u32>) {}

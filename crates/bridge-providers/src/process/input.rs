@@ -109,7 +109,7 @@ mod tests {
                 input.write_some().await;
             }
         };
-        let (_, read) = tokio::join!(write, far.read_to_string(&mut text));
+        let ((), read) = tokio::join!(write, far.read_to_string(&mut text));
         read.unwrap();
         assert_eq!(text, "first line\nsecond\n");
     }

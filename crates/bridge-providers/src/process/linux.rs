@@ -202,13 +202,6 @@ impl Orphanage {
         }
     }
 
-    /// Strikes out who is no child any more: a runtime that shut down waited for it, or nobody
-    /// had to.
-    pub(super) fn forget_gone(&self, own: &mut BTreeSet<u32>) {
-        let this = std::process::id();
-        own.retain(|pid| Entry::read(*pid).is_some_and(|entry| entry.parent == this));
-    }
-
     /// Kills the orphans that live; right only when no program runs that they could belong to.
     pub(super) fn end_unclaimed(&self) -> usize {
         self.orphans()
@@ -220,6 +213,12 @@ impl Orphanage {
     fn orphans(&self) -> impl Iterator<Item = Entry> {
         orphans().filter(|orphan| !self.strangers.contains(&orphan.id))
     }
+}
+
+/// Strikes out who is no child any more: a runtime that shut down waited for it.
+pub(super) fn forget_gone(own: &mut BTreeSet<u32>) {
+    let this = std::process::id();
+    own.retain(|pid| Entry::read(*pid).is_some_and(|entry| entry.parent == this));
 }
 
 /// Children of this process in another session. Programs started by the spawner are among them;

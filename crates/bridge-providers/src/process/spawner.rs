@@ -144,7 +144,7 @@ impl Spawner {
 
     /// Reaps what is dead; ends orphans when no child is left that they could belong to.
     fn sweep(&mut self) {
-        self.orphanage.forget_gone(&mut self.own);
+        platform::forget_gone(&mut self.own);
         for _ in 0..SWEEPS {
             self.orphanage.reap(&self.own);
             if !self.own.is_empty() || self.orphanage.end_unclaimed() == 0 {

@@ -1,10 +1,12 @@
 //! Nobody is left: cancelled, closed, crashed or dropped.
 
 use std::{
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
+use bridge_proto::model::RunEvent;
 use bridge_providers::{
     process::strays,
     provider::{Heard, Steer},
@@ -88,11 +90,11 @@ async fn an_orphan_that_wiped_its_environment_and_left_every_group_is_ended_too(
     let stage = Stage::new();
     let gone = stage.everybody_gone();
     let script = r#"
-        exec 9>$LIVES
+        exec 9>$LIVES 8<&0
         setsid env -i PATH="$PATH" sh -c '
             sh -c "echo ready; exec sleep 1000" &
-            read -r end <&8
-        ' 8<&0 &
+            read -r go <&8
+        ' &
         wait
     "#;
     let mut talk = stage.converse(script, Plain::new()).await;
@@ -101,6 +103,28 @@ async fn an_orphan_that_wiped_its_environment_and_left_every_group_is_ended_too(
     talk.prompt("go").await;
     talk.rest().await;
     gone.await;
+}
+
+#[tokio::test]
+async fn dead_orphans_are_reaped() {
+    let stage = Stage::new();
+    // Each prints its number when its parent is gone already or about to go.
+    let script = "for n in 1 2 3 4 5; do (setsid sh -c 'echo $$' &); done; read -r end";
+    let mut talk = stage.converse(script, Plain::new()).await;
+    let mut orphans = Vec::new();
+    while orphans.len() < 5 {
+        let Some(Heard::Seen(seen)) = talk.next().await else {
+            panic!("five numbers")
+        };
+        let RunEvent::Status { text } = seen.event else {
+            panic!("a number")
+        };
+        orphans.push(text);
+    }
+    talk.say(Steer::Close).await;
+    assert_eq!(talk.rest().await, [Heard::Gone]);
+    orphans.retain(|pid| Path::new("/proc").join(pid).exists());
+    assert_eq!(orphans, [""; 0]);
 }
 
 #[tokio::test]
