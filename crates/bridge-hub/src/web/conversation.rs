@@ -83,8 +83,8 @@ pub(crate) enum Body {
     },
     /// A tool call as last heard of. `asking`: a person is being asked about it.
     Tool { state: Box<ToolState>, asking: bool },
-    /// The to-do list as last heard of.
-    Plan { items: Vec<PlanItem> },
+    /// The to-do list as last heard of. `over`: its run has ended.
+    Plan { items: Vec<PlanItem>, over: bool },
     /// Files written in a row.
     Files { paths: Vec<String> },
     /// A question. `end` is `None` while it waits.
@@ -619,7 +619,8 @@ pub(crate) mod tests {
             bodies(folded),
             [
                 Body::Plan {
-                    items: vec![item(PlanStatus::Completed)]
+                    items: vec![item(PlanStatus::Completed)],
+                    over: false
                 },
                 Body::Files {
                     paths: vec!["one.txt".into(), "two.txt".into()]

@@ -49,7 +49,16 @@ pub(crate) async fn fragment(State(hub): State<Hub>) -> Response {
 }
 
 async fn load(hub: &Hub) -> Result<(Vec<Machine>, Vec<TaskSummary>), HubError> {
-    Ok((hub.machines().await?, hub.tasks(SHOWN_TASKS, None).await?))
+    Ok((
+        online_first(hub.machines().await?),
+        hub.tasks(SHOWN_TASKS, None).await?,
+    ))
+}
+
+/// Machines in the order people look for them.
+pub(crate) fn online_first(mut machines: Vec<Machine>) -> Vec<Machine> {
+    machines.sort_by_key(|machine| !machine.online);
+    machines
 }
 
 fn content(machines: &[Machine], tasks: &[TaskSummary]) -> Markup {
@@ -150,18 +159,23 @@ fn machine(machine: &Machine) -> Markup {
         .iter()
         .filter(|(key, health)| !health.available && !served(key))
         .collect();
+    let hostname = machine
+        .hostname
+        .as_deref()
+        .filter(|name| *name != machine.name);
+    let about: Vec<&str> = [hostname, machine.version.as_deref()]
+        .into_iter()
+        .flatten()
+        .collect();
     html! {
         article.machine.off[!machine.online] {
             header {
                 span.machine-sign { (icon(Icon::Machine)) }
                 div.who {
                     h3 { (machine.name) }
+                    @if !about.is_empty() { p.meta { (about.join(" · ")) } }
                     p.meta {
-                        @if let Some(hostname) = machine.hostname.as_ref().filter(|name| **name != machine.name) {
-                            (hostname) " · "
-                        }
-                        @if let Some(version) = &machine.version { (version) " · " }
-                        @if machine.online { "since " } @else if machine.hostname.is_some() { "last seen " } @else { "paired " }
+                        @if machine.online { "connected " } @else if machine.hostname.is_some() { "last seen " } @else { "paired " }
                         (time(machine.since))
                     }
                 }

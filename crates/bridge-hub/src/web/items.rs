@@ -22,7 +22,7 @@ pub(crate) fn item(item: &Item) -> Markup {
         Body::Answer { text, .. } => ("answer", text.trim().is_empty()),
         Body::Thinking { text, .. } => ("thinking", text.trim().is_empty()),
         Body::Tool { .. } => ("tool", false),
-        Body::Plan { items } => ("plan", items.is_empty()),
+        Body::Plan { items, .. } => ("plan", items.is_empty()),
         Body::Files { .. } => ("files", false),
         Body::Ask { .. } => ("ask", false),
         Body::Note { gone, .. } => ("note", *gone),
@@ -36,7 +36,7 @@ pub(crate) fn item(item: &Item) -> Markup {
                     Body::Answer { attempt, block, text, open } => (answer(attempt, block, text, *open)),
                     Body::Thinking { attempt, text, open } => (thinking(item, attempt, text, *open)),
                     Body::Tool { state, asking } => (tool(item, state, *asking)),
-                    Body::Plan { items } => (plan(items)),
+                    Body::Plan { items, over } => (plan(items, *over)),
                     Body::Files { paths } => (files(paths)),
                     Body::Ask { .. } => (ask(item)),
                     Body::Note { note: what, .. } => (note(what)),
@@ -227,7 +227,7 @@ fn diff_table(one: &FileDiff, lines: &[Line<'_>]) -> Markup {
     }
 }
 
-fn plan(items: &[PlanItem]) -> Markup {
+fn plan(items: &[PlanItem], over: bool) -> Markup {
     let done = items
         .iter()
         .filter(|one| one.status == PlanStatus::Completed)
@@ -238,6 +238,7 @@ fn plan(items: &[PlanItem]) -> Markup {
             @for one in items {
                 @match one.status {
                     PlanStatus::Pending => li.pending { span.mark.quiet { span.ring {} } span { (one.text) span.sr { ", to do" } } },
+                    PlanStatus::InProgress if over => li.pending { span.mark.quiet { (icon(Icon::Dash)) } span { (one.text) span.sr { ", not finished" } } },
                     PlanStatus::InProgress => li.now { span.mark.active { (icon(Icon::Spin)) } span { (one.text) span.sr { ", in progress" } } },
                     PlanStatus::Completed => li.done { span.mark.good { (icon(Icon::Check)) } span { (one.text) span.sr { ", done" } } },
                 }

@@ -42,7 +42,11 @@ pub(crate) fn routes() -> Router<Hub> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use axum::http::{StatusCode, header};
+    use axum::{
+        Form,
+        extract::{Path, State},
+        http::{StatusCode, header},
+    };
     use bridge_proto::{
         AgentId, BridgeId, ProviderKey, TaskId, Timestamp,
         model::{AgentProfile, AgentStatus, Health, HealthReason},
@@ -180,5 +184,33 @@ mod tests {
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         let html = body(response).await;
         assert!(html.contains("ctrlnode hub login") && html.contains("name=\"code\""));
+    }
+
+    #[tokio::test]
+    async fn a_new_hub_shows_its_pages_and_refuses_what_it_cannot_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = crate::start(crate::HubConfig::new(folder.path().to_owned()))
+            .await
+            .unwrap();
+        let hub = || State(running.hub());
+
+        let html = body(home::page(hub()).await).await;
+        assert_nothing_inline(&html);
+        assert!(html.contains("Pair your first machine"));
+
+        let html = body(new_task::page(hub()).await).await;
+        assert_nothing_inline(&html);
+        assert!(html.contains("No machine is paired yet"));
+
+        let gone = task::page(hub(), Path("nowhere".into())).await;
+        assert_eq!(gone.status(), StatusCode::NOT_FOUND);
+        assert_nothing_inline(&body(gone).await);
+
+        let order = serde_json::json!({ "target": "m1/demo", "prompt": "keep <me>" });
+        let order = Form(serde_json::from_value(order).unwrap());
+        let refused = new_task::create(hub(), order).await;
+        assert!(refused.status().is_client_error());
+        assert!(body(refused).await.contains("keep &lt;me&gt;"));
+        running.shutdown().await;
     }
 }

@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    home::{path_segment, provider_name, reason},
+    home::{online_first, path_segment, provider_name, reason},
     layout::{Icon, Page, icon, with_code},
     message,
 };
@@ -25,7 +25,12 @@ use crate::{
 /// `GET /new`.
 pub(crate) async fn page(State(hub): State<Hub>) -> Response {
     match hub.machines().await {
-        Ok(machines) => respond(StatusCode::OK, &machines, &Filled::default(), None),
+        Ok(machines) => respond(
+            StatusCode::OK,
+            &online_first(machines),
+            &Filled::default(),
+            None,
+        ),
         Err(error) => message::problem(&error),
     }
 }
@@ -40,7 +45,7 @@ pub(crate) async fn create(State(hub): State<Hub>, Form(filled): Form<Filled>) -
         Ok(machines) => {
             let status =
                 StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            respond(status, &machines, &filled, Some(&error))
+            respond(status, &online_first(machines), &filled, Some(&error))
         }
         Err(error) => message::problem(&error),
     }

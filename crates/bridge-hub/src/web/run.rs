@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use bridge_proto::{
     Timestamp,
-    model::{Ask, Event, EventBody, Observed, RunEvent, ToolState, ToolStatus, Usage},
+    model::{Ask, Event, EventBody, Observed, PlanItem, RunEvent, ToolState, ToolStatus, Usage},
 };
 
 use super::conversation::{Body, Closed, End, Item, Note};
@@ -119,24 +119,7 @@ impl Run {
             }
             RunEvent::Thinking { delta } => self.on_thinking(seq, at, delta),
             RunEvent::Tool(state) => self.on_tool(seq, at, state),
-            RunEvent::Plan { items } => match self.plan {
-                Some(place) => self.change(
-                    place,
-                    seq,
-                    Body::Plan {
-                        items: items.clone(),
-                    },
-                ),
-                None => {
-                    self.plan = Some(self.push(
-                        seq,
-                        at,
-                        Body::Plan {
-                            items: items.clone(),
-                        },
-                    ));
-                }
-            },
+            RunEvent::Plan { items } => self.on_plan(seq, at, items),
             RunEvent::FileWritten { path } => self.on_file(seq, at, path),
             RunEvent::Ask(ask) => {
                 self.mark_asking(seq, ask, true);
@@ -256,6 +239,18 @@ impl Run {
         }
     }
 
+    fn on_plan(&mut self, seq: u64, at: Timestamp, items: &[PlanItem]) {
+        let body = Body::Plan {
+            items: items.to_vec(),
+            over: self.ended,
+        };
+        if let Some(place) = self.plan {
+            self.change(place, seq, body);
+        } else {
+            self.plan = Some(self.push(seq, at, body));
+        }
+    }
+
     fn on_file(&mut self, seq: u64, at: Timestamp, path: &str) {
         if let Some(last) = self.items.last_mut()
             && let Body::Files { paths } = &mut last.body
@@ -339,11 +334,28 @@ impl Run {
             self.close_ask(place, seq, Closed::RunOver);
         }
         for item in &mut self.items {
-            if let Body::Tool { state, .. } = &mut item.body
-                && matches!(state.status, ToolStatus::Pending | ToolStatus::InProgress)
-            {
-                state.status = ToolStatus::Unknown;
-                item.rev = seq;
+            match &mut item.body {
+                Body::Tool { state, .. } => match state.status {
+                    ToolStatus::Pending | ToolStatus::InProgress => {
+                        state.status = ToolStatus::Unknown;
+                        item.rev = seq;
+                    }
+                    ToolStatus::Completed
+                    | ToolStatus::Failed
+                    | ToolStatus::Cancelled
+                    | ToolStatus::Unknown => {}
+                },
+                Body::Plan { over, .. } => {
+                    *over = true;
+                    item.rev = seq;
+                }
+                Body::Prompt { .. }
+                | Body::Answer { .. }
+                | Body::Thinking { .. }
+                | Body::Files { .. }
+                | Body::Ask { .. }
+                | Body::Note { .. }
+                | Body::End { .. } => {}
             }
         }
         let took_millis = self

@@ -126,8 +126,8 @@ fn whole(view: &TaskView, conversation: &Conversation) -> Markup {
                 div #head data-slot="head" { (head(view, conversation)) }
             }
             noscript { p.alert.attention { "Without JavaScript this page shows the task as it was when it was loaded. Reload to see more." } }
-            ol.stream #stream role="log" aria-live="polite" aria-label="Conversation" {
-                @for one in &conversation.items { (items::item(one)) }
+            section role="log" aria-live="polite" aria-label="Conversation" #log {
+                ol.stream #stream { @for one in &conversation.items { (items::item(one)) } }
             }
             p.working #working hidden[summary.status != TaskStatus::Running] {
                 span.pulse aria-hidden="true" { i {} i {} i {} } span { "Working" }

@@ -56,7 +56,13 @@ function append(piece) {
   return true;
 }
 
+// A reader that listens hears finished items, not syllables.
+function setWriting(yes) {
+  document.getElementById("log").setAttribute("aria-busy", String(yes));
+}
+
 function onText(piece) {
+  setWriting(true);
   fresh.push(piece);
   if (!append(piece)) refreshIn(30);
   else if (piece.text.includes("\n")) refreshIn(400);
@@ -112,6 +118,7 @@ function show(page) {
   if (lost) refreshIn(60);
 
   if (focusKey && !document.contains(focused)) refocus(focusKey);
+  setWriting(stream.querySelector("[data-live]") !== null);
   onStatus(changed.dataset.status);
   follow();
 }
