@@ -1,2 +1,94 @@
-//! placeholder
-fn main() {}
+//! The binary `ctrlnode`: parse, run, report, exit code.
+
+mod args;
+mod browser;
+mod client;
+mod command;
+mod daemon;
+mod logging;
+mod render;
+mod report;
+mod settings;
+mod signals;
+mod state;
+
+use std::{
+    io::{self, BufReader, Write as _},
+    process::ExitCode,
+};
+
+use args::{BridgeCommand, Cli, Command, SetupArgs};
+use bridge_providers::demo::{self, DemoSettings};
+use clap::{CommandFactory as _, Parser as _};
+use report::{Exit, Problem};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(Command::DemoAgent) = cli.command {
+        return demo_agent();
+    }
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(problem) => {
+            if problem.code() != Exit::Done
+                && writeln!(io::stderr(), "{}", problem.report()).is_err()
+            {
+                return ExitCode::FAILURE;
+            }
+            problem.code().into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Exit, Problem> {
+    let daemon = matches!(
+        cli.command,
+        None | Some(Command::Bridge { .. } | Command::Hub { command: args::HubCommand::Serve(_) })
+    );
+    logging::start(&cli.log, if daemon { "info" } else { "warn" });
+    if cli.setup {
+        return command::setup::run(&SetupArgs::default());
+    }
+    let Some(command) = cli.command else { return on_runtime(command::bridge::start()) };
+    match command {
+        Command::Up(args) => on_runtime(command::up::run(args)),
+        Command::Bridge { command: BridgeCommand::Start } => on_runtime(command::bridge::start()),
+        Command::Setup(args) => command::setup::run(&args),
+        Command::Hub { command } => on_runtime(command::hub::run(command)),
+        Command::Task { command, hub } => on_runtime(command::task::run(command, &hub)),
+        Command::Doctor { json } => on_runtime(command::doctor::run(json)),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "ctrlnode", &mut io::stdout());
+            Ok(Exit::Done)
+        }
+        Command::DemoAgent => Ok(Exit::Done),
+    }
+}
+
+/// Two workers are plenty: the work is done by the agents.
+fn on_runtime(
+    work: impl Future<Output = Result<Exit, Problem>>,
+) -> Result<Exit, Problem> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::new("the runtime could not be started").because(error))?;
+    runtime.block_on(work)
+}
+
+/// This binary as the agent at the other end of a pipe.
+fn demo_agent() -> ExitCode {
+    let settings = DemoSettings {
+        state: std::env::var_os("CTRLNODE_DEMO_STATE").map(Into::into),
+    };
+    match demo::run(BufReader::new(io::stdin()), io::stdout(), &settings) {
+        Ok(end) => end.exit_code().into(),
+        Err(error) => {
+            if writeln!(io::stderr(), "demo agent: {error}").is_err() {
+                return ExitCode::FAILURE;
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -9,7 +9,7 @@ use bridge_proto::{
 use serde::{Deserialize, Serialize};
 
 /// One machine, on line or not, whose pairing token is valid.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// Given when the pairing token was made; never changes.
     pub id: BridgeId,
@@ -34,7 +34,7 @@ pub struct Machine {
 }
 
 /// One agent of a machine.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentView {
     /// Who it is.
     pub profile: AgentProfile,
@@ -93,7 +93,7 @@ impl TaskStatus {
 }
 
 /// One line of the list of tasks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSummary {
     /// Which task.
     pub id: TaskId,
@@ -118,7 +118,7 @@ pub struct TaskSummary {
 }
 
 /// One task with everything but its events.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskView {
     /// The line of the list.
     pub summary: TaskSummary,
@@ -147,7 +147,7 @@ impl TaskView {
 }
 
 /// One run of a task: the first prompt, or a follow-up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunView {
     /// Tells the runs of a task apart.
     pub attempt: String,
@@ -168,7 +168,7 @@ pub struct RunView {
 }
 
 /// An event in the hub's order.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredEvent {
     /// Counted from 1 within the task, without gaps; the id of the server-sent event.
     pub seq: u64,
@@ -260,7 +260,7 @@ pub struct NewToken {
 }
 
 /// A token as it is listed: never its text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenView {
     /// For revoking.
     pub id: String,

@@ -45,6 +45,8 @@ pub struct Abilities {
     pub permissions: bool,
     /// Advertised only to planes that accepted the extension (decision 16).
     pub hub_only: bool,
+    /// A second key for the same program that only the plain wire needs.
+    pub plain_only: bool,
 }
 
 /// What look-ups on disk found.

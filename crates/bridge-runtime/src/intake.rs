@@ -11,7 +11,7 @@ use bridge_proto::{
     },
 };
 use bridge_transport::{ConnId, Handle, Inbound, Inbox};
-use bridge_workspace::{ContainedPath, PlaceError, Repository, Workspace};
+use bridge_workspace::{PlaceError, Repository, Workspace};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{contents::Border, outgoing::Outgoing, runner::Site};
@@ -80,6 +80,9 @@ impl Intake {
                     Err(error) => {
                         odd_frames += 1;
                         tracing::warn!(%error, odd_frames, "a frame could not be read");
+                        if let Some(frame) = ctrlnode::encode_refusal(&text, &error) {
+                            send(&self.link, frame, conn).await;
+                        }
                         Ok(())
                     }
                 },
@@ -190,9 +193,13 @@ pub(crate) async fn send_reply(
     origin: &Origin,
     conn: ConnId,
 ) {
-    if let Some(frame) = ctrlnode::encode_reply(reply, origin)
-        && link.push(Outgoing::reply(conn, frame)).await.is_err()
-    {
+    if let Some(frame) = ctrlnode::encode_reply(reply, origin) {
+        send(link, frame, conn).await;
+    }
+}
+
+async fn send(link: &Handle<Outgoing>, frame: String, conn: ConnId) {
+    if link.push(Outgoing::reply(conn, frame)).await.is_err() {
         tracing::debug!("the link closed before a reply could go out");
     }
 }
@@ -232,13 +239,7 @@ fn resolve(workspace: &Workspace, trusted: &[PathBuf], asked: &Asked) -> Result<
         Place::Repository { path, .. } => Some(workspace.repository(path)?),
     };
     let task_log = match &asked.task_log {
-        Some(text) => {
-            let path = ContainedPath::parse(text).map_err(|fault| PlaceError::Path {
-                text: text.clone(),
-                fault,
-            })?;
-            Some(workspace.root().join(path.to_path()))
-        }
+        Some(text) => Some(workspace.task_log_path(text)?),
         None => None,
     };
     let border = Border {

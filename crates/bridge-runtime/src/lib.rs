@@ -29,5 +29,6 @@ mod runner;
 mod scribe;
 pub mod supervisor;
 
+pub use outgoing::Outgoing;
 pub use policy::{CommandRule, EditRule, Policy};
-pub use supervisor::{Settings, Stopped, SuperviseError, Supervisor};
+pub use supervisor::{Settings, Stopped, SuperviseError, Supervisor, first_greeting};

@@ -156,6 +156,7 @@ impl Provider for ClaudeProvider {
             follow_up: true,
             permissions: true,
             hub_only: false,
+            plain_only: self.key.as_str() == "claude-sdk",
         }
     }
 

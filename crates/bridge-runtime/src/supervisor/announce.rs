@@ -7,6 +7,7 @@ use bridge_proto::{
     ctrlnode::{Profile, encode_notice},
     model::{AgentStatus, Health, Heartbeat, Hello, Notice},
 };
+use bridge_providers::provider::{Abilities, Provider};
 use bridge_transport::{Greeting, TextFrame};
 use bridge_workspace::Workspace;
 use http::{HeaderName, HeaderValue};
@@ -26,68 +27,83 @@ pub(super) struct Announcer {
 impl Announcer {
     pub(super) fn new(settings: &Settings, workspace: &Arc<Workspace>) -> Self {
         Self {
-            version: format!("v{}", settings.version),
+            version: wire_version(settings),
             hostname: settings.hostname.clone(),
             root: workspace.root().display().to_string(),
         }
     }
+}
 
-    /// The greeting: file look-ups only (decision 5).
-    fn greeting(
-        &self,
-        agents: &str,
-        providers: Vec<ProviderKey>,
-        hub_only: &[ProviderKey],
-    ) -> Greeting {
-        let header = |name, value: &str| {
-            let value = HeaderValue::from_str(value).ok()?;
-            Some((HeaderName::from_static(name), value))
-        };
-        let headers = [
-            header("x-bridge-version", &self.version),
-            header("x-agents", agents),
-        ];
-        let frames = |providers: Vec<ProviderKey>, profile| -> Vec<TextFrame> {
-            let hello = Hello {
-                version: self.version.clone(),
-                providers,
-                hostname: self.hostname.clone(),
-            };
-            let frames = encode_notice(&Notice::Hello(hello), profile);
-            frames.into_iter().map(TextFrame::from).collect()
-        };
-        let plain = providers
-            .iter()
-            .filter(|key| !hub_only.contains(key))
-            .cloned()
-            .collect();
-        Greeting {
-            headers: headers.into_iter().flatten().collect(),
-            frames: frames(plain, Profile::Plain),
-            extended_frames: Some(frames(providers, Profile::Extended)),
-        }
+/// The greeting of the first connection, from file look-ups alone (decision 5). The supervisor
+/// keeps it current afterwards.
+pub fn first_greeting(settings: &Settings, providers: &[Arc<dyn Provider>]) -> Greeting {
+    let available = providers.iter().filter(|provider| provider.find().health.available);
+    let hello = Hello {
+        version: wire_version(settings),
+        providers: Vec::new(),
+        hostname: settings.hostname.clone(),
+    };
+    greeting(hello, "", available)
+}
+
+fn greeting<'a>(
+    hello: Hello,
+    agents: &str,
+    available: impl Iterator<Item = &'a Arc<dyn Provider>>,
+) -> Greeting {
+    let header = |name, value: &str| {
+        let value = HeaderValue::from_str(value).ok()?;
+        Some((HeaderName::from_static(name), value))
+    };
+    let headers = [header("x-bridge-version", &hello.version), header("x-agents", agents)];
+    let available: Vec<_> = available.collect();
+    let frames = |profile| -> Vec<TextFrame> {
+        let shown = available.iter().filter(|provider| is_shown(provider.abilities(), profile));
+        let providers = shown.map(|provider| provider.key().clone()).collect();
+        let hello = Hello { providers, ..hello.clone() };
+        let frames = encode_notice(&Notice::Hello(hello), profile);
+        frames.into_iter().map(TextFrame::from).collect()
+    };
+    Greeting {
+        headers: headers.into_iter().flatten().collect(),
+        frames: frames(Profile::Plain),
+        extended_frames: Some(frames(Profile::Extended)),
     }
+}
+
+/// Some providers are for one sort of plane only (decision 16).
+fn is_shown(abilities: Abilities, profile: Profile) -> bool {
+    match profile {
+        Profile::Plain => !abilities.hub_only,
+        Profile::Extended => !abilities.plain_only,
+    }
+}
+
+fn wire_version(settings: &Settings) -> String {
+    format!("v{}", settings.version)
 }
 
 impl Daemon {
     /// Refreshes the greeting of the next connection.
     pub(super) fn greet(&self) {
-        let report = self.health.report();
-        let available =
-            |key: &&ProviderKey| report.get(*key).is_some_and(|health| health.available);
-        let providers = self.providers.keys().filter(available).cloned().collect();
-        let greeting = self
-            .announcer
-            .greeting(&self.agents.header(), providers, &self.hub_only());
-        self.link.greet(greeting);
+        let hello = Hello {
+            version: self.announcer.version.clone(),
+            providers: Vec::new(),
+            hostname: self.announcer.hostname.clone(),
+        };
+        let available = self.providers.values();
+        let available = available.filter(|provider| self.health.is_available(provider.key()));
+        self.link.greet(greeting(hello, &self.agents.header(), available));
     }
 
-    fn hub_only(&self) -> Vec<ProviderKey> {
-        let only = self
-            .providers
-            .iter()
-            .filter(|(_, provider)| provider.abilities().hub_only);
-        only.map(|(key, _)| key.clone()).collect()
+    /// Keeps what this plane may know of.
+    fn shown<V>(&self, mut map: BTreeMap<ProviderKey, V>) -> BTreeMap<ProviderKey, V> {
+        let profile = if self.viewer { Profile::Extended } else { Profile::Plain };
+        map.retain(|key, _| {
+            let provider = self.providers.get(key);
+            provider.is_some_and(|provider| is_shown(provider.abilities(), profile))
+        });
+        map
     }
 
     pub(super) async fn announce_agents(&self, with_version: bool) {
@@ -119,11 +135,7 @@ impl Daemon {
     }
 
     pub(super) async fn announce_health(&self) {
-        let mut health = self.health.report();
-        if !self.viewer {
-            let hub_only = self.hub_only();
-            health.retain(|key, _| !hub_only.contains(key));
-        }
+        let health = self.shown(self.health.report());
         if !health.is_empty() {
             self.push(Outgoing::notice(Notice::ProviderHealth { health }))
                 .await;
@@ -131,12 +143,8 @@ impl Daemon {
     }
 
     pub(super) async fn announce_models(&self) {
-        let mut models = self.models.clone();
+        let mut models = self.shown(self.models.clone());
         models.retain(|_, list| !list.is_empty());
-        if !self.viewer {
-            let hub_only = self.hub_only();
-            models.retain(|key, _| !hub_only.contains(key));
-        }
         if !models.is_empty() {
             self.push(Outgoing::notice(Notice::AvailableModels { models }))
                 .await;
@@ -216,7 +224,7 @@ impl Daemon {
 
     /// Asks the programs themselves, one after the other, so that a start of the daemon does not
     /// start them all at once.
-    fn probe(&self, providers: Vec<Arc<dyn bridge_providers::provider::Provider>>) {
+    fn probe(&self, providers: Vec<Arc<dyn Provider>>) {
         let scans = self.scans.clone();
         tokio::spawn(async move {
             for provider in &providers {

@@ -28,6 +28,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
+pub use self::announce::first_greeting;
 use self::announce::Announcer;
 use crate::{
     agents::Agents,

@@ -1,0 +1,288 @@
+//! The hub's API as the command line uses it.
+
+use std::{path::Path, time::Duration};
+
+use bridge_hub::{Machine, StoredEvent, TaskSummary, TaskView, TokenView};
+use bridge_proto::Secret;
+use eventsource_stream::Eventsource as _;
+use futures_util::{Stream, StreamExt as _};
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::{
+    args::HubAddress,
+    report::{Exit, Problem},
+    settings::variable,
+    state::StateFolder,
+};
+
+/// A hub that can be asked.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Secret,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: RefusalBody,
+}
+
+#[derive(Deserialize)]
+struct RefusalBody {
+    message: String,
+    hint: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Machines {
+    bridges: Vec<Machine>,
+}
+
+#[derive(Deserialize)]
+struct Tasks {
+    tasks: Vec<TaskSummary>,
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    tokens: Vec<TokenView>,
+}
+
+/// A pairing token that was just made.
+#[derive(Deserialize)]
+pub(crate) struct Made {
+    pub(crate) id: String,
+    pub(crate) token: String,
+}
+
+#[derive(Deserialize)]
+struct MadeTask {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct LoginPath {
+    path: String,
+}
+
+/// A result file in a listing.
+#[derive(Debug, Deserialize, serde::Serialize)]
+pub(crate) struct ResultFile {
+    pub(crate) path: String,
+    pub(crate) size: Option<u64>,
+    pub(crate) is_dir: bool,
+}
+
+#[derive(Deserialize)]
+struct Files {
+    entries: Vec<ResultFile>,
+}
+
+impl Client {
+    /// The hub that was named, or the one that left its note on this machine.
+    pub(crate) fn find(address: &HubAddress) -> Result<Self, Problem> {
+        let note = StateFolder::locate(address.state.as_deref())?.note();
+        let named = address.hub.clone();
+        let own_token = variable("CTRLNODE_API_TOKEN").map(|token| Secret::new(&token));
+        let (base, token) = match (named, note, own_token) {
+            (Some(base), _, Some(token)) => (base, token),
+            (Some(base), Some(note), None) if note.address == base => (base, note.token()),
+            (Some(_), _, None) => {
+                return Err(Problem::new("a hub was named, but no token for it")
+                    .hint("set CTRLNODE_API_TOKEN to an API token of that hub")
+                    .exit(Exit::NotConfigured));
+            }
+            (None, Some(note), _) => (note.address.clone(), note.token()),
+            (None, None, _) => return Err(no_hub("no hub is running on this machine")),
+        };
+        let base = Url::parse(&base).map_err(|error| {
+            Problem::new(format!("{base} is not an address")).because(error).exit(Exit::NoHub)
+        })?;
+        let provider = rustls::crypto::ring::default_provider();
+        if provider.install_default().is_err() {
+            tracing::debug!("a crypto provider was already there");
+        }
+        let mut http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5));
+        if base.host_str().is_some_and(|host| host == "127.0.0.1" || host == "localhost") {
+            http = http.no_proxy();
+        }
+        let http = http
+            .build()
+            .map_err(|error| Problem::new("no HTTP client can be made").because(error))?;
+        Ok(Self { http, base, token })
+    }
+
+    pub(crate) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    pub(crate) async fn machines(&self) -> Result<Vec<Machine>, Problem> {
+        Ok(self.get::<Machines>("bridges", &[]).await?.bridges)
+    }
+
+    pub(crate) async fn tasks(&self, limit: u32) -> Result<Vec<TaskSummary>, Problem> {
+        let limit = limit.to_string();
+        Ok(self.get::<Tasks>("tasks", &[("limit", &limit)]).await?.tasks)
+    }
+
+    pub(crate) async fn task(&self, id: &str) -> Result<TaskView, Problem> {
+        self.get(&format!("tasks/{id}"), &[]).await
+    }
+
+    pub(crate) async fn files(&self, id: &str) -> Result<Vec<ResultFile>, Problem> {
+        Ok(self.get::<Files>(&format!("tasks/{id}/files"), &[]).await?.entries)
+    }
+
+    pub(crate) async fn create(&self, task: &Value) -> Result<String, Problem> {
+        let made: MadeTask = self.call(Method::POST, "tasks", Some(task)).await?;
+        Ok(made.id)
+    }
+
+    pub(crate) async fn follow_up(&self, id: &str, text: &str) -> Result<(), Problem> {
+        let body = json!({ "text": text });
+        let path = format!("tasks/{id}/followups");
+        self.call::<Value>(Method::POST, &path, Some(&body)).await.map(drop)
+    }
+
+    pub(crate) async fn cancel(&self, id: &str) -> Result<(), Problem> {
+        let path = format!("tasks/{id}/cancel");
+        self.call::<Value>(Method::POST, &path, None).await.map(drop)
+    }
+
+    pub(crate) async fn answer(&self, id: &str, answer: &Value) -> Result<(), Problem> {
+        let path = format!("tasks/{id}/answer");
+        self.call::<Value>(Method::POST, &path, Some(answer)).await.map(drop)
+    }
+
+    pub(crate) async fn pairing_tokens(&self) -> Result<Vec<TokenView>, Problem> {
+        Ok(self.get::<Tokens>("bridge-tokens", &[]).await?.tokens)
+    }
+
+    pub(crate) async fn make_pairing_token(&self, name: &str) -> Result<Made, Problem> {
+        self.call(Method::POST, "bridge-tokens", Some(&json!({ "name": name }))).await
+    }
+
+    pub(crate) async fn revoke_pairing_token(&self, id: &str) -> Result<(), Problem> {
+        let response = self.send(Method::DELETE, &format!("bridge-tokens/{id}"), None).await?;
+        accepted(response).await.map(drop)
+    }
+
+    /// The address of a fresh one-time login.
+    pub(crate) async fn login_address(&self) -> Result<Url, Problem> {
+        let made: LoginPath = self.call(Method::POST, "login-codes", None).await?;
+        self.base.join(&made.path).map_err(|error| {
+            Problem::new("the hub answered with something that is no address").because(error)
+        })
+    }
+
+    /// The events of a task after `after`, until the connection ends.
+    pub(crate) async fn events(
+        &self,
+        id: &str,
+        after: u64,
+    ) -> Result<impl Stream<Item = Result<StoredEvent, Problem>> + use<>, Problem> {
+        let request = self.request(Method::GET, &format!("tasks/{id}/events"))?;
+        let request = request.query(&[("after", after)]);
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let stream = accepted(response).await?.bytes_stream().eventsource();
+        Ok(stream.map(|event| {
+            let event = event.map_err(|error| {
+                Problem::new("the stream of events broke").because(error.to_string())
+            })?;
+            serde_json::from_str(&event.data).map_err(|error| {
+                Problem::new("the hub sent an event this version does not know").because(error)
+            })
+        }))
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, Problem> {
+        let request = self.request(Method::GET, path)?.query(query);
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        read(accepted(response).await?).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, Problem> {
+        read(accepted(self.send(method, path, body).await?).await?).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<reqwest::Response, Problem> {
+        let mut request = self.request(method, path)?;
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        request.send().await.map_err(|error| self.unreachable(error))
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Problem> {
+        let url = self.base.join(&format!("/api/v1/{path}")).map_err(|error| {
+            Problem::new(format!("{path} cannot be part of an address")).because(error)
+        })?;
+        Ok(self.http.request(method, url).bearer_auth(self.token.expose()))
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> Problem {
+        if error.is_connect() || error.is_timeout() {
+            return no_hub(&format!("the hub at {} does not answer", self.base)).because(error);
+        }
+        Problem::new("the hub did not answer as expected").because(error)
+    }
+}
+
+async fn accepted(response: reqwest::Response) -> Result<reqwest::Response, Problem> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let text = response.text().await.unwrap_or_default();
+    let (message, hint) = match serde_json::from_str::<Refusal>(&text) {
+        Ok(Refusal { error }) => (error.message, error.hint),
+        Err(_) => (format!("the hub answered {status}"), None),
+    };
+    let mut problem = Problem::new(message);
+    if let Some(hint) = hint {
+        problem = problem.hint(hint);
+    } else if status == StatusCode::UNAUTHORIZED {
+        problem = problem.hint("the token is not known to this hub; was it started anew?");
+    }
+    Err(problem)
+}
+
+async fn read<T: DeserializeOwned>(response: reqwest::Response) -> Result<T, Problem> {
+    response
+        .json()
+        .await
+        .map_err(|error| Problem::new("the hub's answer cannot be read").because(error))
+}
+
+fn no_hub(message: &str) -> Problem {
+    Problem::new(message)
+        .hint("start one with `ctrlnode up` (a hub and a bridge on this machine) or name one with --hub")
+        .exit(Exit::NoHub)
+}
+
+/// A file as the API takes it.
+pub(crate) fn attachment(path: &Path) -> Result<Value, Problem> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let unreadable = || Problem::new(format!("{} cannot be attached", path.display()));
+    let bytes = std::fs::read(path).map_err(|error| unreadable().because(error))?;
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(unreadable)?;
+    Ok(json!({ "name": name, "content": STANDARD.encode(bytes) }))
+}

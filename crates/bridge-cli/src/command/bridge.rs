@@ -1,0 +1,58 @@
+//! `ctrlnode` and `ctrlnode bridge start`: the daemon in the foreground.
+
+use bridge_transport::{LinkState, Phase};
+use tokio::sync::watch;
+
+use crate::{
+    daemon::{self, Bridge, Plane},
+    report::{Exit, Problem},
+    settings::Settings,
+    signals,
+};
+
+/// Runs until SIGINT or SIGTERM.
+pub(crate) async fn start() -> Result<Exit, Problem> {
+    let settings = Settings::load(None)?;
+    let token = settings.token()?;
+    let (tokens, token) = watch::channel(token);
+    let plane = Plane { url: settings.url().to_owned(), token };
+    let bridge = daemon::assemble(&settings, None, plane)?;
+    daemon::follow_token(tokens, bridge.state.clone());
+    tracing::info!(
+        workspace = %settings.base.display(),
+        plane = settings.url(),
+        "bridge starting"
+    );
+    let Bridge { supervisor, state } = bridge;
+    tokio::spawn(log_state(state));
+    let stopped = supervisor
+        .run(signals::stop_asked())
+        .await
+        .map_err(|error| Problem::new("the bridge could not run").because(error))?;
+    tracing::info!(clean = stopped.clean, "bridge stopped");
+    Ok(Exit::Done)
+}
+
+/// Says what a user would call an event of the connection.
+pub(crate) async fn log_state(mut state: watch::Receiver<LinkState>) {
+    let mut before = None;
+    loop {
+        let now = state.borrow_and_update().clone();
+        if before != Some(now.phase) {
+            let error = now.last_error.as_deref().unwrap_or_default();
+            match now.phase {
+                Phase::Online => tracing::info!(extended = now.extended, "connected"),
+                Phase::Waiting => tracing::warn!(error, attempt = now.attempt, "not connected"),
+                Phase::AuthRequired => tracing::warn!(
+                    error,
+                    "the control plane does not accept the pairing token; run `ctrlnode setup` to pair again"
+                ),
+                Phase::Dialing | Phase::Draining | Phase::Stopped => {}
+            }
+            before = Some(now.phase);
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}

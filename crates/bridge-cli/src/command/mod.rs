@@ -1,0 +1,8 @@
+//! One file a command; each gives an exit code or a problem to report.
+
+pub(crate) mod bridge;
+pub(crate) mod doctor;
+pub(crate) mod hub;
+pub(crate) mod setup;
+pub(crate) mod task;
+pub(crate) mod up;

@@ -1,0 +1,195 @@
+//! `ctrlnode setup`: which folder, which control plane, which token, what may leave the machine.
+//! Asks in a terminal; with `--token-stdin` it asks nothing.
+
+use std::{
+    io::{self, IsTerminal as _, Read as _, Write as _},
+    path::{Path, PathBuf},
+    str::FromStr as _,
+};
+
+use bridge_proto::Secret;
+use bridge_workspace::{ContentsPolicy, env_file};
+use url::Url;
+
+use crate::{
+    args::SetupArgs,
+    report::{Exit, Problem},
+    settings::{DEFAULT_URL, Settings, places},
+};
+
+struct Answers {
+    workspace: PathBuf,
+    url: String,
+    token: Option<Secret>,
+    contents: ContentsPolicy,
+}
+
+/// Writes `~/.ctrlnode/.env`, keeping every other line of it.
+pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Problem> {
+    let known = Settings::load(args.workspace.clone())?;
+    let answers = if args.token_stdin {
+        unasked(args, &known)?
+    } else if io::stdin().is_terminal() {
+        asked(args, &known)?
+    } else {
+        return Err(Problem::new("setup asks questions, and there is no terminal to ask in")
+            .hint("give the token on standard input: ctrlnode setup --token-stdin --workspace DIR < token"));
+    };
+    let workspace = answers.workspace.canonicalize().map_err(|error| {
+        Problem::new(format!("{} cannot be the workspace", answers.workspace.display()))
+            .hint("name an existing folder of yours")
+            .because(error)
+    })?;
+    check_url(&answers.url)?;
+    let home = places(None).home.ok_or_else(|| {
+        Problem::new("there is no home folder to write the settings to").exit(Exit::NotConfigured)
+    })?;
+    let file = home.join(".ctrlnode").join(".env");
+    let workspace = workspace.display().to_string();
+    let token = answers.token.as_ref().map(Secret::expose);
+    let mut values = vec![
+        ("BASE_PATH", workspace.as_str()),
+        ("SAAS_URL", answers.url.as_str()),
+        ("CTRLNODE_CONTENTS", answers.contents.as_str()),
+    ];
+    values.extend(token.map(|token| ("PAIRING_TOKEN", token)));
+    write(&file, &values)?;
+    let text = format!("Saved to {}. Start the bridge with `ctrlnode`.", file.display());
+    writeln!(io::stdout(), "{text}").map_err(Problem::output)?;
+    Ok(Exit::Done)
+}
+
+fn write(file: &Path, values: &[(&str, &str)]) -> Result<(), Problem> {
+    env_file::set(file, values).map_err(|error| {
+        Problem::new(format!("{} could not be written", file.display()))
+            .hint("check that the file and its folder are yours")
+            .because(error)
+    })
+}
+
+fn unasked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
+    let mut token = String::new();
+    io::stdin()
+        .take(MAX_TOKEN)
+        .read_to_string(&mut token)
+        .map_err(|error| Problem::new("standard input cannot be read").because(error))?;
+    let token = checked_token(&token)?.ok_or_else(|| {
+        Problem::new("there was no token on standard input").hint("pipe the pairing token into it")
+    })?;
+    Ok(Answers {
+        workspace: args.workspace.clone().unwrap_or_else(|| known.base.clone()),
+        url: args.url.clone().unwrap_or_else(|| known.url().to_owned()),
+        token: Some(token),
+        contents: contents(args.contents.as_deref(), known)?,
+    })
+}
+
+fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
+    let gone = |error: io::Error| {
+        Problem::new("setup was not finished; nothing was changed")
+            .exit(Exit::Interrupted)
+            .because(error)
+    };
+    cliclack::intro("Pair this machine with a control plane").map_err(gone)?;
+    let workspace = match &args.workspace {
+        Some(workspace) => workspace.clone(),
+        None => {
+            let before = known.base.display().to_string();
+            let text: String = cliclack::input("Which folder may the agents work in?")
+                .default_input(&before)
+                .validate(|text: &String| {
+                    if Path::new(text).is_dir() { Ok(()) } else { Err("there is no such folder") }
+                })
+                .interact()
+                .map_err(gone)?;
+            PathBuf::from(text)
+        }
+    };
+    let url = match &args.url {
+        Some(url) => url.clone(),
+        None => cliclack::input("Where is the control plane?")
+            .default_input(known.pairing.url.as_deref().unwrap_or(DEFAULT_URL))
+            .validate(|text: &String| match check_url(text) {
+                Ok(()) => Ok(()),
+                Err(problem) => Err(problem.to_string()),
+            })
+            .interact()
+            .map_err(gone)?,
+    };
+    let paired = known.pairing.token.is_some();
+    let question = if paired {
+        "Pairing token (empty keeps the one you have)"
+    } else {
+        "Pairing token (from the control plane's settings page)"
+    };
+    let mut password = cliclack::password(question).mask('•');
+    if paired {
+        password = password.allow_empty();
+    }
+    let token = checked_token(&password.interact().map_err(gone)?)?;
+    let contents = match &args.contents {
+        Some(_) => contents(args.contents.as_deref(), known)?,
+        None => cliclack::select("Which file contents may leave this machine?")
+            .initial_value(known.contents)
+            .item(ContentsPolicy::TaskOutputs, "those of the task folders", "recommended")
+            .item(
+                ContentsPolicy::Workspace,
+                "everything in the workspace",
+                "the web app's file browser and diffs need this",
+            )
+            .item(ContentsPolicy::Never, "none", "streamed answers only")
+            .interact()
+            .map_err(gone)?,
+    };
+    cliclack::outro("Done.").map_err(gone)?;
+    Ok(Answers { workspace, url, token, contents })
+}
+
+fn contents(wanted: Option<&str>, known: &Settings) -> Result<ContentsPolicy, Problem> {
+    let Some(wanted) = wanted else { return Ok(known.contents) };
+    ContentsPolicy::from_str(wanted)
+        .map_err(|error| Problem::new("--contents cannot be used").because(error))
+}
+
+fn check_url(text: &str) -> Result<(), Problem> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "ws" | "wss"));
+    match url {
+        Some(_) => Ok(()),
+        None => Err(Problem::new(format!("{text} is no ws:// or wss:// address"))
+            .hint("for example wss://hub.example.org/ws/bridge")),
+    }
+}
+
+/// A token is one visible word; anything else was pasted wrongly.
+fn checked_token(text: &str) -> Result<Option<Secret>, Problem> {
+    let token = Secret::new(text);
+    if token.is_empty() {
+        return Ok(None);
+    }
+    if token.expose().chars().all(|c| c.is_ascii_graphic()) {
+        return Ok(Some(token));
+    }
+    Err(Problem::new("the token has spaces or characters that no token has")
+        .hint("paste the token alone, without quotes or line breaks"))
+}
+
+/// Far more than any token.
+const MAX_TOKEN: u64 = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pasted_token_is_one_visible_word() {
+        assert_eq!(checked_token(" tok_1\n").unwrap(), Some(Secret::new("tok_1")));
+        assert_eq!(checked_token("\n").unwrap(), None);
+        assert!(checked_token("tok 1").is_err());
+    }
+
+    #[test]
+    fn only_websocket_addresses_are_taken() {
+        assert!(check_url("wss://hub.example.org/ws/bridge").is_ok());
+        assert!(check_url("https://hub.example.org").is_err());
+    }
+}

@@ -1,0 +1,288 @@
+//! `ctrlnode task …`: tasks through the hub's API, streamed to the terminal.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    path::Path,
+};
+
+use bridge_hub::{StoredEvent, TaskView};
+use bridge_proto::model::{Answer, Ask};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+use crate::{
+    args::{HubAddress, RunArgs, TaskCommand},
+    client::{self, Client},
+    render::{Renderer, plain},
+    report::{Exit, Problem},
+};
+
+/// Does what was asked with tasks.
+pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, Problem> {
+    let client = Client::find(hub)?;
+    match command {
+        TaskCommand::Run(args) => start(&client, args).await,
+        TaskCommand::FollowUp { task, message, json } => {
+            let task = find(&client, &task).await?;
+            let after = client.task(&task).await?.last_seq;
+            client.follow_up(&task, &text_or_stdin(message)?).await?;
+            follow(&client, &task, after, Renderer::new(json)).await
+        }
+        TaskCommand::List { limit, json } => list(&client, limit, json).await,
+        TaskCommand::Show { task, json } => show(&client, &task, json).await,
+        TaskCommand::Logs { task, no_follow, json } => logs(&client, &task, no_follow, json).await,
+        TaskCommand::Answer { task, answer, ask } => {
+            reply(&client, &task, answer, ask.as_deref()).await
+        }
+        TaskCommand::Cancel { task } => {
+            let task = find(&client, &task).await?;
+            client.cancel(&task).await?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+async fn start(client: &Client, args: RunArgs) -> Result<Exit, Problem> {
+    let mode = match &args.repo {
+        Some(path) => json!({ "mode": "repository", "path": absolute(path)? }),
+        None => json!({ "mode": "output" }),
+    };
+    let attachments = args.attach.iter().map(|path| client::attachment(path));
+    let attachments: Vec<Value> = attachments.collect::<Result<_, _>>()?;
+    let machine = match &args.machine {
+        None => None,
+        Some(wanted) => Some(machine(client, wanted).await?),
+    };
+    let task = json!({
+        "machine": machine,
+        "agent": args.agent,
+        "prompt": text_or_stdin(args.prompt)?,
+        "mode": mode,
+        "model": args.model,
+        "attachments": attachments,
+    });
+    let id = client.create(&task).await?;
+    if args.detach {
+        print(&id)?;
+        return Ok(Exit::Done);
+    }
+    if !args.json {
+        note(&format!("task {id}"))?;
+    }
+    follow(client, &id, 0, Renderer::new(args.json)).await
+}
+
+/// Streams until the run ends. The first Ctrl-C cancels the task, the second leaves it.
+async fn follow(
+    client: &Client,
+    id: &str,
+    mut after: u64,
+    mut renderer: Renderer,
+) -> Result<Exit, Problem> {
+    let mut cancelling = false;
+    loop {
+        let mut events = Box::pin(client.events(id, after).await?);
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                signal = tokio::signal::ctrl_c() => {
+                    if signal.is_err() || std::mem::replace(&mut cancelling, true) {
+                        return Ok(Exit::Interrupted);
+                    }
+                    note("cancelling; Ctrl-C again leaves the task alone")?;
+                    client.cancel(id).await?;
+                    continue;
+                }
+            };
+            match event {
+                Some(Ok(stored)) => {
+                    after = stored.seq;
+                    if let Some(exit) = renderer.event(&stored).map_err(Problem::output)? {
+                        return Ok(exit);
+                    }
+                }
+                // The connection broke: go on where it ended, as long as the hub is there.
+                Some(Err(problem)) => {
+                    tracing::debug!(%problem, "the stream broke");
+                    break;
+                }
+                None => break,
+            }
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+async fn logs(client: &Client, task: &str, no_follow: bool, json: bool) -> Result<Exit, Problem> {
+    let id = find(client, task).await?;
+    let task = client.task(&id).await?;
+    let mut renderer = Renderer::new(json);
+    let mut events = Box::pin(client.events(&id, 0).await?);
+    let live = task.summary.status.is_live() && !no_follow;
+    let mut seq = 0;
+    while live || seq < task.last_seq {
+        let Some(stored) = events.next().await else { break };
+        let stored: StoredEvent = stored?;
+        seq = stored.seq;
+        let end = renderer.event(&stored).map_err(Problem::output)?;
+        if let Some(exit) = end
+            && seq >= task.last_seq
+            && live
+        {
+            return Ok(exit);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn list(client: &Client, limit: u32, json: bool) -> Result<Exit, Problem> {
+    let tasks = client.tasks(limit).await?;
+    if json {
+        print(&to_json(&tasks)?)?;
+        return Ok(Exit::Done);
+    }
+    for task in tasks {
+        let id: String = task.id.as_str().chars().take(8).collect();
+        let title: String = plain(&task.title).chars().take(60).collect();
+        let line = format!("{id}  {:<10} {:<10} {title}", task.status.as_str(), task.agent);
+        print(&line)?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn show(client: &Client, task: &str, json: bool) -> Result<Exit, Problem> {
+    let id = find(client, task).await?;
+    let task = client.task(&id).await?;
+    if json {
+        print(&to_json(&task)?)?;
+        return Ok(Exit::Done);
+    }
+    let summary = &task.summary;
+    print(&format!("{}  {}", summary.id, plain(&summary.title)))?;
+    let reason = summary.reason.as_deref().map(|reason| format!(": {}", plain(reason)));
+    print(&format!("status   {}{}", summary.status.as_str(), reason.unwrap_or_default()))?;
+    print(&format!("agent    {} on {}", summary.agent, plain(&summary.machine_name)))?;
+    if let Some(path) = task.repo_path() {
+        print(&format!("works in {}", plain(path)))?;
+    }
+    for ask in &task.open_asks {
+        print_ask(ask)?;
+    }
+    match client.files(&id).await {
+        Ok(files) => {
+            for file in files.iter().filter(|file| !file.is_dir) {
+                let size = file.size.map(|size| format!(" ({size} bytes)")).unwrap_or_default();
+                print(&format!("file     {}{size}", plain(&file.path)))?;
+            }
+        }
+        Err(problem) => note(&format!("result files: {problem}"))?,
+    }
+    Ok(Exit::Done)
+}
+
+fn print_ask(ask: &Ask) -> Result<(), Problem> {
+    print(&format!("asks     {} [{}]", plain(&ask.summary), ask.id))?;
+    for (place, option) in ask.options.iter().enumerate() {
+        print(&format!("         {}. {}", place + 1, plain(&option.label)))?;
+    }
+    Ok(())
+}
+
+async fn reply(
+    client: &Client,
+    task: &str,
+    answer: String,
+    wanted: Option<&str>,
+) -> Result<Exit, Problem> {
+    let id = find(client, task).await?;
+    let task: TaskView = client.task(&id).await?;
+    let mut open = task.open_asks.iter();
+    let ask = match wanted {
+        Some(wanted) => open.find(|ask| ask.id.as_str() == wanted),
+        None => match (open.next(), open.next()) {
+            (first, None) => first,
+            (_, Some(_)) => {
+                return Err(Problem::new("several questions are open")
+                    .hint("name one with --ask; `ctrlnode task show` lists them"));
+            }
+        },
+    };
+    let ask = ask.ok_or_else(|| {
+        Problem::new("no such question is open").hint("it may have been answered or withdrawn")
+    })?;
+    let answer = bridge_proto::model::match_answer(ask, &answer);
+    if let (Answer::Text { .. }, false) = (&answer, ask.options.is_empty())
+        && ask.kind != bridge_proto::model::AskKind::Question
+    {
+        return Err(Problem::new("that is none of the options")
+            .hint("answer with the number or the name of an option, or yes or no"));
+    }
+    let body = json!({ "ask": ask.id, "digest": ask.digest, "answer": answer });
+    client.answer(&id, &body).await?;
+    Ok(Exit::Done)
+}
+
+/// The one task whose id begins like this.
+async fn find(client: &Client, wanted: &str) -> Result<String, Problem> {
+    let tasks = client.tasks(SEARCHED).await?;
+    let mut fits = tasks.iter().filter(|task| task.id.as_str().starts_with(wanted));
+    match (fits.next(), fits.next()) {
+        (Some(task), None) => Ok(task.id.to_string()),
+        (None, _) => Ok(wanted.to_owned()),
+        (Some(_), Some(_)) => Err(Problem::new(format!("several tasks begin with {wanted}"))
+            .hint("give more letters of the id; `ctrlnode task list` shows them")),
+    }
+}
+
+async fn machine(client: &Client, wanted: &str) -> Result<String, Problem> {
+    let machines = client.machines().await?;
+    let fits = |machine: &&bridge_hub::Machine| {
+        machine.id.as_str() == wanted || machine.name == wanted
+    };
+    machines.iter().find(fits).map(|machine| machine.id.to_string()).ok_or_else(|| {
+        let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
+        Problem::new(format!("no machine is called {wanted}"))
+            .hint(format!("there is: {}", names.join(", ")))
+    })
+}
+
+fn absolute(path: &Path) -> Result<String, Problem> {
+    let path = path.canonicalize().map_err(|error| {
+        Problem::new(format!("{} is no folder on this machine", path.display())).because(error)
+    })?;
+    Ok(path.display().to_string())
+}
+
+fn text_or_stdin(text: String) -> Result<String, Problem> {
+    if text != "-" {
+        return Ok(text);
+    }
+    let mut text = String::new();
+    io::stdin()
+        .take(MAX_STDIN)
+        .read_to_string(&mut text)
+        .map_err(|error| Problem::new("standard input cannot be read").because(error))?;
+    Ok(text)
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<String, Problem> {
+    serde_json::to_string_pretty(value)
+        .map_err(|error| Problem::new("the answer cannot be written as JSON").because(error))
+}
+
+fn print(line: &str) -> Result<(), Problem> {
+    writeln!(io::stdout(), "{line}").map_err(Problem::output)
+}
+
+fn note(line: &str) -> Result<(), Problem> {
+    writeln!(io::stderr(), "· {line}").map_err(Problem::output)
+}
+
+/// Between two tries to go on with a broken stream.
+const RECONNECT: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Tasks among which the beginning of an id is looked for.
+const SEARCHED: u32 = 200;
+
+/// The hub takes no longer prompt.
+const MAX_STDIN: u64 = 1024 * 1024 + 1;

@@ -1,0 +1,128 @@
+//! `ctrlnode up`: a hub on loopback and a paired bridge in one process, over a real WebSocket,
+//! with a state folder of their own.
+
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+};
+
+use bridge_hub::{Hub, HubConfig, RunningHub, StartError};
+use bridge_proto::Secret;
+use bridge_workspace::ContentsPolicy;
+use tokio::sync::watch;
+
+use crate::{
+    args::UpArgs,
+    browser,
+    command::bridge::log_state,
+    daemon::{self, Bridge, Plane},
+    report::{Exit, Problem},
+    settings::{Settings, variable},
+    signals,
+    state::{Note, OwnPairing, StateFolder},
+};
+
+/// Runs until SIGINT or SIGTERM.
+pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
+    let mut settings = Settings::load(args.workspace.clone())?;
+    if variable("CTRLNODE_CONTENTS").is_none() {
+        // The hub is on this machine: what it shows does not leave it.
+        settings.contents = ContentsPolicy::Workspace;
+    }
+    let state = StateFolder::locate(args.state.as_deref())?;
+    state.create()?;
+    let running = start_hub(&args, &state).await?;
+    let hub = running.hub();
+    let token = own_token(&hub, &state).await?;
+    let plane = Plane {
+        url: format!("ws://{}/ws/bridge", running.address()),
+        token: watch::channel(token).1,
+    };
+    let root = state.bridge_root();
+    let bridge = match daemon::assemble(&settings, Some(&root), plane) {
+        Ok(bridge) => bridge,
+        Err(problem) => {
+            running.shutdown().await;
+            return Err(problem);
+        }
+    };
+    leave_note(&hub, &state, running.address()).await?;
+    let address = login_address(&hub, running.address()).await?;
+    print_welcome(&address)?;
+    if args.open {
+        browser::open(&address);
+    }
+    let Bridge { supervisor, state: link } = bridge;
+    tokio::spawn(log_state(link));
+    let stopped = supervisor.run(signals::stop_asked()).await;
+    state.remove_note();
+    running.shutdown().await;
+    let stopped =
+        stopped.map_err(|error| Problem::new("the bridge could not run").because(error))?;
+    tracing::info!(clean = stopped.clean, "stopped");
+    Ok(Exit::Done)
+}
+
+async fn start_hub(args: &UpArgs, state: &StateFolder) -> Result<RunningHub, Problem> {
+    let config = |port| HubConfig {
+        listen: SocketAddr::from(([127, 0, 0, 1], port)),
+        public_origins: args.public_origin.clone(),
+        ..HubConfig::new(state.hub_data())
+    };
+    match bridge_hub::start(config(args.port)).await {
+        Err(StartError::Bind { .. }) if args.port != 0 => {
+            tracing::info!(port = args.port, "the port is in use, taking another one");
+            Ok(bridge_hub::start(config(0)).await?)
+        }
+        started => Ok(started?),
+    }
+}
+
+/// The pairing of this machine with its own hub: kept, and made anew when the hub forgot it.
+async fn own_token(hub: &Hub, state: &StateFolder) -> Result<Secret, Problem> {
+    let known = hub.bridge_tokens().await.map_err(hub_problem)?;
+    if let Some(pairing) = state.own_pairing()
+        && known.iter().any(|token| token.id == pairing.id)
+    {
+        return Ok(pairing.token());
+    }
+    let made = hub.create_bridge_token("this machine").await.map_err(hub_problem)?;
+    state.write_own_pairing(&OwnPairing::new(made.id, &made.secret))?;
+    Ok(made.secret)
+}
+
+/// Leaves the address and a fresh token for `ctrlnode task …`; the one before becomes invalid.
+pub(crate) async fn leave_note(
+    hub: &Hub,
+    state: &StateFolder,
+    address: SocketAddr,
+) -> Result<(), Problem> {
+    if let Some(old) = state.note()
+        && let Err(error) = hub.revoke_api_token(&old.token_id).await
+    {
+        tracing::debug!(%error, "the token of the last start was already gone");
+    }
+    let made = hub.create_api_token("command line").await.map_err(hub_problem)?;
+    state.write_note(&Note::new(format!("http://{address}"), made.id, &made.secret))
+}
+
+/// The page's address with a one-time login.
+pub(crate) async fn login_address(hub: &Hub, address: SocketAddr) -> Result<String, Problem> {
+    let code = hub.create_login_code().await.map_err(hub_problem)?;
+    Ok(format!("http://{address}/login?code={}", code.expose()))
+}
+
+pub(crate) fn hub_problem(error: bridge_hub::HubError) -> Problem {
+    Problem::new("the hub could not be set up").because(error)
+}
+
+
+fn print_welcome(address: &str) -> Result<(), Problem> {
+    let mut out = io::stdout();
+    let text = format!(
+        "\n  ctrlnode is up. Open this address (the login in it works once):\n\n    {address}\n\n  \
+         Or from another terminal:\n\n    ctrlnode task run --agent demo \"write a haiku\"\n\n  \
+         Ctrl-C stops everything.\n\n"
+    );
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Problem::output)
+}

@@ -1,0 +1,215 @@
+//! Puts a bridge together: settings become workspace, providers, link and supervisor.
+
+use std::{env, path::Path, sync::Arc, time::Duration};
+
+use bridge_proto::{ProviderKey, Secret};
+use bridge_providers::{
+    claude::ClaudeProvider,
+    custom::{CustomAgent, CustomProvider},
+    demo::DemoProvider,
+    gemini::GeminiProvider,
+    opencode::OpencodeProvider,
+    provider::Provider,
+};
+use bridge_runtime::{Outgoing, Settings as DaemonSettings, Supervisor, first_greeting};
+use bridge_transport::{Endpoint, EndpointError, LinkState, Phase, Timings};
+use bridge_workspace::{Journal, OpenError, Workspace, env_file};
+use http::HeaderValue;
+use tokio::sync::watch;
+use url::Url;
+
+use crate::{
+    report::{Exit, Problem},
+    settings::{Settings, places, variable},
+};
+
+/// A bridge that is ready to run.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    pub(crate) supervisor: Supervisor,
+    pub(crate) state: watch::Receiver<LinkState>,
+}
+
+/// Which plane, and with what.
+pub(crate) struct Plane {
+    pub(crate) url: String,
+    pub(crate) token: watch::Receiver<Secret>,
+}
+
+/// Assembles a bridge. `root` is `CTRLNODE_ROOT` where it is not `<workspace>/.ctrlnode`. Must be
+/// called on a tokio runtime; the link dials at once.
+pub(crate) fn assemble(
+    settings: &Settings,
+    root: Option<&Path>,
+    plane: Plane,
+) -> Result<Bridge, Problem> {
+    let workspace = Workspace::open(&settings.base, root).map_err(cannot_open)?;
+    let workspace = workspace.with_policy(settings.contents);
+    let journal = Journal::open(&workspace).map_err(|error| {
+        Problem::new("the run journal cannot be used")
+            .hint("check that the workspace is yours and the disk is not full")
+            .because(error)
+    })?;
+    let providers = providers(settings)?;
+    let daemon = DaemonSettings {
+        policy: settings.policy,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        hostname: hostname(),
+        heartbeat: settings.heartbeat,
+        rescan: settings.rescan,
+        trusted: settings.trusted.clone(),
+    };
+    let endpoint = endpoint(settings, plane)?.greeting(first_greeting(&daemon, &providers));
+    let link = bridge_transport::connect::<Outgoing>(endpoint);
+    let state = link.0.state();
+    let supervisor = Supervisor::new(Arc::new(workspace), journal, providers, link, daemon);
+    Ok(Bridge { supervisor, state })
+}
+
+/// Every agent this binary can drive, installed or not.
+pub(crate) fn providers(settings: &Settings) -> Result<Vec<Arc<dyn Provider>>, Problem> {
+    let host = &settings.host;
+    let this = env::current_exe()
+        .map_err(|error| Problem::new("this program cannot find itself").because(error))?;
+    let key = |text: &str| {
+        ProviderKey::parse(text).map_err(|error| {
+            Problem::new(format!("{text} cannot be an agent's name"))
+                .because(error)
+                .exit(Exit::NotConfigured)
+        })
+    };
+    let mut all: Vec<Arc<dyn Provider>> = vec![
+        Arc::new(DemoProvider::new(host.clone(), this, vec!["demo-agent".into()])),
+        Arc::new(ClaudeProvider::new(key("claude")?, host.clone())),
+        Arc::new(ClaudeProvider::new(key("claude-sdk")?, host.clone())),
+        Arc::new(GeminiProvider::new(host.clone())),
+        Arc::new(OpencodeProvider::new(host.clone())),
+    ];
+    for (name, words) in &settings.agents {
+        let key = key(name)?;
+        if all.iter().any(|provider| *provider.key() == key) {
+            return Err(Problem::new(format!("an agent named {name} is built in"))
+                .hint("give the variable CTRLNODE_AGENT_… another name")
+                .exit(Exit::NotConfigured));
+        }
+        let (program, args) = words.split_first().ok_or_else(|| {
+            Problem::new(format!("the agent {name} has no command")).exit(Exit::NotConfigured)
+        })?;
+        let agent = CustomAgent {
+            key,
+            program: program.into(),
+            args: args.iter().map(Into::into).collect(),
+            env_allow: Vec::new(),
+        };
+        all.push(Arc::new(CustomProvider::new(agent, host.clone())));
+    }
+    Ok(all)
+}
+
+/// Where to dial and how.
+pub(crate) fn endpoint(settings: &Settings, plane: Plane) -> Result<Endpoint, Problem> {
+    let url = plane_url(&plane.url)?;
+    let made = if settings.allow_plain { Endpoint::allow_plain(url) } else { Endpoint::new(url) };
+    let endpoint = made.map_err(|error| {
+        let hint = match &error {
+            EndpointError::ClearText { .. } => {
+                "use wss://, or set CTRLNODE_ALLOW_PLAIN=1 on a network you trust"
+            }
+            EndpointError::Scheme { .. }
+            | EndpointError::NoHost
+            | EndpointError::Credentials
+            | EndpointError::Token => "write it as wss://host/ws/bridge",
+        };
+        Problem::new("the address of the control plane cannot be used")
+            .hint(hint)
+            .because(error)
+            .exit(Exit::NotConfigured)
+    })?;
+    let (sender, receiver) = watch::channel(header(&plane.token.borrow()));
+    let mut tokens = plane.token;
+    tokio::spawn(async move {
+        while tokens.changed().await.is_ok() {
+            let value = header(&tokens.borrow_and_update());
+            if sender.send(value).is_err() {
+                break;
+            }
+        }
+    });
+    let mut timings = Timings::default();
+    if let Some(bound) = settings.reconnect {
+        timings = timings.reconnect_within(bound);
+    }
+    let mut limits = endpoint.limits.clone();
+    limits.dial = settings.dial;
+    let mut endpoint =
+        endpoint.authorization(receiver).timings(timings).limits(limits).offer_extension(true);
+    if let Some(roots) = &settings.roots {
+        endpoint = endpoint.roots(roots.clone());
+    }
+    Ok(endpoint)
+}
+
+/// Reads the token again whenever the plane refuses it, so that a new pairing is used at once.
+pub(crate) fn follow_token(tokens: watch::Sender<Secret>, mut state: watch::Receiver<LinkState>) {
+    let sender = tokens;
+    tokio::spawn(async move {
+        loop {
+            let refused = |state: &LinkState| state.phase == Phase::AuthRequired;
+            if state.wait_for(refused).await.is_err() {
+                return;
+            }
+            let found = tokio::task::spawn_blocking(|| {
+                let discovery = env_file::discover(&env_file::Disk, &places(None));
+                let token = variable("PAIRING_TOKEN");
+                discovery.pairing(token.as_deref(), variable("SAAS_URL").as_deref()).token
+            });
+            if let Ok(Some(token)) = found.await
+                && sender.send_if_modified(|known| {
+                    let changed = *known != token;
+                    *known = token;
+                    changed
+                })
+            {
+                tracing::info!("a new pairing token was found");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(TOKEN_POLL) => {}
+                () = sender.closed() => return,
+            }
+        }
+    });
+}
+
+fn plane_url(text: &str) -> Result<Url, Problem> {
+    Url::parse(text).map_err(|error| {
+        Problem::new(format!("{text} is not an address"))
+            .hint("write it as wss://host/ws/bridge")
+            .because(error)
+            .exit(Exit::NotConfigured)
+    })
+}
+
+/// The value of the authorization header; `None` for a token that cannot stand in one.
+fn header(token: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
+    value.set_sensitive(true);
+    (!token.is_empty()).then_some(value)
+}
+
+fn hostname() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
+fn cannot_open(error: OpenError) -> Problem {
+    let hint = match &error {
+        OpenError::Locked { .. } => "one bridge runs per workspace; stop the other one first",
+        OpenError::Folder { .. } | OpenError::Lock { .. } => {
+            "check that the workspace exists, is yours and the disk is not full"
+        }
+    };
+    Problem::new("the workspace cannot be used").hint(hint).because(error)
+}
+
+/// A changed token is used within a second.
+const TOKEN_POLL: Duration = Duration::from_millis(500);

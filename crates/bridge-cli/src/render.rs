@@ -1,0 +1,156 @@
+//! Events of a task as a person reads them in a terminal: the answer on standard output, what
+//! the agent does on standard error.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use bridge_hub::StoredEvent;
+use bridge_proto::model::{AskEnd, EventBody, Outcome, RunEvent, ToolStatus};
+
+use crate::report::Exit;
+
+/// Prints events in order; keeps what is needed for line ends and replaced text.
+#[derive(Debug)]
+pub(crate) struct Renderer {
+    json: bool,
+    colours: bool,
+    open_line: bool,
+    thinking: bool,
+    finished_tools: std::collections::HashSet<String>,
+}
+
+impl Renderer {
+    pub(crate) fn new(json: bool) -> Self {
+        let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self {
+            json,
+            colours,
+            open_line: false,
+            thinking: false,
+            finished_tools: std::collections::HashSet::new(),
+        }
+    }
+
+    /// Prints one event; the exit code when the run is over.
+    pub(crate) fn event(&mut self, stored: &StoredEvent) -> io::Result<Option<Exit>> {
+        if self.json {
+            let line = serde_json::to_string(stored).map_err(io::Error::other)?;
+            writeln!(io::stdout(), "{line}")?;
+        }
+        match &stored.event.body {
+            EventBody::Queued { ahead } => self.note(&format!("waiting behind {ahead} other"))?,
+            EventBody::Started { .. } => {}
+            EventBody::Seen(seen) => self.seen(&seen.event)?,
+            EventBody::Ended { outcome } => {
+                let (exit, line) = ending(outcome);
+                self.note(&line)?;
+                return Ok(Some(exit));
+            }
+            EventBody::Rejected(why) => {
+                self.note(&format!("rejected: {why:?}"))?;
+                return Ok(Some(Exit::TaskFailed));
+            }
+        }
+        Ok(None)
+    }
+
+    fn seen(&mut self, event: &RunEvent) -> io::Result<()> {
+        match event {
+            RunEvent::Text { delta, .. } => self.text(delta),
+            RunEvent::Thinking { delta } if !self.thinking && !delta.trim().is_empty() => {
+                self.thinking = true;
+                self.note("thinking …")
+            }
+            RunEvent::TextReplaced { text, .. } if text.is_empty() => {
+                self.note("(the text above was withdrawn)")
+            }
+            RunEvent::Tool(tool) => {
+                let over = match tool.status {
+                    ToolStatus::Completed => "✓",
+                    ToolStatus::Failed => "✗",
+                    ToolStatus::Cancelled | ToolStatus::Unknown => "–",
+                    ToolStatus::Pending | ToolStatus::InProgress => return Ok(()),
+                };
+                if self.finished_tools.insert(tool.id.to_string()) {
+                    self.note(&format!("{over} {}", tool.title))?;
+                }
+                Ok(())
+            }
+            RunEvent::FileWritten { path } => self.note(&format!("wrote {path}")),
+            RunEvent::Ask(ask) => {
+                self.note(&format!("asks: {}", ask.summary))?;
+                for (place, option) in ask.options.iter().enumerate() {
+                    self.note(&format!("  {}. {}", place + 1, option.label))?;
+                }
+                self.note("answer with `ctrlnode task answer <task> <number>`, or on the page")
+            }
+            RunEvent::AskClosed { how, .. } => match how {
+                AskEnd::Answered { answer } => self.note(&format!("answered: {answer}")),
+                AskEnd::ByPolicy { rule } => self.note(&format!("decided by {rule}")),
+                AskEnd::Expired => self.note("nobody answered in time"),
+                AskEnd::Withdrawn => Ok(()),
+            },
+            RunEvent::Retrying(retry) => {
+                self.note(&format!("trying again ({}): {}", retry.attempt, retry.reason))
+            }
+            RunEvent::Silent { seconds } => self.note(&format!("silent for {seconds} s")),
+            RunEvent::Status { text } => self.note(text),
+            RunEvent::Model { model } => self.note(&format!("model {model}")),
+            RunEvent::Thinking { .. }
+            | RunEvent::TextReplaced { .. }
+            | RunEvent::Plan { .. }
+            | RunEvent::Mode { .. }
+            | RunEvent::Usage(_)
+            | RunEvent::Other { .. } => Ok(()),
+        }
+    }
+
+    fn text(&mut self, delta: &str) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        self.thinking = false;
+        self.open_line = !delta.ends_with('\n');
+        let mut out = io::stdout();
+        out.write_all(plain(delta).as_bytes())?;
+        out.flush()
+    }
+
+    fn note(&mut self, line: &str) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        if std::mem::take(&mut self.open_line) {
+            writeln!(io::stdout())?;
+        }
+        let line = plain(line);
+        if self.colours {
+            writeln!(io::stderr(), "\u{1b}[2m· {line}\u{1b}[0m")
+        } else {
+            writeln!(io::stderr(), "· {line}")
+        }
+    }
+}
+
+/// Without what could move the cursor or change the terminal: an agent's text is not trusted.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || *c == '\n' || *c == '\t').collect()
+}
+
+fn ending(outcome: &Outcome) -> (Exit, String) {
+    match outcome {
+        Outcome::Completed => (Exit::Done, "completed".into()),
+        Outcome::Failed { reason, .. } => (Exit::TaskFailed, format!("failed: {reason}")),
+        Outcome::Blocked { reason, .. } => (Exit::TaskBlocked, format!("blocked: {reason}")),
+        Outcome::Cancelled { .. } => (Exit::TaskCancelled, "cancelled".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_an_agent_cannot_steer_the_terminal() {
+        assert_eq!(plain("a\u{1b}[2J\u{7}b\n\tc"), "a[2Jb\n\tc");
+    }
+}

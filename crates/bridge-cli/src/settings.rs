@@ -1,0 +1,264 @@
+//! What was configured: flags over environment over files over defaults, checked once.
+
+use std::{collections::BTreeMap, env, path::PathBuf, str::FromStr, time::Duration};
+
+use bridge_proto::Secret;
+use bridge_providers::host::Host;
+use bridge_runtime::{CommandRule, EditRule, Policy};
+use bridge_workspace::{
+    ContentsPolicy,
+    env_file::{self, Disk, Discovery, Pairing, Places},
+};
+
+use crate::report::{Exit, Problem};
+
+/// The control plane of the hosted service, when nothing else is configured.
+pub(crate) const DEFAULT_URL: &str = "wss://api.ctrlnode.ai/ws/bridge";
+
+/// Everything the bridge is configured with.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) pairing: Pairing,
+    pub(crate) base: PathBuf,
+    pub(crate) policy: Policy,
+    pub(crate) contents: ContentsPolicy,
+    pub(crate) heartbeat: Duration,
+    pub(crate) rescan: Duration,
+    pub(crate) reconnect: Option<Duration>,
+    pub(crate) dial: Duration,
+    pub(crate) roots: Option<PathBuf>,
+    pub(crate) allow_plain: bool,
+    pub(crate) trusted: Vec<PathBuf>,
+    /// Commands the user named that speak the Agent Client Protocol, by provider key.
+    pub(crate) agents: BTreeMap<String, Vec<String>>,
+    /// The machine as the agents may know it: the environment, with what the files add.
+    pub(crate) host: Host,
+    pub(crate) discovery: Discovery,
+}
+
+/// The places where configuration is looked for on this machine.
+pub(crate) fn places(base: Option<PathBuf>) -> Places {
+    let home = directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned());
+    let base = base.or_else(|| variable("BASE_PATH").map(PathBuf::from));
+    let current = env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
+    Places { home, base, current }
+}
+
+impl Settings {
+    /// Reads environment and files. `base` is the workspace a flag named.
+    pub(crate) fn load(base: Option<PathBuf>) -> Result<Self, Problem> {
+        let places = places(base.clone());
+        let discovery = env_file::discover(&Disk, &places);
+        for warning in &discovery.warnings {
+            tracing::warn!("{warning}");
+        }
+        let text = |key: &str| {
+            let value = discovery.value(key, variable(key).as_deref());
+            value.map(|value| value.expose().to_owned())
+        };
+        let base = base
+            .or_else(|| text("BASE_PATH").map(PathBuf::from))
+            .or_else(|| places.home.clone())
+            .ok_or_else(|| {
+                Problem::new("there is no workspace and no home folder")
+                    .hint("name the workspace with BASE_PATH")
+                    .exit(Exit::NotConfigured)
+            })?;
+        let token = variable("PAIRING_TOKEN");
+        let pairing = discovery.pairing(token.as_deref(), variable("SAAS_URL").as_deref());
+        let millis = |key: &str, default: u64| -> Result<Duration, Problem> {
+            let value: u64 = number(key, text(key))?.unwrap_or(default);
+            Ok(Duration::from_millis(value.clamp(100, 24 * 3600 * 1000)))
+        };
+        let defaults = Policy::default();
+        let minutes = |key: &str, default: Duration| -> Result<Duration, Problem> {
+            let value: Option<u64> = number(key, text(key))?;
+            Ok(value.map_or(default, |value| Duration::from_secs(value.clamp(1, 7 * 24 * 60) * 60)))
+        };
+        let policy = Policy {
+            parallel: number("CTRLNODE_PARALLEL", text("CTRLNODE_PARALLEL"))?
+                .unwrap_or(defaults.parallel)
+                .clamp(1, 64),
+            silence: minutes("TASK_TIMEOUT_MINUTES", defaults.silence)?,
+            ask_wait: minutes("CTRLNODE_ASK_MINUTES", defaults.ask_wait)?,
+            edits: one_of("CTRLNODE_EDITS", text("CTRLNODE_EDITS"), EDITS)?
+                .unwrap_or(defaults.edits),
+            commands: commands(&text)?.unwrap_or(defaults.commands),
+            send_thinking: text("LOG_THINKING")
+                .is_none_or(|value| value.eq_ignore_ascii_case("true")),
+            ..defaults
+        };
+        let contents = match text("CTRLNODE_CONTENTS") {
+            None => ContentsPolicy::default(),
+            Some(value) => ContentsPolicy::from_str(&value).map_err(|error| {
+                Problem::new("CTRLNODE_CONTENTS cannot be used")
+                    .because(error)
+                    .exit(Exit::NotConfigured)
+            })?,
+        };
+        let reconnect: Option<u64> = number("RECONNECT_MS", text("RECONNECT_MS"))?;
+        let trusted = text("CTRLNODE_TRUSTED").unwrap_or_default();
+        let trusted = env::split_paths(&trusted).filter_map(|path| path.canonicalize().ok());
+        Ok(Self {
+            base,
+            policy,
+            contents,
+            heartbeat: millis("HEARTBEAT_MS", 30_000)?,
+            rescan: millis("POLL_CONFIG_MS", 60_000)?,
+            reconnect: reconnect.map(Duration::from_millis),
+            dial: millis("CONNECTION_TIMEOUT_MS", 10_000)?,
+            roots: text("SSL_CERT_FILE").map(PathBuf::from),
+            allow_plain: text("CTRLNODE_ALLOW_PLAIN").is_some_and(|value| value == "1"),
+            trusted: trusted.collect(),
+            agents: named_agents(&discovery)?,
+            host: host(&discovery),
+            pairing,
+            discovery,
+        })
+    }
+
+    /// The address of the control plane.
+    pub(crate) fn url(&self) -> &str {
+        self.pairing.url.as_deref().unwrap_or(DEFAULT_URL)
+    }
+
+    /// The pairing token, or what to do about its absence.
+    pub(crate) fn token(&self) -> Result<Secret, Problem> {
+        self.pairing.token.clone().ok_or_else(|| {
+            Problem::new("this machine is not paired with a control plane")
+                .hint("run `ctrlnode setup` to pair it, or `ctrlnode up` to try it on this machine alone")
+                .exit(Exit::NotConfigured)
+        })
+    }
+}
+
+/// A variable of this process; unset, empty and not UTF-8 are the same.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
+/// Prefix of the variables that name agents: `CTRLNODE_AGENT_MINE="my-agent --acp"` is `mine`.
+const AGENT_PREFIX: &str = "CTRLNODE_AGENT_";
+
+const EDITS: &[(&str, EditRule)] = &[("allow", EditRule::Allow), ("ask", EditRule::Ask)];
+
+const COMMANDS: &[(&str, CommandRule)] = &[
+    ("ask-viewer", CommandRule::AskViewer),
+    ("ask", CommandRule::Ask),
+    ("allow", CommandRule::Allow),
+    ("deny", CommandRule::Deny),
+];
+
+fn number<T: FromStr>(key: &str, value: Option<String>) -> Result<Option<T>, Problem> {
+    let Some(value) = value else { return Ok(None) };
+    value.trim().parse().map(Some).map_err(|_| {
+        Problem::new(format!("{key} is not a whole number: {value}")).exit(Exit::NotConfigured)
+    })
+}
+
+fn one_of<T: Copy>(
+    key: &str,
+    value: Option<String>,
+    known: &[(&str, T)],
+) -> Result<Option<T>, Problem> {
+    let Some(value) = value else { return Ok(None) };
+    let found = known.iter().find(|(name, _)| name.eq_ignore_ascii_case(value.trim()));
+    if let Some((_, meaning)) = found {
+        return Ok(Some(*meaning));
+    }
+    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    Err(Problem::new(format!("{key} is none of {}: {value}", names.join(", ")))
+        .exit(Exit::NotConfigured))
+}
+
+/// `CTRLNODE_COMMANDS`, or else what the existing bridge's variable says, with a warning.
+fn commands(text: &impl Fn(&str) -> Option<String>) -> Result<Option<CommandRule>, Problem> {
+    let ours = one_of("CTRLNODE_COMMANDS", text("CTRLNODE_COMMANDS"), COMMANDS)?;
+    if ours.is_some() {
+        return Ok(ours);
+    }
+    let theirs = match text("CLAUDE_SDK_PERMISSION_MODE").as_deref() {
+        Some("bypassPermissions") => Some(CommandRule::Allow),
+        Some("dontAsk") => Some(CommandRule::Deny),
+        Some(_) | None => None,
+    };
+    if let Some(rule) = theirs {
+        tracing::warn!(
+            ?rule,
+            "CLAUDE_SDK_PERMISSION_MODE decides what agents may do unasked; CTRLNODE_COMMANDS says it plainly"
+        );
+    }
+    Ok(theirs)
+}
+
+/// The environment of this process, completed by the files (which never override it here).
+fn host(discovery: &Discovery) -> Host {
+    let mut all: BTreeMap<_, _> = env::vars_os().collect();
+    for file in &discovery.files {
+        for key in file.keys() {
+            if let Some(value) = file.get(key) {
+                all.entry(key.into()).or_insert_with(|| value.expose().into());
+            }
+        }
+    }
+    Host::new(all)
+}
+
+fn named_agents(discovery: &Discovery) -> Result<BTreeMap<String, Vec<String>>, Problem> {
+    let from_environment = env::vars_os().filter_map(|(key, _)| key.into_string().ok());
+    let from_files = discovery.files.iter().flat_map(|file| file.keys().map(str::to_owned));
+    let mut agents = BTreeMap::new();
+    for key in from_environment.chain(from_files) {
+        let Some(name) = key.strip_prefix(AGENT_PREFIX) else { continue };
+        let Some(line) = discovery.value(&key, variable(&key).as_deref()) else { continue };
+        let words = words(line.expose()).ok_or_else(|| {
+            Problem::new(format!("{key} has a quote that is not closed")).exit(Exit::NotConfigured)
+        })?;
+        if !name.is_empty() && !words.is_empty() {
+            agents.insert(name.to_lowercase().replace('_', "-"), words);
+        }
+    }
+    Ok(agents)
+}
+
+/// Splits a command line at white space, with quotes; `None` when one is not closed.
+fn words(line: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for c in line.chars() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => word.get_or_insert_default().push(c),
+            None if c == '"' || c == '\'' => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            None if c.is_whitespace() => words.extend(word.take()),
+            None => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines_are_split_with_quotes() {
+        assert_eq!(
+            words("agent --acp 'a b' \"c\"d").unwrap(),
+            ["agent", "--acp", "a b", "cd"]
+        );
+        assert_eq!(words("agent 'open"), None);
+    }
+
+    #[test]
+    fn a_wrong_value_names_the_key_and_what_it_may_be() {
+        let error = one_of("CTRLNODE_EDITS", Some("maybe".into()), EDITS).unwrap_err();
+        assert_eq!(error.to_string(), "CTRLNODE_EDITS is none of allow, ask: maybe");
+        assert_eq!(error.code(), Exit::NotConfigured);
+    }
+}

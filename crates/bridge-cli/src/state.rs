@@ -1,0 +1,163 @@
+//! The folder of `up` and `hub serve`: where the hub keeps its data, and the note by which
+//! `ctrlnode task …` finds a running hub on this machine.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use bridge_proto::Secret;
+use serde::{Deserialize, Serialize};
+
+use crate::report::{Exit, Problem};
+
+/// One state folder. Never holds or touches the pairing of this machine.
+#[derive(Debug, Clone)]
+pub(crate) struct StateFolder(PathBuf);
+
+/// What a running hub leaves behind for the command line, readable by its user alone.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Note {
+    pub(crate) address: String,
+    pub(crate) token_id: String,
+    token: String,
+}
+
+/// The pairing of the bridge that `up` starts with its own hub.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OwnPairing {
+    pub(crate) id: String,
+    token: String,
+}
+
+impl Note {
+    pub(crate) fn new(address: String, token_id: String, token: &Secret) -> Self {
+        Self { address, token_id, token: token.expose().to_owned() }
+    }
+
+    pub(crate) fn token(&self) -> Secret {
+        Secret::new(&self.token)
+    }
+}
+
+impl OwnPairing {
+    pub(crate) fn new(id: String, token: &Secret) -> Self {
+        Self { id, token: token.expose().to_owned() }
+    }
+
+    pub(crate) fn token(&self) -> Secret {
+        Secret::new(&self.token)
+    }
+}
+
+impl StateFolder {
+    /// The folder that was named, or the user's usual one.
+    pub(crate) fn locate(named: Option<&Path>) -> Result<Self, Problem> {
+        if let Some(folder) = named {
+            return Ok(Self(folder.to_owned()));
+        }
+        let project = directories::ProjectDirs::from("", "", "ctrlnode").ok_or_else(|| {
+            Problem::new("there is no home folder to keep the hub's data in")
+                .hint("name a folder with --state")
+                .exit(Exit::NotConfigured)
+        })?;
+        let folder = project.state_dir().unwrap_or_else(|| project.data_local_dir());
+        Ok(Self(folder.join("hub")))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The hub's database.
+    pub(crate) fn hub_data(&self) -> PathBuf {
+        self.0.join("data")
+    }
+
+    /// `CTRLNODE_ROOT` of the bridge that `up` starts.
+    pub(crate) fn bridge_root(&self) -> PathBuf {
+        self.0.join("bridge")
+    }
+
+    /// The note of a running hub, if one left it.
+    pub(crate) fn note(&self) -> Option<Note> {
+        let text = fs::read_to_string(self.0.join(NOTE)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    pub(crate) fn write_note(&self, note: &Note) -> Result<(), Problem> {
+        self.write_private(NOTE, note)
+    }
+
+    /// Takes the note away, so that nobody looks for a hub that has ended.
+    pub(crate) fn remove_note(&self) {
+        if let Err(error) = fs::remove_file(self.0.join(NOTE)) {
+            tracing::debug!(%error, "the hub's note was not there");
+        }
+    }
+
+    pub(crate) fn own_pairing(&self) -> Option<OwnPairing> {
+        let text = fs::read_to_string(self.0.join(PAIRING)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    pub(crate) fn write_own_pairing(&self, pairing: &OwnPairing) -> Result<(), Problem> {
+        self.write_private(PAIRING, pairing)
+    }
+
+    /// Makes the folder, for its user alone.
+    pub(crate) fn create(&self) -> Result<(), Problem> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&self.0).map_err(|error| self.unwritable(error))
+    }
+
+    /// Whole or not at all, readable by its user alone.
+    fn write_private(&self, name: &str, value: &impl Serialize) -> Result<(), Problem> {
+        self.create()?;
+        let text = serde_json::to_vec_pretty(value)
+            .map_err(|error| Problem::new("a state file cannot be written").because(error))?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.0)
+            .map_err(|error| self.unwritable(error))?;
+        file.write_all(&text).map_err(|error| self.unwritable(error))?;
+        file.persist(self.0.join(name)).map_err(|error| self.unwritable(error.error))?;
+        Ok(())
+    }
+
+    fn unwritable(&self, error: std::io::Error) -> Problem {
+        Problem::new(format!("the state folder {} cannot be written", self.0.display()))
+            .hint("name another one with --state")
+            .because(error)
+    }
+}
+
+const NOTE: &str = "hub.json";
+const PAIRING: &str = "pairing.json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_private_and_comes_back() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateFolder::locate(Some(&home.path().join("s"))).unwrap();
+        assert!(state.note().is_none());
+        let note = Note::new("http://127.0.0.1:1".into(), "id".into(), &Secret::new("t"));
+        state.write_note(&note).unwrap();
+        assert_eq!(state.note().unwrap().token(), Secret::new("t"));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = fs::metadata(state.path().join(NOTE)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        state.remove_note();
+        assert!(state.note().is_none());
+    }
+}
