@@ -134,6 +134,7 @@ fn whole(view: &TaskView, conversation: &Conversation) -> Markup {
             }
             div #files data-slot="files" {}
             div.dock {
+                span.badge.link #connection role="status" hidden { span.dot aria-hidden="true" {} span { "Reconnecting…" } }
                 button.button.round.jump #jump type="button" hidden aria-label="Jump to the latest" { (icon(Icon::Down)) }
                 form.composer #composer {
                     ul.chips #chosen aria-label="Chosen files" {}
@@ -142,6 +143,7 @@ fn whole(view: &TaskView, conversation: &Conversation) -> Markup {
                         input.sr #files-input type="file" multiple tabindex="-1";
                         label.sr for="followup" { "Follow-up" }
                         textarea #followup name="text" rows="1" placeholder="Follow up…" enterkeyhint="enter" {}
+                        button.button.round.danger.cancel #stop type="button" title="Cancel the task" hidden[!summary.status.is_live()] { (icon(Icon::Stop)) span.sr { "Cancel the task" } }
                         button.button.primary.round type="submit" title="Send (Ctrl+Enter)" { (icon(Icon::Send)) span.sr { "Send" } }
                     }
                 }
@@ -156,9 +158,8 @@ fn head(view: &TaskView, conversation: &Conversation) -> Markup {
     html! {
         div.head-row {
             (status_badge(summary.status))
-            span.badge.link #connection role="status" hidden { span.dot aria-hidden="true" {} span { "Reconnecting…" } }
             @if summary.status.is_live() {
-                button.button.small.danger #cancel type="button" { (icon(Icon::Stop)) "Cancel" }
+                button.button.small.danger.cancel type="button" { (icon(Icon::Stop)) "Cancel" }
             }
         }
         dl.facts {

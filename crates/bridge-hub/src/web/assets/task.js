@@ -162,11 +162,9 @@ function sameProse(old, next) {
 
 function replaceHead(next) {
   const head = document.getElementById("head");
-  const reconnecting = !document.getElementById("connection").hidden;
-  const hadFocus = document.activeElement?.id === "cancel";
+  const hadFocus = head.contains(document.activeElement);
   head.replaceChildren(...[...next.childNodes].map((node) => document.importNode(node, true)));
-  document.getElementById("connection").hidden = !reconnecting;
-  if (hadFocus) document.getElementById("cancel")?.focus({ preventScroll: true });
+  if (hadFocus) head.querySelector(".cancel")?.focus({ preventScroll: true });
 }
 
 function whereIs(element) {
@@ -195,6 +193,7 @@ function onStatus(next) {
   document.getElementById("working").hidden = next !== "running";
   document.title = next === "waiting" ? `● ${title}` : title;
   const live = ["queued", "running", "waiting"].includes(next);
+  document.getElementById("stop").hidden = !live;
   if (status !== next && !live) loadFiles();
   status = next;
 }
@@ -214,11 +213,13 @@ async function loadFiles() {
 let outage = 0;
 
 function setConnected(yes) {
-  clearTimeout(outage);
+  const sign = document.getElementById("connection");
   if (yes) {
-    document.getElementById("connection").hidden = true;
-  } else {
-    outage = setTimeout(() => { document.getElementById("connection").hidden = false; }, 1500);
+    clearTimeout(outage);
+    outage = 0;
+    sign.hidden = true;
+  } else if (!outage) {
+    outage = setTimeout(() => { sign.hidden = false; }, 1500);
   }
 }
 
@@ -289,16 +290,15 @@ stream.addEventListener("submit", (event) => {
   });
 });
 
-document.getElementById("head").addEventListener("click", (event) => {
-  const button = event.target.closest("#cancel");
+root.addEventListener("click", (event) => {
+  const button = event.target.closest(".cancel");
   if (!button) return;
   button.disabled = true;
   once(root, async () => {
     try {
       await api("POST", `${apiBase}/cancel`);
-    } catch (error) {
-      button.disabled = false;
-      throw error;
+    } finally {
+      setTimeout(() => { button.disabled = false; }, 1000);
     }
   });
 });
