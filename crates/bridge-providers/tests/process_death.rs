@@ -27,7 +27,9 @@ const PIPE: &str = "TEST_PIPE";
 fn an_agent_is_asked_to_end_when_its_daemon_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
-    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    for name in [&pipe, &folder.path().join("pipe.never")] {
+        mkfifoat(CWD, name, Mode::RUSR | Mode::WUSR).unwrap();
+    }
     let mut daemon = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -55,12 +57,12 @@ fn an_agent_is_asked_to_end_when_its_daemon_is_killed() {
 #[ignore = "only a part of the test above"]
 fn daemon_that_is_killed() {
     let pipe = std::env::var_os(PIPE).expect("started by the test above");
-    let script = r"
-        exec 9>$PIPE
-        trap 'kill $!; echo asked to end >&9; exit' TERM
-        sleep 1000 9>&- &
+    // The second pipe is held open for both directions: reading from it never ends.
+    let script = "
+        exec 9>$PIPE 8<>$PIPE.never
+        trap 'echo asked to end >&9; exit' TERM
         echo ready >&9
-        wait
+        read -r never <&8
     ";
     let launch = Launch {
         program: "/bin/sh".into(),

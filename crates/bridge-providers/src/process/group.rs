@@ -20,7 +20,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn of_child(_: &tokio::process::Child, pid: u32, _: String) -> io::Result<Self> {
+    pub(super) fn of_child(_: &tokio::process::Child, pid: u32, _: &str) -> io::Result<Self> {
         let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let group = group.ok_or_else(|| io::Error::other("a process without a number"))?;
         Ok(Self { group, over: false })

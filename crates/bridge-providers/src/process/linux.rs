@@ -26,7 +26,8 @@ use super::{LAUNCH_MARKER, RUN_MARKER, strays::Stray, terminate::Census};
 pub(super) struct Tree {
     /// The leader; strays have several, and the tree is over when all are.
     roots: Vec<Id>,
-    launch: Option<String>,
+    /// Variables, as `NAME=value`, that only members have.
+    markers: BTreeSet<String>,
     /// Everybody ever seen in the tree, so that orphans are not lost.
     known: BTreeSet<Id>,
     /// Who was sent SIGTERM.
@@ -42,14 +43,13 @@ struct Id {
 }
 
 impl Tree {
-    pub(super) fn of_child(
-        _: &tokio::process::Child,
-        pid: u32,
-        launch: String,
-    ) -> io::Result<Self> {
+    pub(super) fn of_child(_: &tokio::process::Child, pid: u32, launch: &str) -> io::Result<Self> {
         let root = Entry::read(pid)
             .ok_or_else(|| io::Error::other("/proc does not show the new process"))?;
-        Ok(Self::new(vec![root.id], Some(launch)))
+        Ok(Self::new(
+            vec![root.id],
+            [format!("{LAUNCH_MARKER}={launch}")].into(),
+        ))
     }
 
     pub(super) fn of_strays(strays: &[Stray]) -> Self {
@@ -57,14 +57,17 @@ impl Tree {
             pid: stray.pid,
             start: stray.start_time,
         });
-        Self::new(roots.collect(), None)
+        let markers = strays
+            .iter()
+            .map(|stray| format!("{RUN_MARKER}={}", stray.marker));
+        Self::new(roots.collect(), markers.collect())
     }
 
-    fn new(roots: Vec<Id>, launch: Option<String>) -> Self {
+    fn new(roots: Vec<Id>, markers: BTreeSet<String>) -> Self {
         let known = roots.iter().copied().collect();
         Self {
             roots,
-            launch,
+            markers,
             known,
             asked: BTreeSet::new(),
             over: false,
@@ -114,17 +117,17 @@ impl Tree {
 
     /// Brings `known` up to date: the living members.
     fn count(&mut self, table: &BTreeMap<u32, Entry>) -> Census {
-        let this = std::process::id();
+        let above = self_and_above(table);
         let mut members: BTreeSet<u32> = table
             .values()
-            .filter(|entry| entry.id.pid != this)
+            .filter(|entry| !above.contains(&entry.id.pid))
             .filter(|entry| self.known.contains(&entry.id) || self.is_founder(entry))
             .map(|entry| entry.id.pid)
             .collect();
         loop {
             let before = members.len();
             for entry in table.values() {
-                if entry.id.pid != this && members.contains(&entry.parent) {
+                if members.contains(&entry.parent) && !above.contains(&entry.id.pid) {
                     members.insert(entry.id.pid);
                 }
             }
@@ -152,9 +155,7 @@ impl Tree {
         self.roots
             .iter()
             .any(|root| entry.session == root.pid && entry.id.start >= root.start)
-            || self.launch.as_ref().is_some_and(|launch| {
-                variable(entry.id.pid, LAUNCH_MARKER).as_ref() == Some(launch)
-            })
+            || carries(entry.id.pid, &self.markers)
     }
 }
 
@@ -234,11 +235,7 @@ fn orphans() -> impl Iterator<Item = Entry> {
 /// Processes of this user that carry a run marker, this one and those above it left out.
 pub(super) fn marked() -> Vec<Stray> {
     let table = table();
-    let mut above = BTreeSet::new();
-    let mut next = std::process::id();
-    while let Some(entry) = table.get(&next).filter(|_| above.insert(next)) {
-        next = entry.parent;
-    }
+    let above = self_and_above(&table);
     let user = geteuid().as_raw();
     let ours =
         |pid: u32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|folder| folder.uid() == user);
@@ -304,6 +301,26 @@ fn table() -> BTreeMap<u32, Entry> {
         .filter_map(|item| item.ok()?.file_name().to_str()?.parse().ok())
         .filter_map(|pid| Some((pid, Entry::read(pid)?)))
         .collect()
+}
+
+/// This process and those it descends from, who are never ended.
+fn self_and_above(table: &BTreeMap<u32, Entry>) -> BTreeSet<u32> {
+    let mut above = BTreeSet::new();
+    let mut next = std::process::id();
+    while let Some(entry) = table.get(&next).filter(|_| above.insert(next)) {
+        next = entry.parent;
+    }
+    above
+}
+
+/// Whether a process was started with one of these variables (`NAME=value`).
+fn carries(pid: u32, markers: &BTreeSet<String>) -> bool {
+    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
+        environment
+            .split(|byte| *byte == 0)
+            .filter_map(|pair| str::from_utf8(pair).ok())
+            .any(|pair| markers.contains(pair))
+    })
 }
 
 /// A variable a process was started with; `None` too when it may not be looked at.

@@ -133,7 +133,7 @@ impl Spawner {
         };
         // From here on it is ours to wait for, whatever goes wrong.
         self.own.insert(pid);
-        match Tree::of_child(&child, pid, marker) {
+        match Tree::of_child(&child, pid, &marker) {
             Ok(tree) => Ok(Child::new(child, pid, tree)),
             Err(error) => {
                 child.start_kill()?;

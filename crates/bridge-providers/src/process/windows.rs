@@ -43,7 +43,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn of_child(child: &tokio::process::Child, pid: u32, _: String) -> io::Result<Self> {
+    pub(super) fn of_child(child: &tokio::process::Child, pid: u32, _: &str) -> io::Result<Self> {
         let process = child
             .raw_handle()
             .ok_or_else(|| io::Error::other("no process handle"))?;
