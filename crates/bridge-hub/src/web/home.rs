@@ -112,7 +112,7 @@ fn welcome() -> Markup {
 fn pairing() -> Markup {
     html! {
         ol.numbered {
-            li { "Where this hub runs, make a token for the machine:" pre tabindex="0" { code { "ctrlnode hub token" } } }
+            li { "Where this hub runs, make a token for the machine:" pre tabindex="0" { code { "ctrlnode hub token create my-machine" } } }
             li { "On the machine, run the setup and give it this hub’s address and the token:" pre tabindex="0" { code { "ctrlnode setup" } } }
             li { "Start the bridge there:" pre tabindex="0" { code { "ctrlnode" } } }
         }

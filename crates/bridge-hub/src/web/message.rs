@@ -16,11 +16,11 @@ pub(crate) fn login_page(problem: Option<&str>) -> Response {
             ul.ways {
                 li {
                     strong { "Started with " code { "ctrlnode up" } "?" }
-                    " Open the address it printed. A code works once; start it again for a new one."
+                    " Open the address it printed; the code in it works once."
                 }
                 li {
-                    strong { "Otherwise" }
-                    " run " code { "ctrlnode hub login" } " where the hub runs and open the address it prints, on this device."
+                    strong { "Otherwise," }
+                    " or for a fresh code, run " code { "ctrlnode hub login" } " where the hub runs and open the address it prints, on this device."
                 }
             }
             form.reply method="post" action="/login" {
