@@ -31,11 +31,23 @@ pub(crate) fn install() -> Done<PathBuf> {
     fs::write(folder.join("package.json"), "{\"private\":true}\n")?;
     let mut npm = command(if cfg!(windows) { "npm.cmd" } else { "npm" });
     npm.current_dir(&folder);
-    npm.args(["install", "--no-audit", "--no-fund", "--no-save", "--loglevel=error"]);
+    npm.args([
+        "install",
+        "--no-audit",
+        "--no-fund",
+        "--no-save",
+        "--loglevel=error",
+    ]);
     npm.arg(format!("{}@{NODE}", node_package()?));
-    npm.args(PINNED.iter().map(|(package, version)| format!("{package}@{version}")));
+    npm.args(
+        PINNED
+            .iter()
+            .map(|(package, version)| format!("{package}@{version}")),
+    );
     pass(&mut npm).map_err(|error| {
-        Failure(format!("{error}\nthe real agents come from npm; is it installed and reachable?"))
+        Failure(format!(
+            "{error}\nthe real agents come from npm; is it installed and reachable?"
+        ))
     })?;
     for (program, args) in programs(&folder)? {
         let version = read(command(&program).args(&args))?;
@@ -76,7 +88,10 @@ fn programs(folder: &Path) -> Done<Vec<(PathBuf, Vec<String>)>> {
     let modules = folder.join("node_modules");
     let node = modules.join(node_package()?).join("bin/node");
     let version = || vec!["--version".to_owned()];
-    let gemini = modules.join("@google/gemini-cli/bundle/gemini.js").display().to_string();
+    let gemini = modules
+        .join("@google/gemini-cli/bundle/gemini.js")
+        .display()
+        .to_string();
     Ok(vec![
         (node, vec![gemini, "--version".into()]),
         (modules.join(".bin/claude"), version()),

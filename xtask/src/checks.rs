@@ -20,7 +20,10 @@ pub(crate) fn fmt(check: bool) -> Done {
     let mut fmt = cargo();
     fmt.args(["fmt", "--all", "--"]);
     // Refused in rustfmt.toml on a stable toolchain, accepted here.
-    fmt.args(["--config", "imports_granularity=Crate,group_imports=StdExternalCrate"]);
+    fmt.args([
+        "--config",
+        "imports_granularity=Crate,group_imports=StdExternalCrate",
+    ]);
     if check {
         fmt.arg("--check");
     }
@@ -28,12 +31,24 @@ pub(crate) fn fmt(check: bool) -> Done {
 }
 
 pub(crate) fn lint() -> Done {
-    let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    let clippy = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ];
     pass(cargo().args(clippy))
 }
 
 pub(crate) fn deny() -> Done {
-    if cargo().args(["deny", "--version"]).output().is_ok_and(|output| output.status.success()) {
+    if cargo()
+        .args(["deny", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
         return pass(cargo().args(["deny", "--locked", "check", "bans", "licenses", "sources"]));
     }
     say("cargo-deny is not installed; install it with `cargo install cargo-deny --locked`");
@@ -42,7 +57,13 @@ pub(crate) fn deny() -> Done {
 
 pub(crate) fn doc() -> Done {
     let mut doc = cargo();
-    doc.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]);
+    doc.args([
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--locked",
+    ]);
     pass(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
@@ -60,7 +81,17 @@ pub(crate) fn scenario(files: &[String]) -> Done {
 pub(crate) fn e2e(filter: Option<&str>) -> Done {
     let folder = agents::install()?;
     let mut test = cargo();
-    test.args(["test", "--locked", "--package", "bridge-testkit", "--test", "real_agents", "--"]);
-    test.args(filter).args(["--test-threads", "2"]).env("CTRLNODE_E2E_AGENTS", folder);
+    test.args([
+        "test",
+        "--locked",
+        "--package",
+        "bridge-testkit",
+        "--test",
+        "real_agents",
+        "--",
+    ]);
+    test.args(filter)
+        .args(["--test-threads", "2"])
+        .env("CTRLNODE_E2E_AGENTS", folder);
     pass(&mut test)
 }

@@ -16,7 +16,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bridge-hub", &["bridge-proto"]),
     (
         "bridge-runtime",
-        &["bridge-proto", "bridge-transport", "bridge-providers", "bridge-workspace"],
+        &[
+            "bridge-proto",
+            "bridge-transport",
+            "bridge-providers",
+            "bridge-workspace",
+        ],
     ),
     (
         "bridge-cli",
@@ -46,11 +51,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// What the words must not reach by any way: no runtime, no sockets, no randomness.
-const PURE: (&str, &[&str]) = ("bridge-proto", &["tokio", "mio", "socket2", "getrandom", "rand"]);
+const PURE: (&str, &[&str]) = (
+    "bridge-proto",
+    &["tokio", "mio", "socket2", "getrandom", "rand"],
+);
 
 /// What lives in one crate only: the dependency and who may name it.
 const OWNED: &[(&str, &[&str])] = &[
-    ("tokio-tungstenite", &["bridge-transport", "bridge-testkit", "bridge-examples"]),
+    (
+        "tokio-tungstenite",
+        &["bridge-transport", "bridge-testkit", "bridge-examples"],
+    ),
     ("rusqlite", &["bridge-hub"]),
     ("axum", &["bridge-hub", "bridge-testkit"]),
     ("clap", &["bridge-cli", "xtask"]),
@@ -73,7 +84,10 @@ pub(crate) fn check() -> Done {
 
 fn violations(metadata: &Value) -> Vec<String> {
     let members: BTreeSet<&str> = strings(&metadata["workspace_members"]).collect();
-    let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let packages = metadata["packages"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let names: BTreeMap<&str, &str> = packages
         .iter()
         .filter_map(|package| Some((package["id"].as_str()?, package["name"].as_str()?)))
@@ -92,13 +106,18 @@ fn violations(metadata: &Value) -> Vec<String> {
         };
         let dependencies = package["dependencies"].as_array().map(Vec::as_slice);
         for dependency in dependencies.unwrap_or_default() {
-            let Some(on) = dependency["name"].as_str() else { continue };
+            let Some(on) = dependency["name"].as_str() else {
+                continue;
+            };
             let in_tests = dependency["kind"].as_str() == Some("dev");
             let ours = ALLOWED.iter().any(|(known, _)| *known == on);
             if ours && !allowed.contains(&on) {
                 wrong.push(format!("{name} must not depend on {on}"));
             }
-            let owners = OWNED.iter().find(|(owned, _)| *owned == on).map(|(_, owners)| owners);
+            let owners = OWNED
+                .iter()
+                .find(|(owned, _)| *owned == on)
+                .map(|(_, owners)| owners);
             if owners.is_some_and(|owners| !in_tests && !owners.contains(&name)) {
                 wrong.push(format!("{name} must not name {on}, which lives elsewhere"));
             }
@@ -110,21 +129,33 @@ fn violations(metadata: &Value) -> Vec<String> {
 
 /// What the pure crate reaches over normal dependencies.
 fn impure(metadata: &Value, names: &BTreeMap<&str, &str>) -> Vec<String> {
-    let nodes = metadata["resolve"]["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let nodes = metadata["resolve"]["nodes"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let reaches: BTreeMap<&str, Vec<&str>> = nodes
         .iter()
         .filter_map(|node| {
             let normal = |dep: &&Value| {
-                let kinds = dep["dep_kinds"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let kinds = dep["dep_kinds"]
+                    .as_array()
+                    .map(Vec::as_slice)
+                    .unwrap_or_default();
                 kinds.iter().any(|kind| kind["kind"].is_null())
             };
             let deps = node["deps"].as_array()?.iter().filter(normal);
-            Some((node["id"].as_str()?, deps.filter_map(|dep| dep["pkg"].as_str()).collect()))
+            Some((
+                node["id"].as_str()?,
+                deps.filter_map(|dep| dep["pkg"].as_str()).collect(),
+            ))
         })
         .collect();
     let (crate_name, banned) = PURE;
-    let mut open: Vec<&str> =
-        names.iter().filter(|(_, name)| **name == crate_name).map(|(id, _)| *id).collect();
+    let mut open: Vec<&str> = names
+        .iter()
+        .filter(|(_, name)| **name == crate_name)
+        .map(|(id, _)| *id)
+        .collect();
     let mut seen = BTreeSet::new();
     let mut wrong = Vec::new();
     while let Some(id) = open.pop() {
@@ -140,7 +171,11 @@ fn impure(metadata: &Value, names: &BTreeMap<&str, &str>) -> Vec<String> {
 }
 
 fn strings(value: &Value) -> impl Iterator<Item = &str> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str)
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }
 
 #[cfg(test)]
@@ -174,7 +209,10 @@ mod tests {
 
     #[test]
     fn a_runtime_below_the_words_fails() {
-        assert_eq!(violations(&graph("bridge-proto", "tokio")), ["bridge-proto reaches tokio"]);
+        assert_eq!(
+            violations(&graph("bridge-proto", "tokio")),
+            ["bridge-proto reaches tokio"]
+        );
     }
 
     #[test]

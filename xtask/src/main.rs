@@ -71,7 +71,9 @@ fn main() -> ExitCode {
         Task::Deny => checks::deny(),
         Task::Doc => checks::doc(),
         Task::Scenario { files } => checks::scenario(&files),
-        Task::Agents { task: AgentsTask::Install } => agents::install().map(|folder| {
+        Task::Agents {
+            task: AgentsTask::Install,
+        } => agents::install().map(|folder| {
             run::say(&folder.display().to_string());
         }),
         Task::E2e { filter } => checks::e2e(filter.as_deref()),

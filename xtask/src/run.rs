@@ -21,7 +21,10 @@ impl From<io::Error> for Failure {
 pub(crate) type Done<T = ()> = Result<T, Failure>;
 
 /// A line for the person who runs the chore.
-#[expect(clippy::print_stderr, reason = "a chore speaks on stderr; its tools own stdout")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a chore speaks on stderr; its tools own stdout"
+)]
 pub(crate) fn say(line: &str) {
     eprintln!("{line}");
 }
@@ -33,7 +36,10 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// A command in the root of the workspace.
-#[expect(clippy::disallowed_methods, reason = "chores start tools; the ban is for the product")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "chores start tools; the ban is for the product"
+)]
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
@@ -49,14 +55,22 @@ pub(crate) fn cargo() -> Command {
 pub(crate) fn pass(command: &mut Command) -> Done {
     let shown = shown(command);
     say(&format!("$ {shown}"));
-    let status = command.status().map_err(|error| Failure(format!("{shown}: {error}")))?;
-    if status.success() { Ok(()) } else { Err(Failure(format!("{shown}: {status}"))) }
+    let status = command
+        .status()
+        .map_err(|error| Failure(format!("{shown}: {error}")))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failure(format!("{shown}: {status}")))
+    }
 }
 
 /// Runs it quietly and gives its standard output.
 pub(crate) fn read(command: &mut Command) -> Done<String> {
     let shown = shown(command);
-    let output = command.output().map_err(|error| Failure(format!("{shown}: {error}")))?;
+    let output = command
+        .output()
+        .map_err(|error| Failure(format!("{shown}: {error}")))?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(Failure(format!("{shown}: {}\n{why}", output.status)));
@@ -66,5 +80,8 @@ pub(crate) fn read(command: &mut Command) -> Done<String> {
 
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -41,7 +41,13 @@ pub(crate) struct LogArgs {
     pub(crate) log: Option<String>,
 
     /// How to write the log
-    #[arg(long, global = true, value_name = "FORMAT", env = "LOG_FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "LOG_FORMAT",
+        default_value = "text"
+    )]
     pub(crate) log_format: LogFormat,
 }
 
@@ -204,7 +210,12 @@ pub(crate) struct HubAddress {
     pub(crate) hub: Option<String>,
 
     /// Folder of the hub's data, when it is not the usual one
-    #[arg(long = "hub-state", global = true, value_name = "DIR", env = "CTRLNODE_STATE")]
+    #[arg(
+        long = "hub-state",
+        global = true,
+        value_name = "DIR",
+        env = "CTRLNODE_STATE"
+    )]
     pub(crate) state: Option<PathBuf>,
 }
 

@@ -19,10 +19,19 @@ pub(crate) fn open(address: &str) {
         tracing::warn!("no program to open the page with was found");
         return;
     };
-    let display = ["DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "DBUS_SESSION_BUS_ADDRESS"];
+    let display = [
+        "DISPLAY",
+        "WAYLAND_DISPLAY",
+        "XAUTHORITY",
+        "DBUS_SESSION_BUS_ADDRESS",
+    ];
     let launch = Launch {
         program,
-        args: before.iter().map(Into::into).chain([address.into()]).collect(),
+        args: before
+            .iter()
+            .map(Into::into)
+            .chain([address.into()])
+            .collect(),
         directory: std::env::temp_dir(),
         env: host.environment(&AllowList::base().with(display)),
         run: None,

@@ -100,14 +100,19 @@ impl Client {
             (None, None, _) => return Err(no_hub("no hub is running on this machine")),
         };
         let base = Url::parse(&base).map_err(|error| {
-            Problem::new(format!("{base} is not an address")).because(error).exit(Exit::NoHub)
+            Problem::new(format!("{base} is not an address"))
+                .because(error)
+                .exit(Exit::NoHub)
         })?;
         let provider = rustls::crypto::ring::default_provider();
         if provider.install_default().is_err() {
             tracing::debug!("a crypto provider was already there");
         }
         let mut http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5));
-        if base.host_str().is_some_and(|host| host == "127.0.0.1" || host == "localhost") {
+        if base
+            .host_str()
+            .is_some_and(|host| host == "127.0.0.1" || host == "localhost")
+        {
             http = http.no_proxy();
         }
         let http = http
@@ -126,7 +131,10 @@ impl Client {
 
     pub(crate) async fn tasks(&self, limit: u32) -> Result<Vec<TaskSummary>, Problem> {
         let limit = limit.to_string();
-        Ok(self.get::<Tasks>("tasks", &[("limit", &limit)]).await?.tasks)
+        Ok(self
+            .get::<Tasks>("tasks", &[("limit", &limit)])
+            .await?
+            .tasks)
     }
 
     pub(crate) async fn task(&self, id: &str) -> Result<TaskView, Problem> {
@@ -134,7 +142,10 @@ impl Client {
     }
 
     pub(crate) async fn files(&self, id: &str) -> Result<Vec<ResultFile>, Problem> {
-        Ok(self.get::<Files>(&format!("tasks/{id}/files"), &[]).await?.entries)
+        Ok(self
+            .get::<Files>(&format!("tasks/{id}/files"), &[])
+            .await?
+            .entries)
     }
 
     pub(crate) async fn create(&self, task: &Value) -> Result<String, Problem> {
@@ -145,17 +156,23 @@ impl Client {
     pub(crate) async fn follow_up(&self, id: &str, text: &str) -> Result<(), Problem> {
         let body = json!({ "text": text });
         let path = format!("tasks/{id}/followups");
-        self.call::<Value>(Method::POST, &path, Some(&body)).await.map(drop)
+        self.call::<Value>(Method::POST, &path, Some(&body))
+            .await
+            .map(drop)
     }
 
     pub(crate) async fn cancel(&self, id: &str) -> Result<(), Problem> {
         let path = format!("tasks/{id}/cancel");
-        self.call::<Value>(Method::POST, &path, None).await.map(drop)
+        self.call::<Value>(Method::POST, &path, None)
+            .await
+            .map(drop)
     }
 
     pub(crate) async fn answer(&self, id: &str, answer: &Value) -> Result<(), Problem> {
         let path = format!("tasks/{id}/answer");
-        self.call::<Value>(Method::POST, &path, Some(answer)).await.map(drop)
+        self.call::<Value>(Method::POST, &path, Some(answer))
+            .await
+            .map(drop)
     }
 
     pub(crate) async fn pairing_tokens(&self) -> Result<Vec<TokenView>, Problem> {
@@ -163,11 +180,18 @@ impl Client {
     }
 
     pub(crate) async fn make_pairing_token(&self, name: &str) -> Result<Made, Problem> {
-        self.call(Method::POST, "bridge-tokens", Some(&json!({ "name": name }))).await
+        self.call(
+            Method::POST,
+            "bridge-tokens",
+            Some(&json!({ "name": name })),
+        )
+        .await
     }
 
     pub(crate) async fn revoke_pairing_token(&self, id: &str) -> Result<(), Problem> {
-        let response = self.send(Method::DELETE, &format!("bridge-tokens/{id}"), None).await?;
+        let response = self
+            .send(Method::DELETE, &format!("bridge-tokens/{id}"), None)
+            .await?;
         accepted(response).await.map(drop)
     }
 
@@ -187,7 +211,10 @@ impl Client {
     ) -> Result<impl Stream<Item = Result<StoredEvent, Problem>> + use<>, Problem> {
         let request = self.request(Method::GET, &format!("tasks/{id}/events"))?;
         let request = request.query(&[("after", after)]);
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))?;
         let stream = accepted(response).await?.bytes_stream().eventsource();
         Ok(stream.map(|event| {
             let event = event.map_err(|error| {
@@ -205,7 +232,10 @@ impl Client {
         query: &[(&str, &str)],
     ) -> Result<T, Problem> {
         let request = self.request(Method::GET, path)?.query(query);
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))?;
         read(accepted(response).await?).await
     }
 
@@ -228,14 +258,23 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        request.send().await.map_err(|error| self.unreachable(error))
+        request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))
     }
 
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Problem> {
-        let url = self.base.join(&format!("/api/v1/{path}")).map_err(|error| {
-            Problem::new(format!("{path} cannot be part of an address")).because(error)
-        })?;
-        Ok(self.http.request(method, url).bearer_auth(self.token.expose()))
+        let url = self
+            .base
+            .join(&format!("/api/v1/{path}"))
+            .map_err(|error| {
+                Problem::new(format!("{path} cannot be part of an address")).because(error)
+            })?;
+        Ok(self
+            .http
+            .request(method, url)
+            .bearer_auth(self.token.expose()))
     }
 
     fn unreachable(&self, error: reqwest::Error) -> Problem {
@@ -283,6 +322,9 @@ pub(crate) fn attachment(path: &Path) -> Result<Value, Problem> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     let unreadable = || Problem::new(format!("{} cannot be attached", path.display()));
     let bytes = std::fs::read(path).map_err(|error| unreadable().because(error))?;
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(unreadable)?;
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or_else(unreadable)?;
     Ok(json!({ "name": name, "content": STANDARD.encode(bytes) }))
 }

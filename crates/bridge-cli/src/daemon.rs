@@ -79,7 +79,11 @@ pub(crate) fn providers(settings: &Settings) -> Result<Vec<Arc<dyn Provider>>, P
         })
     };
     let mut all: Vec<Arc<dyn Provider>> = vec![
-        Arc::new(DemoProvider::new(host.clone(), this, vec!["demo-agent".into()])),
+        Arc::new(DemoProvider::new(
+            host.clone(),
+            this,
+            vec!["demo-agent".into()],
+        )),
         Arc::new(ClaudeProvider::new(key("claude")?, host.clone())),
         Arc::new(ClaudeProvider::new(key("claude-sdk")?, host.clone())),
         Arc::new(GeminiProvider::new(host.clone())),
@@ -109,7 +113,11 @@ pub(crate) fn providers(settings: &Settings) -> Result<Vec<Arc<dyn Provider>>, P
 /// Where to dial and how.
 pub(crate) fn endpoint(settings: &Settings, plane: Plane) -> Result<Endpoint, Problem> {
     let url = plane_url(&plane.url)?;
-    let made = if settings.allow_plain { Endpoint::allow_plain(url) } else { Endpoint::new(url) };
+    let made = if settings.allow_plain {
+        Endpoint::allow_plain(url)
+    } else {
+        Endpoint::new(url)
+    };
     let endpoint = made.map_err(|error| {
         let hint = match &error {
             EndpointError::ClearText { .. } => {
@@ -141,8 +149,11 @@ pub(crate) fn endpoint(settings: &Settings, plane: Plane) -> Result<Endpoint, Pr
     }
     let mut limits = endpoint.limits.clone();
     limits.dial = settings.dial;
-    let mut endpoint =
-        endpoint.authorization(receiver).timings(timings).limits(limits).offer_extension(true);
+    let mut endpoint = endpoint
+        .authorization(receiver)
+        .timings(timings)
+        .limits(limits)
+        .offer_extension(true);
     if let Some(roots) = &settings.roots {
         endpoint = endpoint.roots(roots.clone());
     }
@@ -161,7 +172,9 @@ pub(crate) fn follow_token(tokens: watch::Sender<Secret>, mut state: watch::Rece
             let found = tokio::task::spawn_blocking(|| {
                 let discovery = env_file::discover(&env_file::Disk, &places(None));
                 let token = variable("PAIRING_TOKEN");
-                discovery.pairing(token.as_deref(), variable("SAAS_URL").as_deref()).token
+                discovery
+                    .pairing(token.as_deref(), variable("SAAS_URL").as_deref())
+                    .token
             });
             if let Ok(Some(token)) = found.await
                 && sender.send_if_modified(|known| {
@@ -208,7 +221,9 @@ fn cannot_open(error: OpenError) -> Problem {
             "check that the workspace exists, is yours and the disk is not full"
         }
     };
-    Problem::new("the workspace cannot be used").hint(hint).because(error)
+    Problem::new("the workspace cannot be used")
+        .hint(hint)
+        .because(error)
 }
 
 /// A changed token is used within a second.

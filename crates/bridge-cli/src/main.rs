@@ -43,16 +43,25 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<Exit, Problem> {
     let daemon = matches!(
         cli.command,
-        None | Some(Command::Bridge { .. } | Command::Hub { command: args::HubCommand::Serve(_) })
+        None | Some(
+            Command::Bridge { .. }
+                | Command::Hub {
+                    command: args::HubCommand::Serve(_)
+                }
+        )
     );
     logging::start(&cli.log, if daemon { "info" } else { "warn" });
     if cli.setup {
         return command::setup::run(&SetupArgs::default());
     }
-    let Some(command) = cli.command else { return on_runtime(command::bridge::start()) };
+    let Some(command) = cli.command else {
+        return on_runtime(command::bridge::start());
+    };
     match command {
         Command::Up(args) => on_runtime(command::up::run(args)),
-        Command::Bridge { command: BridgeCommand::Start } => on_runtime(command::bridge::start()),
+        Command::Bridge {
+            command: BridgeCommand::Start,
+        } => on_runtime(command::bridge::start()),
         Command::Setup(args) => command::setup::run(&args),
         Command::Hub { command } => on_runtime(command::hub::run(command)),
         Command::Task { command, hub } => on_runtime(command::task::run(command, &hub)),
@@ -66,9 +75,7 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
 }
 
 /// Two workers are plenty: the work is done by the agents.
-fn on_runtime(
-    work: impl Future<Output = Result<Exit, Problem>>,
-) -> Result<Exit, Problem> {
+fn on_runtime(work: impl Future<Output = Result<Exit, Problem>>) -> Result<Exit, Problem> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -1,7 +1,7 @@
 //! Events of a task as a person reads them in a terminal: the answer on standard output, what
 //! the agent does on standard error.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use bridge_hub::StoredEvent;
 use bridge_proto::model::{AskEnd, EventBody, Outcome, RunEvent, ToolStatus};
@@ -89,9 +89,10 @@ impl Renderer {
                 AskEnd::Expired => self.note("nobody answered in time"),
                 AskEnd::Withdrawn => Ok(()),
             },
-            RunEvent::Retrying(retry) => {
-                self.note(&format!("trying again ({}): {}", retry.attempt, retry.reason))
-            }
+            RunEvent::Retrying(retry) => self.note(&format!(
+                "trying again ({}): {}",
+                retry.attempt, retry.reason
+            )),
             RunEvent::Silent { seconds } => self.note(&format!("silent for {seconds} s")),
             RunEvent::Status { text } => self.note(text),
             RunEvent::Model { model } => self.note(&format!("model {model}")),
@@ -133,7 +134,9 @@ impl Renderer {
 
 /// Without what could move the cursor or change the terminal: an agent's text is not trusted.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || *c == '\n' || *c == '\t').collect()
+    text.chars()
+        .filter(|c| !c.is_control() || *c == '\n' || *c == '\t')
+        .collect()
 }
 
 fn ending(outcome: &Outcome) -> (Exit, String) {

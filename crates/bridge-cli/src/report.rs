@@ -1,6 +1,6 @@
 //! What people are told when something does not work: the message, what to do, the exit code.
 
-use std::{fmt, process::ExitCode};
+use std::process::ExitCode;
 
 use bridge_hub::StartError as HubStartError;
 use thiserror::Error;
@@ -37,7 +37,12 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit: Exit::Failed, source: None }
+        Self {
+            message: message.into(),
+            hint: None,
+            exit: Exit::Failed,
+            source: None,
+        }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -60,11 +65,11 @@ impl Problem {
 
     /// Standard output cannot be written. A closed pipe is no problem: the reader has enough.
     pub(crate) fn output(error: std::io::Error) -> Self {
-        let exit = match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Exit::Done,
-            _ => Exit::Failed,
-        };
-        Self::new("the output could not be written").exit(exit).because(error)
+        let closed = error.kind() == std::io::ErrorKind::BrokenPipe;
+        let exit = if closed { Exit::Done } else { Exit::Failed };
+        Self::new("the output could not be written")
+            .exit(exit)
+            .because(error)
     }
 
     pub(crate) fn code(&self) -> Exit {
@@ -72,7 +77,7 @@ impl Problem {
     }
 
     /// The whole report: message, chain of causes, hint.
-    pub(crate) fn report(&self) -> impl fmt::Display {
+    pub(crate) fn report(&self) -> String {
         let mut text = format!("error: {}", self.message);
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
@@ -109,9 +114,11 @@ mod tests {
     #[test]
     fn a_report_has_message_causes_and_hint_once_each() {
         let cause = std::io::Error::other("disk full");
-        let problem = Problem::new("the file was not written").hint("free some space").because(cause);
+        let problem = Problem::new("the file was not written")
+            .hint("free some space")
+            .because(cause);
         assert_eq!(
-            problem.report().to_string(),
+            problem.report(),
             "error: the file was not written\n  because: disk full\nhint: free some space"
         );
     }

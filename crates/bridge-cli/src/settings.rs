@@ -7,7 +7,7 @@ use bridge_providers::host::Host;
 use bridge_runtime::{CommandRule, EditRule, Policy};
 use bridge_workspace::{
     ContentsPolicy,
-    env_file::{self, Disk, Discovery, Pairing, Places},
+    env_file::{self, Discovery, Disk, Pairing, Places},
 };
 
 use crate::report::{Exit, Problem};
@@ -41,7 +41,11 @@ pub(crate) fn places(base: Option<PathBuf>) -> Places {
     let home = directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned());
     let base = base.or_else(|| variable("BASE_PATH").map(PathBuf::from));
     let current = env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-    Places { home, base, current }
+    Places {
+        home,
+        base,
+        current,
+    }
 }
 
 impl Settings {
@@ -73,7 +77,9 @@ impl Settings {
         let defaults = Policy::default();
         let minutes = |key: &str, default: Duration| -> Result<Duration, Problem> {
             let value: Option<u64> = number(key, text(key))?;
-            Ok(value.map_or(default, |value| Duration::from_secs(value.clamp(1, 7 * 24 * 60) * 60)))
+            Ok(value.map_or(default, |value| {
+                Duration::from_secs(value.clamp(1, 7 * 24 * 60) * 60)
+            }))
         };
         let policy = Policy {
             parallel: number("CTRLNODE_PARALLEL", text("CTRLNODE_PARALLEL"))?
@@ -162,13 +168,17 @@ fn one_of<T: Copy>(
     known: &[(&str, T)],
 ) -> Result<Option<T>, Problem> {
     let Some(value) = value else { return Ok(None) };
-    let found = known.iter().find(|(name, _)| name.eq_ignore_ascii_case(value.trim()));
+    let found = known
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(value.trim()));
     if let Some((_, meaning)) = found {
         return Ok(Some(*meaning));
     }
     let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-    Err(Problem::new(format!("{key} is none of {}: {value}", names.join(", ")))
-        .exit(Exit::NotConfigured))
+    Err(
+        Problem::new(format!("{key} is none of {}: {value}", names.join(", ")))
+            .exit(Exit::NotConfigured),
+    )
 }
 
 /// `CTRLNODE_COMMANDS`, or else what the existing bridge's variable says, with a warning.
@@ -197,7 +207,8 @@ fn host(discovery: &Discovery) -> Host {
     for file in &discovery.files {
         for key in file.keys() {
             if let Some(value) = file.get(key) {
-                all.entry(key.into()).or_insert_with(|| value.expose().into());
+                all.entry(key.into())
+                    .or_insert_with(|| value.expose().into());
             }
         }
     }
@@ -206,11 +217,18 @@ fn host(discovery: &Discovery) -> Host {
 
 fn named_agents(discovery: &Discovery) -> Result<BTreeMap<String, Vec<String>>, Problem> {
     let from_environment = env::vars_os().filter_map(|(key, _)| key.into_string().ok());
-    let from_files = discovery.files.iter().flat_map(|file| file.keys().map(str::to_owned));
+    let from_files = discovery
+        .files
+        .iter()
+        .flat_map(|file| file.keys().map(str::to_owned));
     let mut agents = BTreeMap::new();
     for key in from_environment.chain(from_files) {
-        let Some(name) = key.strip_prefix(AGENT_PREFIX) else { continue };
-        let Some(line) = discovery.value(&key, variable(&key).as_deref()) else { continue };
+        let Some(name) = key.strip_prefix(AGENT_PREFIX) else {
+            continue;
+        };
+        let Some(line) = discovery.value(&key, variable(&key).as_deref()) else {
+            continue;
+        };
         let words = words(line.expose()).ok_or_else(|| {
             Problem::new(format!("{key} has a quote that is not closed")).exit(Exit::NotConfigured)
         })?;
@@ -229,13 +247,12 @@ fn words(line: &str) -> Option<Vec<String>> {
     for c in line.chars() {
         match quote {
             Some(open) if c == open => quote = None,
-            Some(_) => word.get_or_insert_default().push(c),
             None if c == '"' || c == '\'' => {
                 quote = Some(c);
                 word.get_or_insert_default();
             }
             None if c.is_whitespace() => words.extend(word.take()),
-            None => word.get_or_insert_default().push(c),
+            Some(_) | None => word.get_or_insert_default().push(c),
         }
     }
     words.extend(word);
@@ -258,7 +275,10 @@ mod tests {
     #[test]
     fn a_wrong_value_names_the_key_and_what_it_may_be() {
         let error = one_of("CTRLNODE_EDITS", Some("maybe".into()), EDITS).unwrap_err();
-        assert_eq!(error.to_string(), "CTRLNODE_EDITS is none of allow, ask: maybe");
+        assert_eq!(
+            error.to_string(),
+            "CTRLNODE_EDITS is none of allow, ask: maybe"
+        );
         assert_eq!(error.code(), Exit::NotConfigured);
     }
 }

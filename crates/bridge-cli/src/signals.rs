@@ -5,7 +5,10 @@ pub(crate) async fn stop_asked() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let both = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+        let both = (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+        );
         let (Ok(mut interrupt), Ok(mut terminate)) = both else {
             tracing::error!("signals cannot be heard; stop the process by other means");
             return std::future::pending().await;

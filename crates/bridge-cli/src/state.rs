@@ -35,7 +35,11 @@ pub(crate) struct OwnPairing {
 
 impl Note {
     pub(crate) fn new(address: String, token_id: String, token: &Secret) -> Self {
-        Self { address, token_id, token: token.expose().to_owned() }
+        Self {
+            address,
+            token_id,
+            token: token.expose().to_owned(),
+        }
     }
 
     pub(crate) fn token(&self) -> Secret {
@@ -45,7 +49,10 @@ impl Note {
 
 impl OwnPairing {
     pub(crate) fn new(id: String, token: &Secret) -> Self {
-        Self { id, token: token.expose().to_owned() }
+        Self {
+            id,
+            token: token.expose().to_owned(),
+        }
     }
 
     pub(crate) fn token(&self) -> Secret {
@@ -64,12 +71,10 @@ impl StateFolder {
                 .hint("name a folder with --state")
                 .exit(Exit::NotConfigured)
         })?;
-        let folder = project.state_dir().unwrap_or_else(|| project.data_local_dir());
+        let folder = project
+            .state_dir()
+            .unwrap_or_else(|| project.data_local_dir());
         Ok(Self(folder.join("hub")))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
     }
 
     /// The hub's database.
@@ -114,7 +119,9 @@ impl StateFolder {
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&self.0).map_err(|error| self.unwritable(error))
+        builder
+            .create(&self.0)
+            .map_err(|error| self.unwritable(error))
     }
 
     /// Whole or not at all, readable by its user alone.
@@ -122,17 +129,22 @@ impl StateFolder {
         self.create()?;
         let text = serde_json::to_vec_pretty(value)
             .map_err(|error| Problem::new("a state file cannot be written").because(error))?;
-        let mut file = tempfile::NamedTempFile::new_in(&self.0)
+        let mut file =
+            tempfile::NamedTempFile::new_in(&self.0).map_err(|error| self.unwritable(error))?;
+        file.write_all(&text)
             .map_err(|error| self.unwritable(error))?;
-        file.write_all(&text).map_err(|error| self.unwritable(error))?;
-        file.persist(self.0.join(name)).map_err(|error| self.unwritable(error.error))?;
+        file.persist(self.0.join(name))
+            .map_err(|error| self.unwritable(error.error))?;
         Ok(())
     }
 
     fn unwritable(&self, error: std::io::Error) -> Problem {
-        Problem::new(format!("the state folder {} cannot be written", self.0.display()))
-            .hint("name another one with --state")
-            .because(error)
+        Problem::new(format!(
+            "the state folder {} cannot be written",
+            self.0.display()
+        ))
+        .hint("name another one with --state")
+        .because(error)
     }
 }
 
@@ -154,7 +166,10 @@ mod tests {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
-            let mode = fs::metadata(state.path().join(NOTE)).unwrap().permissions().mode();
+            let mode = fs::metadata(state.0.join(NOTE))
+                .unwrap()
+                .permissions()
+                .mode();
             assert_eq!(mode & 0o777, 0o600);
         }
         state.remove_note();

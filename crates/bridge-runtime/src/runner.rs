@@ -18,7 +18,7 @@ use bridge_proto::{
     ctrlnode::{RunFacts, status_tag},
     model::{
         AgentProfile, Answer, Event, EventBody, Fault, Fix, Observed, Outcome, RunEvent, RunKind,
-        ToolState,
+        Source, ToolState,
     },
 };
 use bridge_providers::provider::{
@@ -177,6 +177,7 @@ struct Live {
 struct Session {
     turn: Turn,
     log: RunLog,
+    number: Option<u32>,
     publish: VecDeque<EventBody>,
     tools: BTreeMap<ToolCallId, Vec<String>>,
     interrupted: bool,
@@ -253,7 +254,7 @@ impl Runner {
         let resume = turn.site.dir.session(turn.provider.key());
         let resume = resume.filter(|_| turn.kind != RunKind::Dispatch);
         let remembers = live.is_some() || resume.is_some();
-        let (prompt, log) = match prepare(turn.clone(), remembers).await {
+        let prepared = match prepare(turn.clone(), remembers).await {
             Ok(prepared) => prepared,
             Err(reason) => {
                 return Outcome::Failed {
@@ -263,7 +264,8 @@ impl Runner {
             }
         };
         let mut session = Session {
-            log: RunLog::new(log),
+            log: RunLog::new(prepared.log),
+            number: prepared.number,
             turn,
             publish: VecDeque::new(),
             tools: BTreeMap::new(),
@@ -300,9 +302,9 @@ impl Runner {
             return CANCELLED;
         };
         let prompt = if open.begun {
-            prompt.bare
+            prepared.bare
         } else {
-            prompt.first
+            prepared.first
         };
         open.begun = true;
         let ticket = session.turn.ticket.clone();
@@ -461,10 +463,12 @@ impl Runner {
             | Outcome::Cancelled { .. }) => other,
         };
         session.log.ended(&outcome).await;
-        if session.turn.kind == RunKind::Dispatch && !end.answer.trim().is_empty() {
-            let dir = session.turn.site.dir.clone();
-            let saved =
-                tokio::task::spawn_blocking(move || dir.save_output_if_missing(&end.answer));
+        if !end.answer.trim().is_empty() {
+            let (dir, number) = (session.turn.site.dir.clone(), session.number);
+            let saved = tokio::task::spawn_blocking(move || match number {
+                Some(n) => dir.save_follow_up_output_if_missing(n, &end.answer),
+                None => dir.save_output_if_missing(&end.answer),
+            });
             match saved.await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
@@ -526,13 +530,16 @@ async fn steer(live: Option<&Live>, what: Steer) {
     }
 }
 
-/// The prompt of a turn, for a conversation that begins and for one that goes on.
-struct Prompt {
+/// A turn whose files are in place: its prompt for a conversation that begins and for one that
+/// goes on, its log, its number among the follow-ups.
+struct Prepared {
     first: String,
     bare: String,
+    log: TaskLog,
+    number: Option<u32>,
 }
 
-async fn prepare(turn: Turn, remembers: bool) -> Result<(Prompt, TaskLog), String> {
+async fn prepare(turn: Turn, remembers: bool) -> Result<Prepared, String> {
     let prepared = tokio::task::spawn_blocking(move || {
         let dir = &turn.site.dir;
         let (text, number) = match turn.kind {
@@ -548,7 +555,15 @@ async fn prepare(turn: Turn, remembers: bool) -> Result<(Prompt, TaskLog), Strin
                 let files = dir
                     .prepare_follow_up_in(&turn.text, context)
                     .map_err(|error| format!("the follow-up could not be saved: {error}"))?;
-                (files.prompt, Some(files.n))
+                // The plane's follow-ups carry their context with them; on our own hub people
+                // talk with an agent that remembers.
+                let chat = remembers && turn.ticket.facts.origin.source == Source::Hub;
+                let text = if chat {
+                    turn.text.clone()
+                } else {
+                    files.prompt
+                };
+                (text, Some(files.n))
             }
             RunKind::Dispatch | RunKind::AgentCommand => (turn.text.clone(), None),
         };
@@ -560,7 +575,12 @@ async fn prepare(turn: Turn, remembers: bool) -> Result<(Prompt, TaskLog), Strin
             (None, RunKind::Dispatch) => prompt::in_task_folder(&text, dir.path(), &turn.site.root),
             (_, RunKind::FollowUp | RunKind::AgentCommand) => text.clone(),
         };
-        Ok((Prompt { first, bare: text }, log))
+        Ok(Prepared {
+            first,
+            bare: text,
+            log,
+            number,
+        })
     });
     prepared
         .await

@@ -15,7 +15,10 @@ pub(crate) async fn start() -> Result<Exit, Problem> {
     let settings = Settings::load(None)?;
     let token = settings.token()?;
     let (tokens, token) = watch::channel(token);
-    let plane = Plane { url: settings.url().to_owned(), token };
+    let plane = Plane {
+        url: settings.url().to_owned(),
+        token,
+    };
     let bridge = daemon::assemble(&settings, None, plane)?;
     daemon::follow_token(tokens, bridge.state.clone());
     tracing::info!(

@@ -29,8 +29,12 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
         .iter()
         .map(|(path, found)| json!({ "path": path, "found": found }))
         .collect();
-    let warnings: Vec<String> =
-        settings.discovery.warnings.iter().map(ToString::to_string).collect();
+    let warnings: Vec<String> = settings
+        .discovery
+        .warnings
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let report = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "workspace": settings.base,
@@ -49,13 +53,21 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
     writeln!(io::stdout(), "{}", text.trim_end()).map_err(Problem::output)?;
     let good = report["plane"]["reachable"] == true
         && agents.iter().any(|agent| agent["available"] == true);
-    Ok(if good { Exit::Done } else { Exit::NotConfigured })
+    Ok(if good {
+        Exit::Done
+    } else {
+        Exit::NotConfigured
+    })
 }
 
 /// One real dial of the control plane, without greeting it as a bridge would.
 async fn plane(settings: &Settings) -> Value {
     let url = settings.url().to_owned();
-    let from = settings.pairing.file.as_ref().map(|file| file.display().to_string());
+    let from = settings
+        .pairing
+        .file
+        .as_ref()
+        .map(|file| file.display().to_string());
     let Some(token) = settings.pairing.token.clone() else {
         return json!({
             "url": url, "token": false, "reachable": false,
@@ -68,7 +80,10 @@ async fn plane(settings: &Settings) -> Value {
             "reachable": reachable, "what": what, "todo": todo,
         })
     };
-    let dial = Plane { url: url.clone(), token: watch::channel(token).1 };
+    let dial = Plane {
+        url: url.clone(),
+        token: watch::channel(token).1,
+    };
     let endpoint = match daemon::endpoint(settings, dial) {
         Ok(endpoint) => endpoint,
         Err(problem) => return answer(false, problem.to_string(), None),
@@ -85,23 +100,34 @@ async fn plane(settings: &Settings) -> Value {
     };
     handle.shutdown(Duration::from_secs(1)).await;
     let Some(state) = settled else {
-        return answer(false, "no answer in time".into(), Some("check network and proxy settings"));
+        return answer(
+            false,
+            "no answer in time".into(),
+            Some("check network and proxy settings"),
+        );
     };
     let error = state.last_error.unwrap_or_default();
     match state.phase {
         Phase::Online => answer(true, "connected".into(), None),
-        Phase::AuthRequired => {
-            answer(false, error, Some("the token is not accepted; run `ctrlnode setup` again"))
-        }
-        Phase::Dialing | Phase::Waiting | Phase::Draining | Phase::Stopped => {
-            answer(false, error, Some("check the address, the network and the proxy settings"))
-        }
+        Phase::AuthRequired => answer(
+            false,
+            error,
+            Some("the token is not accepted; run `ctrlnode setup` again"),
+        ),
+        Phase::Dialing | Phase::Waiting | Phase::Draining | Phase::Stopped => answer(
+            false,
+            error,
+            Some("check the address, the network and the proxy settings"),
+        ),
     }
 }
 
 async fn agents(providers: &[Arc<dyn Provider>]) -> Vec<Value> {
     let mut agents = Vec::new();
-    for provider in providers.iter().filter(|provider| !provider.abilities().plain_only) {
+    for provider in providers
+        .iter()
+        .filter(|provider| !provider.abilities().plain_only)
+    {
         let found = provider.find();
         let health = if found.health.available {
             provider.probe(PROBE_LIMIT).await
@@ -129,7 +155,11 @@ fn readable(report: &Value) -> String {
         format!("contents   {}", text(&report["contents"])),
     ];
     for file in report["files"].as_array().into_iter().flatten() {
-        let found = if file["found"] == true { "found" } else { "not there" };
+        let found = if file["found"] == true {
+            "found"
+        } else {
+            "not there"
+        };
         lines.push(format!("settings   {} ({found})", text(&file["path"])));
     }
     for warning in report["warnings"].as_array().into_iter().flatten() {
@@ -138,12 +168,20 @@ fn readable(report: &Value) -> String {
     let plane = &report["plane"];
     lines.push(String::new());
     lines.push(format!("plane      {}", text(&plane["url"])));
-    let mark = if plane["reachable"] == true { "✓" } else { "✗" };
+    let mark = if plane["reachable"] == true {
+        "✓"
+    } else {
+        "✗"
+    };
     lines.push(format!("         {mark} {}", text(&plane["what"])));
     lines.extend(todo(&plane["todo"]));
     lines.push(String::new());
     for agent in report["agents"].as_array().into_iter().flatten() {
-        let mark = if agent["available"] == true { "✓" } else { "✗" };
+        let mark = if agent["available"] == true {
+            "✓"
+        } else {
+            "✗"
+        };
         let what = match (agent["version"].as_str(), agent["reason"].as_str()) {
             (Some(version), None) => version.to_owned(),
             (_, Some(reason)) => reason.replace('_', " "),

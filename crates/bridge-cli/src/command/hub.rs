@@ -35,7 +35,9 @@ pub(crate) async fn run(command: HubCommand) -> Result<Exit, Problem> {
                 }
                 TokenCommand::List => {
                     for token in client.pairing_tokens().await? {
-                        let used = token.used.map_or_else(|| "never".into(), |at| at.to_string());
+                        let used = token
+                            .used
+                            .map_or_else(|| "never".into(), |at| at.to_string());
                         say(&format!("{}  {}  last seen {used}", token.id, token.name))?;
                     }
                 }
@@ -76,9 +78,19 @@ async fn serve(args: ServeArgs) -> Result<Exit, Problem> {
 }
 
 fn websocket(base: &url::Url) -> String {
-    let scheme = if base.scheme() == "https" { "wss" } else { "ws" };
-    let port = base.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{scheme}://{}{port}/ws/bridge", base.host_str().unwrap_or_default())
+    let scheme = if base.scheme() == "https" {
+        "wss"
+    } else {
+        "ws"
+    };
+    let port = base
+        .port()
+        .map(|port| format!(":{port}"))
+        .unwrap_or_default();
+    format!(
+        "{scheme}://{}{port}/ws/bridge",
+        base.host_str().unwrap_or_default()
+    )
 }
 
 fn say(line: &str) -> Result<(), Problem> {

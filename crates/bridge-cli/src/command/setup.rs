@@ -36,9 +36,12 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Problem> {
             .hint("give the token on standard input: ctrlnode setup --token-stdin --workspace DIR < token"));
     };
     let workspace = answers.workspace.canonicalize().map_err(|error| {
-        Problem::new(format!("{} cannot be the workspace", answers.workspace.display()))
-            .hint("name an existing folder of yours")
-            .because(error)
+        Problem::new(format!(
+            "{} cannot be the workspace",
+            answers.workspace.display()
+        ))
+        .hint("name an existing folder of yours")
+        .because(error)
     })?;
     check_url(&answers.url)?;
     let home = places(None).home.ok_or_else(|| {
@@ -54,7 +57,10 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Problem> {
     ];
     values.extend(token.map(|token| ("PAIRING_TOKEN", token)));
     write(&file, &values)?;
-    let text = format!("Saved to {}. Start the bridge with `ctrlnode`.", file.display());
+    let text = format!(
+        "Saved to {}. Start the bridge with `ctrlnode`.",
+        file.display()
+    );
     writeln!(io::stdout(), "{text}").map_err(Problem::output)?;
     Ok(Exit::Done)
 }
@@ -91,19 +97,22 @@ fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
             .because(error)
     };
     cliclack::intro("Pair this machine with a control plane").map_err(gone)?;
-    let workspace = match &args.workspace {
-        Some(workspace) => workspace.clone(),
-        None => {
-            let before = known.base.display().to_string();
-            let text: String = cliclack::input("Which folder may the agents work in?")
-                .default_input(&before)
-                .validate(|text: &String| {
-                    if Path::new(text).is_dir() { Ok(()) } else { Err("there is no such folder") }
-                })
-                .interact()
-                .map_err(gone)?;
-            PathBuf::from(text)
-        }
+    let workspace = if let Some(workspace) = &args.workspace {
+        workspace.clone()
+    } else {
+        let before = known.base.display().to_string();
+        let text: String = cliclack::input("Which folder may the agents work in?")
+            .default_input(&before)
+            .validate(|text: &String| {
+                if Path::new(text).is_dir() {
+                    Ok(())
+                } else {
+                    Err("there is no such folder")
+                }
+            })
+            .interact()
+            .map_err(gone)?;
+        PathBuf::from(text)
     };
     let url = match &args.url {
         Some(url) => url.clone(),
@@ -131,7 +140,11 @@ fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
         Some(_) => contents(args.contents.as_deref(), known)?,
         None => cliclack::select("Which file contents may leave this machine?")
             .initial_value(known.contents)
-            .item(ContentsPolicy::TaskOutputs, "those of the task folders", "recommended")
+            .item(
+                ContentsPolicy::TaskOutputs,
+                "those of the task folders",
+                "recommended",
+            )
             .item(
                 ContentsPolicy::Workspace,
                 "everything in the workspace",
@@ -142,21 +155,32 @@ fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
             .map_err(gone)?,
     };
     cliclack::outro("Done.").map_err(gone)?;
-    Ok(Answers { workspace, url, token, contents })
+    Ok(Answers {
+        workspace,
+        url,
+        token,
+        contents,
+    })
 }
 
 fn contents(wanted: Option<&str>, known: &Settings) -> Result<ContentsPolicy, Problem> {
-    let Some(wanted) = wanted else { return Ok(known.contents) };
+    let Some(wanted) = wanted else {
+        return Ok(known.contents);
+    };
     ContentsPolicy::from_str(wanted)
         .map_err(|error| Problem::new("--contents cannot be used").because(error))
 }
 
 fn check_url(text: &str) -> Result<(), Problem> {
-    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "ws" | "wss"));
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "ws" | "wss"));
     match url {
         Some(_) => Ok(()),
-        None => Err(Problem::new(format!("{text} is no ws:// or wss:// address"))
-            .hint("for example wss://hub.example.org/ws/bridge")),
+        None => Err(
+            Problem::new(format!("{text} is no ws:// or wss:// address"))
+                .hint("for example wss://hub.example.org/ws/bridge"),
+        ),
     }
 }
 
@@ -169,8 +193,10 @@ fn checked_token(text: &str) -> Result<Option<Secret>, Problem> {
     if token.expose().chars().all(|c| c.is_ascii_graphic()) {
         return Ok(Some(token));
     }
-    Err(Problem::new("the token has spaces or characters that no token has")
-        .hint("paste the token alone, without quotes or line breaks"))
+    Err(
+        Problem::new("the token has spaces or characters that no token has")
+            .hint("paste the token alone, without quotes or line breaks"),
+    )
 }
 
 /// Far more than any token.
@@ -182,7 +208,10 @@ mod tests {
 
     #[test]
     fn a_pasted_token_is_one_visible_word() {
-        assert_eq!(checked_token(" tok_1\n").unwrap(), Some(Secret::new("tok_1")));
+        assert_eq!(
+            checked_token(" tok_1\n").unwrap(),
+            Some(Secret::new("tok_1"))
+        );
         assert_eq!(checked_token("\n").unwrap(), None);
         assert!(checked_token("tok 1").is_err());
     }

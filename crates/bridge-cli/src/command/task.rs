@@ -22,7 +22,11 @@ pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, 
     let client = Client::find(hub)?;
     match command {
         TaskCommand::Run(args) => start(&client, args).await,
-        TaskCommand::FollowUp { task, message, json } => {
+        TaskCommand::FollowUp {
+            task,
+            message,
+            json,
+        } => {
             let task = find(&client, &task).await?;
             let after = client.task(&task).await?.last_seq;
             client.follow_up(&task, &text_or_stdin(message)?).await?;
@@ -30,7 +34,11 @@ pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, 
         }
         TaskCommand::List { limit, json } => list(&client, limit, json).await,
         TaskCommand::Show { task, json } => show(&client, &task, json).await,
-        TaskCommand::Logs { task, no_follow, json } => logs(&client, &task, no_follow, json).await,
+        TaskCommand::Logs {
+            task,
+            no_follow,
+            json,
+        } => logs(&client, &task, no_follow, json).await,
         TaskCommand::Answer { task, answer, ask } => {
             reply(&client, &task, answer, ask.as_deref()).await
         }
@@ -121,7 +129,9 @@ async fn logs(client: &Client, task: &str, no_follow: bool, json: bool) -> Resul
     let live = task.summary.status.is_live() && !no_follow;
     let mut seq = 0;
     while live || seq < task.last_seq {
-        let Some(stored) = events.next().await else { break };
+        let Some(stored) = events.next().await else {
+            break;
+        };
         let stored: StoredEvent = stored?;
         seq = stored.seq;
         let end = renderer.event(&stored).map_err(Problem::output)?;
@@ -144,7 +154,11 @@ async fn list(client: &Client, limit: u32, json: bool) -> Result<Exit, Problem> 
     for task in tasks {
         let id: String = task.id.as_str().chars().take(8).collect();
         let title: String = plain(&task.title).chars().take(60).collect();
-        let line = format!("{id}  {:<10} {:<10} {title}", task.status.as_str(), task.agent);
+        let line = format!(
+            "{id}  {:<10} {:<10} {title}",
+            task.status.as_str(),
+            task.agent
+        );
         print(&line)?;
     }
     Ok(Exit::Done)
@@ -159,9 +173,20 @@ async fn show(client: &Client, task: &str, json: bool) -> Result<Exit, Problem> 
     }
     let summary = &task.summary;
     print(&format!("{}  {}", summary.id, plain(&summary.title)))?;
-    let reason = summary.reason.as_deref().map(|reason| format!(": {}", plain(reason)));
-    print(&format!("status   {}{}", summary.status.as_str(), reason.unwrap_or_default()))?;
-    print(&format!("agent    {} on {}", summary.agent, plain(&summary.machine_name)))?;
+    let reason = summary
+        .reason
+        .as_deref()
+        .map(|reason| format!(": {}", plain(reason)));
+    print(&format!(
+        "status   {}{}",
+        summary.status.as_str(),
+        reason.unwrap_or_default()
+    ))?;
+    print(&format!(
+        "agent    {} on {}",
+        summary.agent,
+        plain(&summary.machine_name)
+    ))?;
     if let Some(path) = task.repo_path() {
         print(&format!("works in {}", plain(path)))?;
     }
@@ -171,7 +196,10 @@ async fn show(client: &Client, task: &str, json: bool) -> Result<Exit, Problem> 
     match client.files(&id).await {
         Ok(files) => {
             for file in files.iter().filter(|file| !file.is_dir) {
-                let size = file.size.map(|size| format!(" ({size} bytes)")).unwrap_or_default();
+                let size = file
+                    .size
+                    .map(|size| format!(" ({size} bytes)"))
+                    .unwrap_or_default();
                 print(&format!("file     {}{size}", plain(&file.path)))?;
             }
         }
@@ -225,7 +253,9 @@ async fn reply(
 /// The one task whose id begins like this.
 async fn find(client: &Client, wanted: &str) -> Result<String, Problem> {
     let tasks = client.tasks(SEARCHED).await?;
-    let mut fits = tasks.iter().filter(|task| task.id.as_str().starts_with(wanted));
+    let mut fits = tasks
+        .iter()
+        .filter(|task| task.id.as_str().starts_with(wanted));
     match (fits.next(), fits.next()) {
         (Some(task), None) => Ok(task.id.to_string()),
         (None, _) => Ok(wanted.to_owned()),
@@ -236,14 +266,20 @@ async fn find(client: &Client, wanted: &str) -> Result<String, Problem> {
 
 async fn machine(client: &Client, wanted: &str) -> Result<String, Problem> {
     let machines = client.machines().await?;
-    let fits = |machine: &&bridge_hub::Machine| {
-        machine.id.as_str() == wanted || machine.name == wanted
-    };
-    machines.iter().find(fits).map(|machine| machine.id.to_string()).ok_or_else(|| {
-        let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
-        Problem::new(format!("no machine is called {wanted}"))
-            .hint(format!("there is: {}", names.join(", ")))
-    })
+    let fits =
+        |machine: &&bridge_hub::Machine| machine.id.as_str() == wanted || machine.name == wanted;
+    machines
+        .iter()
+        .find(fits)
+        .map(|machine| machine.id.to_string())
+        .ok_or_else(|| {
+            let names: Vec<&str> = machines
+                .iter()
+                .map(|machine| machine.name.as_str())
+                .collect();
+            Problem::new(format!("no machine is called {wanted}"))
+                .hint(format!("there is: {}", names.join(", ")))
+        })
 }
 
 fn absolute(path: &Path) -> Result<String, Problem> {

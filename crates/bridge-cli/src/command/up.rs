@@ -52,7 +52,10 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
     if args.open {
         browser::open(&address);
     }
-    let Bridge { supervisor, state: link } = bridge;
+    let Bridge {
+        supervisor,
+        state: link,
+    } = bridge;
     tokio::spawn(log_state(link));
     let stopped = supervisor.run(signals::stop_asked()).await;
     state.remove_note();
@@ -86,7 +89,10 @@ async fn own_token(hub: &Hub, state: &StateFolder) -> Result<Secret, Problem> {
     {
         return Ok(pairing.token());
     }
-    let made = hub.create_bridge_token("this machine").await.map_err(hub_problem)?;
+    let made = hub
+        .create_bridge_token("this machine")
+        .await
+        .map_err(hub_problem)?;
     state.write_own_pairing(&OwnPairing::new(made.id, &made.secret))?;
     Ok(made.secret)
 }
@@ -102,8 +108,15 @@ pub(crate) async fn leave_note(
     {
         tracing::debug!(%error, "the token of the last start was already gone");
     }
-    let made = hub.create_api_token("command line").await.map_err(hub_problem)?;
-    state.write_note(&Note::new(format!("http://{address}"), made.id, &made.secret))
+    let made = hub
+        .create_api_token("command line")
+        .await
+        .map_err(hub_problem)?;
+    state.write_note(&Note::new(
+        format!("http://{address}"),
+        made.id,
+        &made.secret,
+    ))
 }
 
 /// The page's address with a one-time login.
@@ -116,7 +129,6 @@ pub(crate) fn hub_problem(error: bridge_hub::HubError) -> Problem {
     Problem::new("the hub could not be set up").because(error)
 }
 
-
 fn print_welcome(address: &str) -> Result<(), Problem> {
     let mut out = io::stdout();
     let text = format!(
@@ -124,5 +136,7 @@ fn print_welcome(address: &str) -> Result<(), Problem> {
          Or from another terminal:\n\n    ctrlnode task run --agent demo \"write a haiku\"\n\n  \
          Ctrl-C stops everything.\n\n"
     );
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Problem::output)
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(Problem::output)
 }

@@ -65,7 +65,6 @@ impl Provider for DemoProvider {
             permissions: true,
             hub_only: true,
             plain_only: false,
-            ..Abilities::default()
         }
     }
 

@@ -37,17 +37,19 @@ impl Announcer {
 /// The greeting of the first connection, from file look-ups alone (decision 5). The supervisor
 /// keeps it current afterwards.
 pub fn first_greeting(settings: &Settings, providers: &[Arc<dyn Provider>]) -> Greeting {
-    let available = providers.iter().filter(|provider| provider.find().health.available);
+    let available = providers
+        .iter()
+        .filter(|provider| provider.find().health.available);
     let hello = Hello {
         version: wire_version(settings),
         providers: Vec::new(),
         hostname: settings.hostname.clone(),
     };
-    greeting(hello, "", available)
+    greeting(&hello, "", available)
 }
 
 fn greeting<'a>(
-    hello: Hello,
+    hello: &Hello,
     agents: &str,
     available: impl Iterator<Item = &'a Arc<dyn Provider>>,
 ) -> Greeting {
@@ -55,12 +57,20 @@ fn greeting<'a>(
         let value = HeaderValue::from_str(value).ok()?;
         Some((HeaderName::from_static(name), value))
     };
-    let headers = [header("x-bridge-version", &hello.version), header("x-agents", agents)];
+    let headers = [
+        header("x-bridge-version", &hello.version),
+        header("x-agents", agents),
+    ];
     let available: Vec<_> = available.collect();
     let frames = |profile| -> Vec<TextFrame> {
-        let shown = available.iter().filter(|provider| is_shown(provider.abilities(), profile));
+        let shown = available
+            .iter()
+            .filter(|provider| is_shown(provider.abilities(), profile));
         let providers = shown.map(|provider| provider.key().clone()).collect();
-        let hello = Hello { providers, ..hello.clone() };
+        let hello = Hello {
+            providers,
+            ..hello.clone()
+        };
         let frames = encode_notice(&Notice::Hello(hello), profile);
         frames.into_iter().map(TextFrame::from).collect()
     };
@@ -93,12 +103,17 @@ impl Daemon {
         };
         let available = self.providers.values();
         let available = available.filter(|provider| self.health.is_available(provider.key()));
-        self.link.greet(greeting(hello, &self.agents.header(), available));
+        self.link
+            .greet(greeting(&hello, &self.agents.header(), available));
     }
 
     /// Keeps what this plane may know of.
     fn shown<V>(&self, mut map: BTreeMap<ProviderKey, V>) -> BTreeMap<ProviderKey, V> {
-        let profile = if self.viewer { Profile::Extended } else { Profile::Plain };
+        let profile = if self.viewer {
+            Profile::Extended
+        } else {
+            Profile::Plain
+        };
         map.retain(|key, _| {
             let provider = self.providers.get(key);
             provider.is_some_and(|provider| is_shown(provider.abilities(), profile))

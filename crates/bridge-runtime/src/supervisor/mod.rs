@@ -28,8 +28,8 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
-pub use self::announce::first_greeting;
 use self::announce::Announcer;
+pub use self::announce::first_greeting;
 use crate::{
     agents::Agents,
     approvals::{Approvals, Decision, Surroundings},
