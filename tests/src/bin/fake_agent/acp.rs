@@ -1,0 +1,138 @@
+//! The fake agent as an agent of the Agent Client Protocol.
+
+use std::{collections::BTreeMap, io, sync::mpsc::Receiver};
+
+use serde_json::{Value, json};
+
+use crate::{
+    say, script,
+    turn::{End, Words, play},
+};
+
+/// Serves until the input ends; gives the exit code.
+pub(crate) fn serve(inbox: &Receiver<Value>) -> io::Result<i32> {
+    let mut sessions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut asked = 0;
+    while let Ok(message) = inbox.recv() {
+        let (Some(method), Some(id)) = (message["method"].as_str(), message.get("id")) else {
+            continue;
+        };
+        let params = &message["params"];
+        match method {
+            "initialize" => {
+                let can = json!({ "protocolVersion": 1, "agentCapabilities": {} });
+                result(id, &can)?;
+            }
+            "session/new" => {
+                let session = format!("fake-{}", sessions.len() + 1);
+                result(id, &json!({ "sessionId": session }))?;
+                sessions.insert(session, Vec::new());
+            }
+            "session/prompt" => {
+                let session = params["sessionId"].as_str().unwrap_or_default().to_owned();
+                let prompt = params["prompt"][0]["text"].as_str().unwrap_or_default();
+                let earlier = sessions.entry(session.clone()).or_default();
+                let mut words = Acp {
+                    session,
+                    asked,
+                    tools: earlier.len(),
+                };
+                let steps = script::read(prompt);
+                let (end, exit) = play(&mut words, inbox, &steps, earlier)?;
+                asked = words.asked;
+                earlier.push(script::subject(prompt));
+                match end {
+                    End::Done => result(id, &json!({ "stopReason": "end_turn" }))?,
+                    End::Cancelled => result(id, &json!({ "stopReason": "cancelled" }))?,
+                    End::Failed(reason) => error(id, -32603, &reason)?,
+                    End::Gone => return Ok(0),
+                }
+                if let Some(code) = exit {
+                    return Ok(code);
+                }
+            }
+            other => error(id, -32601, &format!("no method {other}"))?,
+        }
+    }
+    Ok(0)
+}
+
+struct Acp {
+    session: String,
+    asked: u64,
+    tools: usize,
+}
+
+impl Acp {
+    fn update(&self, update: &Value) -> io::Result<()> {
+        let params = json!({ "sessionId": self.session, "update": update });
+        line(&json!({ "jsonrpc": "2.0", "method": "session/update", "params": params }))
+    }
+
+    fn call(&self) -> String {
+        format!("call-{}", self.tools)
+    }
+}
+
+impl Words for Acp {
+    fn text(&mut self, pieces: &[String]) -> io::Result<()> {
+        for piece in pieces {
+            let content = json!({ "type": "text", "text": piece });
+            self.update(&json!({ "sessionUpdate": "agent_message_chunk", "content": content }))?;
+        }
+        Ok(())
+    }
+
+    fn tool(&mut self) -> io::Result<()> {
+        let call = self.call();
+        self.update(&json!({
+            "sessionUpdate": "tool_call", "toolCallId": call, "title": "echo fake",
+            "kind": "execute", "status": "in_progress", "rawInput": { "command": "echo fake" },
+        }))?;
+        let text = json!({ "type": "text", "text": "fake\n" });
+        self.update(&json!({
+            "sessionUpdate": "tool_call_update", "toolCallId": call, "status": "completed",
+            "content": [{ "type": "content", "content": text }],
+        }))
+    }
+
+    fn ask(&mut self) -> io::Result<()> {
+        self.asked += 1;
+        let call = json!({
+            "toolCallId": format!("ask-{}", self.asked), "title": "echo fake", "kind": "execute",
+            "status": "pending", "rawInput": { "command": "echo fake" },
+        });
+        let options = json!([
+            { "optionId": "yes", "name": "Allow once", "kind": "allow_once" },
+            { "optionId": "no", "name": "Deny", "kind": "reject_once" },
+        ]);
+        let params = json!({ "sessionId": self.session, "toolCall": call, "options": options });
+        let method = "session/request_permission";
+        line(&json!({ "jsonrpc": "2.0", "id": self.asked, "method": method, "params": params }))
+    }
+
+    fn answer(&mut self, message: &Value) -> io::Result<Option<bool>> {
+        let ours = message.get("method").is_none() && message["id"] == self.asked;
+        let chosen = message
+            .pointer("/result/outcome/optionId")
+            .and_then(Value::as_str);
+        Ok(ours.then_some(chosen == Some("yes")))
+    }
+
+    fn is_cancel(&mut self, message: &Value) -> io::Result<bool> {
+        Ok(message["method"] == "session/cancel")
+    }
+}
+
+fn result(id: &Value, result: &Value) -> io::Result<()> {
+    line(&json!({ "jsonrpc": "2.0", "id": id, "result": result }))
+}
+
+fn error(id: &Value, code: i64, message: &str) -> io::Result<()> {
+    let error = json!({ "code": code, "message": message });
+    line(&json!({ "jsonrpc": "2.0", "id": id, "error": error }))
+}
+
+fn line(message: &Value) -> io::Result<()> {
+    say(&format!("{message}\n"))
+}

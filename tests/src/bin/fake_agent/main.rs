@@ -1,0 +1,104 @@
+//! A deterministic agent for tests. It speaks the Agent Client Protocol as `fake_agent acp`, and
+//! Claude Code's stream-json when it is started with Claude Code's own flags (`-p …`).
+//!
+//! What it does is told by lines of the prompt that begin with `@`, in order (see [`script`]).
+//! What it does before the first prompt is told by further arguments of `acp`:
+//!
+//! - `--garbage N`: prints N lines that are not the protocol first
+//! - `--exit CODE`: ends at once
+//! - `--deaf`: reads nothing and says nothing
+//! - `--silent`: reads, but answers nothing
+
+mod acp;
+mod claude;
+mod script;
+mod turn;
+
+use std::{
+    env,
+    io::{self, BufRead as _, Write as _},
+    process::ExitCode,
+    sync::mpsc::{Receiver, sync_channel},
+    thread,
+};
+
+use serde_json::Value;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["--version"] => say("9.9.9 (Fake Agent)\n").map(|()| 0),
+        ["auth", "status", ..] => say("{\"loggedIn\":true}\n").map(|()| 0),
+        ["acp", options @ ..] => match before(options) {
+            Ok(None) => acp::serve(&listen()),
+            Ok(Some(code)) => Ok(code),
+            Err(error) => Err(error),
+        },
+        ["-p", options @ ..] => claude::serve(&listen(), options),
+        _ => say("fake_agent: `acp` or Claude Code's flags\n").map(|()| 2),
+    };
+    match done {
+        Ok(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
+        // The other end is gone: nobody is there to complain to.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Does what is to be done before the first word; the exit code when that is all.
+fn before(options: &[&str]) -> io::Result<Option<i32>> {
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        match *option {
+            "--garbage" => {
+                let lines = options.next().and_then(|n| n.parse().ok()).unwrap_or(3);
+                for n in 0..lines {
+                    say(&format!("Welcome! This is line {n} of a banner.\n"))?;
+                }
+            }
+            "--exit" => {
+                let code = options.next().and_then(|code| code.parse().ok());
+                return Ok(Some(code.unwrap_or(1)));
+            }
+            "--deaf" => loop {
+                thread::park();
+            },
+            "--silent" => {
+                for line in io::stdin().lock().lines() {
+                    drop(line?);
+                }
+                return Ok(Some(0));
+            }
+            _ => return Ok(Some(2)),
+        }
+    }
+    Ok(None)
+}
+
+/// Reads messages on a thread of its own, so that a cancel is heard while a turn runs.
+fn listen() -> Receiver<Value> {
+    let (sender, inbox) = sync_channel(256);
+    thread::spawn(move || {
+        for line in io::stdin().lock().lines() {
+            let Ok(line) = line else { return };
+            if let Ok(message) = serde_json::from_str(&line)
+                && sender.send(message).is_err()
+            {
+                return;
+            }
+        }
+    });
+    inbox
+}
+
+/// Writes text to standard output at once.
+pub(crate) fn say(text: &str) -> io::Result<()> {
+    write(text.as_bytes())
+}
+
+/// Writes bytes to standard output at once.
+pub(crate) fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()
+}

@@ -1,0 +1,75 @@
+//! What a prompt tells the fake agent to do: one directive a line, done in order.
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Answer with this text, word by word.
+    Say(String),
+    /// Answer in so many pieces: `w1 w2 … `.
+    Stream(u64),
+    /// Call a tool that works.
+    Tool,
+    /// Ask for a permission and say whether it was given.
+    Ask,
+    /// Do nothing more until told to stop.
+    Hang,
+    /// Do nothing more and read nothing any more, whatever comes.
+    Deaf,
+    /// End the process with this code.
+    Exit(i32),
+    /// The turn fails for this reason.
+    Error(String),
+    /// Print one line of so many bytes.
+    BigLine(u64),
+    /// Print lines that are not the protocol, with bytes that are not UTF-8.
+    Garbage,
+    /// Print so many bytes to standard error.
+    Stderr(u64),
+    /// Say what the earlier prompts were.
+    Remember,
+    /// End the process with this code once the turn is over.
+    ExitAfter(i32),
+}
+
+/// The steps of a prompt. A prompt without any is answered with a greeting.
+pub(crate) fn read(prompt: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = prompt.lines().filter_map(step).collect();
+    if steps.is_empty() {
+        steps.push(Step::Say("Hello from the fake agent.".into()));
+    }
+    steps
+}
+
+/// What a person said beside the directives: the last line that is none.
+pub(crate) fn subject(prompt: &str) -> String {
+    let mut lines = prompt.lines().map(str::trim).rev();
+    let line = lines.find(|line| !line.is_empty() && !line.starts_with('@'));
+    line.unwrap_or_default().to_owned()
+}
+
+fn step(line: &str) -> Option<Step> {
+    let line = line.trim().strip_prefix('@')?;
+    let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let number = |default: u64| rest.trim().parse().unwrap_or(default);
+    let code = || rest.trim().parse().unwrap_or(7);
+    let text = |default: &str| match rest.trim() {
+        "" => default.to_owned(),
+        text => text.to_owned(),
+    };
+    Some(match name {
+        "say" => Step::Say(text("something")),
+        "stream" => Step::Stream(number(20)),
+        "tool" => Step::Tool,
+        "ask" => Step::Ask,
+        "hang" => Step::Hang,
+        "deaf" => Step::Deaf,
+        "exit" => Step::Exit(code()),
+        "error" => Step::Error(text("told to fail")),
+        "bigline" => Step::BigLine(number(1 << 20)),
+        "garbage" => Step::Garbage,
+        "stderr" => Step::Stderr(number(1 << 20)),
+        "remember" => Step::Remember,
+        "exit-after" => Step::ExitAfter(code()),
+        _ => return None,
+    })
+}

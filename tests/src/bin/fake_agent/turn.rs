@@ -1,0 +1,145 @@
+//! One turn: the steps of a script, said in whichever protocol.
+
+use std::{
+    io::{self, Write as _},
+    process,
+    sync::mpsc::Receiver,
+    thread,
+};
+
+use serde_json::Value;
+
+use crate::{script::Step, write};
+
+/// How a turn ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    Done,
+    Cancelled,
+    Failed(String),
+    /// The other side closed its end.
+    Gone,
+}
+
+/// A protocol's words for what a turn does.
+pub(crate) trait Words {
+    /// Answer text, in these pieces.
+    fn text(&mut self, pieces: &[String]) -> io::Result<()>;
+    /// A tool call that works.
+    fn tool(&mut self) -> io::Result<()>;
+    /// A permission is asked for; the answer comes as a message.
+    fn ask(&mut self) -> io::Result<()>;
+    /// The answer to the open question, when the message is one.
+    fn answer(&mut self, message: &Value) -> io::Result<Option<bool>>;
+    /// Whether the message asks to stop; answers it where the protocol wants that.
+    fn is_cancel(&mut self, message: &Value) -> io::Result<bool>;
+}
+
+/// Does the steps.
+pub(crate) fn play(
+    words: &mut impl Words,
+    inbox: &Receiver<Value>,
+    steps: &[Step],
+    earlier: &[String],
+) -> io::Result<(End, Option<i32>)> {
+    let mut exit = None;
+    for step in steps {
+        if let Some(end) = one(words, inbox, step, earlier)? {
+            return Ok((end, exit));
+        }
+        if let Step::ExitAfter(code) = step {
+            exit = Some(*code);
+        }
+    }
+    Ok((End::Done, exit))
+}
+
+fn one(
+    words: &mut impl Words,
+    inbox: &Receiver<Value>,
+    step: &Step,
+    earlier: &[String],
+) -> io::Result<Option<End>> {
+    match step {
+        Step::Say(text) => words.text(&in_words(text))?,
+        Step::Stream(pieces) => {
+            let pieces: Vec<String> = (1..=*pieces).map(|n| format!("w{n} ")).collect();
+            words.text(&pieces)?;
+        }
+        Step::Remember => words.text(&in_words(&format!("Before: {}.", earlier.join(", "))))?,
+        Step::Tool => words.tool()?,
+        Step::Ask => {
+            words.ask()?;
+            let allowed = loop {
+                let Ok(message) = inbox.recv() else {
+                    return Ok(Some(End::Gone));
+                };
+                if words.is_cancel(&message)? {
+                    return Ok(Some(End::Cancelled));
+                }
+                if let Some(allowed) = words.answer(&message)? {
+                    break allowed;
+                }
+            };
+            let said = if allowed {
+                "It was allowed."
+            } else {
+                "It was denied."
+            };
+            words.text(&in_words(said))?;
+        }
+        Step::Hang => loop {
+            let Ok(message) = inbox.recv() else {
+                return Ok(Some(End::Gone));
+            };
+            if words.is_cancel(&message)? {
+                return Ok(Some(End::Cancelled));
+            }
+        },
+        Step::Deaf => loop {
+            thread::park();
+        },
+        Step::Exit(code) => exit_now(*code),
+        Step::Error(reason) => return Ok(Some(End::Failed(reason.clone()))),
+        Step::BigLine(bytes) => big_line(*bytes)?,
+        Step::Garbage => {
+            write(b"warning: this line is not the protocol\n{\"cut\":\n[1,2]\n\n")?;
+            write(b"\xff\xfe\xc3\x28 not even text\n")?;
+            write(b"{\"jsonrpc\":\"2.0\",\"method\":\"x\",\"params\":{\"a\":\"\xff\"}}\n")?;
+        }
+        Step::Stderr(bytes) => flood(*bytes)?,
+        Step::ExitAfter(_) => {}
+    }
+    Ok(None)
+}
+
+#[expect(clippy::exit, reason = "a crash is what the test asked for")]
+fn exit_now(code: i32) -> ! {
+    process::exit(code)
+}
+
+fn in_words(text: &str) -> Vec<String> {
+    text.split_inclusive(' ').map(str::to_owned).collect()
+}
+
+fn big_line(bytes: u64) -> io::Result<()> {
+    let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let block = vec![b'x'; 64 * 1024];
+    while left > 0 {
+        let some = left.min(block.len());
+        write(block.get(..some).unwrap_or_default())?;
+        left -= some;
+    }
+    write(b"\n")
+}
+
+fn flood(bytes: u64) -> io::Result<()> {
+    let line = b"this agent complains a lot about nothing in particular, again and again\n";
+    let mut err = io::stderr().lock();
+    let mut left = bytes;
+    while left > 0 {
+        err.write_all(line)?;
+        left = left.saturating_sub(line.len() as u64);
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! One connection of the fake plane: receives it as told, records what comes, obeys orders.
+
+use std::collections::BTreeMap;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::{mpsc, watch},
+};
+use tokio_tungstenite::{
+    WebSocketStream, accept_hdr_async_with_config,
+    tungstenite::{
+        Message,
+        handshake::server::{ErrorResponse, Request, Response},
+        http::{HeaderName, HeaderValue, StatusCode},
+        protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+
+use super::{Log, Manners, What, note};
+
+/// What a connection shall do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Send this as a text frame.
+    Text(String),
+    /// Send this as a binary frame.
+    Binary(Vec<u8>),
+    /// Write these bytes to the socket as they are.
+    Raw(Vec<u8>),
+    /// Read nothing any more, so that not even pings are answered, until [`Order::GoOn`].
+    Stall,
+    /// Read again.
+    GoOn,
+    /// Close with this code and reason.
+    Close(u16, String),
+    /// End the connection without a word.
+    Drop,
+}
+
+pub(super) async fn serve(
+    mut stream: TcpStream,
+    conn: u64,
+    manners: Manners,
+    log: watch::Sender<Log>,
+) {
+    match &manners {
+        Manners::Silent => return silent(&mut stream).await,
+        Manners::HangUp => return,
+        Manners::Accept { .. } | Manners::Refuse { .. } => {}
+    }
+    let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+    let mut headers = BTreeMap::new();
+    let accepted = accept_hdr_async_with_config(
+        stream,
+        |request: &Request, response| answer(request, response, &manners, &mut headers),
+        Some(config),
+    )
+    .await;
+    let Ok(socket) = accepted else {
+        note(&log, conn, What::Refused(headers));
+        return;
+    };
+    let (orders, inbox) = mpsc::unbounded_channel();
+    log.send_modify(|log| {
+        log.open.insert(conn, orders);
+    });
+    note(&log, conn, What::Opened(headers));
+    let code = talk(socket, conn, inbox, &log).await;
+    log.send_modify(|log| {
+        log.open.remove(&conn);
+    });
+    note(&log, conn, What::Closed(code));
+}
+
+/// Takes what comes until the other side gives up.
+async fn silent(stream: &mut TcpStream) {
+    let mut sink = [0; 1024];
+    while stream.read(&mut sink).await.is_ok_and(|read| read > 0) {}
+}
+
+#[expect(clippy::result_large_err, reason = "the library wants this signature")]
+fn answer(
+    request: &Request,
+    mut response: Response,
+    manners: &Manners,
+    seen: &mut BTreeMap<String, String>,
+) -> Result<Response, ErrorResponse> {
+    for (name, value) in request.headers() {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        seen.insert(name.as_str().to_owned(), value);
+    }
+    match manners {
+        Manners::Accept { extended, token } => {
+            let wanted = token.as_ref().map(|token| format!("Bearer {token}"));
+            if wanted.is_some() && wanted.as_ref() != seen.get("authorization") {
+                return Err(refusal(401, r#"{"error":"Invalid pairing token"}"#, &[]));
+            }
+            if *extended && seen.contains_key("x-bridge-extension") {
+                let one = HeaderValue::from_static("1");
+                response.headers_mut().insert("x-bridge-extension", one);
+            }
+            Ok(response)
+        }
+        Manners::Refuse { status, body, headers } => Err(refusal(*status, body, headers)),
+        Manners::Silent | Manners::HangUp => Err(refusal(500, "", &[])),
+    }
+}
+
+fn refusal(status: u16, body: &str, headers: &[(String, String)]) -> ErrorResponse {
+    let mut response = ErrorResponse::new(Some(body.to_owned()));
+    *response.status_mut() = StatusCode::from_u16(status).expect("a status of three digits");
+    let length = HeaderValue::from(body.len());
+    response.headers_mut().insert("content-length", length);
+    for (name, value) in headers {
+        let name: HeaderName = name.parse().expect("the name of a header");
+        let value = value.parse().expect("the value of a header");
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// Talks until one side ends it; the close code of the peer, if it sent one.
+async fn talk(
+    mut socket: WebSocketStream<TcpStream>,
+    conn: u64,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    log: &watch::Sender<Log>,
+) -> Option<u16> {
+    let mut reads = true;
+    let mut code = None;
+    loop {
+        tokio::select! {
+            order = orders.recv() => {
+                let done = match order {
+                    Some(Order::Text(text)) => socket.send(Message::text(text)).await.is_ok(),
+                    Some(Order::Binary(bytes)) => {
+                        socket.send(Message::binary(bytes)).await.is_ok()
+                    }
+                    Some(Order::Raw(bytes)) => socket.get_mut().write_all(&bytes).await.is_ok(),
+                    Some(Order::Stall) => { reads = false; true }
+                    Some(Order::GoOn) => { reads = true; true }
+                    Some(Order::Close(code, reason)) => {
+                        let close = CloseFrame {
+                            code: CloseCode::from(code),
+                            reason: reason.into(),
+                        };
+                        socket.close(Some(close)).await.is_ok()
+                    }
+                    Some(Order::Drop) | None => false,
+                };
+                if !done {
+                    return code;
+                }
+            }
+            message = socket.next(), if reads => match message {
+                Some(Ok(Message::Text(text))) => {
+                    let what = match serde_json::from_str(&text) {
+                        Ok(frame) => What::Frame(frame),
+                        Err(_) => What::Odd(text.to_string()),
+                    };
+                    note(log, conn, what);
+                }
+                Some(Ok(Message::Binary(bytes))) => {
+                    note(log, conn, What::Odd(format!("{} binary bytes", bytes.len())));
+                }
+                Some(Ok(Message::Ping(_))) => note(log, conn, What::Ping),
+                Some(Ok(Message::Close(close))) => {
+                    code = code.or(close.map(|close| close.code.into()));
+                }
+                Some(Ok(Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Err(_)) | None => return code,
+            },
+        }
+    }
+}
