@@ -74,17 +74,22 @@ impl OpencodeProvider {
 
     /// Whether somebody chose where prompts go.
     fn has_choice(&self) -> bool {
+        self.model.is_some() || self.configures(Chosen::ModelOrProvider) || self.has_login("")
+    }
+
+    fn configures(&self, what: Chosen) -> bool {
         let content = self
             .host
             .value("OPENCODE_CONFIG_CONTENT")
-            .is_some_and(names_a_model);
+            .map(str::to_owned);
+        let files = self
+            .config_files()
+            .into_iter()
+            .filter_map(|file| read_small(&file));
         content
-            || self.model.is_some()
-            || self
-                .config_files()
-                .iter()
-                .any(|file| read_small(file).is_some_and(|text| names_a_model(&text)))
-            || self.has_login()
+            .into_iter()
+            .chain(files)
+            .any(|config| names(&config, what))
     }
 
     fn config_files(&self) -> Vec<PathBuf> {
@@ -100,12 +105,14 @@ impl OpencodeProvider {
         named.into_iter().chain(in_folders).collect()
     }
 
-    /// Names of logins only; the values are never looked at.
-    fn has_login(&self) -> bool {
+    /// Whether there is a login for a provider whose name contains this. Names of logins only; the
+    /// values are never looked at.
+    fn has_login(&self, provider: &str) -> bool {
         let folder = self.folder("XDG_DATA_HOME", self.host.home(), ".local/share");
         let text = folder.and_then(|folder| read_small(&folder.join("auth.json")));
         let value = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
-        value.is_some_and(|value| value.as_object().is_some_and(|logins| !logins.is_empty()))
+        let logins = value.as_ref().and_then(Value::as_object);
+        logins.is_some_and(|logins| logins.keys().any(|name| name.contains(provider)))
     }
 
     fn folder(&self, variable: &str, home: Option<&Path>, usual: &str) -> Option<PathBuf> {
@@ -236,21 +243,37 @@ impl Provider for OpencodeProvider {
             env,
             run: Some(spec.run.clone()),
         };
+        let mut quirks = quirks();
+        if self.configures(Chosen::Model) || self.has_login("opencode") {
+            quirks.refused_default = None;
+        }
         converse(
             launch,
-            Box::new(AcpDialogue::new(AcpStart::of(&spec), quirks())),
+            Box::new(AcpDialogue::new(AcpStart::of(&spec), quirks)),
         )
         .await
     }
 }
 
-/// opencode keeps to the protocol.
+/// opencode keeps to the protocol. What it must not do is to answer with a hosted model of its own
+/// that nobody chose.
 pub fn quirks() -> AcpQuirks {
-    AcpQuirks::plain(NAME, LOGIN)
+    AcpQuirks {
+        model_or_nothing: true,
+        refused_default: Some("opencode/".into()),
+        ..AcpQuirks::plain(NAME, LOGIN)
+    }
 }
 
-/// Whether a configuration, which may hold comments, names a model or a provider of models.
-fn names_a_model(config: &str) -> bool {
+/// What a configuration is looked through for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chosen {
+    Model,
+    ModelOrProvider,
+}
+
+/// Whether a configuration, which may hold comments, names it.
+fn names(config: &str, what: Chosen) -> bool {
     match serde_json::from_str::<Value>(config) {
         Ok(value) => {
             let model = value
@@ -258,7 +281,8 @@ fn names_a_model(config: &str) -> bool {
                 .and_then(Value::as_str)
                 .is_some_and(|m| !m.is_empty());
             let provider = value.get("provider").and_then(Value::as_object);
-            model || provider.is_some_and(|provider| !provider.is_empty())
+            let provider = provider.is_some_and(|provider| !provider.is_empty());
+            model || (what == Chosen::ModelOrProvider && provider)
         }
         Err(_) => config
             .lines()

@@ -666,3 +666,58 @@ fn a_line_over_the_limit_is_told_and_does_not_end_the_turn() {
     bench.reply(&json!({"stopReason": "end_turn"}));
     assert_eq!(bench.outcomes(), [Outcome::Completed]);
 }
+
+#[test]
+fn an_agent_with_a_hosted_default_is_not_sent_a_prompt_that_nobody_chose_to_send_there() {
+    let mut strict = quirks();
+    strict.model_or_nothing = true;
+    strict.refused_default = Some("hosted/".into());
+    let offer = json!({"sessionId": "s", "models": {"currentModelId": "hosted/free",
+        "availableModels": [{"modelId": "hosted/free"}, {"modelId": "mine/a"}]}});
+    for (wanted, answered) in [
+        (None, false),
+        (Some("mine/b"), false),
+        (Some("mine/a"), true),
+        (Some("hosted/free"), true),
+    ] {
+        let start = AcpStart {
+            directory: "/p".into(),
+            model: wanted.map(str::to_owned),
+            ..AcpStart::default()
+        };
+        let mut bench = Bench::new(start, strict.clone());
+        bench.steer(Steer::Prompt("secret".into()));
+        bench.reply(&json!({"protocolVersion": 1}));
+        bench.reply(&offer);
+        if wanted == Some("mine/a") {
+            assert_eq!(bench.methods().last(), Some(&"session/set_model"));
+            bench.reply(&json!({}));
+        }
+        assert_eq!(
+            bench.methods().contains(&"session/prompt"),
+            answered,
+            "{wanted:?}"
+        );
+        let refused = matches!(
+            bench.outcomes()[..],
+            [Outcome::Blocked {
+                fix: Fix::Setup,
+                ..
+            }]
+        );
+        assert_eq!(refused, !answered, "{wanted:?}");
+    }
+
+    let start = AcpStart {
+        directory: "/p".into(),
+        model: Some("mine/a".into()),
+        ..AcpStart::default()
+    };
+    let mut bench = Bench::new(start, strict);
+    bench.steer(Steer::Prompt("secret".into()));
+    bench.reply(&json!({"protocolVersion": 1}));
+    bench.reply(&offer);
+    bench.reply_error(-32602, "no key for it");
+    assert!(reason(&bench.outcomes()[0]).contains("no key for it"));
+    assert!(!bench.methods().contains(&"session/prompt"));
+}

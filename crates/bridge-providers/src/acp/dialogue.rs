@@ -346,9 +346,15 @@ impl AcpDialogue {
                 self.on_opened(now, how, outcome);
             }
             Phase::Choosing { .. } => {
-                if let Some((setting, value)) = self.side_requests.remove(&number) {
-                    self.on_chosen(setting, &value, outcome);
+                let Some((setting, value)) = self.side_requests.remove(&number) else {
+                    return;
+                };
+                if let Err(error) = &outcome {
+                    let why = outcome::sentence(&error.message, 200);
+                    return self
+                        .on_not_chosen(now, &format!("the model {value} is refused: {why}"));
                 }
+                self.on_chosen(setting, &value, outcome);
                 self.phase = Phase::Idle;
                 self.proceed(now);
             }

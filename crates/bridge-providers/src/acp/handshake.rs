@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bridge_proto::{
     ResumeId,
-    model::{Fault, Outcome, RunEvent},
+    model::{Fault, Fix, Outcome, RunEvent},
 };
 use serde_json::{Value, json};
 
@@ -135,12 +135,50 @@ impl AcpDialogue {
         self.phase = Phase::Idle;
         self.tell_setting(Setting::Model, None);
         self.tell_setting(Setting::Mode, None);
+        if let Some(why) = self.objection(wanted.as_deref()) {
+            return self.fail(Outcome::Blocked {
+                fix: Fix::Setup,
+                reason: why,
+            });
+        }
         if let Some(id) = wanted.and_then(|model| self.choose(Setting::Model, model)) {
             self.phase = Phase::Choosing {
                 id,
                 until: now + CHOOSE_LIMIT,
             };
         }
+        self.proceed(now);
+    }
+
+    /// Why no prompt may be sent to the model that would answer it.
+    fn objection(&self, wanted: Option<&str>) -> Option<String> {
+        let name = &self.quirks.name;
+        let current = self.offer.current(Setting::Model).unwrap_or_default();
+        if let Some(wanted) = wanted {
+            let offered = wanted == current || self.offer.models().iter().any(|m| m == wanted);
+            return (self.quirks.model_or_nothing && !offered).then(|| {
+                let wanted = outcome::sentence(wanted, 100);
+                format!("{name} does not offer the model {wanted}; choose another or log in")
+            });
+        }
+        let prefix = self.quirks.refused_default.as_deref()?;
+        current.starts_with(prefix).then(|| {
+            let current = outcome::sentence(current, 100);
+            format!("{name} would use {current}, which nobody chose; choose a model")
+        })
+    }
+
+    /// The wanted model is not in force after all. Whether that is the end depends on the agent.
+    pub(super) fn on_not_chosen(&mut self, now: Instant, why: &str) {
+        if self.quirks.model_or_nothing {
+            let reason = format!("{}: {why}", self.quirks.name);
+            return self.fail(Outcome::Blocked {
+                fix: Fix::Setup,
+                reason,
+            });
+        }
+        self.say(format!("{}: {why}", self.quirks.name));
+        self.phase = Phase::Idle;
         self.proceed(now);
     }
 
@@ -169,12 +207,7 @@ impl AcpDialogue {
                 LOAD_LIMIT.as_secs()
             )),
             Phase::Settling { .. } => self.choose_model(now),
-            Phase::Choosing { .. } => {
-                let name = &self.quirks.name;
-                self.say(format!("{name} did not answer to the choice of a model"));
-                self.phase = Phase::Idle;
-                self.proceed(now);
-            }
+            Phase::Choosing { .. } => self.on_not_chosen(now, "no answer to the choice of a model"),
             Phase::New | Phase::Idle | Phase::Running(_) | Phase::Over(_) => {}
         }
     }

@@ -19,6 +19,12 @@ pub struct AcpQuirks {
     pub mode_chunk: Option<String>,
     /// The wanted model was given on the command line: nothing is sent for it at the start.
     pub model_at_launch: bool,
+    /// A wanted model that the session does not offer fails the start instead of being told: what
+    /// the agent would use in its place may send the user's files somewhere nobody chose.
+    pub model_or_nothing: bool,
+    /// A session that begins on a model whose name starts so, without anybody having chosen it,
+    /// fails the start for the same reason.
+    pub refused_default: Option<String>,
     /// How long the process must have been quiet after a reload before history is over.
     pub replay_quiet: Duration,
 }
@@ -33,6 +39,8 @@ impl AcpQuirks {
             login_exit_codes: Vec::new(),
             mode_chunk: None,
             model_at_launch: false,
+            model_or_nothing: false,
+            refused_default: None,
             replay_quiet: Duration::from_millis(200),
         }
     }
