@@ -5,7 +5,10 @@ use std::time::Duration;
 use bridge_proto::{AgentId, AskId, BridgeId, TaskId};
 use thiserror::Error;
 
-use crate::{store::StoreError, view::MAX_ATTACHMENT_BYTES, view::MAX_PROMPT_BYTES};
+use crate::{
+    store::StoreError,
+    view::{MAX_ATTACHMENT_BYTES, MAX_PROMPT_BYTES},
+};
 
 /// Why a request of a viewer failed.
 #[derive(Debug, Error)]
@@ -178,7 +181,7 @@ impl HubError {
                 Some("the file may be missing, or the contents policy of the machine keeps it")
             }
             Self::FileTooLarge { .. } => Some("copy it from the machine itself"),
-            Self::LoginRefused => Some("make a new code with `ctrlnode hub token`"),
+            Self::LoginRefused => Some("make a new code where the hub runs"),
             Self::Store(_) => Some("see the hub's log; the disk may be full"),
             Self::EmptyPrompt
             | Self::Malformed { .. }

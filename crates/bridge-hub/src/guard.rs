@@ -2,18 +2,22 @@
 //! DNS rebinding), the `Origin` of everything that changes something too (against forged requests),
 //! and every response carries the headers that keep a browser strict.
 
-use std::{net::IpAddr, net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use bridge_proto::Secret;
 
 use crate::{
     endpoint::failure::{refusal, response},
+    error::HubError,
     hub::Hub,
     server::StartError,
     store::GrantKind,
@@ -95,7 +99,7 @@ impl Guard {
                     .is_some_and(|host| self.is_address(host))
     }
 
-    fn visit(&self, method: &Method, headers: &HeaderMap, host: &str) -> Result<Visit, Response> {
+    fn visit(&self, method: &Method, headers: &HeaderMap, host: &str) -> Result<Visit, Refused> {
         let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         let site = text(HeaderName::from_static("sec-fetch-site"));
         let own_page = match text(header::ORIGIN) {
@@ -106,12 +110,7 @@ impl Guard {
                 // Reading without the right origin is harmless: responses carry no CORS headers.
                 if !method.is_safe() || headers.contains_key(header::UPGRADE) {
                     tracing::warn!(origin, "request from another site refused");
-                    return Err(refusal(
-                        StatusCode::FORBIDDEN,
-                        "origin_not_allowed",
-                        "requests from this origin are not accepted",
-                        Some("add it to the public origins of the hub if it is yours"),
-                    ));
+                    return Err(Refused::OtherOrigin);
                 }
                 false
             }
@@ -142,19 +141,14 @@ pub(crate) async fn at_the_gate(
         .is_none_or(|named| named.as_str() == host);
     let answer = if !same || !guard.knows_host(&host) {
         tracing::warn!(host, "request for another host refused");
-        refusal(
-            StatusCode::MISDIRECTED_REQUEST,
-            "host_not_allowed",
-            "this host name is not one of the hub's",
-            Some("add its origin to the public origins of the hub if it is yours"),
-        )
+        Refused::OtherHost.response()
     } else {
         match guard.visit(request.method(), request.headers(), &host) {
             Ok(visit) => {
                 request.extensions_mut().insert(visit);
                 next.run(request).await
             }
-            Err(refused) => refused,
+            Err(refused) => refused.response(),
         }
     };
     strict(answer)
@@ -176,19 +170,19 @@ pub(crate) async fn for_programs(State(hub): State<Hub>, request: Request, next:
     match is_let_in(&hub, shown(&request)).await {
         Ok(true) => next.run(request).await,
         Ok(false) => {
-            let mut refused = refusal(
+            let mut response = refusal(
                 StatusCode::UNAUTHORIZED,
                 "not_logged_in",
                 "a token or a login is needed",
                 Some("send `Authorization: Bearer <token>`, or log in with a code"),
             );
             let challenge = HeaderValue::from_static("Bearer");
-            refused
+            response
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, challenge);
-            refused
+            response
         }
-        Err(refused) => refused,
+        Err(refused) => refused.response(),
     }
 }
 
@@ -200,13 +194,13 @@ pub(crate) async fn for_people(State(hub): State<Hub>, request: Request, next: N
     }
     match is_let_in(&hub, shown(&request)).await {
         Ok(true) => next.run(request).await,
-        Ok(false) => (StatusCode::UNAUTHORIZED, web::login_page(None)).into_response(),
-        Err(refused) => refused,
+        Ok(false) => web::login_page(None),
+        Err(refused) => refused.response(),
     }
 }
 
 /// What a request shows to come in: a program's token, or else a browser's session.
-fn shown(request: &Request) -> Result<Option<(GrantKind, Secret)>, Response> {
+fn shown(request: &Request) -> Result<Option<(GrantKind, Secret)>, Refused> {
     let headers = request.headers();
     if let Some(token) = bearer(headers) {
         return Ok(Some((GrantKind::ApiToken, token)));
@@ -221,21 +215,55 @@ fn shown(request: &Request) -> Result<Option<(GrantKind, Secret)>, Response> {
     if request.method().is_safe() || own_page {
         return Ok(Some((GrantKind::Session, session)));
     }
-    Err(refusal(
-        StatusCode::FORBIDDEN,
-        "origin_missing",
-        "with a login, changes are accepted from the hub's own pages only",
-        Some("programs use `Authorization: Bearer <token>`"),
-    ))
+    Err(Refused::NoOrigin)
 }
 
 async fn is_let_in(
     hub: &Hub,
-    shown: Result<Option<(GrantKind, Secret)>, Response>,
-) -> Result<bool, Response> {
+    shown: Result<Option<(GrantKind, Secret)>, Refused>,
+) -> Result<bool, Refused> {
     match shown? {
-        Some((kind, secret)) => hub.is_granted(kind, &secret).await.map_err(response),
+        Some((kind, secret)) => hub
+            .is_granted(kind, &secret)
+            .await
+            .map_err(Refused::Unknown),
         None => Ok(false),
+    }
+}
+
+/// Why a request does not come in.
+#[derive(Debug)]
+enum Refused {
+    OtherHost,
+    OtherOrigin,
+    NoOrigin,
+    Unknown(HubError),
+}
+
+impl Refused {
+    fn response(self) -> Response {
+        let add = Some("add its origin to the public origins of the hub if it is yours");
+        match self {
+            Self::OtherHost => refusal(
+                StatusCode::MISDIRECTED_REQUEST,
+                "host_not_allowed",
+                "this host name is not one of the hub's",
+                add,
+            ),
+            Self::OtherOrigin => refusal(
+                StatusCode::FORBIDDEN,
+                "origin_not_allowed",
+                "requests from this origin are not accepted",
+                add,
+            ),
+            Self::NoOrigin => refusal(
+                StatusCode::FORBIDDEN,
+                "origin_missing",
+                "with a login, changes are accepted from the hub's own pages only",
+                Some("programs use `Authorization: Bearer <token>`"),
+            ),
+            Self::Unknown(error) => response(&error),
+        }
     }
 }
 

@@ -107,15 +107,12 @@ mod tests {
         ];
         for text in hostile {
             let html = render_markdown(text).to_lowercase();
-            for (index, _) in html.match_indices('<') {
-                let tag: String = html
-                    .chars()
-                    .skip(html[..index].chars().count())
-                    .take_while(|c| *c != '>')
-                    .collect();
-                for bad in [
-                    "<script", "<img", "<iframe", "<style", "<form", "<input", "<svg",
-                ] {
+            for tag in html
+                .split('<')
+                .skip(1)
+                .map(|rest| rest.split('>').next().unwrap_or(rest))
+            {
+                for bad in ["script", "img", "iframe", "style", "form", "input", "svg"] {
                     assert!(!tag.starts_with(bad), "{text} gave {html}");
                 }
                 for bad in [

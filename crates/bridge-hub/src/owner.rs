@@ -241,7 +241,7 @@ impl Owner {
                 task,
                 reply,
             } => {
-                let done = self.cancel(&bridge, task).await;
+                let done = self.cancel(&bridge, task);
                 answer(reply, done);
             }
             Message::Answer {
@@ -254,8 +254,8 @@ impl Owner {
                 let done = self.answer(&bridge, task, *ask, given).await;
                 answer(reply, done);
             }
-            Message::Files { task, reply } => self.ask_files(&task, reply).await,
-            Message::ReadFile { task, path, reply } => self.ask_file(&task, &path, reply).await,
+            Message::Files { task, reply } => self.ask_files(&task, reply),
+            Message::ReadFile { task, path, reply } => self.ask_file(&task, &path, reply),
             Message::Pair {
                 bridge,
                 token,
@@ -405,10 +405,9 @@ impl Owner {
             return;
         };
         match out.try_send(Outgoing::Frame(frame)) {
-            Ok(()) => {}
+            // Of a closed one, `Closed` is on the way.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
             Err(mpsc::error::TrySendError::Full(_)) => self.hang_up(conn, HangUp::TooSlow),
-            // Its `Closed` is on the way.
-            Err(mpsc::error::TrySendError::Closed(_)) => {}
         }
     }
 

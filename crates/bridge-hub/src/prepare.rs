@@ -92,10 +92,10 @@ fn unused(name: &str, taken: &[Attachment]) -> String {
         Some((stem, extension)) => (stem, format!(".{extension}")),
         None => (name, String::new()),
     };
-    (2..)
-        .map(|n| format!("{stem}-{n}{extension}"))
-        .find(|candidate| is_free(candidate))
-        .expect("fewer names are taken than there are numbers")
+    let mut candidates = (2..=taken.len() + 2).map(|n| format!("{stem}-{n}{extension}"));
+    candidates
+        .find(|name| is_free(name))
+        .expect("there are more candidates than taken names")
 }
 
 /// The beginning of the first line that says something.
@@ -279,8 +279,10 @@ const MAX_FILE_NAME_BYTES: usize = 200;
 
 #[cfg(test)]
 mod tests {
-    use bridge_proto::AskId;
-    use bridge_proto::model::{Choice, ChoiceKind};
+    use bridge_proto::{
+        AskId,
+        model::{Choice, ChoiceKind},
+    };
 
     use super::*;
 

@@ -8,8 +8,8 @@ use bridge_proto::{
     BridgeId, TaskId,
     ctrlnode::plane::encode,
     model::{
-        Answer, Ask, CommandBody, FileRoot, FileScope, FollowUp, Place, ReadOutcome, Reply,
-        Request, StartRun,
+        Answer, Ask, CommandBody, FileEntry, FileRoot, FileScope, FollowUp, Place, ReadOutcome,
+        Reply, Request, StartRun,
     },
 };
 
@@ -137,7 +137,7 @@ impl Owner {
         Ok(())
     }
 
-    pub(crate) async fn cancel(&mut self, bridge: &BridgeId, task: TaskId) -> Result<(), HubError> {
+    pub(crate) fn cancel(&mut self, bridge: &BridgeId, task: TaskId) -> Result<(), HubError> {
         let route = self.state.route(bridge)?;
         self.send_all(&route, frames(&[CommandBody::Cancel { task }], "")?);
         Ok(())
@@ -170,7 +170,7 @@ impl Owner {
         Ok(())
     }
 
-    pub(crate) async fn ask_files(&mut self, task: &TaskView, reply: Answered<Files>) {
+    pub(crate) fn ask_files(&mut self, task: &TaskView, reply: Answered<Files>) {
         let below = format!("{}/output", task.folder);
         let request = Request::ListFiles {
             scope: scope(&task.summary.agent, &task.summary.provider),
@@ -181,12 +181,7 @@ impl Owner {
         self.ask(task, request, LIST_WITHIN, Wanted::Files { below, reply });
     }
 
-    pub(crate) async fn ask_file(
-        &mut self,
-        task: &TaskView,
-        path: &str,
-        reply: Answered<FileContent>,
-    ) {
+    pub(crate) fn ask_file(&mut self, task: &TaskView, path: &str, reply: Answered<FileContent>) {
         let request = Request::ReadFile {
             scope: scope(&task.summary.agent, &task.summary.provider),
             path: format!("{}/output/{path}", task.folder),
@@ -328,10 +323,14 @@ fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
     let prefix = format!("{below}/");
     let mut entries: Vec<_> = entries
         .into_iter()
-        .filter_map(|mut entry| {
+        .filter_map(|entry| {
             // The bridge's paths start with the folder; anything else did not come from it.
-            entry.path = entry.path.strip_prefix(&prefix)?.to_owned();
-            (!entry.path.is_empty()).then_some(entry)
+            let path = entry
+                .path
+                .strip_prefix(&prefix)
+                .filter(|path| !path.is_empty())?
+                .to_owned();
+            Some(FileEntry { path, ..entry })
         })
         .collect();
     entries.sort_by_cached_key(|entry| entry.path.to_lowercase());

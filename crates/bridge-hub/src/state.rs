@@ -13,6 +13,7 @@
 mod machine;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,147 +21,14 @@ use std::{
 };
 
 use bridge_proto::{
-    AgentId, BridgeId, ProviderKey, RunKey, TaskId, Timestamp,
+    AgentId, BridgeId, RunKey, TaskId,
     ctrlnode::plane::{FromBridge, encode},
-    model::{AgentChange, CommandBody, Event, Reply},
+    model::{AgentChange, CommandBody, Reply},
 };
 
 use self::machine::{Connection, MachineState};
-use crate::{
-    error::HubError,
-    store::{BridgeRecord, LiveRun},
-    view::Machine,
-};
-
-/// One connection of a bridge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ConnId(pub(crate) u64);
-
-/// Both clocks at one moment.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Now {
-    pub(crate) instant: Instant,
-    pub(crate) wall: Timestamp,
-}
-
-/// Something happened.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// A bridge was let in.
-    Opened {
-        conn: ConnId,
-        bridge: BridgeId,
-        extended: bool,
-    },
-    /// It said something.
-    Said { conn: ConnId, message: FromBridge },
-    /// Its socket is gone.
-    Closed { conn: ConnId },
-    /// The answer to [`Effect::LoadRuns`].
-    Runs { conn: ConnId, runs: Vec<LiveRun> },
-    /// A machine was paired.
-    Paired(BridgeRecord),
-    /// A machine's token was revoked.
-    Unpaired(BridgeId),
-    /// The deadline has come.
-    Timeout,
-    /// The hub stops.
-    Stop,
-}
-
-/// Something to do.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Effect {
-    Send {
-        conn: ConnId,
-        frame: String,
-    },
-    HangUp {
-        conn: ConnId,
-        why: HangUp,
-    },
-    /// Keep these events.
-    Append {
-        bridge: BridgeId,
-        events: Vec<Event>,
-    },
-    /// Tell which runs of the machine have not ended.
-    LoadRuns {
-        conn: ConnId,
-        bridge: BridgeId,
-    },
-    /// End a run in the hub's name.
-    Fail {
-        run: RunKey,
-        reason: &'static str,
-    },
-    /// Keep what a machine said of itself.
-    Remember(BridgeRecord),
-    /// A request was answered, or never will be.
-    Settle {
-        request: String,
-        answer: Result<Reply, Unanswered>,
-    },
-    /// What [`HubState::machines`] shows has changed.
-    Changed,
-}
-
-/// Why a connection is ended by the hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HangUp {
-    /// The same token came again.
-    Superseded,
-    /// No handshake in time.
-    NoHandshake,
-    /// The token was revoked.
-    Revoked,
-    /// It does not read what it is sent.
-    TooSlow,
-    /// Its events cannot be kept; what it still runs is settled when it comes back.
-    NotKept,
-    /// The hub stops.
-    Stopping,
-}
-
-impl HangUp {
-    /// The close code and reason of the WebSocket.
-    pub(crate) fn close(self) -> (u16, &'static str) {
-        match self {
-            Self::Superseded => (4001, "superseded by a newer connection with the same token"),
-            Self::NoHandshake => (4002, "no handshake"),
-            Self::Revoked => (1008, "pairing token revoked"),
-            Self::TooSlow => (4003, "too slow"),
-            Self::NotKept => (1011, "the hub cannot store events"),
-            Self::Stopping => (1001, "the hub is shutting down"),
-        }
-    }
-}
-
-/// Why a request has no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unanswered {
-    /// The connection ended.
-    Disconnected,
-    /// Its time is up.
-    TimedOut,
-}
-
-/// A way to a machine that is on line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Route {
-    pub(crate) conn: ConnId,
-    pub(crate) name: String,
-    pub(crate) extended: bool,
-}
-
-/// An agent of a machine that is on line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct AgentRoute {
-    pub(crate) route: Route,
-    pub(crate) provider: ProviderKey,
-    /// `CTRLNODE_ROOT` of the agent, when the machine told.
-    pub(crate) root: Option<String>,
-}
+pub(crate) use self::words::{AgentRoute, ConnId, Effect, HangUp, Input, Now, Route, Unanswered};
+use crate::{error::HubError, store::BridgeRecord, view::Machine};
 
 /// The machine; see the module's contract.
 #[derive(Debug)]

@@ -58,7 +58,7 @@ pub(crate) async fn connect(
             tracing::warn!("a bridge with an unknown pairing token was refused");
             return not_accepted("it is wrong or was revoked");
         }
-        Err(error) => return failure::response(error.into()),
+        Err(error) => return failure::response(&error.into()),
     };
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,

@@ -27,14 +27,14 @@ impl From<HubError> for Failure {
 
 impl axum::response::IntoResponse for Failure {
     fn into_response(self) -> Response {
-        response(self.0)
+        response(&self.0)
     }
 }
 
 /// The response for an error.
-pub(crate) fn response(error: HubError) -> Response {
+pub(crate) fn response(error: &HubError) -> Response {
     if error.status() >= 500 {
-        tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
+        tracing::error!(error = error as &dyn std::error::Error, "a request failed");
     }
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = refusal(status, error.code(), &error.to_string(), error.hint());
@@ -76,7 +76,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         serde_json::from_slice(bytes)
             .map(Self)
-            .map_err(|error| response(malformed("request body", &error.to_string())))
+            .map_err(|error| response(&malformed("request body", &error.to_string())))
     }
 }
 
@@ -89,7 +89,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
         match Query::try_from_uri(&parts.uri) {
             Ok(Query(asked)) => Ok(Self(asked)),
-            Err(rejection) => Err(response(malformed(
+            Err(rejection) => Err(response(&malformed(
                 "query",
                 &rejection.body_text().to_lowercase(),
             ))),

@@ -48,10 +48,10 @@ pub(crate) async fn events(
             .ok_or_else(|| malformed("Last-Event-ID", "it is not a number"))?,
         None => from.after.unwrap_or(0),
     };
-    let watch = hub.watch(&task).await?;
     if hub.task(&task).await?.is_none() {
         return Err(HubError::UnknownTask { id: task }.into());
     }
+    let watch = hub.watch(&task).await?;
     let reader = Reader {
         hub,
         task,

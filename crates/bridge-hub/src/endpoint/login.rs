@@ -57,7 +57,7 @@ async fn log_in(hub: &Hub, visit: Visit, code: &str) -> Response {
             let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::UNAUTHORIZED);
             (status, web::login_page(Some(&error.to_string()))).into_response()
         }
-        Err(error) => failure::response(error),
+        Err(error) => failure::response(&error),
     }
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn log_out(
     if let Some(session) = session(&headers)
         && let Err(error) = hub.log_out(&session).await
     {
-        return failure::response(error);
+        return failure::response(&error);
     }
     to_start(&cookie("", 0, visit))
 }

@@ -1,12 +1,14 @@
 use bridge_proto::{
-    TaskId,
+    ProviderKey, Timestamp,
     ctrlnode::plane::{PlainMessage, PlainRun},
     model::{
-        AgentStatus, EventBody, Health, HealthReason, Heartbeat, Hello, Notice, Outcome, RunEvent,
+        AgentStatus, Event, EventBody, Health, HealthReason, Heartbeat, Hello, Notice, Outcome,
+        RunEvent,
     },
 };
 
 use super::*;
+use crate::store::LiveRun;
 
 struct World {
     state: HubState,
@@ -142,6 +144,15 @@ impl World {
             .deadline()
             .map(|(at, _)| at.duration_since(self.start).as_secs())
     }
+}
+
+fn text_of(event: &Event) -> Option<&str> {
+    if let EventBody::Seen(seen) = &event.body
+        && let RunEvent::Text { delta, .. } = &seen.event
+    {
+        return Some(delta);
+    }
+    None
 }
 
 fn frames(effects: &[Effect]) -> Vec<&str> {
@@ -302,19 +313,7 @@ fn messages_of_a_plain_bridge_become_numbered_events_that_go_on_after_a_restart_
     }
     let numbers: Vec<u64> = events.iter().map(|event| event.n).collect();
     assert_eq!(numbers, (5..5 + events.len() as u64).collect::<Vec<_>>());
-    let texts: Vec<_> = events
-        .iter()
-        .filter_map(|event| match &event.body {
-            EventBody::Seen(seen) => match &seen.event {
-                RunEvent::Text { delta, .. } => Some(delta.as_str()),
-                _ => None,
-            },
-            EventBody::Queued { .. }
-            | EventBody::Started { .. }
-            | EventBody::Ended { .. }
-            | EventBody::Rejected(_) => None,
-        })
-        .collect();
+    let texts: Vec<_> = events.iter().filter_map(text_of).collect();
     assert_eq!(texts, ["Hello"]);
     assert_eq!(
         events.last().unwrap().body,

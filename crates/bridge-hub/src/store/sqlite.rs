@@ -133,7 +133,7 @@ impl Store for SqliteStore {
     }
 
     async fn bridges(&self) -> Result<Vec<BridgeRecord>, StoreError> {
-        self.reader.run(|db| access_rows::bridges(db)).await
+        self.reader.run(access_rows::bridges).await
     }
 
     async fn bridge_by_token(&self, token: TokenHash) -> Result<Option<BridgeRecord>, StoreError> {

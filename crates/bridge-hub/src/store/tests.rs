@@ -1,8 +1,6 @@
 use bridge_proto::{
-    AskId, BlockId, Digest,
-    model::{
-        Actor, AskEnd, AskKind, EventBody, Fault, Fix, Observed, Outcome, Rejection, RunEvent,
-    },
+    BlockId, Digest,
+    model::{Actor, AskEnd, AskKind, EventBody, Fault, Fix, Observed, Rejection, RunEvent},
 };
 
 use super::*;

@@ -1,0 +1,9 @@
+//! The hub through its doors: a bridge over a real WebSocket, viewers over real HTTP.
+
+#![expect(clippy::unwrap_used, reason = "tests say by failing what is wrong")]
+
+mod bridges;
+mod doors;
+mod live;
+mod runs;
+mod support;

@@ -1,0 +1,505 @@
+//! A hub in a folder of its own, a bridge that does what the test says, and a bare HTTP client.
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use bridge_hub::{Hub, HubConfig, Mode, NewTask, RunningHub, StoredEvent, TaskStatus};
+use bridge_proto::{
+    AgentId, BridgeId, Secret, TaskId,
+    model::{EventBody, RunEvent},
+};
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async_with_config,
+    tungstenite::{Error, Message, client::IntoClientRequest as _, protocol::WebSocketConfig},
+};
+
+/// Nothing on loopback takes this long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, what)
+        .await
+        .expect("it should have happened by now")
+}
+
+/// A hub and one paired machine.
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    running: RunningHub,
+    pub(crate) machine: BridgeId,
+    pub(crate) pairing: Secret,
+    pub(crate) token: Secret,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut HubConfig)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = HubConfig::new(folder.path().join("hub"));
+        change(&mut config);
+        let running = bridge_hub::start(config).await.unwrap();
+        let hub = running.hub();
+        let paired = hub.create_bridge_token("box").await.unwrap();
+        let token = hub.create_api_token("tests").await.unwrap().secret;
+        let machine = BridgeId::parse(&paired.id).unwrap();
+        Self {
+            folder,
+            running,
+            machine,
+            pairing: paired.secret,
+            token,
+        }
+    }
+
+    pub(crate) async fn restarted(self) -> Self {
+        self.restarted_with(|_| {}).await
+    }
+
+    pub(crate) async fn restarted_with(self, change: impl FnOnce(&mut HubConfig)) -> Self {
+        let Self {
+            folder,
+            running,
+            machine,
+            pairing,
+            token,
+        } = self;
+        soon(running.shutdown()).await;
+        let mut config = HubConfig::new(folder.path().join("hub"));
+        change(&mut config);
+        let running = bridge_hub::start(config).await.unwrap();
+        Self {
+            folder,
+            running,
+            machine,
+            pairing,
+            token,
+        }
+    }
+
+    pub(crate) async fn stop(self) {
+        soon(self.running.shutdown()).await;
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running.address()
+    }
+
+    pub(crate) fn hub(&self) -> Hub {
+        self.running.hub()
+    }
+
+    pub(crate) async fn connect(&self, extended: bool) -> FakeBridge {
+        FakeBridge::connect(self.address(), &self.pairing, extended)
+            .await
+            .unwrap()
+    }
+
+    /// A bridge that is on line with the demo agent.
+    pub(crate) async fn bridge(&self, extended: bool) -> FakeBridge {
+        let mut bridge = self.connect(extended).await;
+        bridge.greet().await;
+        bridge
+    }
+
+    pub(crate) fn new_task(&self, prompt: &str) -> NewTask {
+        NewTask {
+            machine: self.machine.clone(),
+            agent: AgentId::parse("demo").unwrap(),
+            prompt: prompt.into(),
+            mode: Mode::Output,
+            attachments: Vec::new(),
+            model: None,
+        }
+    }
+
+    /// A task that was sent to the bridge; gives its first run.
+    pub(crate) async fn task(&self, bridge: &mut FakeBridge) -> Run {
+        let task = self
+            .hub()
+            .create(self.new_task("write a haiku"))
+            .await
+            .unwrap();
+        let dispatch = bridge.expect("dispatch_task").await;
+        assert_eq!(dispatch["taskId"], task.as_str());
+        let attempt = dispatch["executionId"]
+            .as_str()
+            .or_else(|| dispatch["requestId"].as_str());
+        Run {
+            task,
+            attempt: attempt.unwrap().to_owned(),
+        }
+    }
+
+    pub(crate) async fn events(&self, task: &TaskId, count: u64) -> Vec<StoredEvent> {
+        let hub = self.hub();
+        let mut watch = hub.watch(task).await.unwrap();
+        soon(async {
+            loop {
+                let events = hub.events(task, 0, 1000).await.unwrap();
+                if events.len() as u64 >= count {
+                    return events;
+                }
+                assert!(watch.changed().await);
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn status(&self, task: &TaskId, wanted: TaskStatus) {
+        let hub = self.hub();
+        let mut watch = hub.watch(task).await.unwrap();
+        soon(async {
+            while hub.task(task).await.unwrap().unwrap().summary.status != wanted {
+                assert!(watch.changed().await);
+            }
+        })
+        .await;
+    }
+
+    pub(crate) async fn online(&self, wanted: bool) {
+        let hub = self.hub();
+        let mut watch = hub.watch_all();
+        soon(async {
+            while hub.machines().await.unwrap()[0].online != wanted {
+                assert!(watch.changed().await);
+            }
+        })
+        .await;
+    }
+
+    pub(crate) fn host(&self) -> String {
+        self.address().to_string()
+    }
+
+    pub(crate) fn authorization(&self) -> (String, String) {
+        (
+            "Authorization".into(),
+            format!("Bearer {}", self.token.expose()),
+        )
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.ask("GET", path, &[self.authorization()], "").await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
+        self.ask("POST", path, &[self.authorization()], &body.to_string())
+            .await
+    }
+
+    /// With the right host unless the headers name one.
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(String, String)],
+        body: &str,
+    ) -> Response {
+        soon(Response::read(self.address(), method, path, headers, body)).await
+    }
+}
+
+pub(crate) fn header(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+/// One run as the bridge sees it.
+#[derive(Clone)]
+pub(crate) struct Run {
+    pub(crate) task: TaskId,
+    pub(crate) attempt: String,
+}
+
+impl Run {
+    /// An event of the extension.
+    pub(crate) fn event(&self, n: u64, body: &Value) -> Value {
+        json!({
+            "action": "bridge_event",
+            "agentId": "demo",
+            "provider": "demo",
+            "requestId": self.attempt,
+            "event": {
+                "run": { "task": self.task, "attempt": self.attempt },
+                "n": n,
+                "at": "2026-03-14T09:26:53.589Z",
+                "body": body,
+            },
+        })
+    }
+
+    pub(crate) fn text(&self, n: u64, delta: &str) -> Value {
+        let event = json!({ "kind": "text", "block": "b", "delta": delta });
+        self.event(n, &json!({ "type": "seen", "event": event }))
+    }
+
+    pub(crate) fn completed(&self, n: u64) -> Value {
+        self.event(
+            n,
+            &json!({ "type": "ended", "outcome": { "status": "completed" } }),
+        )
+    }
+}
+
+pub(crate) fn texts(events: &[StoredEvent]) -> Vec<String> {
+    let text = |stored: &StoredEvent| {
+        if let EventBody::Seen(seen) = &stored.event.body
+            && let RunEvent::Text { delta, .. } = &seen.event
+        {
+            return Some(delta.clone());
+        }
+        None
+    };
+    events.iter().filter_map(text).collect()
+}
+
+/// The other end of `/ws/bridge`.
+pub(crate) struct FakeBridge {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub(crate) accepted_extension: bool,
+}
+
+impl FakeBridge {
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        token: &Secret,
+        extended: bool,
+    ) -> Result<Self, Box<Error>> {
+        let mut request = format!("ws://{address}/ws/bridge")
+            .into_client_request()
+            .unwrap();
+        let headers = request.headers_mut();
+        if !token.is_empty() {
+            let bearer = format!("Bearer {}", token.expose());
+            headers.insert("authorization", bearer.parse().unwrap());
+        }
+        if extended {
+            headers.insert("x-bridge-extension", "1".parse().unwrap());
+        }
+        let config = WebSocketConfig::default();
+        let (socket, response) =
+            soon(connect_async_with_config(request, Some(config), true)).await?;
+        let accepted_extension = response
+            .headers()
+            .get("x-bridge-extension")
+            .is_some_and(|value| value == "1");
+        Ok(Self {
+            socket,
+            accepted_extension,
+        })
+    }
+
+    /// Handshake with the demo provider, until the hub has made its agent.
+    pub(crate) async fn greet(&mut self) {
+        self.say(&json!({
+            "action": "handshake", "version": "v1.0.0", "agents": [], "providers": ["demo"],
+            "hostname": "testbox",
+        }))
+        .await;
+        let sync = self.expect("sync_demo_agents").await;
+        let id = &sync["requestId"];
+        self.say(&json!({
+            "action": "sync_demo_agents_ack", "requestId": id, "success": true, "error": null,
+        }))
+        .await;
+    }
+
+    pub(crate) async fn say(&mut self, message: &Value) {
+        self.send(Message::text(message.to_string())).await;
+    }
+
+    pub(crate) async fn send(&mut self, frame: Message) {
+        soon(self.socket.send(frame)).await.unwrap();
+    }
+
+    /// Whether a frame could be written.
+    pub(crate) async fn try_send(&mut self, frame: Message) -> bool {
+        soon(self.socket.send(frame)).await.is_ok()
+    }
+
+    /// The next frame of text; `Err` holds the code of a close.
+    pub(crate) async fn next(&mut self) -> Result<Value, Option<u16>> {
+        loop {
+            match soon(self.socket.next()).await {
+                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Close(frame))) => {
+                    return Err(frame.map(|frame| frame.code.into()));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Err(None),
+            }
+        }
+    }
+
+    /// The next frame, which must be this action.
+    pub(crate) async fn expect(&mut self, action: &str) -> Value {
+        let frame = self.next().await.expect("a frame");
+        assert_eq!(frame["action"], action, "{frame}");
+        frame
+    }
+
+    pub(crate) async fn closed(&mut self) -> Option<u16> {
+        loop {
+            if let Err(code) = self.next().await {
+                return code;
+            }
+        }
+    }
+}
+
+/// A response, read to its end.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    async fn read(
+        address: SocketAddr,
+        method: &str,
+        path: &str,
+        headers: &[(String, String)],
+        body: &str,
+    ) -> Self {
+        let mut stream = open(address, method, path, headers, body).await;
+        let (status, headers) = head(&mut stream).await;
+        let mut body = Vec::new();
+        match headers.get("content-length") {
+            Some(length) if method != "HEAD" => {
+                body.resize(length.parse().unwrap(), 0);
+                stream.read_exact(&mut body).await.unwrap();
+            }
+            Some(_) | None => {
+                assert!(
+                    !headers.contains_key("transfer-encoding"),
+                    "not for this client"
+                );
+            }
+        }
+        Self {
+            status,
+            headers,
+            body,
+        }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
+    }
+
+    pub(crate) fn code(&self) -> String {
+        self.json()["error"]["code"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+async fn open(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(String, String)],
+    body: &str,
+) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut lines = vec![
+        format!("{method} {path} HTTP/1.1"),
+        "Connection: close".to_owned(),
+    ];
+    if !headers.iter().any(|(name, _)| name == "Host") {
+        lines.push(format!("Host: {address}"));
+    }
+    lines.extend(
+        headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}")),
+    );
+    if method != "GET" && method != "HEAD" {
+        lines.push(format!("Content-Length: {}", body.len()));
+    }
+    let request = lines.join("\r\n") + "\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    // A server that refuses early may close before it has read everything.
+    if stream.write_all(body.as_bytes()).await.is_err() {
+        assert!(body.len() > 1_000_000);
+    }
+    BufReader::new(stream)
+}
+
+async fn head(stream: &mut BufReader<TcpStream>) -> (u16, HashMap<String, String>) {
+    let mut line = String::new();
+    stream.read_line(&mut line).await.unwrap();
+    let status = line
+        .split(' ')
+        .nth(1)
+        .expect("a status line")
+        .parse()
+        .unwrap();
+    let mut headers = HashMap::new();
+    loop {
+        line.clear();
+        stream.read_line(&mut line).await.unwrap();
+        let Some((name, value)) = line.trim_end().split_once(": ") else {
+            break;
+        };
+        headers.insert(name.to_lowercase(), value.to_owned());
+    }
+    (status, headers)
+}
+
+/// A stream of server-sent events.
+pub(crate) struct Sse {
+    stream: BufReader<TcpStream>,
+}
+
+impl Sse {
+    pub(crate) async fn open(world: &World, path: &str, last: Option<u64>) -> Self {
+        let mut headers = vec![world.authorization()];
+        if let Some(last) = last {
+            headers.push(header("Last-Event-ID", &last.to_string()));
+        }
+        let mut stream = soon(open(world.address(), "GET", path, &headers, "")).await;
+        let (status, headers) = soon(head(&mut stream)).await;
+        assert_eq!(status, 200);
+        assert_eq!(headers["content-type"], "text/event-stream");
+        Self { stream }
+    }
+
+    /// The next event's id and data; `None` at the end of the stream.
+    pub(crate) async fn next(&mut self) -> Option<(Option<u64>, String)> {
+        let (mut id, mut data) = (None, String::new());
+        loop {
+            let mut line = String::new();
+            if soon(self.stream.read_line(&mut line)).await.unwrap_or(0) == 0 {
+                return None;
+            }
+            let line = line.trim_end_matches(['\r', '\n']);
+            if let Some(text) = line.strip_prefix("id: ") {
+                id = Some(text.parse().unwrap());
+            } else if let Some(text) = line.strip_prefix("data: ") {
+                text.clone_into(&mut data);
+            } else if line.is_empty() && !data.is_empty() {
+                return Some((id, data));
+            }
+        }
+    }
+
+    pub(crate) async fn ids(&mut self, count: usize) -> Vec<u64> {
+        let mut ids = Vec::new();
+        while ids.len() < count {
+            ids.push(self.next().await.expect("an event").0.expect("an id"));
+        }
+        ids
+    }
+}
