@@ -7,25 +7,23 @@ use std::{collections::VecDeque, future::pending, pin::Pin, sync::Arc, time::Dur
 
 use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use tokio::{
-    sync::{
-        OwnedSemaphorePermit, Semaphore,
-        mpsc::{self, UnboundedSender},
-        oneshot, watch,
-    },
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
 use tracing::{debug, trace};
 
 use crate::{
-    carrier::{Carrier, Connection, FrameSink, FrameSource, Received, Target, TrafficMeter},
+    carrier::{Carrier, Connection, Received, Target},
     clock::Now,
     config::{Endpoint, host_text},
     dial::DialError,
     handle::{Flushed, Handle, Request},
-    inbound::{ConnId, Inbound, Inbox},
+    inbound::{ConnId, Inbox},
     jitter::Jitter,
     link::{Action, Full, Input, Link},
-    payload::{Class, Greeting, Payload, TextFrame},
+    outlet::Outlet,
+    payload::{Class, Greeting, Payload},
+    socket::{Moved, Op, Socket, Written},
     state::LinkState,
 };
 
@@ -45,10 +43,7 @@ pub(crate) fn spawn<P: Payload>(
     let (requests, incoming) = mpsc::channel(REQUESTS);
     let (state, watched) = watch::channel(LinkState::starting(now.at));
     let (greeting, greetings) = watch::channel(endpoint.greeting.clone());
-    let (inbox, receiver) = mpsc::unbounded_channel();
-    let room = u32::try_from(endpoint.limits.inbox / UNIT)
-        .unwrap_or(u32::MAX)
-        .max(1);
+    let (outlet, inbox) = Outlet::new(endpoint.limits.inbox);
     let driver = Driver {
         link,
         jitter: Jitter::from_system(),
@@ -56,14 +51,10 @@ pub(crate) fn spawn<P: Payload>(
         socket: None,
         waiting: VecDeque::new(),
         drained: Vec::new(),
+        abandoned: false,
         stopped: None,
         state,
-        outlet: Outlet {
-            inbox,
-            budget: Arc::new(Semaphore::new(room as usize)),
-            room,
-            queue: VecDeque::new(),
-        },
+        outlet,
         credential: endpoint.authorization.clone(),
         greetings,
         carrier,
@@ -76,7 +67,7 @@ pub(crate) fn spawn<P: Payload>(
             greeting: Arc::new(greeting),
             state: watched,
         },
-        Inbox { receiver },
+        inbox,
     )
 }
 
@@ -88,6 +79,8 @@ struct Driver<P> {
     /// Messages that wait for room in the outbox, oldest first, one per producer.
     waiting: VecDeque<(P, oneshot::Sender<()>)>,
     drained: Vec<oneshot::Sender<Flushed>>,
+    /// No handle is left.
+    abandoned: bool,
     stopped: Option<Flushed>,
     state: watch::Sender<LinkState>,
     outlet: Outlet,
@@ -103,19 +96,11 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 enum Event<P> {
     Request(Option<Request<P>>),
     Dialled(ConnId, Result<Connection, DialError>),
-    Received(ConnId, Received),
-    Written(ConnId, Box<dyn FrameSink>, Written),
-    Room(OwnedSemaphorePermit),
+    Moved(ConnId, Moved),
+    Delivered,
     Credential,
     Greeting(Greeting),
     Deadline,
-}
-
-/// What the sink was doing, once it did.
-enum Written {
-    Frames,
-    Ping,
-    Failed,
 }
 
 impl<P: Payload> Driver<P> {
@@ -127,7 +112,6 @@ impl<P: Payload> Driver<P> {
             self.admit_waiting().await;
         }
         requests.close();
-        self.outlet.flush();
         let flushed = self.stopped.unwrap_or(Flushed::Everything);
         for done in self.drained {
             if done.send(flushed).is_err() {
@@ -138,18 +122,18 @@ impl<P: Payload> Driver<P> {
 
     async fn next_event(&mut self, requests: &mut mpsc::Receiver<Request<P>>) -> Event<P> {
         let deadline = self.link.deadline();
-        let delivery = self.outlet.cost();
+        let read = !self.outlet.is_blocked();
         tokio::select! {
             () = until(deadline.map(|(at, _)| at.into())) => {
                 trace!(timer = ?deadline.map(|(_, timer)| timer), "deadline");
                 Event::Deadline
             }
             (conn, result) = dialled(&mut self.dial) => Event::Dialled(conn, result),
-            event = moved(&mut self.socket, delivery.is_none()) => event,
+            (conn, moved) = moved(&mut self.socket, read) => Event::Moved(conn, moved),
             () = changed(&mut self.credential) => Event::Credential,
             greeting = greeted(&mut self.greetings) => Event::Greeting(greeting),
-            permit = room(&self.outlet.budget, delivery) => Event::Room(permit),
-            request = requests.recv() => Event::Request(request),
+            () = self.outlet.deliver_next() => Event::Delivered,
+            request = requests.recv(), if !self.abandoned => Event::Request(request),
         }
     }
 
@@ -167,18 +151,18 @@ impl<P: Payload> Driver<P> {
                 self.input(Input::Drain { limit }).await;
             }
             Event::Request(None) => {
-                self.input(Input::Drain {
-                    limit: Duration::ZERO,
-                })
-                .await;
+                self.abandoned = true;
+                self.input(Input::Drain { limit: GOOD_BYE }).await;
             }
             Event::Dialled(conn, result) => self.on_dialled(conn, result).await,
-            Event::Received(conn, received) => self.on_received(conn, received).await,
-            Event::Written(conn, sink, written) => self.on_written(conn, sink, written).await,
-            Event::Room(permit) => {
-                self.outlet.deliver(permit);
-                self.outlet.flush();
-                if self.outlet.queue.is_empty() {
+            Event::Moved(conn, Moved::Received(received)) => self.on_received(conn, received).await,
+            Event::Moved(conn, Moved::Written(written)) => match written {
+                Written::Frames => self.input(Input::Wrote { conn }).await,
+                Written::Ping => {}
+                Written::Failed => trace!(%conn, "write failed, the source tells why"),
+            },
+            Event::Delivered => {
+                if !self.outlet.is_blocked() {
                     self.input(Input::Reading { reading: true }).await;
                 }
             }
@@ -186,7 +170,7 @@ impl<P: Payload> Driver<P> {
             Event::Greeting(greeting) => self.input(Input::Greeting(greeting)).await,
             Event::Deadline => {
                 if let Some(socket) = &self.socket {
-                    let traffic = socket.traffic.read();
+                    let traffic = socket.traffic();
                     self.input(Input::Traffic(traffic)).await;
                 }
                 self.input(Input::Timeout).await;
@@ -228,14 +212,10 @@ impl<P: Payload> Driver<P> {
     async fn on_dialled(&mut self, conn: ConnId, result: Result<Connection, DialError>) {
         self.dial = None;
         match result {
-            Ok(Connection {
-                sink,
-                source,
-                extended,
-                traffic,
-            }) => {
+            Ok(connection) => {
+                let extended = connection.extended;
                 debug!(%conn, extended, "connected");
-                self.socket = Some(Socket::new(conn, sink, source, traffic));
+                self.socket = Some(Socket::new(conn, connection));
                 self.input(Input::Opened { conn, extended }).await;
             }
             Err(error) => {
@@ -264,19 +244,8 @@ impl<P: Payload> Driver<P> {
             }
         };
         self.input(input).await;
-        if !self.outlet.queue.is_empty() {
+        if self.outlet.is_blocked() {
             self.input(Input::Reading { reading: false }).await;
-        }
-    }
-
-    async fn on_written(&mut self, conn: ConnId, sink: Box<dyn FrameSink>, written: Written) {
-        if let Some(socket) = self.socket.as_mut().filter(|socket| socket.conn == conn) {
-            socket.on_idle(sink, matches!(written, Written::Failed));
-        }
-        match written {
-            Written::Frames => self.input(Input::Wrote { conn }).await,
-            Written::Ping => {}
-            Written::Failed => trace!(%conn, "write failed, the source tells why"),
         }
     }
 
@@ -319,10 +288,7 @@ impl<P: Payload> Driver<P> {
                     debug!(%conn, "the peer did not answer the close frame");
                 }
             }
-            Action::Deliver(inbound) => {
-                self.outlet.queue.push_back(inbound);
-                self.outlet.flush();
-            }
+            Action::Deliver(inbound) => self.outlet.push(inbound),
             Action::State(state) => {
                 debug!(phase = ?state.phase, attempt = state.attempt, error = state.last_error, "link");
                 self.state.send_replace(state);
@@ -365,129 +331,6 @@ impl<P: Payload> Driver<P> {
     }
 }
 
-/// One connection: its source, and its sink or what the sink is busy with.
-struct Socket {
-    conn: ConnId,
-    source: Box<dyn FrameSource>,
-    sink: Option<Box<dyn FrameSink>>,
-    busy: Option<Boxed<(Box<dyn FrameSink>, Written)>>,
-    /// At most one write and one ping.
-    queue: VecDeque<Op>,
-    traffic: TrafficMeter,
-}
-
-enum Op {
-    Frames(Vec<TextFrame>),
-    Ping(u64),
-}
-
-impl Socket {
-    fn new(
-        conn: ConnId,
-        sink: Box<dyn FrameSink>,
-        source: Box<dyn FrameSource>,
-        traffic: TrafficMeter,
-    ) -> Self {
-        Self {
-            conn,
-            source,
-            sink: Some(sink),
-            busy: None,
-            queue: VecDeque::new(),
-            traffic,
-        }
-    }
-
-    fn start(&mut self, op: Op) {
-        let Some(mut sink) = self.sink.take() else {
-            let is_ping = |op: &Op| matches!(op, Op::Ping(_));
-            if !(is_ping(&op) && self.queue.iter().any(is_ping)) {
-                self.queue.push_back(op);
-            }
-            return;
-        };
-        self.busy = Some(Box::pin(async move {
-            let (result, written) = match op {
-                Op::Frames(frames) => (sink.send(frames).await, Written::Frames),
-                Op::Ping(id) => (sink.ping(id).await, Written::Ping),
-            };
-            (
-                sink,
-                if result.is_ok() {
-                    written
-                } else {
-                    Written::Failed
-                },
-            )
-        }));
-    }
-
-    /// Says good-bye once the sink is free.
-    async fn close(mut self, code: u16) {
-        let sink = match self.busy.take() {
-            Some(busy) => Some(busy.await.0),
-            None => self.sink.take(),
-        };
-        if let Some(mut sink) = sink {
-            sink.close(code).await;
-        }
-    }
-
-    /// The sink is back; after a failure nothing more is written.
-    fn on_idle(&mut self, sink: Box<dyn FrameSink>, failed: bool) {
-        self.busy = None;
-        if failed {
-            self.queue.clear();
-            return;
-        }
-        self.sink = Some(sink);
-        if let Some(op) = self.queue.pop_front() {
-            self.start(op);
-        }
-    }
-}
-
-/// The way to the inbox: what waits for room there, and the room itself.
-struct Outlet {
-    inbox: UnboundedSender<(Inbound, OwnedSemaphorePermit)>,
-    budget: Arc<Semaphore>,
-    room: u32,
-    queue: VecDeque<Inbound>,
-}
-
-impl Outlet {
-    /// Returns the room the next delivery needs, if there is one.
-    fn cost(&self) -> Option<u32> {
-        self.queue
-            .front()
-            .map(|inbound| cost(inbound).min(self.room))
-    }
-
-    fn deliver(&mut self, permit: OwnedSemaphorePermit) {
-        if let Some(inbound) = self.queue.pop_front()
-            && self.inbox.send((inbound, permit)).is_err()
-        {
-            trace!("nobody reads the inbox");
-        }
-    }
-
-    /// Delivers what there is room for.
-    fn flush(&mut self) {
-        while let Some(cost) = self.cost()
-            && let Ok(permit) = Arc::clone(&self.budget).try_acquire_many_owned(cost)
-        {
-            self.deliver(permit);
-        }
-    }
-}
-
-fn cost(inbound: &Inbound) -> u32 {
-    match inbound {
-        Inbound::Frame { text, .. } => u32::try_from(text.len() / UNIT).unwrap_or(u32::MAX).max(1),
-        Inbound::Opened { .. } | Inbound::Refused { .. } | Inbound::Closed { .. } => 1,
-    }
-}
-
 fn confirm(admitted: oneshot::Sender<()>) {
     if admitted.send(()).is_err() {
         trace!("the producer left after its message was taken");
@@ -520,33 +363,10 @@ async fn dialled(
     }
 }
 
-/// Waits for the socket: the end of a write or, if `read`, something received.
-async fn moved<P>(socket: &mut Option<Socket>, read: bool) -> Event<P> {
-    let Some(Socket {
-        conn, source, busy, ..
-    }) = socket
-    else {
-        return pending().await;
-    };
-    let write = async {
-        match busy {
-            Some(writing) => writing.await,
-            None => pending().await,
-        }
-    };
-    tokio::select! {
-        (sink, written) = write => Event::Written(*conn, sink, written),
-        received = source.next(), if read => Event::Received(*conn, received),
-    }
-}
-
-async fn room(budget: &Arc<Semaphore>, cost: Option<u32>) -> OwnedSemaphorePermit {
-    let Some(cost) = cost else {
-        return pending().await;
-    };
-    match Arc::clone(budget).acquire_many_owned(cost).await {
-        Ok(permit) => permit,
-        Err(_) => pending().await,
+async fn moved(socket: &mut Option<Socket>, read: bool) -> (ConnId, Moved) {
+    match socket {
+        Some(socket) => (socket.conn, socket.moved(read).await),
+        None => pending().await,
     }
 }
 
@@ -564,7 +384,5 @@ async fn greeted(receiver: &mut watch::Receiver<Greeting>) -> Greeting {
 const EXTENSION: HeaderName = HeaderName::from_static("x-bridge-extension");
 /// Requests that may be under way to the driver; producers wait for an answer each anyway.
 const REQUESTS: usize = 64;
-/// The inbox counts in units of this many bytes.
-const UNIT: usize = 1024;
-/// How long a peer may take to answer a close frame.
+/// How long a peer may take to answer a close frame, and a link without handles to end.
 const GOOD_BYE: Duration = Duration::from_secs(1);

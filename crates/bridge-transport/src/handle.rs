@@ -37,8 +37,8 @@ pub fn connect_over<P: Payload>(
 
 /// The sending end of a link; clones share it.
 ///
-/// When the last clone is dropped without [`shutdown`](Self::shutdown), the link ends at once and
-/// what is queued is lost.
+/// When the last clone is dropped without [`shutdown`](Self::shutdown), the link sends what is
+/// queued for at most a second and ends.
 pub struct Handle<P> {
     pub(crate) requests: mpsc::Sender<Request<P>>,
     pub(crate) greeting: Arc<watch::Sender<Greeting>>,

@@ -1,1 +1,486 @@
+//! Whole histories of a link against a hostile network, from a seed, in virtual time.
+//!
+//! The network refuses, drops, stalls, falls silent and lets the machine sleep for three hours.
+//! A reference model says what must have arrived: everything pushed to a stream, once and in
+//! order, counting only writes that were confirmed; answers only on their own connection; the
+//! newest of every slot; the greeting first. A failure prints its seed.
 
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::{jitter::Jitter, payload::Class};
+
+#[test]
+fn everything_arrives_once_and_in_order_whatever_the_network_does() {
+    for seed in 0..200 {
+        let history = std::panic::catch_unwind(|| World::new(seed).run());
+        assert!(history.is_ok(), "history of seed {seed} broke a promise");
+    }
+}
+
+#[test]
+fn the_same_seed_tells_the_same_history() {
+    let digest = |seed| World::new(seed).run();
+    assert_eq!(digest(7), digest(7));
+    assert_ne!(digest(7), digest(8));
+}
+
+/// A message: the items of a stream it carries, or one value.
+#[derive(Debug, Clone)]
+struct Item {
+    class: Class,
+    items: Vec<u64>,
+}
+
+impl Payload for Item {
+    fn class(&self) -> Class {
+        self.class
+    }
+    fn size(&self) -> usize {
+        40 * self.items.len()
+    }
+    fn absorb(&mut self, next: Self) -> Result<(), Self> {
+        assert_eq!(self.class, next.class, "merged across streams");
+        if self.items.len() >= 20 {
+            return Err(next);
+        }
+        self.items.extend(next.items);
+        Ok(())
+    }
+    fn seal(self, _extended: bool) -> Vec<TextFrame> {
+        let (kind, key) = match self.class {
+            Class::Durable { stream } | Class::Coalesce { stream } => ('s', stream),
+            Class::Latest { slot } => ('l', slot),
+            Class::Reply { conn } => ('r', conn.0),
+        };
+        self.items
+            .iter()
+            .map(|item| format!("{kind} {key} {item}").into())
+            .collect()
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Dialled(ConnId),
+    Wrote(ConnId),
+    Pong(ConnId, u64),
+    Trouble(ConnId),
+    Command(ConnId),
+    Credential,
+    Sleep,
+    Produce,
+}
+
+#[derive(Debug)]
+struct Socket {
+    conn: ConnId,
+    /// The network swallows everything from now on and says nothing.
+    dead: bool,
+    greeted: bool,
+    in_flight: Vec<TextFrame>,
+    traffic: Traffic,
+}
+
+struct World {
+    link: Link<Item>,
+    random: Jitter,
+    now: Now,
+    calm: bool,
+    agenda: BTreeMap<(Instant, u64), Event>,
+    planned: u64,
+    dialling: Option<ConnId>,
+    socket: Option<Socket>,
+    answers_pings: bool,
+    next_item: BTreeMap<u64, u64>,
+    /// A producer whose message was not admitted waits with it.
+    waiting: Option<Item>,
+    arrived: BTreeMap<u64, Vec<u64>>,
+    newest: BTreeMap<u64, u64>,
+    arrived_newest: BTreeMap<u64, u64>,
+    connections: u64,
+    stopped: Option<Flushed>,
+}
+
+const OUTBOX: usize = 2000;
+const STREAMS: u64 = 3;
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let now = Now {
+            at: Instant::now(),
+            boot: Duration::from_secs(1000),
+        };
+        let limits = Limits {
+            outbox: OUTBOX,
+            ..Limits::default()
+        };
+        let greeting = Greeting {
+            frames: vec!["greeting".into()],
+            ..Greeting::default()
+        };
+        let link = Link::new(
+            CloseRules::ctrlnode(),
+            Timings::default(),
+            &limits,
+            greeting,
+            now,
+        );
+        let mut random = Jitter::seeded(seed);
+        let answers_pings = !random.next().is_multiple_of(4);
+        Self {
+            link,
+            random,
+            now,
+            calm: false,
+            agenda: BTreeMap::new(),
+            planned: 0,
+            dialling: None,
+            socket: None,
+            answers_pings,
+            next_item: BTreeMap::new(),
+            waiting: None,
+            arrived: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            arrived_newest: BTreeMap::new(),
+            connections: 0,
+            stopped: None,
+        }
+    }
+
+    /// Runs half an hour of trouble and then a calm end; returns a digest of what happened.
+    fn run(mut self) -> (u64, Vec<usize>, Duration) {
+        let began = self.now.at;
+        self.perform();
+        self.plan(10, Event::Produce);
+        self.plan(60_000, Event::Credential);
+        self.plan(600_000, Event::Sleep);
+        for _ in 0..3000 {
+            self.step();
+        }
+        self.calm = true;
+        for stream in 0..STREAMS {
+            self.produce(Class::Durable { stream });
+        }
+        while self.waiting.is_some() {
+            self.step();
+        }
+        self.input(Input::Drain {
+            limit: Duration::from_secs(3600),
+        });
+        while self.stopped.is_none() {
+            self.step();
+        }
+        assert_eq!(self.stopped, Some(Flushed::Everything));
+        for (stream, next) in &self.next_item {
+            let expected: Vec<u64> = (0..*next).collect();
+            assert_eq!(self.arrived.get(stream), Some(&expected), "stream {stream}");
+        }
+        assert_eq!(self.arrived_newest, self.newest);
+        assert_eq!(self.link.outbox.held(), (0, 0));
+        let sizes = self.arrived.values().map(Vec::len).collect();
+        (self.connections, sizes, self.now.at - began)
+    }
+
+    fn step(&mut self) {
+        let deadline = self.link.deadline().map(|(at, _)| at);
+        let event = self.agenda.first_key_value().map(|(key, _)| *key);
+        match event {
+            Some((at, _)) if deadline.is_none_or(|deadline| at <= deadline) => {
+                self.pass_until(at);
+                if let Some((_, event)) = self.agenda.pop_first() {
+                    self.on_event(event);
+                }
+            }
+            Some(_) | None => {
+                self.pass_until(deadline.expect("a running link waits for something"));
+                if let Some(socket) = &self.socket {
+                    self.input(Input::Traffic(socket.traffic));
+                }
+                self.input(Input::Timeout);
+            }
+        }
+        if let Some(item) = self.waiting.take() {
+            self.push(item);
+        }
+    }
+
+    fn pass_until(&mut self, at: Instant) {
+        let passed = at.saturating_duration_since(self.now.at);
+        self.now.at += passed;
+        self.now.boot += passed;
+    }
+
+    fn plan(&mut self, within_millis: u64, event: Event) {
+        let delay = self.random.next() % within_millis.max(1);
+        self.planned += 1;
+        self.agenda.insert(
+            (self.now.at + Duration::from_millis(delay), self.planned),
+            event,
+        );
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.random.next() % 100 < percent
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Dialled(conn) if self.dialling == Some(conn) => self.on_dialled(conn),
+            Event::Wrote(conn) if self.is_alive(conn) => {
+                self.move_bytes();
+                // After sleep the link leaves the connection before it hears of the write.
+                let confirmed = !self.link.slept(self.now);
+                let socket = self.socket.as_mut();
+                let frames = socket.map(|socket| std::mem::take(&mut socket.in_flight));
+                if confirmed {
+                    self.arrive(&frames.unwrap_or_default());
+                }
+                self.input(Input::Wrote { conn });
+            }
+            Event::Pong(conn, id) if self.is_alive(conn) => {
+                self.move_bytes();
+                self.input(Input::Pong { conn, id });
+            }
+            Event::Command(conn) if self.is_alive(conn) => {
+                self.move_bytes();
+                self.input(Input::Frame {
+                    conn,
+                    text: Bytes::from_static(b"{}"),
+                });
+                self.plan(20_000, Event::Command(conn));
+                self.produce(Class::Reply { conn });
+            }
+            Event::Trouble(conn) if self.is_alive(conn) && !self.calm => self.on_trouble(conn),
+            Event::Credential => {
+                self.input(Input::CredentialChanged);
+                self.plan(300_000, Event::Credential);
+            }
+            Event::Sleep if !self.calm => {
+                let hours = Duration::from_secs(3 * 3600);
+                self.now.boot += hours;
+                if self.chance(50) {
+                    self.now.at += hours;
+                }
+                self.plan(600_000, Event::Sleep);
+            }
+            Event::Produce if !self.calm => {
+                let stream = self.random.next() % STREAMS;
+                let class = match self.random.next() % 10 {
+                    0 => Class::Durable { stream },
+                    1 => Class::Latest { slot: stream },
+                    _ => Class::Coalesce { stream },
+                };
+                self.produce(class);
+                self.plan(2000, Event::Produce);
+            }
+            // Late news of the network, which the link must not need; some of it is told anyway.
+            Event::Wrote(conn) => self.input(Input::Wrote {
+                conn: ConnId(conn.0 - 1),
+            }),
+            Event::Dialled(_)
+            | Event::Pong(..)
+            | Event::Trouble(_)
+            | Event::Command(_)
+            | Event::Sleep
+            | Event::Produce => {}
+        }
+    }
+
+    fn on_dialled(&mut self, conn: ConnId) {
+        self.dialling = None;
+        let failure = if self.calm {
+            100
+        } else {
+            self.random.next() % 100
+        };
+        let disposition = match failure {
+            0..20 => Disposition::Retry,
+            20..24 => Disposition::RetryAfter(Duration::from_secs(self.random.next())),
+            24..27 => Disposition::NeedsNewToken,
+            27..30 => Disposition::RetryFor(Duration::from_secs(180)),
+            _ => {
+                let traffic = Traffic {
+                    received: self.now.at,
+                    sent: self.now.at,
+                };
+                let in_flight = Vec::new();
+                self.socket = Some(Socket {
+                    conn,
+                    dead: false,
+                    greeted: false,
+                    in_flight,
+                    traffic,
+                });
+                self.connections += 1;
+                self.plan(90_000, Event::Trouble(conn));
+                self.plan(20_000, Event::Command(conn));
+                self.input(Input::Opened {
+                    conn,
+                    extended: false,
+                });
+                return;
+            }
+        };
+        self.input(Input::DialFailed {
+            conn,
+            disposition,
+            reason: "refused".to_owned(),
+        });
+    }
+
+    fn on_trouble(&mut self, conn: ConnId) {
+        let code = match self.random.next() % 8 {
+            0..3 => {
+                if let Some(socket) = &mut self.socket {
+                    socket.dead = true;
+                }
+                // TCP gives up in the end, if the link did not before.
+                self.plan(1_000_000, Event::Trouble(conn));
+                return;
+            }
+            3 => 1008,
+            4 => 1002,
+            5 => 1012,
+            _ => 1006,
+        };
+        self.socket = None;
+        let reason = CloseReason::Code {
+            code,
+            reason: String::new(),
+        };
+        self.input(Input::Closed { conn, reason });
+    }
+
+    fn produce(&mut self, class: Class) {
+        if self.waiting.is_some() {
+            return;
+        }
+        let item = match class {
+            Class::Durable { stream } | Class::Coalesce { stream } => {
+                let next = self.next_item.entry(stream).or_default();
+                *next += 1;
+                *next - 1
+            }
+            Class::Latest { slot } => {
+                let value = self.random.next();
+                self.newest.insert(slot, value);
+                value
+            }
+            Class::Reply { .. } => 0,
+        };
+        self.push(Item {
+            class,
+            items: vec![item],
+        });
+    }
+
+    fn push(&mut self, item: Item) {
+        let random = self.random.next();
+        let class = item.class;
+        match self.link.handle(self.now, random, Input::Push(item)) {
+            Ok(()) => {
+                let (_, held) = self.link.outbox.held();
+                let bounded = matches!(class, Class::Coalesce { .. });
+                assert!(!bounded || held <= OUTBOX, "{held} bytes held");
+            }
+            Err(Full(item)) => {
+                let patient = matches!(class, Class::Coalesce { .. } | Class::Reply { .. });
+                assert!(patient, "{class:?} had to wait");
+                self.waiting = Some(item);
+            }
+        }
+        self.perform();
+    }
+
+    fn input(&mut self, input: Input<Item>) {
+        let random = self.random.next();
+        self.link
+            .handle(self.now, random, input)
+            .expect("only a push can be refused");
+        self.perform();
+    }
+
+    fn perform(&mut self) {
+        while let Some(action) = self.link.next_action() {
+            match action {
+                Action::Dial { conn, .. } => {
+                    assert!(
+                        self.dialling.is_none() && self.socket.is_none(),
+                        "two at a time"
+                    );
+                    self.dialling = Some(conn);
+                    self.plan(3000, Event::Dialled(conn));
+                }
+                Action::Write { conn, frames } => self.on_write(conn, frames),
+                Action::Ping { conn, id } => {
+                    if self.answers_pings {
+                        self.plan(400, Event::Pong(conn, id));
+                    }
+                }
+                Action::HangUp { conn, .. } => {
+                    self.dialling.take_if(|dialling| *dialling == conn);
+                    self.socket.take_if(|socket| socket.conn == conn);
+                }
+                Action::Stopped(flushed) => self.stopped = Some(flushed),
+                Action::Deliver(_) | Action::State(_) => {}
+            }
+        }
+    }
+
+    fn on_write(&mut self, conn: ConnId, frames: Vec<TextFrame>) {
+        let socket = self
+            .socket
+            .as_mut()
+            .expect("writes only to an open connection");
+        assert_eq!(socket.conn, conn);
+        assert!(socket.in_flight.is_empty(), "two writes at a time");
+        if !socket.greeted {
+            assert_eq!(frames, ["greeting".into()]);
+            socket.greeted = true;
+        }
+        let answer_to = format!("r {conn} 0");
+        for frame in &frames {
+            let is_answer = frame.as_str().starts_with('r');
+            assert!(
+                !is_answer || frame.as_str() == answer_to,
+                "answer on another connection"
+            );
+        }
+        socket.in_flight = frames;
+        self.plan(1500, Event::Wrote(conn));
+    }
+
+    fn arrive(&mut self, frames: &[TextFrame]) {
+        for frame in frames {
+            let words: Vec<&str> = frame.as_str().split(' ').collect();
+            match words.as_slice() {
+                ["s", stream, item] => {
+                    let items = self.arrived.entry(stream.parse().unwrap()).or_default();
+                    items.push(item.parse().unwrap());
+                }
+                ["l", slot, value] => {
+                    self.arrived_newest
+                        .insert(slot.parse().unwrap(), value.parse().unwrap());
+                }
+                ["r", ..] | ["greeting"] => {}
+                other => panic!("unknown frame {other:?}"),
+            }
+        }
+    }
+
+    fn is_alive(&self, conn: ConnId) -> bool {
+        self.socket
+            .as_ref()
+            .is_some_and(|socket| socket.conn == conn && !socket.dead)
+    }
+
+    fn move_bytes(&mut self) {
+        if let Some(socket) = &mut self.socket {
+            socket.traffic = Traffic {
+                received: self.now.at,
+                sent: self.now.at,
+            };
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! The driver against a carrier made of channels, in virtual time.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint exempts test functions, not their helpers"
+)]
+
+use std::{pin::pin, time::Duration};
+
+use async_trait::async_trait;
+use bridge_transport::{
+    Carrier, Class, CloseReason, DialError, Endpoint, Flushed, Greeting, Handle, Inbound, Inbox,
+    Limits, Payload, Phase, TextFrame,
+    carrier::{Connection, FrameSink, FrameSource, Received, SinkClosed, Target, TrafficMeter},
+    connect_over,
+};
+use http::HeaderValue;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, timeout},
+};
+
+#[derive(Debug, PartialEq)]
+struct Note(Class, String);
+
+impl Payload for Note {
+    fn class(&self) -> Class {
+        self.0
+    }
+    fn size(&self) -> usize {
+        self.1.len()
+    }
+    fn absorb(&mut self, next: Self) -> Result<(), Self> {
+        self.1.push_str(&next.1);
+        Ok(())
+    }
+    fn seal(self, _extended: bool) -> Vec<TextFrame> {
+        vec![self.1.into()]
+    }
+}
+
+fn durable(text: &str) -> Note {
+    Note(Class::Durable { stream: 1 }, text.to_owned())
+}
+
+fn text(text: &str) -> Note {
+    Note(Class::Coalesce { stream: 1 }, text.to_owned())
+}
+
+/// Hands every dial to the test.
+struct Script(mpsc::UnboundedSender<Dial>);
+
+struct Dial {
+    target: Target,
+    answer: oneshot::Sender<Result<Connection, DialError>>,
+}
+
+#[async_trait]
+impl Carrier for Script {
+    async fn open(&self, target: &Target) -> Result<Connection, DialError> {
+        let (answer, answered) = oneshot::channel();
+        self.0
+            .send(Dial {
+                target: target.clone(),
+                answer,
+            })
+            .unwrap();
+        answered.await.expect("the test answers every dial")
+    }
+}
+
+/// The other side of a connection.
+struct Peer {
+    writes: mpsc::UnboundedReceiver<Write>,
+    say: mpsc::UnboundedSender<Received>,
+}
+
+enum Write {
+    Frames(Vec<String>, oneshot::Sender<()>),
+    Close(u16),
+}
+
+struct Sink(mpsc::UnboundedSender<Write>);
+struct Source(mpsc::UnboundedReceiver<Received>);
+
+#[async_trait]
+impl FrameSink for Sink {
+    async fn send(&mut self, frames: Vec<TextFrame>) -> Result<(), SinkClosed> {
+        let (taken, done) = oneshot::channel();
+        let frames = frames
+            .iter()
+            .map(|frame| frame.as_str().to_owned())
+            .collect();
+        self.0
+            .send(Write::Frames(frames, taken))
+            .map_err(|_| SinkClosed)?;
+        done.await.map_err(|_| SinkClosed)
+    }
+    async fn ping(&mut self, _id: u64) -> Result<(), SinkClosed> {
+        Ok(())
+    }
+    async fn close(&mut self, code: u16) {
+        self.0.send(Write::Close(code)).unwrap();
+    }
+}
+
+#[async_trait]
+impl FrameSource for Source {
+    async fn next(&mut self) -> Received {
+        match self.0.recv().await {
+            Some(received) => received,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Dial {
+    fn accept(self) -> Peer {
+        let (sink, writes) = mpsc::unbounded_channel();
+        let (say, source) = mpsc::unbounded_channel();
+        let connection = Connection {
+            sink: Box::new(Sink(sink)),
+            source: Box::new(Source(source)),
+            extended: false,
+            traffic: TrafficMeter::new(),
+        };
+        assert!(
+            self.answer.send(Ok(connection)).is_ok(),
+            "the link still dials"
+        );
+        Peer { writes, say }
+    }
+
+    fn refuse(self, status: u16, body: &str) {
+        let refused = DialError::Refused {
+            status,
+            retry_after: None,
+            body: body.to_owned(),
+        };
+        assert!(
+            self.answer.send(Err(refused)).is_ok(),
+            "the link still dials"
+        );
+    }
+
+    fn token(&self) -> Option<&str> {
+        let (_, value) = self
+            .target
+            .headers
+            .iter()
+            .find(|(name, _)| name == "authorization")?;
+        assert!(value.is_sensitive());
+        value.to_str().ok()
+    }
+}
+
+impl Peer {
+    /// Takes one write from the link.
+    async fn read(&mut self) -> Vec<String> {
+        match self.writes.recv().await {
+            Some(Write::Frames(frames, taken)) => {
+                taken.send(()).unwrap();
+                frames
+            }
+            Some(Write::Close(code)) => vec![format!("close {code}")],
+            None => vec!["gone".to_owned()],
+        }
+    }
+}
+
+struct Bench {
+    link: Handle<Note>,
+    inbox: Inbox,
+    dials: mpsc::UnboundedReceiver<Dial>,
+    credential: watch::Sender<Option<HeaderValue>>,
+}
+
+fn start(limits: Limits) -> Bench {
+    let (credential, authorization) = watch::channel(Some(HeaderValue::from_static("old")));
+    let endpoint = Endpoint::new("ws://127.0.0.1:9".parse().unwrap())
+        .unwrap()
+        .authorization(authorization)
+        .greeting(Greeting {
+            frames: vec!["hello".into()],
+            ..Greeting::default()
+        })
+        .limits(limits);
+    let (dials_in, dials) = mpsc::unbounded_channel();
+    let (link, inbox) = connect_over(endpoint, Box::new(Script(dials_in)));
+    Bench {
+        link,
+        inbox,
+        dials,
+        credential,
+    }
+}
+
+impl Bench {
+    async fn dial(&mut self) -> Dial {
+        self.dials.recv().await.expect("the link dials")
+    }
+
+    async fn connected(&mut self) -> Peer {
+        let mut peer = self.dial().await.accept();
+        assert_eq!(peer.read().await, ["hello"]);
+        peer
+    }
+
+    async fn reaches(&self, phase: Phase) {
+        self.link
+            .state()
+            .wait_for(|state| state.phase == phase)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_token_is_used_within_a_second_of_auth_required() {
+    let mut bench = start(Limits::default());
+    let dial = bench.dial().await;
+    assert_eq!(dial.token(), Some("old"));
+    dial.refuse(401, "invalid token");
+    bench.reaches(Phase::AuthRequired).await;
+    let began = Instant::now();
+    bench
+        .credential
+        .send_replace(Some(HeaderValue::from_static("new")));
+    let dial = bench.dial().await;
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert_eq!(dial.token(), Some("new"));
+    dial.accept();
+    bench.reaches(Phase::Online).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_is_tried_again_slowly_and_for_ever() {
+    let mut bench = start(Limits::default());
+    bench.dial().await.refuse(403, "token revoked");
+    for (least, most) in [
+        (24, 36),
+        (48, 72),
+        (96, 144),
+        (192, 288),
+        (384, 576),
+        (480, 720),
+    ] {
+        let began = Instant::now();
+        bench.dial().await.refuse(403, "token revoked");
+        let waited = began.elapsed();
+        let range = Duration::from_secs(least)..=Duration::from_secs(most);
+        assert!(range.contains(&waited), "{waited:?} is not in {range:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_waits_while_the_outbox_is_full() {
+    let mut bench = start(Limits {
+        outbox: 10,
+        ..Limits::default()
+    });
+    let dial = bench.dial().await;
+    bench.link.push(text("0123456789")).await.unwrap();
+    let mut waiting = pin!(
+        bench
+            .link
+            .push(Note(Class::Coalesce { stream: 2 }, "more".into()))
+    );
+    let minute = Duration::from_secs(60);
+    assert!(
+        timeout(Duration::from_secs(5), waiting.as_mut())
+            .await
+            .is_err()
+    );
+    timeout(minute, bench.link.push(durable("terminal")))
+        .await
+        .unwrap()
+        .unwrap();
+    let mut peer = dial.accept();
+    assert_eq!(peer.read().await, ["hello"]);
+    assert_eq!(peer.read().await, ["0123456789", "terminal"]);
+    waiting.await.unwrap();
+    assert_eq!(peer.read().await, ["more"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_given_up_while_waiting_is_not_sent() {
+    let mut bench = start(Limits {
+        outbox: 4,
+        ..Limits::default()
+    });
+    let dial = bench.dial().await;
+    bench.link.push(text("full")).await.unwrap();
+    let given_up = timeout(Duration::from_secs(1), bench.link.push(text("never"))).await;
+    assert!(given_up.is_err());
+    let mut peer = dial.accept();
+    assert_eq!(peer.read().await, ["hello"]);
+    assert_eq!(peer.read().await, ["full"]);
+    bench.link.push(durable("end")).await.unwrap();
+    assert_eq!(peer.read().await, ["end"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn text_is_merged_while_a_write_is_under_way() {
+    let mut bench = start(Limits::default());
+    let mut peer = bench.dial().await.accept();
+    for part in ["to", "get", "her"] {
+        bench.link.push(text(part)).await.unwrap();
+    }
+    bench.link.push(durable("end")).await.unwrap();
+    assert_eq!(peer.read().await, ["hello"]);
+    assert_eq!(peer.read().await, ["together", "end"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_write_is_given_up_and_repeated_on_the_next_connection() {
+    let mut bench = start(Limits::default());
+    let mut stalled = bench.connected().await;
+    bench.link.push(durable("precious")).await.unwrap();
+    let held = stalled.writes.recv().await;
+    let began = Instant::now();
+    let mut peer = bench.connected().await;
+    assert!(began.elapsed() >= Duration::from_secs(25));
+    assert_eq!(peer.read().await, ["precious"]);
+    drop(held);
+    let mut ends = Vec::new();
+    while ends.len() < 3 {
+        ends.push(bench.inbox.recv().await.unwrap());
+    }
+    let stalled = CloseReason::Stalled(Duration::from_secs(25));
+    assert!(
+        matches!(&ends[1], Inbound::Closed { reason, .. } if *reason == stalled),
+        "{ends:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dial_that_takes_too_long_is_given_up() {
+    let mut bench = start(Limits::default());
+    let began = Instant::now();
+    let first = bench.dial().await;
+    bench.reaches(Phase::Waiting).await;
+    assert_eq!(began.elapsed(), Duration::from_secs(10));
+    let error = bench.link.state().borrow().last_error.clone();
+    assert_eq!(error.as_deref(), Some("no answer within 10s"));
+    assert!(first.answer.is_closed());
+    bench.connected().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_embedder_that_does_not_read_only_slows_the_peer() {
+    let mut bench = start(Limits {
+        inbox: 2048,
+        ..Limits::default()
+    });
+    let peer = bench.connected().await;
+    peer.say.send(Received::Pong { id: 1 }).unwrap();
+    for _ in 0..20 {
+        let frame = Received::Text(vec![b'x'; 1024].into());
+        peer.say.send(frame).unwrap();
+    }
+    let minutes = Duration::from_secs(600);
+    let disturbed = timeout(minutes, bench.dials.recv()).await;
+    assert!(disturbed.is_err(), "dialled again");
+    assert_eq!(bench.link.state().borrow().phase, Phase::Online);
+    let mut frames = 0;
+    while frames < 20 {
+        if let Some(Inbound::Frame { .. }) = bench.inbox.recv().await {
+            frames += 1;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_sends_what_waits_and_says_good_bye() {
+    let mut bench = start(Limits::default());
+    let mut peer = bench.connected().await;
+    bench.link.push(durable("last")).await.unwrap();
+    let other = bench.link.clone();
+    let flushed = tokio::spawn(bench.link.shutdown(Duration::from_secs(5)));
+    assert_eq!(peer.read().await, ["last"]);
+    assert_eq!(peer.read().await, ["close 1000"]);
+    assert_eq!(flushed.await.unwrap(), Flushed::Everything);
+    assert!(other.push(durable("too late")).await.is_err());
+    assert_eq!(other.state().borrow().phase, Phase::Stopped);
+    let mut last = None;
+    while let Some(inbound) = bench.inbox.recv().await {
+        last = Some(inbound);
+    }
+    assert!(matches!(
+        last,
+        Some(Inbound::Closed {
+            reason: CloseReason::ShutDown,
+            ..
+        })
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_counts_what_it_could_not_send() {
+    let mut bench = start(Limits::default());
+    bench.dial().await.refuse(401, "bad token");
+    bench.link.push(durable("lost")).await.unwrap();
+    let began = Instant::now();
+    let flushed = bench.link.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(
+        flushed,
+        Flushed::Left {
+            messages: 1,
+            bytes: 4
+        }
+    );
+    assert_eq!(began.elapsed(), Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_link_ends_with_its_last_handle() {
+    let mut bench = start(Limits::default());
+    let mut peer = bench.connected().await;
+    drop(bench.link);
+    assert_eq!(peer.read().await, ["close 1000"]);
+    while bench.inbox.recv().await.is_some() {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_greeting_is_used_from_the_next_dial_on() {
+    let mut bench = start(Limits::default());
+    let peer = bench.connected().await;
+    let headers = vec![("x-agents".parse().unwrap(), HeaderValue::from_static("a,b"))];
+    let frames = vec!["hello again".into()];
+    bench.link.greet(Greeting {
+        headers,
+        frames,
+        extended_frames: None,
+    });
+    peer.say
+        .send(Received::Closed(CloseReason::Lost("reset".to_owned())))
+        .unwrap();
+    let dial = bench.dial().await;
+    assert!(
+        dial.target
+            .headers
+            .iter()
+            .any(|(name, value)| name == "x-agents" && value == "a,b")
+    );
+    assert_eq!(dial.accept().read().await, ["hello again"]);
+}
