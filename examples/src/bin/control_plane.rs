@@ -14,10 +14,7 @@ use tokio_tungstenite::tungstenite::{Message, handshake::server, http};
 #[tokio::main]
 async fn main() -> io::Result<()> {
     let mut args = std::env::args().skip(1);
-    let port = args
-        .next()
-        .and_then(|port| port.parse().ok())
-        .unwrap_or(9000);
+    let port: Option<u16> = args.next().and_then(|port| port.parse().ok());
     let token = args.next();
     let listener = TcpListener::bind(("127.0.0.1", port.unwrap_or(9000))).await?;
     say(&format!("listening on ws://{}", listener.local_addr()?)).await?;
