@@ -181,7 +181,9 @@ impl HubError {
                 Some("the file may be missing, or the contents policy of the machine keeps it")
             }
             Self::FileTooLarge { .. } => Some("copy it from the machine itself"),
-            Self::LoginRefused => Some("make a new code where the hub runs"),
+            Self::LoginRefused => {
+                Some("make a new code with `ctrlnode hub login` where the hub runs")
+            }
             Self::Store(_) => Some("see the hub's log; the disk may be full"),
             Self::EmptyPrompt
             | Self::Malformed { .. }

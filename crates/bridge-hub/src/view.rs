@@ -1,4 +1,5 @@
-//! What viewers see: machines, tasks, runs, files and tokens, ready to be written as JSON.
+//! What viewers see: machines, tasks, runs, files and tokens; written as JSON by the API, and read
+//! back by programs that use it.
 
 use std::collections::BTreeMap;
 
@@ -226,7 +227,7 @@ impl std::fmt::Debug for Attachment {
 }
 
 /// The result files of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {
     /// Paths are relative to the task's `output/` folder.
     pub entries: Vec<FileEntry>,
@@ -277,3 +278,126 @@ pub const MAX_PROMPT_BYTES: usize = 1024 * 1024;
 
 /// All attachments of one prompt together, in bytes.
 pub const MAX_ATTACHMENT_BYTES: usize = 20 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use bridge_proto::{
+        AskId, Digest, RunKey,
+        model::{AskKind, EventBody, Outcome, Rejection},
+    };
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    fn comes_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+        let text = serde_json::to_string(value).unwrap();
+        assert_eq!(serde_json::from_str::<T>(&text).unwrap(), *value, "{text}");
+    }
+
+    #[test]
+    fn what_the_api_writes_can_be_read_back() {
+        let at = Timestamp::from_millis(1_773_480_413_589);
+        let task = TaskId::parse("t1").unwrap();
+        let provider = ProviderKey::parse("demo").unwrap();
+        let agent = AgentId::parse("demo").unwrap();
+        let health = Health {
+            available: true,
+            reason: None,
+            version: None,
+            hint: None,
+        };
+        comes_back(&Machine {
+            id: BridgeId::parse("b1").unwrap(),
+            name: "box".into(),
+            hostname: None,
+            online: true,
+            since: at,
+            version: Some("v1.0.0".into()),
+            extended: true,
+            providers: BTreeMap::from([(provider.clone(), health.clone())]),
+            models: BTreeMap::from([(provider.clone(), vec!["fast".into()])]),
+            agents: vec![AgentView {
+                profile: AgentProfile {
+                    id: agent.clone(),
+                    name: "Demo".into(),
+                    provider: provider.clone(),
+                    model: None,
+                    workspace: None,
+                    role: String::new(),
+                    description: String::new(),
+                    emoji: String::new(),
+                    from_filesystem: false,
+                },
+                status: AgentStatus::Idle,
+                health,
+            }],
+        });
+        comes_back(&TaskView {
+            summary: TaskSummary {
+                id: task.clone(),
+                title: "write a haiku".into(),
+                agent,
+                provider,
+                machine: BridgeId::parse("b1").unwrap(),
+                machine_name: "box".into(),
+                status: TaskStatus::Waiting,
+                reason: None,
+                created: at,
+                updated: at,
+            },
+            mode: Mode::Repository {
+                path: "/code/web".into(),
+            },
+            folder: TaskFolder::parse("tasks/hub/x").unwrap(),
+            model: None,
+            runs: vec![RunView {
+                attempt: "r1".into(),
+                kind: RunKind::Dispatch,
+                prompt: "write a haiku".into(),
+                attachments: vec!["a.txt".into()],
+                status: TaskStatus::Waiting,
+                reason: None,
+                created: at,
+                ended: None,
+            }],
+            open_asks: vec![Ask {
+                id: AskId::parse("q1").unwrap(),
+                kind: AskKind::Edit,
+                summary: "write".into(),
+                options: Vec::new(),
+                digest: Digest::of(&["x"]),
+                tool: None,
+                expires: None,
+            }],
+            last_seq: 7,
+        });
+        for body in [
+            EventBody::Queued { ahead: 2 },
+            EventBody::Started { conversation: None },
+            EventBody::Ended {
+                outcome: Outcome::Completed,
+            },
+            EventBody::Rejected(Rejection::PlaceRefused { reason: "x".into() }),
+        ] {
+            let run = RunKey {
+                task: task.clone(),
+                attempt: "r1".into(),
+            };
+            comes_back(&StoredEvent {
+                seq: 1,
+                event: Event {
+                    run,
+                    n: 0,
+                    at,
+                    body,
+                },
+            });
+        }
+        comes_back(&TokenView {
+            id: "x".into(),
+            name: "phone".into(),
+            created: at,
+            used: Some(at),
+        });
+    }
+}
