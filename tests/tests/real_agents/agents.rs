@@ -1,0 +1,128 @@
+//! The real agents: the programs as the product finds them in `PATH`, and the settings that point
+//! them at the model server.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+
+/// One of the agents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Agent {
+    Claude,
+    Gemini,
+    Opencode,
+}
+
+impl Agent {
+    /// Its id on the hub, which is its provider's key.
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Self::Claude => "claude",
+            Self::Gemini => "gemini",
+            Self::Opencode => "opencode",
+        }
+    }
+
+    /// Puts a program of its name into `bin` that starts the installed one.
+    pub(crate) fn install(self, installed: &Path, bin: &Path) -> io::Result<()> {
+        let modules = installed.join("node_modules");
+        let words = match self {
+            Self::Claude => vec![modules.join(".bin/claude")],
+            Self::Gemini => {
+                vec![
+                    node(&modules)?,
+                    modules.join("@google/gemini-cli/bundle/gemini.js"),
+                ]
+            }
+            Self::Opencode => vec![modules.join(".bin/opencode")],
+        };
+        let words: Vec<String> = words
+            .iter()
+            .map(|word| format!("'{}'", word.display()))
+            .collect();
+        let program = bin.join(self.id());
+        fs::write(
+            &program,
+            format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")),
+        )?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
+    }
+
+    /// The variables that lead it to the model server at `model`.
+    pub(crate) fn variables(self, home: &Path, model: &str) -> Vec<(&'static str, OsString)> {
+        match self {
+            Self::Claude => vec![
+                ("ANTHROPIC_BASE_URL", model.into()),
+                ("ANTHROPIC_API_KEY", "test-key".into()),
+                ("CLAUDE_CONFIG_DIR", home.join("claude").into()),
+                ("CLAUDE_CODE_MAX_RETRIES", "1".into()),
+            ],
+            Self::Gemini => vec![
+                ("GOOGLE_GEMINI_BASE_URL", model.into()),
+                ("GEMINI_API_KEY", "test-key".into()),
+            ],
+            Self::Opencode => vec![
+                ("OPENCODE_CONFIG_CONTENT", opencode_config(model).into()),
+                ("OPENCODE_DISABLE_AUTOUPDATE", "1".into()),
+                ("OPENCODE_DISABLE_MODELS_FETCH", "1".into()),
+                ("OPENCODE_DISABLE_LSP_DOWNLOAD", "1".into()),
+            ],
+        }
+    }
+
+    /// Files it wants in the home folder.
+    pub(crate) fn prepare(self, home: &Path) -> io::Result<()> {
+        match self {
+            Self::Claude | Self::Opencode => Ok(()),
+            Self::Gemini => {
+                let folder = home.join(".gemini");
+                fs::create_dir_all(&folder)?;
+                let settings =
+                    json!({ "security": { "auth": { "selectedType": "gemini-api-key" } } });
+                fs::write(folder.join("settings.json"), settings.to_string())
+            }
+        }
+    }
+}
+
+/// The Node that was installed with the agents: the package is named for the machine.
+fn node(modules: &Path) -> io::Result<PathBuf> {
+    let entries = fs::read_dir(modules)?.flatten();
+    let nodes = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("node-"));
+    let mut programs = nodes.map(|entry| entry.path().join("bin/node"));
+    programs.find(|program| program.is_file()).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            "no node-<os>-<arch> beside the agents",
+        )
+    })
+}
+
+fn opencode_config(model: &str) -> String {
+    let limit = json!({ "context": 128_000, "output": 8192 });
+    let model_of_it = json!({ "name": "Mock model", "tool_call": true, "limit": limit });
+    json!({
+        "model": "mock/mock-model",
+        "small_model": "mock/mock-model",
+        "provider": { "mock": {
+            "npm": "@ai-sdk/openai-compatible",
+            "name": "Mock",
+            "options": { "baseURL": format!("{model}/v1"), "apiKey": "test-key" },
+            "models": { "mock-model": model_of_it },
+        } },
+    })
+    .to_string()
+}
+
+/// Where the agents are installed; `None`: these tests are not wanted.
+pub(crate) fn installed() -> Option<PathBuf> {
+    env::var_os("CTRLNODE_E2E_AGENTS")
+        .filter(|folder| !folder.is_empty())
+        .map(PathBuf::from)
+}

@@ -1,0 +1,306 @@
+//! The real product with the real agents, offline: `ctrlnode up`, seen through its API, with
+//! Claude Code, Gemini CLI and opencode as their vendors ship them, against the model server of
+//! the test kit.
+//!
+//! Runs where `CTRLNODE_E2E_AGENTS` names the folder the agents are installed in; `cargo xtask
+//! e2e` installs them and sets it. Each test starts a product in a home of its own and ends
+//! everything that lives there, also when it fails.
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod agents;
+mod product;
+mod remains;
+mod story;
+
+use std::{
+    fs,
+    io::Write as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use bridge_proto::model::{Actor, AskKind, Outcome};
+use bridge_testkit::{
+    mock_model::{AFTER, BEFORE, WRITTEN},
+    program,
+};
+use serde_json::{Value, json};
+
+use self::{
+    agents::Agent,
+    product::Product,
+    story::{Person, Story, follow},
+};
+
+macro_rules! promises {
+    ($($name:ident: $promise:ident($agent:ident);)*) => {
+        $(#[test]
+        fn $name() {
+            check(stringify!($name), Agent::$agent, $promise);
+        })*
+    };
+}
+
+promises! {
+    claude_text_arrives_while_it_works: text_arrives_while_it_works(Claude);
+    gemini_text_arrives_while_it_works: text_arrives_while_it_works(Gemini);
+    opencode_text_arrives_while_it_works: text_arrives_while_it_works(Opencode);
+
+    claude_results_can_be_downloaded: results_can_be_downloaded(Claude);
+    gemini_results_can_be_downloaded: results_can_be_downloaded(Gemini);
+    opencode_results_can_be_downloaded: results_can_be_downloaded(Opencode);
+
+    claude_edits_a_repository_and_leaves_nothing_else: edits_only_what_was_asked(Claude);
+    gemini_edits_a_repository_and_leaves_nothing_else: edits_only_what_was_asked(Gemini);
+    opencode_edits_a_repository_and_leaves_nothing_else: edits_only_what_was_asked(Opencode);
+
+    claude_runs_a_command_when_a_person_allows_it: runs_what_is_allowed(Claude);
+    gemini_runs_a_command_when_a_person_allows_it: runs_what_is_allowed(Gemini);
+    opencode_runs_a_command_when_a_person_allows_it: runs_what_is_allowed(Opencode);
+
+    claude_does_not_run_a_rejected_command: leaves_what_is_rejected(Claude);
+    gemini_does_not_run_a_rejected_command: leaves_what_is_rejected(Gemini);
+    opencode_does_not_run_a_rejected_command: leaves_what_is_rejected(Opencode);
+
+    claude_leaves_nobody_behind_when_cancelled: leaves_nobody_behind(Claude);
+    gemini_leaves_nobody_behind_when_cancelled: leaves_nobody_behind(Gemini);
+    opencode_leaves_nobody_behind_when_cancelled: leaves_nobody_behind(Opencode);
+
+    claude_remembers_the_conversation: remembers(Claude);
+    gemini_remembers_the_conversation: remembers(Gemini);
+    opencode_remembers_the_conversation: remembers(Opencode);
+
+    claude_says_why_a_refused_key_ends_a_task: says_why_the_key_is_refused(Claude);
+    gemini_says_why_a_refused_key_ends_a_task: says_why_the_key_is_refused(Gemini);
+    opencode_says_why_a_refused_key_ends_a_task: says_why_the_key_is_refused(Opencode);
+
+    claude_says_why_a_broken_model_ends_a_task: says_why_the_model_is_broken(Claude);
+}
+
+async fn text_arrives_while_it_works(product: &Product) -> String {
+    let task = product
+        .give("Tell me something long.\n@mock text 200", output())
+        .await;
+    let story = follow(product, &task, 0, Person::Absent).await;
+    story.assert_completed(product);
+    assert!(story.increments > 20, "{story}");
+    let wanted: Vec<String> = (1..=200).map(|n| format!("word{n}")).collect();
+    assert_eq!(story.answer().trim(), wanted.join(" "), "{story}");
+    assert!(
+        story.first_before_end > Duration::from_millis(300),
+        "{story:?}"
+    );
+    format!(
+        "{story}, the first {:?} before the end",
+        story.first_before_end
+    )
+}
+
+async fn results_can_be_downloaded(product: &Product) -> String {
+    let task = product
+        .give("Write it down.\n@mock write output/notes/a.md", output())
+        .await;
+    let story = follow(product, &task, 0, Person::Absent).await;
+    story.assert_completed(product);
+    let files = product.files(&task).await;
+    let files = files["files"].as_array().cloned().unwrap_or_default();
+    let found = files.iter().any(|file| file["path"] == "notes/a.md");
+    assert!(found, "{files:?} {}", story.answer());
+    assert_eq!(product.file(&task, "notes/a.md").await, WRITTEN);
+    format!("{story}")
+}
+
+async fn edits_only_what_was_asked(product: &Product) -> String {
+    let repository = product.workspace().join("project");
+    let file = repository.join("notes.md");
+    make_repository(&repository, &file);
+    let mode = json!({ "mode": "repository", "path": repository });
+    let task = product
+        .give("Change the notes.\n@mock edit notes.md", mode)
+        .await;
+    let story = follow(product, &task, 0, Person::Absent).await;
+    story.assert_completed(product);
+    assert_eq!(
+        git(&repository, &["status", "--porcelain", "--ignored"]),
+        " M notes.md\n"
+    );
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains(AFTER) && !text.contains(BEFORE), "{text}");
+    format!("{story}")
+}
+
+async fn runs_what_is_allowed(product: &Product) -> String {
+    let (task, story) = ask_for_a_command(product, Person::Allows).await;
+    assert!(
+        product.task_folder(&task).await.join("made.txt").is_file(),
+        "{}",
+        story.answer()
+    );
+    format!("{story}")
+}
+
+async fn leaves_what_is_rejected(product: &Product) -> String {
+    let (task, story) = ask_for_a_command(product, Person::Rejects).await;
+    assert!(
+        !product.task_folder(&task).await.join("made.txt").exists(),
+        "{}",
+        story.answer()
+    );
+    format!("{story}")
+}
+
+async fn ask_for_a_command(product: &Product, person: Person) -> (String, Story) {
+    let prompt = "Make a file.\n@mock shell touch made.txt";
+    let task = product.give(prompt, output()).await;
+    let story = follow(product, &task, 0, person).await;
+    story.assert_completed(product);
+    let kinds: Vec<AskKind> = story.asks.iter().map(|ask| ask.kind).collect();
+    assert_eq!(kinds, [AskKind::Command], "{:?}", story.asks);
+    assert!(
+        story.asks[0].summary.contains("touch made.txt"),
+        "{:?}",
+        story.asks
+    );
+    (task, story)
+}
+
+async fn leaves_nobody_behind(product: &Product) -> String {
+    let prompt = "Take your time.\n@mock shell for i in 1 2 3; do sleep 321; done";
+    let task = product.give(prompt, output()).await;
+    let sleeps = || {
+        product
+            .processes()
+            .into_iter()
+            .any(|one| one.command == "sleep 321")
+    };
+    let cancel = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        while !sleeps() {
+            tick.tick().await;
+        }
+        let asked = Instant::now();
+        product.cancel(&task).await;
+        asked
+    };
+    let (story, asked) = tokio::join!(follow(product, &task, 0, Person::Allows), cancel);
+    let took = asked.elapsed();
+    let left = product.processes();
+    assert_eq!(
+        story.outcome,
+        Outcome::Cancelled { by: Actor::Person },
+        "{story}"
+    );
+    assert_eq!(product.task(&task).await["summary"]["status"], "cancelled");
+    assert!(
+        !left.iter().any(|one| one.command.contains("sleep 321")),
+        "{left:#?}"
+    );
+    assert!(
+        left.iter().all(|one| one.run.is_none()),
+        "{left:#?}\n{}",
+        product.diagnosis()
+    );
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    format!("{story}, cancelled in {took:?}")
+}
+
+async fn remembers(product: &Product) -> String {
+    let task = product
+        .give("The word is pelican-7341.\n@mock text 3", output())
+        .await;
+    let first = follow(product, &task, 0, Person::Absent).await;
+    first.assert_completed(product);
+    product
+        .follow_up(&task, "What was the word?\n@mock recall")
+        .await;
+    let second = follow(product, &task, first.last, Person::Absent).await;
+    second.assert_completed(product);
+    let answer = second.answer();
+    assert!(answer.contains("The word is pelican-7341."), "{answer}");
+    format!("{first}; then {second}")
+}
+
+async fn says_why_the_key_is_refused(product: &Product) -> String {
+    says_why_it_ends(product, 401).await
+}
+
+async fn says_why_the_model_is_broken(product: &Product) -> String {
+    says_why_it_ends(product, 500).await
+}
+
+async fn says_why_it_ends(product: &Product, status: u16) -> String {
+    let task = product
+        .give(&format!("Try.\n@mock error {status}"), output())
+        .await;
+    let story = follow(product, &task, 0, Person::Absent).await;
+    let why = match &story.outcome {
+        Outcome::Failed { fault, reason } => format!("failed by the {fault:?}: {reason}"),
+        Outcome::Blocked { fix, reason } => format!("blocked until {fix:?}: {reason}"),
+        Outcome::Completed | Outcome::Cancelled { .. } => {
+            panic!("{:?}\n{}", story.outcome, product.diagnosis())
+        }
+    };
+    let view = product.task(&task).await;
+    let reason = view["summary"]["reason"].as_str().unwrap_or_default();
+    assert!(!reason.trim().is_empty(), "{view}");
+    format!("{story}, {why}")
+}
+
+/// Runs a promise with a product of its own and within a limit, and prints its figures.
+fn check(name: &str, agent: Agent, promise: impl AsyncFnOnce(&Product) -> String) {
+    let Some(installed) = agents::installed() else {
+        tell(&format!("{name}: skipped, CTRLNODE_E2E_AGENTS is not set"));
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let figures = runtime.block_on(async {
+        let product = Product::start(agent, &installed);
+        let product = tokio::time::timeout(START_LIMIT, product).await;
+        let product = product.expect("the product starts and finds its agent in time");
+        let figures = tokio::time::timeout(LIMIT, promise(&product)).await;
+        figures.unwrap_or_else(|late| panic!("{late} after {LIMIT:?}\n{}", product.diagnosis()))
+    });
+    tell(&format!("{name}: {figures}"));
+}
+
+/// A line that is seen although the test passes.
+fn tell(line: &str) {
+    let mut stderr = std::io::stderr().lock();
+    writeln!(stderr, "{line}").unwrap();
+}
+
+fn output() -> Value {
+    json!({ "mode": "output" })
+}
+
+fn make_repository(folder: &Path, file: &Path) {
+    fs::create_dir(folder).unwrap();
+    git(folder, &["init", "--quiet"]);
+    fs::write(file, format!("# Notes\n\nThis was written {BEFORE}.\n")).unwrap();
+    git(folder, &["add", "."]);
+    let identity = ["-c", "user.name=Test", "-c", "user.email=test@localhost"];
+    git(
+        folder,
+        &[&identity[..], &["commit", "--quiet", "--message", "Begin"]].concat(),
+    );
+}
+
+fn git(folder: &Path, args: &[&str]) -> String {
+    let mut git = program::command("git");
+    git.current_dir(folder).args(args);
+    git.env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1");
+    let output = git.output().unwrap();
+    assert!(output.status.success(), "git {args:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Until the agent is found and said to be healthy.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// For what a test does with it.
+const LIMIT: Duration = Duration::from_secs(90);
