@@ -16,7 +16,7 @@ pub(super) struct Outbox<P> {
     /// By position; smaller is older. Positions are never reused.
     queue: BTreeMap<u64, Entry<P>>,
     next: u64,
-    /// The newest waiting entry of each stream.
+    /// The newest unsealed entry of each stream.
     tails: HashMap<u64, u64>,
     /// The waiting entry of each slot.
     slots: HashMap<u64, u64>,
@@ -172,9 +172,7 @@ impl<P: Payload> Outbox<P> {
                 continue;
             }
             match entry.class {
-                Class::Durable { stream } | Class::Coalesce { stream } => {
-                    self.tails.entry(stream).or_insert(at);
-                }
+                Class::Durable { .. } | Class::Coalesce { .. } => {}
                 Class::Latest { slot } if self.slots.contains_key(&slot) => continue,
                 Class::Latest { slot } => {
                     self.slots.insert(slot, at);
