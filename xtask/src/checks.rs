@@ -78,6 +78,18 @@ pub(crate) fn scenario(files: &[String]) -> Done {
     pass(&mut scenario)
 }
 
+pub(crate) fn figures() -> Done {
+    let figures = [
+        "run",
+        "--locked",
+        "--quiet",
+        "--release",
+        "--package",
+        "bridge-testkit",
+    ];
+    pass(cargo().args(figures).args(["--bin", "figures"]))
+}
+
 pub(crate) fn e2e(filter: Option<&str>) -> Done {
     let folder = agents::install()?;
     let mut test = cargo();

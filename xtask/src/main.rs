@@ -44,6 +44,8 @@ enum Task {
         /// Which files; all of `tests/scenarios` when none is named.
         files: Vec<String>,
     },
+    /// What the release build of the daemon costs: memory, start, sizes (Linux).
+    Figures,
     /// The real agents for end-to-end tests.
     Agents {
         #[command(subcommand)]
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Task::Layers => layers::check(),
         Task::Deny => checks::deny(),
         Task::Doc => checks::doc(),
+        Task::Figures => checks::figures(),
         Task::Scenario { files } => checks::scenario(&files),
         Task::Agents {
             task: AgentsTask::Install,

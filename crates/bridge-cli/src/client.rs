@@ -79,7 +79,7 @@ pub(crate) struct ResultFile {
 
 #[derive(Deserialize)]
 struct Files {
-    entries: Vec<ResultFile>,
+    files: Vec<ResultFile>,
 }
 
 impl Client {
@@ -145,7 +145,7 @@ impl Client {
         Ok(self
             .get::<Files>(&format!("tasks/{id}/files"), &[])
             .await?
-            .entries)
+            .files)
     }
 
     pub(crate) async fn create(&self, task: &Value) -> Result<String, Problem> {

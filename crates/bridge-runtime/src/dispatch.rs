@@ -125,9 +125,14 @@ impl<W> Dispatch<W> {
             || self.working.values().any(|working| working.run == *run)
     }
 
-    /// Whether any run of this agent's task is at work.
+    /// Whether a run of this task is at work.
     pub fn is_working(&self, task: &TaskId) -> bool {
         self.working.contains_key(task)
+    }
+
+    /// Whether this task's conversation is at work or kept for a follow-up.
+    pub fn keeps(&self, task: &TaskId) -> bool {
+        self.is_working(task) || self.idle.iter().any(|(idle, _)| idle == task)
     }
 
     /// Takes a run. A run that is already known is not taken twice.

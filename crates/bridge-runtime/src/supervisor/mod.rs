@@ -499,10 +499,16 @@ impl Daemon {
                 self.ask_closed(&run);
                 Vec::new()
             }
-            FromRunner::TurnOver { run, outcome } => self.dispatch.turn_over(now, &run, outcome),
+            FromRunner::TurnOver { run, outcome } => {
+                let effects = self.dispatch.turn_over(now, &run, outcome);
+                if !self.dispatch.keeps(&run.task) {
+                    self.close_runner(&run.task);
+                }
+                effects
+            }
             FromRunner::Gone(task) => {
                 self.dispatch.conversation_gone(&task);
-                if !self.dispatch.is_working(&task) {
+                if !self.dispatch.keeps(&task) {
                     self.close_runner(&task);
                 }
                 Vec::new()
