@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     acp::{
         AcpDialogue, AcpQuirks, AcpStart, list_models,
-        program::{healthy, login_needed, missing, with_temp, with_version},
+        program::{healthy, login_needed, missing, read_small, with_temp, with_version},
     },
     conversation::converse,
     host::Host,
@@ -256,15 +256,6 @@ fn selected_login(settings: &str) -> Option<String> {
     Some(after.split_once('"')?.0.to_owned())
 }
 
-fn read_small(file: &Path) -> Option<String> {
-    let small = fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() < MAX_FILE);
-    if small {
-        fs::read_to_string(file).ok()
-    } else {
-        None
-    }
-}
-
 const NAME: &str = "Gemini CLI";
 const INSTALL: &str = "install Gemini CLI (`npm install -g @google/gemini-cli`)";
 const LOGIN: &str = "run `gemini` once and log in, or set GEMINI_API_KEY";
@@ -284,4 +275,55 @@ const VARIABLES: [&str; 13] = [
     "GOOGLE_GENAI_USE_VERTEXAI",
     "GOOGLE_VERTEX_BASE_URL",
 ];
-const MAX_FILE: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider(vars: &[(&str, &str)]) -> GeminiProvider {
+        GeminiProvider::new(Host::new(
+            vars.iter().map(|(name, value)| (name.into(), value.into())),
+        ))
+    }
+
+    #[test]
+    fn it_sees_its_own_key_and_no_other() {
+        let env = provider(&[
+            ("GEMINI_API_KEY", "own"),
+            ("ANTHROPIC_API_KEY", "another's"),
+            ("PAIRING_TOKEN", "the bridge's"),
+            ("GEMINI_CLI_TRUST_WORKSPACE", "true"),
+        ])
+        .environment();
+        assert_eq!(env.value("GEMINI_API_KEY"), Some("own".as_ref()));
+        for name in [
+            "ANTHROPIC_API_KEY",
+            "PAIRING_TOKEN",
+            "GEMINI_CLI_TRUST_WORKSPACE",
+        ] {
+            assert_eq!(env.value(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn continuing_a_conversation_waits_for_the_end_of_the_minute_its_file_was_begun_in() {
+        let home = tempfile::TempDir::new().unwrap();
+        let chats = home.path().join(".gemini/tmp/project/chats");
+        fs::create_dir_all(&chats).unwrap();
+        fs::write(chats.join("session-2026-11-20T08-04-cd3796ca.jsonl"), "").unwrap();
+        let provider = provider(&[("HOME", home.path().to_str().unwrap())]);
+        let hold = |id: &str, now: &str| {
+            provider.hold(&ResumeId::parse(id).unwrap(), now.parse().unwrap())
+        };
+        let id = "cd3796ca-f055-4448-9bff-e0614f3ca41b";
+        assert_eq!(
+            hold(id, "2026-11-20T08:04:10.000Z"),
+            Some(Duration::from_secs(51))
+        );
+        assert_eq!(hold(id, "2026-11-20T08:05:00.000Z"), None);
+        assert_eq!(
+            hold("another-conversation", "2026-11-20T08:04:10.000Z"),
+            None
+        );
+    }
+}

@@ -3,7 +3,6 @@
 
 use std::{
     fmt::Write as _,
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,7 +14,7 @@ use serde_json::Value;
 use crate::{
     acp::{
         AcpDialogue, AcpQuirks, AcpStart,
-        program::{healthy, login_needed, missing, with_temp, with_version},
+        program::{healthy, login_needed, missing, read_small, with_temp, with_version},
     },
     conversation::converse,
     host::Host,
@@ -305,15 +304,6 @@ fn random_hex() -> std::io::Result<String> {
     Ok(text)
 }
 
-fn read_small(file: &Path) -> Option<String> {
-    let small = fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() < MAX_FILE);
-    if small {
-        fs::read_to_string(file).ok()
-    } else {
-        None
-    }
-}
-
 const NAME: &str = "opencode";
 const INSTALL: &str = "install opencode (`npm install -g opencode-ai`)";
 const LOGIN: &str = "run `opencode auth login`, or set `model` in its configuration";
@@ -330,4 +320,35 @@ const VARIABLES: [&str; 7] = [
 ];
 const MODELS_BYTES: usize = 1 << 20;
 const MAX_MODELS: usize = 1000;
-const MAX_FILE: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_sees_other_keys_only_when_they_are_named_and_always_asks() {
+        let vars = [
+            ("OPENROUTER_API_KEY", "k"),
+            ("OPENCODE_PERMISSION", "{\"edit\":\"allow\"}"),
+        ];
+        let host = Host::new(vars.map(|(name, value)| (name.into(), value.into())));
+        let plain = OpencodeProvider::new(host.clone()).environment();
+        assert_eq!(plain.value("OPENROUTER_API_KEY"), None);
+        assert_eq!(
+            plain.value("OPENCODE_PERMISSION"),
+            Some(PERMISSION.as_ref())
+        );
+        let named = OpencodeProvider::new(host).with_variables(["OPENROUTER_API_KEY".to_owned()]);
+        assert_eq!(
+            named.environment().value("OPENROUTER_API_KEY"),
+            Some("k".as_ref())
+        );
+    }
+
+    #[test]
+    fn its_server_gets_another_password_each_time() {
+        let (one, two) = (random_hex().unwrap(), random_hex().unwrap());
+        assert_eq!(one.len(), 32);
+        assert_ne!(one, two);
+    }
+}

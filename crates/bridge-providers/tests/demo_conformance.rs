@@ -19,7 +19,10 @@ use bridge_proto::{
     },
 };
 use bridge_providers::{
-    acp::AcpStart, demo::DemoEnd, demo::DemoSettings, dialogue::Step, provider::Steer,
+    acp::AcpStart,
+    demo::{DemoEnd, DemoSettings},
+    dialogue::Step,
+    provider::Steer,
 };
 use tempfile::TempDir;
 

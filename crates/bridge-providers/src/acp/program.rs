@@ -1,7 +1,7 @@
-//! What the providers of this protocol share: words about health, the version of a program, and
-//! where it puts temporary files.
+//! What the providers of this protocol share: words about health, the version of a program, its
+//! settings files and where it puts temporary ones.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use bridge_proto::model::{Health, HealthReason};
 
@@ -64,6 +64,16 @@ pub(crate) fn with_temp(env: Environment, temp: Option<&Path>) -> Environment {
     }
 }
 
+/// The text of a settings file; `None` if it is not there, too big or not text.
+pub(crate) fn read_small(file: &Path) -> Option<String> {
+    let small = fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() < MAX_FILE);
+    if small {
+        fs::read_to_string(file).ok()
+    } else {
+        None
+    }
+}
+
 /// The first word of the output that looks like a version.
 fn version_of(stdout: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(stdout);
@@ -75,6 +85,7 @@ fn version_of(stdout: &[u8]) -> Option<String> {
 }
 
 const VERSION_BYTES: usize = 4096;
+const MAX_FILE: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
