@@ -173,6 +173,24 @@ struct Live {
     begun: bool,
 }
 
+impl Live {
+    /// Ends the conversation of a cancelled turn. An agent that obeyed may still have commands in
+    /// the background, and they must not outlive the cancel; a follow-up resumes by id.
+    async fn close(mut self) {
+        steer(Some(&self), Steer::Close).await;
+        let gone = async {
+            while let Some(heard) = self.conversation.heard.recv().await {
+                if heard == Heard::Gone {
+                    break;
+                }
+            }
+        };
+        if tokio::time::timeout(CLOSE_LIMIT, gone).await.is_err() {
+            tracing::debug!("a cancelled agent does not end by itself; it is ended");
+        }
+    }
+}
+
 /// What a running turn keeps beside the conversation.
 struct Session {
     turn: Turn,
@@ -320,6 +338,10 @@ impl Runner {
         let (end, gone) = self.listen(&mut session, open).await;
         if gone {
             *live = None;
+        } else if session.interrupted
+            && let Some(cancelled) = live.take()
+        {
+            cancelled.close().await;
         }
         self.finish(session, end).await
     }
@@ -633,6 +655,9 @@ fn refused(error: &StartError) -> Outcome {
 const CANCELLED: Outcome = Outcome::Cancelled {
     by: bridge_proto::model::Actor::Person,
 };
+
+/// How long an agent that was cancelled may take to end by itself, before signals do it.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How often a busy run says that it is alive; far below any silence limit.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
