@@ -256,8 +256,10 @@ impl Drop for Product {
     fn drop(&mut self) {
         let begun = Instant::now();
         drop(self.running.take());
-        let mut left = remains::of_home(self.home.path());
-        left.retain(Process::kill);
+        let left = remains::after(self.home.path(), DYING);
+        for process in &left {
+            process.kill();
+        }
         if !std::thread::panicking() {
             assert!(
                 left.is_empty(),
@@ -294,3 +296,5 @@ fn up(agent: Agent, home: &Path, bin: &Path, model: &str) -> Running {
 }
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// A killed process gives its memory back before it is gone.
+const DYING: Duration = Duration::from_secs(2);

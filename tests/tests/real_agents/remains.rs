@@ -1,7 +1,14 @@
 //! Who is still alive: processes are told by what stands in their environment, which they hand on
 //! to whatever they start. Only Linux shows it; elsewhere nothing is found.
 
-use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -15,10 +22,22 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Whether it was still there to be killed.
-    pub(crate) fn kill(&self) -> bool {
+    /// Kills it, if it is still there.
+    pub(crate) fn kill(&self) {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-        pid.is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
+        pid.map(|pid| kill_process(pid, Signal::KILL));
+    }
+}
+
+/// Who still lives in this home folder after so long; comes back at once when nobody does.
+pub(crate) fn after(home: &Path, limit: Duration) -> Vec<Process> {
+    let until = Instant::now() + limit;
+    loop {
+        let left = of_home(home);
+        if left.is_empty() || Instant::now() >= until {
+            return left;
+        }
+        thread::sleep(LOOK_AGAIN);
     }
 }
 
@@ -54,3 +73,5 @@ fn command(folder: &Path) -> String {
         .collect();
     words.join(" ").trim_end().to_owned()
 }
+
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
