@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use bridge_hub::StoredEvent;
-use bridge_proto::model::{AskEnd, EventBody, Outcome, RunEvent, ToolStatus};
+use bridge_proto::model::{AskEnd, EventBody, Outcome, Rejection, RunEvent, ToolStatus};
 
 use crate::report::Exit;
 
@@ -46,7 +46,7 @@ impl Renderer {
                 return Ok(Some(exit));
             }
             EventBody::Rejected(why) => {
-                self.note(&format!("rejected: {why:?}"))?;
+                self.note(&format!("rejected: {}", rejection(why)))?;
                 return Ok(Some(Exit::TaskFailed));
             }
         }
@@ -137,6 +137,15 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control() || *c == '\n' || *c == '\t')
         .collect()
+}
+
+fn rejection(why: &Rejection) -> String {
+    match why {
+        Rejection::AgentNotFound => "no agent of this name lives there".into(),
+        Rejection::MissingIntentPayload => "there was no prompt".into(),
+        Rejection::ProviderNotActive { provider } => format!("{provider} cannot run there"),
+        Rejection::PlaceRefused { reason } => reason.clone(),
+    }
 }
 
 fn ending(outcome: &Outcome) -> (Exit, String) {

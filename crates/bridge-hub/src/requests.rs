@@ -365,6 +365,13 @@ fn content(reply: Reply) -> Result<FileContent, HubError> {
                 content_type,
             })
         }
+        ReadOutcome::Binary {
+            bytes,
+            content_type,
+        } => Ok(FileContent {
+            bytes,
+            content_type,
+        }),
         ReadOutcome::NoRoot => Err(refused("BASE_PATH_NOT_FOUND")),
         ReadOutcome::InvalidPath => Err(refused("INVALID_PATH")),
         ReadOutcome::NotFound => Err(refused("FILE_NOT_FOUND")),

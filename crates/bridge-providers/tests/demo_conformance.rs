@@ -226,7 +226,7 @@ fn an_allowed_write_happens_and_a_refused_one_does_not() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("output/answer.md");
     let mut talk = talk(&folder);
-    talk.steer(Steer::Prompt("#demo fast\nask me before you write".into()));
+    talk.steer(Steer::Prompt("#demo fast\n#demo ask write".into()));
     let ask = talk.ask();
     assert_eq!(ask.kind, AskKind::Edit);
     assert!(ask.summary.starts_with("Create ") && ask.summary.contains("answer.md"));
@@ -245,13 +245,13 @@ fn an_allowed_write_happens_and_a_refused_one_does_not() {
     assert!(!file.exists());
     assert_eq!(talk.applied, [ask.id]);
 
-    talk.steer(Steer::Prompt("#demo fast\n#demo ask".into()));
+    talk.steer(Steer::Prompt("#demo fast\n#demo ask write".into()));
     let ask = talk.ask();
     talk.answer(&ask, "allow_always");
     talk.turn_over();
     assert!(file.exists());
     assert_eq!(
-        talk.turn("#demo fast\n#demo ask").outcome,
+        talk.turn("#demo fast\n#demo ask write").outcome,
         Outcome::Completed
     );
 }
@@ -260,9 +260,7 @@ fn an_allowed_write_happens_and_a_refused_one_does_not() {
 fn a_command_is_asked_for_as_a_command() {
     let folder = TempDir::new().unwrap();
     let mut talk = talk(&folder);
-    talk.steer(Steer::Prompt(
-        "#demo fast\n#demo nofile\n#demo ask command".into(),
-    ));
+    talk.steer(Steer::Prompt("#demo fast\n#demo nofile\n#demo ask".into()));
     let ask = talk.ask();
     assert_eq!(
         (ask.kind, ask.summary.as_str()),
@@ -300,7 +298,7 @@ fn a_cancel_ends_a_slow_turn_and_the_conversation_goes_on() {
 fn a_cancel_withdraws_an_open_question() {
     let folder = TempDir::new().unwrap();
     let mut talk = talk(&folder);
-    talk.steer(Steer::Prompt("#demo fast\n#demo ask".into()));
+    talk.steer(Steer::Prompt("#demo fast\n#demo ask write".into()));
     let ask = talk.ask();
     talk.steer(Steer::Interrupt);
     assert!(is_cancelled(&talk.turn_over().outcome));

@@ -175,9 +175,17 @@ impl Workspace {
         let content = match form {
             Form::Image | Form::Pdf => STANDARD.encode(&bytes),
             Form::Text => {
-                let text = String::from_utf8_lossy(&bytes).into_owned();
+                let text = match String::from_utf8(bytes) {
+                    Ok(text) => text,
+                    Err(error) => {
+                        return Ok(ReadOutcome::Binary {
+                            bytes: error.into_bytes(),
+                            content_type: content_type.to_owned(),
+                        });
+                    }
+                };
                 if escaped_len(&text) > MAX_ESCAPED_BYTES {
-                    return Err(too_large(bytes.len() as u64));
+                    return Err(too_large(text.len() as u64));
                 }
                 text
             }

@@ -1,7 +1,7 @@
 //! The frames a bridge writes, with their fields in wire order. A key that is left out and a key
 //! that is `null` are different things here.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -207,11 +207,14 @@ pub(super) struct ReadFileResponse<'a> {
     pub(super) path: Option<&'a str>,
     /// `Value::Null` is sent as `null`, `None` is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) content: Option<Nullable<&'a str>>,
+    pub(super) content: Option<Nullable<Cow<'a, str>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) content_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
+    /// Ours: `base64` for bytes that are no text; only our own hub gets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) encoding: Option<&'static str>,
 }
 
 /// A key that is there, with or without a value.

@@ -27,6 +27,7 @@ pub fn encode_refusal(frame: &[u8], error: &DecodeError) -> Option<String> {
             content: Some(Nullable(None)),
             content_type: None,
             error: Some("INVALID_REQUEST".into()),
+            encoding: None,
         })),
         "list_files" => Some(to_text(&ListFilesResponse {
             action: "list_files_response",

@@ -1,5 +1,7 @@
 //! The bridge's mouth for answers: a [`Reply`] becomes the frame its asker waits for.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
 use super::{
     frames::{
         ListFilesResponse, ListedFile, Nullable, ReadFileResponse, SyncAck, UnknownAction, to_text,
@@ -22,7 +24,10 @@ pub fn encode_reply(reply: &Reply, origin: &Origin) -> Option<String> {
         })),
         Reply::ReadFile { path, outcome } => {
             let agent_id = Some(token.agent_id.as_deref().unwrap_or_default());
-            Some(to_text(&read_file(request_id, agent_id, path, outcome)))
+            let whole = origin.source == Source::Hub;
+            Some(to_text(&read_file(
+                request_id, agent_id, path, outcome, whole,
+            )))
         }
         Reply::ListFiles { listing } => {
             let (base_path, entries, error) = match listing {
@@ -60,6 +65,7 @@ fn read_file<'a>(
     agent_id: Option<&'a str>,
     path: &'a str,
     outcome: &'a ReadOutcome,
+    whole: bool,
 ) -> ReadFileResponse<'a> {
     let refused = |content_type: Option<&'a str>, error: String| ReadFileResponse {
         action: "read_file_response",
@@ -69,16 +75,33 @@ fn read_file<'a>(
         content: Some(Nullable(None)),
         content_type,
         error: Some(error),
+        encoding: None,
     };
     match outcome {
         ReadOutcome::Content {
             content,
             content_type,
         } => ReadFileResponse {
-            content: Some(Nullable(Some(content))),
+            content: Some(Nullable(Some(content.into()))),
             error: None,
             ..refused(Some(content_type), String::new())
         },
+        ReadOutcome::Binary {
+            bytes,
+            content_type,
+        } => {
+            let (content, encoding) = if whole {
+                (STANDARD.encode(bytes).into(), Some("base64"))
+            } else {
+                (String::from_utf8_lossy(bytes), None)
+            };
+            ReadFileResponse {
+                content: Some(Nullable(Some(content))),
+                error: None,
+                encoding,
+                ..refused(Some(content_type), String::new())
+            }
+        }
         ReadOutcome::NoRoot => ReadFileResponse {
             action: "read_file_response",
             request_id,

@@ -102,6 +102,15 @@ pub enum ReadOutcome {
         /// By file extension.
         content_type: String,
     },
+    /// Bytes that are neither text nor of a type the wire knows as binary. Our own hub gets them
+    /// whole; the plain wire has no word for them and gets text with replacement characters.
+    Binary {
+        /// The bytes.
+        #[serde(with = "crate::base64_bytes")]
+        bytes: Vec<u8>,
+        /// By file extension.
+        content_type: String,
+    },
     /// No root.
     NoRoot,
     /// Escapes its root, or policy keeps it (decision 20).

@@ -324,6 +324,28 @@ fn replies_are_written_as_the_reference_shows_them_and_read_back_by_the_hub() {
 }
 
 #[test]
+fn bytes_that_are_no_text_reach_our_hub_whole_and_a_plain_plane_as_text() {
+    let outcome = ReadOutcome::Binary {
+        bytes: b"PK\xff\x00".to_vec(),
+        content_type: "application/octet-stream".into(),
+    };
+    let reply = Reply::ReadFile {
+        path: "tasks/a/output/x.zip".into(),
+        outcome,
+    };
+    let to_hub = encode_reply(&reply, &origin("read_file", Source::Hub)).unwrap();
+    let FromBridge::Reply { reply: read, .. } = plane::decode(to_hub.as_bytes()).unwrap() else {
+        panic!("{to_hub} is not a reply");
+    };
+    assert_eq!(read, reply);
+    let plain = encode_reply(&reply, &origin("read_file", Source::Plane)).unwrap();
+    assert!(
+        plain.contains("PK\u{fffd}") && !plain.contains("encoding"),
+        "{plain}"
+    );
+}
+
+#[test]
 fn unknown_actions_are_answered_to_our_own_hub_only() {
     let reply = Reply::Unknown {
         kind: "brew_coffee".into(),

@@ -5,7 +5,7 @@
 //!
 //! | directive | what it does |
 //! | --- | --- |
-//! | `#demo ask [command]` | asks a permission before it writes (or before it runs a command); so do the words "ask me" and "ask permission" |
+//! | `#demo ask [write]` | asks a permission before it runs a command (or before it writes); so do the words "ask me" and "ask permission" |
 //! | `#demo slow [seconds]` | works this long (30), saying something twice a second |
 //! | `#demo silent [seconds]` | says nothing for this long (90) |
 //! | `#demo long N` | answers in N pieces without pauses |

@@ -60,7 +60,7 @@ impl Script {
             .iter()
             .any(|w| lower.contains(w))
         {
-            script.ask.get_or_insert(AskFor::Write);
+            script.ask.get_or_insert(AskFor::Command);
         }
         script.haiku = lower.contains("haiku");
         script
@@ -76,10 +76,10 @@ impl Script {
         let seconds = |default| Some(Duration::from_secs(number.unwrap_or(default).min(DAY)));
         match name {
             "ask" => {
-                self.ask = Some(if rest == "command" {
-                    AskFor::Command
-                } else {
+                self.ask = Some(if rest == "write" {
                     AskFor::Write
+                } else {
+                    AskFor::Command
                 });
             }
             "slow" => self.slow = seconds(30),
@@ -160,9 +160,15 @@ mod tests {
 
     #[test]
     fn asking_works_in_plain_words_too() {
-        assert_eq!(Script::read("Please ask me first").ask, Some(AskFor::Write));
-        assert_eq!(Script::read("#demo ask command").ask, Some(AskFor::Command));
-        assert_eq!(Script::read("#demo ask\nask me").ask, Some(AskFor::Write));
+        assert_eq!(
+            Script::read("Please ask me first").ask,
+            Some(AskFor::Command)
+        );
+        assert_eq!(Script::read("#demo ask write").ask, Some(AskFor::Write));
+        assert_eq!(
+            Script::read("#demo ask write\nask me").ask,
+            Some(AskFor::Write)
+        );
     }
 
     #[test]

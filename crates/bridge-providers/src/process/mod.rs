@@ -31,20 +31,19 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
-#[cfg(all(unix, not(target_os = "linux")))]
-use group as platform;
-#[cfg(target_os = "linux")]
-use linux as platform;
-#[cfg(windows)]
-use windows as platform;
-
 pub(crate) use child::{Child, ChildEvent};
 pub use environment::{AllowList, Environment};
+#[cfg(all(unix, not(target_os = "linux")))]
+use group as platform;
 pub use launch::Launch;
 pub(crate) use launch::spawn;
+#[cfg(target_os = "linux")]
+use linux as platform;
 pub(crate) use output::Line;
 pub use run_to_end::{Output, RunError, run_to_end};
 pub(crate) use terminate::Ladder;
+#[cfg(windows)]
+use windows as platform;
 
 /// Names the run a process works for.
 const RUN_MARKER: &str = "CTRLNODE_RUN";

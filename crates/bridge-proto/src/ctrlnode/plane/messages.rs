@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -350,10 +351,18 @@ fn read_file(fields: Fields<'_>) -> Result<Reply, DecodeError> {
     let content_type = fields.text("contentType")?.unwrap_or_default().to_owned();
     let outcome = match fields.text("error")? {
         None => {
-            let content = fields.need_text("content")?.to_owned();
-            ReadOutcome::Content {
-                content,
-                content_type,
+            let content = fields.need_text("content")?;
+            match fields.text("encoding")? {
+                Some("base64") => ReadOutcome::Binary {
+                    bytes: STANDARD
+                        .decode(content)
+                        .map_err(|_| fields.wrong_type("content", "base64"))?,
+                    content_type,
+                },
+                Some(_) | None => ReadOutcome::Content {
+                    content: content.to_owned(),
+                    content_type,
+                },
             }
         }
         Some("BASE_PATH_NOT_FOUND") => ReadOutcome::NoRoot,
