@@ -124,6 +124,23 @@ impl StateFolder {
             .map_err(|error| self.unwritable(error))
     }
 
+    /// Makes the folder and takes it for one hub; the lock ends with the value or the process.
+    pub(crate) fn lock(&self) -> Result<StateLock, Problem> {
+        self.create()?;
+        let mut options = fs::OpenOptions::new();
+        options.create(true).truncate(false).write(true);
+        let file = options.open(self.0.join(LOCK)).map_err(|error| self.unwritable(error))?;
+        #[cfg(unix)]
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
+            |error| {
+                Problem::new(format!("another hub uses the state folder {}", self.0.display()))
+                    .hint("stop it, or give this one a folder of its own with --state")
+                    .because(error)
+            },
+        )?;
+        Ok(StateLock { _file: file })
+    }
+
     /// Whole or not at all, readable by its user alone.
     fn write_private(&self, name: &str, value: &impl Serialize) -> Result<(), Problem> {
         self.create()?;
@@ -148,6 +165,13 @@ impl StateFolder {
     }
 }
 
+/// A state folder that is taken.
+#[derive(Debug)]
+pub(crate) struct StateLock {
+    _file: fs::File,
+}
+
+const LOCK: &str = "hub.lock";
 const NOTE: &str = "hub.json";
 const PAIRING: &str = "pairing.json";
 

@@ -55,7 +55,7 @@ pub(crate) async fn run(command: HubCommand) -> Result<Exit, Problem> {
 
 async fn serve(args: ServeArgs) -> Result<Exit, Problem> {
     let state = StateFolder::locate(args.state.as_deref())?;
-    state.create()?;
+    let _lock = state.lock()?;
     let config = HubConfig {
         listen: args.listen,
         expose: args.expose,

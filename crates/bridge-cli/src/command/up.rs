@@ -30,7 +30,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
         settings.contents = ContentsPolicy::Workspace;
     }
     let state = StateFolder::locate(args.state.as_deref())?;
-    state.create()?;
+    let _lock = state.lock()?;
     let running = start_hub(&args, &state).await?;
     let hub = running.hub();
     let token = own_token(&hub, &state).await?;
