@@ -2,6 +2,8 @@
 //! their effects become messages to runners and to the link. Owns no decision of its own.
 
 mod announce;
+mod commands;
+mod effects;
 mod restart;
 
 use std::{
@@ -13,15 +15,11 @@ use std::{
 
 use bridge_proto::{
     ProviderKey, RunKey, TaskId,
-    ctrlnode::RunFacts,
-    model::{
-        AgentChange, AskEnd, Command, CommandBody, Event, EventBody, Fault, Health, Observed,
-        Origin, Outcome, Rejection, Reply, RunEvent, RunKind,
-    },
+    model::{AskEnd, Health, RunEvent},
 };
 use bridge_providers::provider::Provider;
-use bridge_transport::{ConnId, Handle, Inbox};
-use bridge_workspace::{Journal, RunEntry, Workspace, journal::RESERVE_BLOCK};
+use bridge_transport::{Handle, Inbox};
+use bridge_workspace::{Journal, RunEntry, Workspace};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
@@ -33,14 +31,13 @@ pub use self::announce::first_greeting;
 use crate::{
     agents::Agents,
     approvals::{Approvals, Decision, Surroundings},
-    clock::now,
-    dispatch::{Dispatch, Effect, Job},
+    dispatch::{Dispatch, Effect},
     ends::Ends,
     health::HealthBoard,
-    intake::{Asked, Intake, Taken, send_reply},
+    intake::{Intake, Taken},
     outgoing::Outgoing,
     policy::Policy,
-    runner::{FromRunner, Runner, Site, Ticket, ToRunner, Turn},
+    runner::{FromRunner, Ticket, ToRunner, Turn},
     scribe::Scribe,
 };
 
@@ -271,184 +268,6 @@ impl Daemon {
         }
     }
 
-    async fn on_asked(
-        &mut self,
-        asked: Asked,
-        site: Result<Box<Site>, String>,
-    ) -> Vec<Effect<Box<Turn>>> {
-        if self.dispatch.knows(&asked.run) {
-            tracing::debug!(run = %asked.run, "asked again for a run at work");
-            return Vec::new();
-        }
-        let agent = self.agents.find(&asked.agent).cloned();
-        let key = agent.as_ref().map(|agent| agent.provider.clone());
-        let provider = key
-            .as_ref()
-            .and_then(|key| self.providers.get(key))
-            .cloned();
-        let facts = RunFacts {
-            agent: asked.agent.clone(),
-            provider: key.clone().unwrap_or_else(no_provider),
-            kind: asked.kind,
-            origin: asked.origin.clone(),
-            log_thinking: self.settings.policy.send_thinking,
-        };
-        let ticket = Ticket::new(asked.run.clone(), facts);
-        if let Some((outcome, n)) = self.ends.get(&asked.run).cloned() {
-            // Asked again for a run that has ended: the answer comes from the journal.
-            let body = EventBody::Ended { outcome };
-            let event = Event {
-                n,
-                ..ticket.event(body)
-            };
-            self.push(Outgoing::event(event, ticket.facts)).await;
-            return Vec::new();
-        }
-        let rejection = match (&agent, &provider, &site) {
-            (None, _, _) => Some(Rejection::AgentNotFound),
-            (Some(_), _, _) if asked.kind == RunKind::Dispatch && asked.text.trim().is_empty() => {
-                Some(Rejection::MissingIntentPayload)
-            }
-            (Some(agent), None, _) => {
-                let provider = agent.provider.to_string();
-                Some(Rejection::ProviderNotActive { provider })
-            }
-            (Some(_), Some(_), Err(reason)) => Some(Rejection::PlaceRefused {
-                reason: reason.clone(),
-            }),
-            (Some(_), Some(_), Ok(_)) => None,
-        };
-        let (Some(agent), Some(provider), Ok(site), None) = (agent, provider, site, &rejection)
-        else {
-            if let Some(rejection) = rejection {
-                tracing::info!(run = %asked.run, ?rejection, "run rejected");
-                self.publish(&ticket, EventBody::Rejected(rejection)).await;
-            }
-            return Vec::new();
-        };
-        tracing::info!(run = %asked.run, agent = %agent.id, provider = %provider.key(), "run accepted");
-        let entry = RunEntry {
-            run: asked.run.clone(),
-            agent: agent.id.clone(),
-            provider: provider.key().clone(),
-            kind: asked.kind,
-            origin: asked.origin.clone(),
-            started: now(),
-            pid: None,
-            marker: asked.run.marker(),
-            folder: Some(site.dir.relative()),
-            repository: site
-                .repository
-                .as_ref()
-                .map(|it| it.path().display().to_string()),
-            reserved: RESERVE_BLOCK,
-        };
-        self.tickets.insert(asked.run.clone(), ticket.clone());
-        if let Err(error) = self.scribe.record(entry).await {
-            let reason =
-                format!("the run journal cannot be written, so nothing was started: {error}");
-            let outcome = Outcome::Failed {
-                fault: Fault::Bridge,
-                reason,
-            };
-            return vec![Effect::End {
-                run: asked.run,
-                outcome,
-            }];
-        }
-        let repository = site
-            .repository
-            .as_ref()
-            .map(|it| it.writer_key().to_owned());
-        let turn = Turn {
-            ticket,
-            kind: asked.kind,
-            agent,
-            provider,
-            text: asked.text,
-            focus_files: asked.focus_files,
-            model: asked.model,
-            site: *site,
-        };
-        let job = Job {
-            run: asked.run,
-            repository,
-            work: Box::new(turn),
-        };
-        self.dispatch.submit(Instant::now(), job)
-    }
-
-    async fn on_command(&mut self, command: Command, conn: ConnId) -> Vec<Effect<Box<Turn>>> {
-        let Command { origin, body } = command;
-        match body {
-            CommandBody::Cancel { task } => {
-                tracing::info!(%task, "cancel asked for");
-                self.dispatch.cancel(Instant::now(), &task)
-            }
-            CommandBody::Answer {
-                task,
-                ask,
-                digest,
-                answer,
-            } => {
-                let taken = self
-                    .approvals
-                    .answer(&task, ask.as_ref(), digest.as_ref(), &answer);
-                match taken {
-                    Ok(accepted) => {
-                        let message = ToRunner::Answer(accepted.ask, accepted.answer);
-                        self.tell(&accepted.run.task, message);
-                    }
-                    Err(error) => {
-                        tracing::info!(%task, %error, "an answer was not taken");
-                        let text = format!("The answer was not taken: {error}.");
-                        self.tell(&task, ToRunner::Publish(RunEvent::Status { text }));
-                    }
-                }
-                Vec::new()
-            }
-            CommandBody::Tune { task, model, mode } => {
-                self.tell(&task, ToRunner::Tune { model, mode });
-                Vec::new()
-            }
-            CommandBody::Agents(AgentChange::Sync { provider, agents }) => {
-                self.on_sync(provider, agents, &origin, conn).await;
-                Vec::new()
-            }
-            CommandBody::Start(_)
-            | CommandBody::FollowUp(_)
-            | CommandBody::Request(_)
-            | CommandBody::Unknown { .. } => Vec::new(),
-        }
-    }
-
-    async fn on_sync(
-        &mut self,
-        provider: ProviderKey,
-        list: Result<Vec<bridge_proto::model::AgentProfile>, String>,
-        origin: &Origin,
-        conn: ConnId,
-    ) {
-        let error = match list {
-            Ok(list) => {
-                self.agents.sync(&provider, list);
-                self.announce_agents(false).await;
-                None
-            }
-            Err(error) => Some(error),
-        };
-        let good = error.is_none();
-        let (link, origin) = (self.link.clone(), origin.clone());
-        let reply = Reply::AgentsSynced { provider, error };
-        self.closing
-            .spawn(async move { send_reply(&link, &reply, &origin, conn).await });
-        if good {
-            self.greet();
-            self.announce_agents(true).await;
-            self.heartbeat().await;
-        }
-    }
-
     fn on_report(&mut self, report: FromRunner) -> Vec<Effect<Box<Turn>>> {
         let now = Instant::now();
         match report {
@@ -537,134 +356,7 @@ impl Daemon {
         }
         self.dispatch.on_timeout(now)
     }
-
-    /// Does what the machine wants; true when it wants nothing more ever.
-    async fn carry_out(&mut self, effects: Vec<Effect<Box<Turn>>>) -> bool {
-        let mut drained = false;
-        let changes = !effects.is_empty();
-        for effect in effects {
-            match effect {
-                Effect::Queued { run, ahead } => {
-                    if let Some(ticket) = self.tickets.get(&run).cloned() {
-                        self.publish(&ticket, EventBody::Queued { ahead }).await;
-                    }
-                }
-                Effect::Begin { run, work } => self.begin(&run, work),
-                Effect::Interrupt { task } => self.tell(&task, ToRunner::Interrupt),
-                Effect::Abandon { task } => {
-                    if let Some(runner) = self.runners.remove(&task) {
-                        tracing::warn!(%task, "the agent did not end its turn; its processes are ended");
-                        runner.abort.abort();
-                    }
-                }
-                Effect::End { run, outcome } => self.end(run, outcome).await,
-                Effect::CloseIdle { task } => self.close_runner(&task),
-                Effect::Drained => drained = true,
-            }
-        }
-        if changes {
-            self.heartbeat().await;
-        }
-        drained
-    }
-
-    fn begin(&mut self, run: &RunKey, work: Box<Turn>) {
-        let task = run.task.clone();
-        let runner = self.runners.entry(task.clone()).or_insert_with(|| {
-            let (inbox, from_supervisor) = mpsc::channel(RUNNER_INBOX);
-            let runner = Runner {
-                task,
-                link: self.link.clone(),
-                scribe: self.scribe.clone(),
-                inbox: from_supervisor,
-                supervisor: self.reports.clone(),
-                send_thinking: self.settings.policy.send_thinking,
-            };
-            RunnerRef {
-                inbox,
-                abort: self.closing.spawn(runner.run()),
-            }
-        });
-        if runner.inbox.try_send(ToRunner::Turn(work)).is_err() {
-            tracing::error!(%run, "the runner of the task does not take its turn");
-            let outcome = Outcome::Failed {
-                fault: Fault::Bridge,
-                reason: "the task's runner ended unexpectedly".into(),
-            };
-            let report = FromRunner::TurnOver {
-                run: run.clone(),
-                outcome,
-            };
-            let reports = self.reports.clone();
-            self.runners.remove(&run.task);
-            self.closing.spawn(async move {
-                if reports.send(report).await.is_err() {
-                    tracing::debug!("stopped meanwhile");
-                }
-            });
-        }
-    }
-
-    async fn end(&mut self, run: RunKey, outcome: Outcome) {
-        let Some(ticket) = self.tickets.remove(&run) else {
-            return;
-        };
-        tracing::info!(%run, ?outcome, "run ended");
-        for closed in self.approvals.run_ended(&run) {
-            let event = RunEvent::AskClosed {
-                ask: closed.ask,
-                how: closed.how,
-            };
-            let seen = EventBody::Seen(Box::new(Observed::from(event)));
-            self.publish(&ticket, seen).await;
-        }
-        let event = ticket.event(EventBody::Ended {
-            outcome: outcome.clone(),
-        });
-        let (n, at) = (event.n, event.at);
-        self.push(Outgoing::event(event, ticket.facts)).await;
-        if let Err(error) = self.scribe.close(run.clone(), outcome.clone(), n, at).await {
-            tracing::warn!(%run, %error, "the end of a run could not be journalled");
-        }
-        self.ends.insert(run, outcome, n);
-    }
-
-    fn close_runner(&mut self, task: &TaskId) {
-        if let Some(runner) = self.runners.remove(task)
-            && runner.inbox.try_send(ToRunner::Close).is_err()
-        {
-            runner.abort.abort();
-        }
-    }
-
-    fn tell(&mut self, task: &TaskId, message: ToRunner) {
-        let Some(runner) = self.runners.get(task) else {
-            return;
-        };
-        let urgent = matches!(message, ToRunner::Interrupt);
-        if runner.inbox.try_send(message).is_err() {
-            tracing::warn!(%task, urgent, "a runner does not read its messages");
-        }
-    }
-
-    async fn publish(&self, ticket: &Ticket, body: EventBody) {
-        self.push(ticket.outgoing(body)).await;
-    }
-
-    async fn push(&self, outgoing: Outgoing) {
-        if self.link.push(outgoing).await.is_err() {
-            tracing::debug!("the link is closed");
-        }
-    }
 }
-
-/// Stands where a provider is wanted for an agent nobody knows.
-fn no_provider() -> ProviderKey {
-    ProviderKey::parse("unknown").expect("a constant that is a key")
-}
-
-/// Messages a runner may have waiting; it reads them at any time.
-const RUNNER_INBOX: usize = 256;
 
 /// How long a stop waits for the network to take what is left.
 const FLUSH: Duration = Duration::from_secs(5);

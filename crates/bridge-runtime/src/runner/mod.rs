@@ -2,159 +2,33 @@
 //! supervisor tells it what to do through one channel and hears of it through another. It pushes
 //! its events itself, so that a full outbox slows this run and nothing else.
 
+mod message;
+mod turn;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use bridge_proto::{
-    AskId, RunKey, TaskId, ToolCallId,
-    ctrlnode::{RunFacts, status_tag},
-    model::{
-        AgentProfile, Answer, Event, EventBody, Fault, Fix, Observed, Outcome, RunEvent, RunKind,
-        Source, ToolState,
-    },
+    TaskId, ToolCallId,
+    ctrlnode::status_tag,
+    model::{Actor, EventBody, Fault, Observed, Outcome, RunEvent, RunKind, ToolState},
 };
-use bridge_providers::provider::{
-    Conversation, Heard, Provider, RunSpec, StartError, Steer, TurnEnd,
-};
+use bridge_providers::provider::{Conversation, Heard, Provider, Steer, TurnEnd};
 use bridge_transport::Handle;
-use bridge_workspace::{Repository, RepositoryContext, TaskDir, TaskLog, journal::RESERVE_BLOCK};
+use bridge_workspace::journal::RESERVE_BLOCK;
 use tokio::sync::mpsc;
 
-use crate::{
-    clock::now,
-    contents::{Border, touched},
-    outgoing::Outgoing,
-    prompt,
-    run_log::RunLog,
-    scribe::Scribe,
+use self::turn::{prepare, refused, spec};
+pub(crate) use self::{
+    message::{FromRunner, ToRunner},
+    turn::{Site, Ticket, Turn},
 };
-
-/// What the events of one run are numbered and labelled with; shared with the supervisor, which
-/// reports the end.
-#[derive(Debug, Clone)]
-pub(crate) struct Ticket {
-    pub(crate) run: RunKey,
-    pub(crate) facts: Arc<RunFacts>,
-    next: Arc<AtomicU64>,
-}
-
-impl Ticket {
-    pub(crate) fn new(run: RunKey, facts: RunFacts) -> Self {
-        Self {
-            run,
-            facts: Arc::new(facts),
-            next: Arc::default(),
-        }
-    }
-
-    /// The next event of the run.
-    pub(crate) fn event(&self, body: EventBody) -> Event {
-        let n = self.next.fetch_add(1, Ordering::Relaxed);
-        Event {
-            run: self.run.clone(),
-            n,
-            at: now(),
-            body,
-        }
-    }
-
-    /// The next event of the run, ready to go out.
-    pub(crate) fn outgoing(&self, body: EventBody) -> Outgoing {
-        Outgoing::event(self.event(body), Arc::clone(&self.facts))
-    }
-}
-
-/// Everything one turn needs.
-#[derive(Clone)]
-pub(crate) struct Turn {
-    pub(crate) ticket: Ticket,
-    pub(crate) kind: RunKind,
-    pub(crate) agent: AgentProfile,
-    pub(crate) provider: Arc<dyn Provider>,
-    pub(crate) text: String,
-    pub(crate) focus_files: Vec<String>,
-    pub(crate) model: Option<String>,
-    pub(crate) site: Site,
-}
-
-impl std::fmt::Debug for Turn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Turn")
-            .field("run", &self.ticket.run)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Where a run works, resolved and allowed.
-#[derive(Debug, Clone)]
-pub(crate) struct Site {
-    pub(crate) dir: TaskDir,
-    /// The canonical repository, in work-directory mode.
-    pub(crate) repository: Option<Repository>,
-    /// `CTRLNODE_ROOT`.
-    pub(crate) root: PathBuf,
-    /// Where the plane wants the summary, absolute.
-    pub(crate) task_log: Option<PathBuf>,
-    pub(crate) border: Border,
-    /// Whether the repository's own agent settings may be in force.
-    pub(crate) trusted: bool,
-}
-
-impl Site {
-    fn directory(&self) -> PathBuf {
-        let repository = self.repository.as_ref().map(Repository::path);
-        repository.unwrap_or_else(|| self.dir.path()).to_owned()
-    }
-}
-
-/// What the supervisor tells a runner.
-#[derive(Debug)]
-pub(crate) enum ToRunner {
-    /// Do this turn; never sent while another is running.
-    Turn(Box<Turn>),
-    /// Tell the agent the answer to its question.
-    Answer(AskId, Answer),
-    /// Publish this about the running turn.
-    Publish(RunEvent),
-    /// End the running turn.
-    Interrupt,
-    /// Change model or mode.
-    Tune {
-        model: Option<String>,
-        mode: Option<String>,
-    },
-    /// Close the conversation and end.
-    Close,
-}
-
-/// What a runner tells the supervisor.
-#[derive(Debug)]
-pub(crate) enum FromRunner {
-    /// A sign of life.
-    Alive(RunKey),
-    /// The agent asks; not published yet.
-    Asked {
-        run: RunKey,
-        ask: Box<bridge_proto::model::Ask>,
-        inside: bool,
-    },
-    /// The agent withdrew its question; published.
-    Withdrawn { run: RunKey, ask: AskId },
-    /// The agent took the answer.
-    Applied { run: RunKey, ask: AskId },
-    /// The turn is over; everything before it has been pushed.
-    TurnOver { run: RunKey, outcome: Outcome },
-    /// There is no conversation any more.
-    Gone(TaskId),
-}
+use crate::{contents::touched, outgoing::Outgoing, run_log::RunLog, scribe::Scribe};
 
 /// The task of a task.
 pub(crate) struct Runner {
@@ -174,9 +48,8 @@ struct Live {
 }
 
 impl Live {
-    /// Ends the conversation of a cancelled turn. An agent that obeyed may still have commands in
-    /// the background, and they must not outlive the cancel; a follow-up resumes by id.
-    async fn close(mut self) {
+    /// Ends the conversation with all it started. A later follow-up resumes by id.
+    async fn close(mut self, limit: Duration) {
         steer(Some(&self), Steer::Close).await;
         let gone = async {
             while let Some(heard) = self.conversation.heard.recv().await {
@@ -185,8 +58,8 @@ impl Live {
                 }
             }
         };
-        if tokio::time::timeout(CLOSE_LIMIT, gone).await.is_err() {
-            tracing::debug!("a cancelled agent does not end by itself; it is ended");
+        if tokio::time::timeout(limit, gone).await.is_err() {
+            tracing::debug!("the agent does not end by itself; it is ended");
         }
     }
 }
@@ -243,13 +116,8 @@ impl Runner {
                 },
             }
         }
-        if let Some(mut live) = live {
-            steer(Some(&live), Steer::Close).await;
-            while let Some(heard) = live.conversation.heard.recv().await {
-                if heard == Heard::Gone {
-                    break;
-                }
-            }
+        if let Some(live) = live {
+            live.close(LAST_CLOSE_LIMIT).await;
         }
     }
 
@@ -339,9 +207,11 @@ impl Runner {
         if gone {
             *live = None;
         } else if session.interrupted
+            // An agent that obeyed may still have commands in the background, and they must not
+            // outlive the cancel.
             && let Some(cancelled) = live.take()
         {
-            cancelled.close().await;
+            cancelled.close(CLOSE_LIMIT).await;
         }
         self.finish(session, end).await
     }
@@ -460,7 +330,7 @@ impl Runner {
                 }
             }
         }
-        let next = session.turn.ticket.next.load(Ordering::Relaxed);
+        let next = session.turn.ticket.next_number();
         if next + RESERVE_BLOCK / 2 > session.reserved {
             let run = session.turn.ticket.run.clone();
             match self
@@ -552,112 +422,13 @@ async fn steer(live: Option<&Live>, what: Steer) {
     }
 }
 
-/// A turn whose files are in place: its prompt for a conversation that begins and for one that
-/// goes on, its log, its number among the follow-ups.
-struct Prepared {
-    first: String,
-    bare: String,
-    log: TaskLog,
-    number: Option<u32>,
-}
+const CANCELLED: Outcome = Outcome::Cancelled { by: Actor::Person };
 
-async fn prepare(turn: Turn, remembers: bool) -> Result<Prepared, String> {
-    let prepared = tokio::task::spawn_blocking(move || {
-        let dir = &turn.site.dir;
-        let (text, number) = match turn.kind {
-            RunKind::FollowUp => {
-                let context = turn
-                    .site
-                    .repository
-                    .as_ref()
-                    .map(|repository| RepositoryContext {
-                        repository,
-                        focus_files: &turn.focus_files,
-                    });
-                let files = dir
-                    .prepare_follow_up_in(&turn.text, context)
-                    .map_err(|error| format!("the follow-up could not be saved: {error}"))?;
-                // The plane's follow-ups carry their context with them; on our own hub people
-                // talk with an agent that remembers.
-                let chat = remembers && turn.ticket.facts.origin.source == Source::Hub;
-                let text = if chat {
-                    turn.text.clone()
-                } else {
-                    files.prompt
-                };
-                (text, Some(files.n))
-            }
-            RunKind::Dispatch | RunKind::AgentCommand => (turn.text.clone(), None),
-        };
-        let log = dir.log(number);
-        let first = match (&turn.site.repository, turn.kind) {
-            (Some(_), RunKind::Dispatch) => {
-                prompt::in_repository(&text, turn.site.task_log.as_deref())
-            }
-            (None, RunKind::Dispatch) => prompt::in_task_folder(&text, dir.path(), &turn.site.root),
-            (_, RunKind::FollowUp | RunKind::AgentCommand) => text.clone(),
-        };
-        Ok(Prepared {
-            first,
-            bare: text,
-            log,
-            number,
-        })
-    });
-    prepared
-        .await
-        .unwrap_or_else(|error| Err(format!("preparing the run failed: {error}")))
-}
-
-fn spec(turn: &Turn, resume: Option<bridge_proto::ResumeId>) -> RunSpec {
-    let site = &turn.site;
-    let extra_directories = match &site.repository {
-        Some(_) => vec![site.dir.path().to_owned()],
-        None => Vec::new(),
-    };
-    RunSpec {
-        run: turn.ticket.run.clone(),
-        directory: site.directory(),
-        extra_directories,
-        model: turn.model.clone().or_else(|| turn.agent.model.clone()),
-        instructions: prompt::instructions(&turn.agent),
-        resume,
-        trusted: site.trusted,
-        temp: site.dir.temp().ok(),
-    }
-}
-
-fn refused(error: &StartError) -> Outcome {
-    let mut reason = error.to_string();
-    if let Some(source) = std::error::Error::source(error) {
-        reason = format!("{reason}: {source}");
-    }
-    match error {
-        StartError::Missing { .. } => Outcome::Blocked {
-            fix: Fix::Setup,
-            reason,
-        },
-        StartError::LoginNeeded { .. } => Outcome::Blocked {
-            fix: Fix::Login,
-            reason,
-        },
-        StartError::Spawn { .. } => Outcome::Failed {
-            fault: Fault::Agent,
-            reason,
-        },
-        StartError::NoDirectory { .. } => Outcome::Failed {
-            fault: Fault::Task,
-            reason,
-        },
-    }
-}
-
-const CANCELLED: Outcome = Outcome::Cancelled {
-    by: bridge_proto::model::Actor::Person,
-};
-
-/// How long an agent that was cancelled may take to end by itself, before signals do it.
+/// How long an agent whose turn was cancelled may take to end by itself, before signals do it.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long the end of a conversation with its whole ladder may take.
+const LAST_CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How often a busy run says that it is alive; far below any silence limit.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);

@@ -1,0 +1,49 @@
+//! What supervisor and runner tell each other.
+
+use bridge_proto::{
+    AskId, RunKey, TaskId,
+    model::{Answer, Ask, Outcome, RunEvent},
+};
+
+use super::turn::Turn;
+
+/// What the supervisor tells a runner.
+#[derive(Debug)]
+pub(crate) enum ToRunner {
+    /// Do this turn; never sent while another is running.
+    Turn(Box<Turn>),
+    /// Tell the agent the answer to its question.
+    Answer(AskId, Answer),
+    /// Publish this about the running turn.
+    Publish(RunEvent),
+    /// End the running turn.
+    Interrupt,
+    /// Change model or mode.
+    Tune {
+        model: Option<String>,
+        mode: Option<String>,
+    },
+    /// Close the conversation and end.
+    Close,
+}
+
+/// What a runner tells the supervisor.
+#[derive(Debug)]
+pub(crate) enum FromRunner {
+    /// A sign of life.
+    Alive(RunKey),
+    /// The agent asks; not published yet.
+    Asked {
+        run: RunKey,
+        ask: Box<Ask>,
+        inside: bool,
+    },
+    /// The agent withdrew its question; published.
+    Withdrawn { run: RunKey, ask: AskId },
+    /// The agent took the answer.
+    Applied { run: RunKey, ask: AskId },
+    /// The turn is over; everything before it has been pushed.
+    TurnOver { run: RunKey, outcome: Outcome },
+    /// There is no conversation any more.
+    Gone(TaskId),
+}

@@ -1,0 +1,212 @@
+//! What commands become: runs that are accepted or rejected, cancels, answers, agents.
+
+use std::time::Instant;
+
+use bridge_proto::{
+    ProviderKey,
+    ctrlnode::RunFacts,
+    model::{
+        AgentChange, AgentProfile, Command, CommandBody, Event, EventBody, Fault, Origin, Outcome,
+        Rejection, Reply, RunEvent, RunKind,
+    },
+};
+use bridge_transport::ConnId;
+use bridge_workspace::{RunEntry, journal::RESERVE_BLOCK};
+
+use super::Daemon;
+use crate::{
+    clock::now,
+    dispatch::{Effect, Job},
+    intake::{Asked, send_reply},
+    outgoing::Outgoing,
+    runner::{Site, Ticket, ToRunner, Turn},
+};
+
+impl Daemon {
+    pub(super) async fn on_asked(
+        &mut self,
+        asked: Asked,
+        site: Result<Box<Site>, String>,
+    ) -> Vec<Effect<Box<Turn>>> {
+        if self.dispatch.knows(&asked.run) {
+            tracing::debug!(run = %asked.run, "asked again for a run at work");
+            return Vec::new();
+        }
+        let agent = self.agents.find(&asked.agent).cloned();
+        let key = agent.as_ref().map(|agent| agent.provider.clone());
+        let provider = key
+            .as_ref()
+            .and_then(|key| self.providers.get(key))
+            .cloned();
+        let facts = RunFacts {
+            agent: asked.agent.clone(),
+            provider: key.clone().unwrap_or_else(no_provider),
+            kind: asked.kind,
+            origin: asked.origin.clone(),
+            log_thinking: self.settings.policy.send_thinking,
+        };
+        let ticket = Ticket::new(asked.run.clone(), facts);
+        if let Some((outcome, n)) = self.ends.get(&asked.run).cloned() {
+            // Asked again for a run that has ended: the answer comes from the journal.
+            let body = EventBody::Ended { outcome };
+            let event = Event {
+                n,
+                ..ticket.event(body)
+            };
+            self.push(Outgoing::event(event, ticket.facts)).await;
+            return Vec::new();
+        }
+        let rejection = match (&agent, &provider, &site) {
+            (None, _, _) => Some(Rejection::AgentNotFound),
+            (Some(_), _, _) if asked.kind == RunKind::Dispatch && asked.text.trim().is_empty() => {
+                Some(Rejection::MissingIntentPayload)
+            }
+            (Some(agent), None, _) => {
+                let provider = agent.provider.to_string();
+                Some(Rejection::ProviderNotActive { provider })
+            }
+            (Some(_), Some(_), Err(reason)) => Some(Rejection::PlaceRefused {
+                reason: reason.clone(),
+            }),
+            (Some(_), Some(_), Ok(_)) => None,
+        };
+        let (Some(agent), Some(provider), Ok(site), None) = (agent, provider, site, &rejection)
+        else {
+            if let Some(rejection) = rejection {
+                tracing::info!(run = %asked.run, ?rejection, "run rejected");
+                self.publish(&ticket, EventBody::Rejected(rejection)).await;
+            }
+            return Vec::new();
+        };
+        tracing::info!(run = %asked.run, agent = %agent.id, provider = %provider.key(), "run accepted");
+        let entry = RunEntry {
+            run: asked.run.clone(),
+            agent: agent.id.clone(),
+            provider: provider.key().clone(),
+            kind: asked.kind,
+            origin: asked.origin.clone(),
+            started: now(),
+            pid: None,
+            marker: asked.run.marker(),
+            folder: Some(site.dir.relative()),
+            repository: site
+                .repository
+                .as_ref()
+                .map(|it| it.path().display().to_string()),
+            reserved: RESERVE_BLOCK,
+        };
+        self.tickets.insert(asked.run.clone(), ticket.clone());
+        if let Err(error) = self.scribe.record(entry).await {
+            let reason =
+                format!("the run journal cannot be written, so nothing was started: {error}");
+            let outcome = Outcome::Failed {
+                fault: Fault::Bridge,
+                reason,
+            };
+            return vec![Effect::End {
+                run: asked.run,
+                outcome,
+            }];
+        }
+        let repository = site
+            .repository
+            .as_ref()
+            .map(|it| it.writer_key().to_owned());
+        let turn = Turn {
+            ticket,
+            kind: asked.kind,
+            agent,
+            provider,
+            text: asked.text,
+            focus_files: asked.focus_files,
+            model: asked.model,
+            site: *site,
+        };
+        let job = Job {
+            run: asked.run,
+            repository,
+            work: Box::new(turn),
+        };
+        self.dispatch.submit(Instant::now(), job)
+    }
+
+    pub(super) async fn on_command(
+        &mut self,
+        command: Command,
+        conn: ConnId,
+    ) -> Vec<Effect<Box<Turn>>> {
+        let Command { origin, body } = command;
+        match body {
+            CommandBody::Cancel { task } => {
+                tracing::info!(%task, "cancel asked for");
+                self.dispatch.cancel(Instant::now(), &task)
+            }
+            CommandBody::Answer {
+                task,
+                ask,
+                digest,
+                answer,
+            } => {
+                let taken = self
+                    .approvals
+                    .answer(&task, ask.as_ref(), digest.as_ref(), &answer);
+                match taken {
+                    Ok(accepted) => {
+                        let message = ToRunner::Answer(accepted.ask, accepted.answer);
+                        self.tell(&accepted.run.task, message);
+                    }
+                    Err(error) => {
+                        tracing::info!(%task, %error, "an answer was not taken");
+                        let text = format!("The answer was not taken: {error}.");
+                        self.tell(&task, ToRunner::Publish(RunEvent::Status { text }));
+                    }
+                }
+                Vec::new()
+            }
+            CommandBody::Tune { task, model, mode } => {
+                self.tell(&task, ToRunner::Tune { model, mode });
+                Vec::new()
+            }
+            CommandBody::Agents(AgentChange::Sync { provider, agents }) => {
+                self.on_sync(provider, agents, &origin, conn).await;
+                Vec::new()
+            }
+            CommandBody::Start(_)
+            | CommandBody::FollowUp(_)
+            | CommandBody::Request(_)
+            | CommandBody::Unknown { .. } => Vec::new(),
+        }
+    }
+
+    async fn on_sync(
+        &mut self,
+        provider: ProviderKey,
+        list: Result<Vec<AgentProfile>, String>,
+        origin: &Origin,
+        conn: ConnId,
+    ) {
+        let error = match list {
+            Ok(list) => {
+                self.agents.sync(&provider, list);
+                self.announce_agents(false).await;
+                None
+            }
+            Err(error) => Some(error),
+        };
+        let good = error.is_none();
+        let (link, origin) = (self.link.clone(), origin.clone());
+        let reply = Reply::AgentsSynced { provider, error };
+        self.closing
+            .spawn(async move { send_reply(&link, &reply, &origin, conn).await });
+        if good {
+            self.greet();
+            self.announce_agents(true).await;
+            self.heartbeat().await;
+        }
+    }
+}
+
+/// Stands where a provider is wanted for an agent nobody knows.
+fn no_provider() -> ProviderKey {
+    ProviderKey::parse("unknown").expect("a constant that is a key")
+}
