@@ -16,6 +16,7 @@
 //! | `@mock write PATH` | a call of the tool that writes a file, then text |
 //! | `@mock edit PATH` | reads PATH, replaces [`BEFORE`] in it by [`AFTER`], then text |
 //! | `@mock shell COMMAND` | a call of the tool that runs commands, then text |
+//! | `@mock linger COMMAND` | the same, then text as slow as that of `slow` |
 //! | `@mock recall` | the earlier prompts of the conversation, in their own words |
 //! | `@mock error STATUS` | an HTTP error as the vendor words it |
 //!

@@ -161,6 +161,8 @@ fn play(line: &str, results: &[&str], talk: &Talk, history: &[Turn]) -> Plan {
             tools(&[read, edit], results, talk)
         }
         "shell" => tools(&[Deed::Shell { command: argument }], results, talk),
+        "linger" if !results.is_empty() => paced(600, 100),
+        "linger" => tools(&[Deed::Shell { command: argument }], results, talk),
         "recall" => recall(history),
         "error" => Plan::Fail {
             status: argument.parse().unwrap_or(500),

@@ -17,6 +17,7 @@ use std::{
     fs,
     io::Write as _,
     path::Path,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,7 @@ use bridge_testkit::{
     mock_model::{AFTER, BEFORE, WRITTEN},
     program,
 };
+use futures_util::future::{Either, select};
 use serde_json::{Value, json};
 
 use self::{
@@ -66,6 +68,13 @@ promises! {
     claude_leaves_nobody_behind_when_cancelled: leaves_nobody_behind(Claude);
     gemini_leaves_nobody_behind_when_cancelled: leaves_nobody_behind(Gemini);
     opencode_leaves_nobody_behind_when_cancelled: leaves_nobody_behind(Opencode);
+
+    claude_ends_what_a_command_left_running: ends_what_was_left_running(Claude);
+    // Gemini CLI itself ends what a command leaves running.
+    opencode_ends_what_a_command_left_running: ends_what_was_left_running(Opencode);
+
+    claude_goes_on_after_a_cancel: goes_on_after_a_cancel(Claude);
+    opencode_goes_on_after_a_cancel: goes_on_after_a_cancel(Opencode);
 
     claude_remembers_the_conversation: remembers(Claude);
     gemini_remembers_the_conversation: remembers(Gemini);
@@ -166,24 +175,58 @@ async fn ask_for_a_command(product: &Product, person: Person) -> (String, Story)
 }
 
 async fn leaves_nobody_behind(product: &Product) -> String {
-    let prompt = "Take your time.\n@mock shell for i in 1 2 3; do sleep 321; done";
-    let task = product.give(prompt, output()).await;
-    let sleeps = || {
-        product
-            .processes()
-            .into_iter()
-            .any(|one| one.command == "sleep 321")
-    };
-    let cancel = async {
+    let prompt = format!("Take your time.\n@mock shell {LONG}");
+    let task = product.give(&prompt, output()).await;
+    let (story, took) = cancel_while_it_sleeps(product, &task).await;
+    format!("{story}, cancelled in {took:?}")
+}
+
+async fn ends_what_was_left_running(product: &Product) -> String {
+    let command = "nohup sleep 321 >/dev/null 2>&1 &";
+    let task = product
+        .give(&format!("Leave it on.\n@mock linger {command}"), output())
+        .await;
+    let (story, took) = cancel_while_it_sleeps(product, &task).await;
+    format!("{story}, cancelled in {took:?}")
+}
+
+async fn goes_on_after_a_cancel(product: &Product) -> String {
+    let prompt = format!("The word is heron-2986.\n@mock shell {LONG}");
+    let task = product.give(&prompt, output()).await;
+    let (first, _) = cancel_while_it_sleeps(product, &task).await;
+    product
+        .follow_up(&task, "What was the word?\n@mock recall")
+        .await;
+    let second = follow(product, &task, first.last, Person::Absent).await;
+    second.assert_completed(product);
+    assert!(
+        second.answer().contains("The word is heron-2986."),
+        "{}",
+        second.answer()
+    );
+    format!("{first}; then {second}")
+}
+
+/// Allows the command, cancels the task once its `sleep 321` is there, and looks who is left.
+async fn cancel_while_it_sleeps(product: &Product, task: &str) -> (Story, Duration) {
+    let sleeps = async {
         let mut tick = tokio::time::interval(Duration::from_millis(20));
-        while !sleeps() {
+        while !product
+            .processes()
+            .iter()
+            .any(|one| one.command == "sleep 321")
+        {
             tick.tick().await;
         }
-        let asked = Instant::now();
-        product.cancel(&task).await;
-        asked
     };
-    let (story, asked) = tokio::join!(follow(product, &task, 0, Person::Allows), cancel);
+    let following = pin!(follow(product, task, 0, Person::Allows));
+    let following = match select(following, pin!(sleeps)).await {
+        Either::Left((story, _)) => panic!("it did not sleep: {story:?}"),
+        Either::Right(((), following)) => following,
+    };
+    let asked = Instant::now();
+    product.cancel(task).await;
+    let story = following.await;
     let took = asked.elapsed();
     let left = product.processes();
     assert_eq!(
@@ -191,7 +234,7 @@ async fn leaves_nobody_behind(product: &Product) -> String {
         Outcome::Cancelled { by: Actor::Person },
         "{story}"
     );
-    assert_eq!(product.task(&task).await["summary"]["status"], "cancelled");
+    assert_eq!(product.task(task).await["summary"]["status"], "cancelled");
     assert!(
         !left.iter().any(|one| one.command.starts_with("sleep")),
         "{left:#?}"
@@ -202,7 +245,7 @@ async fn leaves_nobody_behind(product: &Product) -> String {
         product.diagnosis()
     );
     assert!(took < Duration::from_secs(10), "{took:?}");
-    format!("{story}, cancelled in {took:?}")
+    (story, took)
 }
 
 async fn remembers(product: &Product) -> String {
@@ -300,6 +343,8 @@ fn git(folder: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Claude Code refuses a command that begins with `sleep`.
+const LONG: &str = "for i in 1 2 3; do sleep 321; done";
 /// Until the agent is found and said to be healthy.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// For what a test does with it.
