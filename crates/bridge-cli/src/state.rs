@@ -129,13 +129,18 @@ impl StateFolder {
         self.create()?;
         let mut options = fs::OpenOptions::new();
         options.create(true).truncate(false).write(true);
-        let file = options.open(self.0.join(LOCK)).map_err(|error| self.unwritable(error))?;
+        let file = options
+            .open(self.0.join(LOCK))
+            .map_err(|error| self.unwritable(error))?;
         #[cfg(unix)]
         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
             |error| {
-                Problem::new(format!("another hub uses the state folder {}", self.0.display()))
-                    .hint("stop it, or give this one a folder of its own with --state")
-                    .because(error)
+                Problem::new(format!(
+                    "another hub uses the state folder {}",
+                    self.0.display()
+                ))
+                .hint("stop it, or give this one a folder of its own with --state")
+                .because(error)
             },
         )?;
         Ok(StateLock { _file: file })
