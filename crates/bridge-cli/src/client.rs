@@ -328,3 +328,76 @@ pub(crate) fn attachment(path: &Path) -> Result<Value, Problem> {
         .ok_or_else(unreadable)?;
     Ok(json!({ "name": name, "content": STANDARD.encode(bytes) }))
 }
+
+#[cfg(test)]
+mod tests {
+    use wiremock::{
+        Mock, MockServer, ResponseTemplate,
+        matchers::{header, method, path},
+    };
+
+    use super::*;
+    use crate::state::Note;
+
+    fn client(hub: &MockServer) -> Client {
+        client_of(hub.uri())
+    }
+
+    /// A client of a hub, found by the note such a hub leaves.
+    fn client_of(address: String) -> Client {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateFolder::locate(Some(home.path())).unwrap();
+        let note = Note::new(address, "id".into(), &Secret::new("secret"));
+        state.write_note(&note).unwrap();
+        let address = HubAddress {
+            hub: None,
+            state: Some(home.path().to_owned()),
+        };
+        Client::find(&address).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_token_of_the_note_is_sent_and_the_answer_read() {
+        let hub = MockServer::start().await;
+        Mock::given(method("POST"))
+            .and(path("/api/v1/tasks"))
+            .and(header("authorization", "Bearer secret"))
+            .respond_with(ResponseTemplate::new(201).set_body_json(json!({ "id": "t1" })))
+            .expect(1)
+            .mount(&hub)
+            .await;
+        assert_eq!(client(&hub).create(&json!({})).await.unwrap(), "t1");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_the_hub_keeps_its_message_and_hint() {
+        let hub = MockServer::start().await;
+        let refusal = json!({ "error": { "code": "x", "message": "too long", "hint": "cut it" } });
+        Mock::given(path("/api/v1/tasks/t/cancel"))
+            .respond_with(ResponseTemplate::new(400).set_body_json(refusal))
+            .mount(&hub)
+            .await;
+        let problem = client(&hub).cancel("t").await.unwrap_err();
+        assert_eq!(problem.report(), "error: too long\nhint: cut it");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_json_is_a_problem_and_no_panic() {
+        let hub = MockServer::start().await;
+        Mock::given(path("/api/v1/tasks"))
+            .respond_with(ResponseTemplate::new(200).set_body_string("<html>"))
+            .mount(&hub)
+            .await;
+        let problem = client(&hub).tasks(1).await.unwrap_err();
+        assert_eq!(problem.to_string(), "the hub's answer cannot be read");
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_has_gone_is_named_as_such() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", taken.local_addr().unwrap());
+        drop(taken);
+        let problem = client_of(address).machines().await.unwrap_err();
+        assert_eq!(problem.code(), Exit::NoHub);
+    }
+}
