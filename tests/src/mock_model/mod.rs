@@ -10,7 +10,7 @@
 //!
 //! | line | answer |
 //! |---|---|
-//! | `@mock text [N]` | N increments of text (12), 5 ms apart |
+//! | `@mock text [N]` | N increments of text (12), 10 ms apart |
 //! | `@mock slow [N]` | N increments of text (600), 100 ms apart |
 //! | `@mock think [N]` | N increments of reasoning (8), then text |
 //! | `@mock write PATH` | a call of the tool that writes a file, then text |

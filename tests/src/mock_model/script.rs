@@ -135,7 +135,7 @@ fn play(line: &str, results: &[&str], talk: &Talk, history: &[Turn]) -> Plan {
         call: None,
     };
     match verb {
-        "text" => paced(number(12), 5),
+        "text" => paced(number(12), 10),
         "slow" => paced(number(600), 100),
         "think" => Plan::Say {
             think: words("thought", number(8)),
@@ -160,9 +160,8 @@ fn play(line: &str, results: &[&str], talk: &Talk, history: &[Turn]) -> Plan {
             };
             tools(&[read, edit], results, talk)
         }
-        "shell" => tools(&[Deed::Shell { command: argument }], results, talk),
         "linger" if !results.is_empty() => paced(600, 100),
-        "linger" => tools(&[Deed::Shell { command: argument }], results, talk),
+        "shell" | "linger" => tools(&[Deed::Shell { command: argument }], results, talk),
         "recall" => recall(history),
         "error" => Plan::Fail {
             status: argument.parse().unwrap_or(500),

@@ -74,7 +74,12 @@ promises! {
     opencode_ends_what_a_command_left_running: ends_what_was_left_running(Opencode);
 
     claude_goes_on_after_a_cancel: goes_on_after_a_cancel(Claude);
+    gemini_goes_on_after_a_cancel: goes_on_after_a_cancel(Gemini);
     opencode_goes_on_after_a_cancel: goes_on_after_a_cancel(Opencode);
+
+    claude_ends_with_a_reason_when_the_bridge_was_killed: survives_a_killed_bridge(Claude);
+    gemini_ends_with_a_reason_when_the_bridge_was_killed: survives_a_killed_bridge(Gemini);
+    opencode_ends_with_a_reason_when_the_bridge_was_killed: survives_a_killed_bridge(Opencode);
 
     claude_remembers_the_conversation: remembers(Claude);
     gemini_remembers_the_conversation: remembers(Gemini);
@@ -87,7 +92,7 @@ promises! {
     claude_says_why_a_broken_model_ends_a_task: says_why_the_model_is_broken(Claude);
 }
 
-async fn text_arrives_while_it_works(product: &Product) -> String {
+async fn text_arrives_while_it_works(product: &mut Product) -> String {
     let task = product
         .give("Tell me something long.\n@mock text 200", output())
         .await;
@@ -97,7 +102,7 @@ async fn text_arrives_while_it_works(product: &Product) -> String {
     let wanted: Vec<String> = (1..=200).map(|n| format!("word{n}")).collect();
     assert_eq!(story.answer().trim(), wanted.join(" "), "{story}");
     assert!(
-        story.first_before_end > Duration::from_millis(300),
+        story.first_before_end > Duration::from_millis(500),
         "{story:?}"
     );
     format!(
@@ -106,7 +111,7 @@ async fn text_arrives_while_it_works(product: &Product) -> String {
     )
 }
 
-async fn results_can_be_downloaded(product: &Product) -> String {
+async fn results_can_be_downloaded(product: &mut Product) -> String {
     let task = product
         .give("Write it down.\n@mock write output/notes/a.md", output())
         .await;
@@ -120,7 +125,7 @@ async fn results_can_be_downloaded(product: &Product) -> String {
     format!("{story}")
 }
 
-async fn edits_only_what_was_asked(product: &Product) -> String {
+async fn edits_only_what_was_asked(product: &mut Product) -> String {
     let repository = product.workspace().join("project");
     let file = repository.join("notes.md");
     make_repository(&repository, &file);
@@ -139,7 +144,7 @@ async fn edits_only_what_was_asked(product: &Product) -> String {
     format!("{story}")
 }
 
-async fn runs_what_is_allowed(product: &Product) -> String {
+async fn runs_what_is_allowed(product: &mut Product) -> String {
     let (task, story) = ask_for_a_command(product, Person::Allows).await;
     assert!(
         product.task_folder(&task).await.join("made.txt").is_file(),
@@ -149,7 +154,7 @@ async fn runs_what_is_allowed(product: &Product) -> String {
     format!("{story}")
 }
 
-async fn leaves_what_is_rejected(product: &Product) -> String {
+async fn leaves_what_is_rejected(product: &mut Product) -> String {
     let (task, story) = ask_for_a_command(product, Person::Rejects).await;
     assert!(
         !product.task_folder(&task).await.join("made.txt").exists(),
@@ -174,14 +179,14 @@ async fn ask_for_a_command(product: &Product, person: Person) -> (String, Story)
     (task, story)
 }
 
-async fn leaves_nobody_behind(product: &Product) -> String {
+async fn leaves_nobody_behind(product: &mut Product) -> String {
     let prompt = format!("Take your time.\n@mock shell {LONG}");
     let task = product.give(&prompt, output()).await;
     let (story, took) = cancel_while_it_sleeps(product, &task).await;
     format!("{story}, cancelled in {took:?}")
 }
 
-async fn ends_what_was_left_running(product: &Product) -> String {
+async fn ends_what_was_left_running(product: &mut Product) -> String {
     let command = "nohup sleep 321 >/dev/null 2>&1 &";
     let task = product
         .give(&format!("Leave it on.\n@mock linger {command}"), output())
@@ -190,7 +195,7 @@ async fn ends_what_was_left_running(product: &Product) -> String {
     format!("{story}, cancelled in {took:?}")
 }
 
-async fn goes_on_after_a_cancel(product: &Product) -> String {
+async fn goes_on_after_a_cancel(product: &mut Product) -> String {
     let prompt = format!("The word is heron-2986.\n@mock shell {LONG}");
     let task = product.give(&prompt, output()).await;
     let (first, _) = cancel_while_it_sleeps(product, &task).await;
@@ -207,23 +212,30 @@ async fn goes_on_after_a_cancel(product: &Product) -> String {
     format!("{first}; then {second}")
 }
 
+async fn survives_a_killed_bridge(product: &mut Product) -> String {
+    let prompt = format!("Take your time.\n@mock shell {LONG}");
+    let task = product.give(&prompt, output()).await;
+    let following = Box::pin(follow(product, &task, 0, Person::Allows));
+    drop(until_it_sleeps(product, following).await);
+    product.kill_and_start_again().await;
+    let story = follow(product, &task, 0, Person::Away).await;
+    let left = product.processes();
+    let Outcome::Failed { fault, reason } = &story.outcome else {
+        panic!("{story:?}\n{}", product.diagnosis());
+    };
+    assert!(!reason.trim().is_empty(), "{story:?}");
+    assert!(
+        left.iter().all(|one| one.run.is_none()),
+        "{left:#?}\n{}",
+        product.diagnosis()
+    );
+    format!("{story}, failed by the {fault:?}: {reason}")
+}
+
 /// Allows the command, cancels the task once its `sleep 321` is there, and looks who is left.
 async fn cancel_while_it_sleeps(product: &Product, task: &str) -> (Story, Duration) {
-    let sleeps = async {
-        let mut tick = tokio::time::interval(Duration::from_millis(20));
-        while !product
-            .processes()
-            .iter()
-            .any(|one| one.command == "sleep 321")
-        {
-            tick.tick().await;
-        }
-    };
     let following = pin!(follow(product, task, 0, Person::Allows));
-    let following = match select(following, pin!(sleeps)).await {
-        Either::Left((story, _)) => panic!("it did not sleep: {story:?}"),
-        Either::Right(((), following)) => following,
-    };
+    let following = until_it_sleeps(product, following).await;
     let asked = Instant::now();
     product.cancel(task).await;
     let story = following.await;
@@ -248,7 +260,28 @@ async fn cancel_while_it_sleeps(product: &Product, task: &str) -> (Story, Durati
     (story, took)
 }
 
-async fn remembers(product: &Product) -> String {
+/// Follows a run until its `sleep 321` is there.
+async fn until_it_sleeps<F>(product: &Product, following: F) -> F
+where
+    F: Future<Output = Story> + Unpin,
+{
+    let sleeps = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        while !product
+            .processes()
+            .iter()
+            .any(|one| one.command == "sleep 321")
+        {
+            tick.tick().await;
+        }
+    };
+    match select(following, pin!(sleeps)).await {
+        Either::Left((story, _)) => panic!("it did not sleep: {story:?}"),
+        Either::Right(((), following)) => following,
+    }
+}
+
+async fn remembers(product: &mut Product) -> String {
     let task = product
         .give("The word is pelican-7341.\n@mock text 3", output())
         .await;
@@ -264,11 +297,11 @@ async fn remembers(product: &Product) -> String {
     format!("{first}; then {second}")
 }
 
-async fn says_why_the_key_is_refused(product: &Product) -> String {
+async fn says_why_the_key_is_refused(product: &mut Product) -> String {
     says_why_it_ends(product, 401).await
 }
 
-async fn says_why_the_model_is_broken(product: &Product) -> String {
+async fn says_why_the_model_is_broken(product: &mut Product) -> String {
     says_why_it_ends(product, 500).await
 }
 
@@ -291,7 +324,7 @@ async fn says_why_it_ends(product: &Product, status: u16) -> String {
 }
 
 /// Runs a promise with a product of its own and within a limit, and prints its figures.
-fn check(name: &str, agent: Agent, promise: impl AsyncFnOnce(&Product) -> String) {
+fn check(name: &str, agent: Agent, promise: impl AsyncFnOnce(&mut Product) -> String) {
     let Some(installed) = agents::installed() else {
         tell(&format!("{name}: skipped, CTRLNODE_E2E_AGENTS is not set"));
         return;
@@ -304,8 +337,8 @@ fn check(name: &str, agent: Agent, promise: impl AsyncFnOnce(&Product) -> String
     let figures = runtime.block_on(async {
         let product = Product::start(agent, &installed);
         let product = tokio::time::timeout(START_LIMIT, product).await;
-        let product = product.expect("the product starts and finds its agent in time");
-        let figures = tokio::time::timeout(LIMIT, promise(&product)).await;
+        let mut product = product.expect("the product starts and finds its agent in time");
+        let figures = tokio::time::timeout(LIMIT, promise(&mut product)).await;
         figures.unwrap_or_else(|late| panic!("{late} after {LIMIT:?}\n{}", product.diagnosis()))
     });
     tell(&format!("{name}: {figures}"));
@@ -347,5 +380,5 @@ fn git(folder: &Path, args: &[&str]) -> String {
 const LONG: &str = "for i in 1 2 3; do sleep 321; done";
 /// Until the agent is found and said to be healthy.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// For what a test does with it.
-const LIMIT: Duration = Duration::from_secs(90);
+/// For what a test does with it; Gemini CLI can resume only when the minute of the clock has changed.
+const LIMIT: Duration = Duration::from_secs(120);

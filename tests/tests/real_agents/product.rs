@@ -64,7 +64,7 @@ impl Product {
         agent.install(installed, &bin).unwrap();
         agent.prepare(home.path()).unwrap();
         let model = MockModel::start().await.unwrap();
-        let running = up(agent, home.path(), &bin, &model.address());
+        let running = up(agent, home.path(), &model.address());
         let mut product = Self {
             agent,
             model,
@@ -81,15 +81,26 @@ impl Product {
         product
     }
 
+    /// Kills it, so that it can tidy up nothing, and starts it again where it was.
+    pub(crate) async fn kill_and_start_again(&mut self) {
+        if let Some(running) = self.running.take() {
+            remains::kill(running.id());
+        }
+        let running = up(self.agent, self.home.path(), &self.model.address());
+        self.running = Some(running);
+        self.note = self.wait_for_note().await;
+        self.wait_for_agent().await;
+    }
+
+    /// The note of the product that runs now, not of one before it.
     async fn wait_for_note(&mut self) -> Note {
         let file = self.home.path().join("state/hub.json");
         let mut tick = tokio::time::interval(LOOK_AGAIN);
         loop {
             tick.tick().await;
-            let note = fs::read(&file)
-                .ok()
-                .and_then(|note| serde_json::from_slice(&note).ok());
-            if let Some(note) = note {
+            let note = fs::read(&file).ok();
+            let note: Option<Note> = note.and_then(|note| serde_json::from_slice(&note).ok());
+            if let Some(note) = note.filter(|note| note.token != self.note.token) {
                 return note;
             }
             if let Some(status) = self.running.as_mut().and_then(|r| r.ended().unwrap()) {
@@ -258,7 +269,7 @@ impl Drop for Product {
         drop(self.running.take());
         let left = remains::after(self.home.path(), DYING);
         for process in &left {
-            process.kill();
+            remains::kill(process.pid);
         }
         if !std::thread::panicking() {
             assert!(
@@ -273,11 +284,15 @@ impl Drop for Product {
     }
 }
 
-fn up(agent: Agent, home: &Path, bin: &Path, model: &str) -> Running {
+fn up(agent: Agent, home: &Path, model: &str) -> Running {
     let inherited = env::var_os("PATH").unwrap_or_default();
-    let path = std::iter::once(bin.to_owned()).chain(env::split_paths(&inherited));
+    let path = std::iter::once(home.join("programs")).chain(env::split_paths(&inherited));
     let path: OsString = env::join_paths(path).unwrap();
-    let log = File::create(home.join("log")).unwrap();
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(home.join("log"))
+        .unwrap();
     let mut up = program::command(program::ctrlnode());
     up.env_clear().envs(agent.variables(home, model));
     up.env("HOME", home)

@@ -21,12 +21,10 @@ pub(crate) struct Process {
     pub(crate) command: String,
 }
 
-impl Process {
-    /// Kills it, if it is still there.
-    pub(crate) fn kill(&self) {
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-        pid.map(|pid| kill_process(pid, Signal::KILL));
-    }
+/// Kills a process, if it is still there.
+pub(crate) fn kill(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.map(|pid| kill_process(pid, Signal::KILL));
 }
 
 /// Who still lives in this home folder after so long; comes back at once when nobody does.

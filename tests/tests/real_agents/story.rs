@@ -65,22 +65,25 @@ impl fmt::Display for Story {
 pub(crate) enum Person {
     /// Must not be asked.
     Absent,
+    /// Does not answer.
+    Away,
     Allows,
     Rejects,
 }
 
 impl Person {
-    fn decides(self, ask: &Ask) -> Answer {
+    fn decides(self, ask: &Ask) -> Option<Answer> {
         let wanted = match self {
             Self::Absent => panic!("nobody should be asked: {ask:?}"),
+            Self::Away => return None,
             Self::Allows => ChoiceKind::AllowOnce,
             Self::Rejects => ChoiceKind::RejectOnce,
         };
         let option = ask.options.iter().find(|choice| choice.kind == wanted);
         let option = option.unwrap_or_else(|| panic!("no {wanted:?} among {:?}", ask.options));
-        Answer::Choose {
+        Some(Answer::Choose {
             option: option.id.clone(),
-        }
+        })
     }
 }
 
@@ -120,7 +123,9 @@ pub(crate) async fn follow(product: &Product, task: &str, after: u64, person: Pe
                 } else if let RunEvent::TextReplaced { block, text } = seen.event {
                     *story.block(block) = text;
                 } else if let RunEvent::Ask(ask) = seen.event {
-                    product.answer(task, &ask, &person.decides(&ask)).await;
+                    if let Some(answer) = person.decides(&ask) {
+                        product.answer(task, &ask, &answer).await;
+                    }
                     story.asks.push(ask);
                 }
             }
