@@ -1,7 +1,10 @@
 //! Events of a task as a person reads them in a terminal: the answer on standard output, what
 //! the agent does on standard error.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Instant,
+};
 
 use bridge_hub::StoredEvent;
 use bridge_proto::model::{AskEnd, EventBody, Outcome, Rejection, RunEvent, ToolStatus};
@@ -13,6 +16,11 @@ use crate::report::Exit;
 pub(crate) struct Renderer {
     json: bool,
     colours: bool,
+    /// Where a line can be written over: standard error is a terminal.
+    terminal: bool,
+    started: Instant,
+    progress: bool,
+    tools: usize,
     open_line: bool,
     thinking: bool,
     finished_tools: std::collections::HashSet<String>,
@@ -20,14 +28,37 @@ pub(crate) struct Renderer {
 
 impl Renderer {
     pub(crate) fn new(json: bool) -> Self {
-        let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let terminal = io::stderr().is_terminal();
         Self {
             json,
-            colours,
+            colours: terminal && std::env::var_os("NO_COLOR").is_none(),
+            terminal,
+            started: Instant::now(),
+            progress: false,
+            tools: 0,
             open_line: false,
             thinking: false,
             finished_tools: std::collections::HashSet::new(),
         }
+    }
+
+    /// Says on the terminal's last line that the agent is at work; to be called now and then.
+    pub(crate) fn tick(&mut self) -> io::Result<()> {
+        if self.json || !self.terminal || self.open_line {
+            return Ok(());
+        }
+        self.progress = true;
+        let line = progress(self.started.elapsed().as_secs(), self.tools);
+        write!(io::stderr(), "\r\u{1b}[2K· {line}")?;
+        io::stderr().flush()
+    }
+
+    /// Takes the progress line away, so that something can be printed.
+    fn clear(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.progress) {
+            write!(io::stderr(), "\r\u{1b}[2K")?;
+        }
+        Ok(())
     }
 
     /// Prints one event; the exit code when the run is over.
@@ -71,6 +102,7 @@ impl Renderer {
                     ToolStatus::Pending | ToolStatus::InProgress => return Ok(()),
                 };
                 if self.finished_tools.insert(tool.id.to_string()) {
+                    self.tools += 1;
                     self.note(&format!("{over} {}", tool.title))?;
                 }
                 Ok(())
@@ -109,6 +141,7 @@ impl Renderer {
         if self.json {
             return Ok(());
         }
+        self.clear()?;
         self.thinking = false;
         self.open_line = !delta.ends_with('\n');
         let mut out = io::stdout();
@@ -120,6 +153,7 @@ impl Renderer {
         if self.json {
             return Ok(());
         }
+        self.clear()?;
         if std::mem::take(&mut self.open_line) {
             writeln!(io::stdout())?;
         }
@@ -129,6 +163,19 @@ impl Renderer {
         } else {
             writeln!(io::stderr(), "· {line}")
         }
+    }
+}
+
+fn progress(seconds: u64, tools: usize) -> String {
+    let time = if seconds < 60 {
+        format!("{seconds} s")
+    } else {
+        format!("{} min {} s", seconds / 60, seconds % 60)
+    };
+    match tools {
+        0 => format!("working, {time}"),
+        1 => format!("working, {time}, 1 tool used"),
+        many => format!("working, {time}, {many} tools used"),
     }
 }
 
@@ -160,6 +207,13 @@ fn ending(outcome: &Outcome) -> (Exit, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_progress_line_counts_time_and_tools() {
+        assert_eq!(progress(9, 0), "working, 9 s");
+        assert_eq!(progress(75, 1), "working, 1 min 15 s, 1 tool used");
+        assert_eq!(progress(120, 3), "working, 2 min 0 s, 3 tools used");
+    }
 
     #[test]
     fn text_of_an_agent_cannot_steer_the_terminal() {

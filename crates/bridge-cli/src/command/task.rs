@@ -88,11 +88,16 @@ async fn follow(
     mut renderer: Renderer,
 ) -> Result<Exit, Problem> {
     let mut cancelling = false;
+    let mut ticks = tokio::time::interval(TICK);
     loop {
         let mut events = Box::pin(client.events(id, after).await?);
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
+                _ = ticks.tick() => {
+                    renderer.tick().map_err(Problem::output)?;
+                    continue;
+                }
                 signal = tokio::signal::ctrl_c() => {
                     if signal.is_err() || std::mem::replace(&mut cancelling, true) {
                         return Ok(Exit::Interrupted);
@@ -313,6 +318,9 @@ fn print(line: &str) -> Result<(), Problem> {
 fn note(line: &str) -> Result<(), Problem> {
     writeln!(io::stderr(), "· {line}").map_err(Problem::output)
 }
+
+/// How often the progress line is brought up to date.
+const TICK: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Between two tries to go on with a broken stream.
 const RECONNECT: std::time::Duration = std::time::Duration::from_millis(500);
