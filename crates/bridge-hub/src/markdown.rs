@@ -23,6 +23,8 @@ pub fn render_markdown(text: &str) -> String {
         }),
         Event::End(TagEnd::Image) => Event::End(TagEnd::Link),
         Event::Html(raw) | Event::InlineHtml(raw) => Event::Text(raw),
+        // Agents write for a terminal: where a line ends there, it ends here.
+        Event::SoftBreak => Event::HardBreak,
         Event::TaskListMarker(done) => Event::Text(if done { "☑ " } else { "☐ " }.into()),
         other @ (Event::Start(_)
         | Event::End(_)
@@ -31,7 +33,6 @@ pub fn render_markdown(text: &str) -> String {
         | Event::InlineMath(_)
         | Event::DisplayMath(_)
         | Event::FootnoteReference(_)
-        | Event::SoftBreak
         | Event::HardBreak
         | Event::Rule) => other,
     });
@@ -68,6 +69,11 @@ fn is_language(class: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_end_where_the_agent_ended_them() {
+        assert_eq!(render_markdown("one\ntwo"), "<p>one<br>\ntwo</p>\n");
+    }
 
     #[test]
     fn renders_what_agents_write() {
