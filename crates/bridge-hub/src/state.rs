@@ -23,7 +23,7 @@ use std::{
 use bridge_proto::{
     AgentId, BridgeId, RunKey, TaskId,
     ctrlnode::plane::{FromBridge, encode},
-    model::{AgentChange, CommandBody, Reply},
+    model::{AgentChange, AgentProfile, CommandBody, Reply},
 };
 
 use self::machine::{Connection, MachineState};
@@ -254,23 +254,15 @@ impl HubState {
             FromBridge::Handshake(hello) => {
                 let agents = machine.on_hello(now, hello, effects);
                 effects.push(Effect::LoadRuns { conn, bridge });
-                for profile in agents {
-                    let provider = profile.provider.clone();
-                    let change = AgentChange::Sync {
-                        provider,
-                        agents: Ok(vec![profile]),
-                    };
-                    let request = self.next_request();
-                    match encode(&CommandBody::Agents(change), &request) {
-                        Ok(frame) => effects.push(Effect::Send { conn, frame }),
-                        Err(error) => tracing::error!(%error, "cannot send the agents"),
-                    }
-                }
+                self.sync_agents(conn, agents, effects);
             }
             message if !connection.greeted => {
                 tracing::debug!(machine = %bridge, kind = kind(&message), "before the handshake");
             }
-            FromBridge::Notice(notice) => machine.on_notice(notice, effects),
+            FromBridge::Notice(notice) => {
+                let agents = machine.on_notice(notice, effects);
+                self.sync_agents(conn, agents, effects);
+            }
             FromBridge::Event {
                 agent: _,
                 provider: _,
@@ -314,6 +306,21 @@ impl HubState {
             }
             FromBridge::Unknown { kind } => {
                 tracing::debug!(machine = %bridge, kind, "unknown action");
+            }
+        }
+    }
+
+    /// Tells a bridge of one agent each for their providers.
+    fn sync_agents(&mut self, conn: ConnId, agents: Vec<AgentProfile>, effects: &mut Vec<Effect>) {
+        for profile in agents {
+            let change = AgentChange::Sync {
+                provider: profile.provider.clone(),
+                agents: Ok(vec![profile]),
+            };
+            let request = self.next_request();
+            match encode(&CommandBody::Agents(change), &request) {
+                Ok(frame) => effects.push(Effect::Send { conn, frame }),
+                Err(error) => tracing::error!(%error, "cannot send the agents"),
             }
         }
     }

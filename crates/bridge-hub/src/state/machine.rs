@@ -226,9 +226,16 @@ impl MachineState {
             .collect()
     }
 
-    pub(super) fn on_notice(&mut self, notice: Notice, effects: &mut Vec<Effect>) {
+    /// The machine says something of itself; gives the agents it shall have in addition, because
+    /// their program has become available.
+    pub(super) fn on_notice(
+        &mut self,
+        notice: Notice,
+        effects: &mut Vec<Effect>,
+    ) -> Vec<AgentProfile> {
+        let mut found = Vec::new();
         let Some(connection) = self.connection.as_mut() else {
-            return;
+            return found;
         };
         match notice {
             Notice::Hello(_) => {}
@@ -258,6 +265,13 @@ impl MachineState {
             }
             Notice::ProviderHealth { health } => {
                 connection.providers.extend(health);
+                let available = connection.providers.iter();
+                let available = available.filter(|(_, health)| health.available);
+                let available: Vec<ProviderKey> = available.map(|(key, _)| key.clone()).collect();
+                found = default_agents(&available);
+                found.retain(|agent| !connection.synced.contains_key(&agent.id));
+                let synced = found.iter().map(|agent| (agent.id.clone(), agent.clone()));
+                connection.synced.extend(synced);
                 effects.push(Effect::Changed);
             }
             Notice::AvailableModels { models } => {
@@ -265,6 +279,7 @@ impl MachineState {
                 effects.push(Effect::Changed);
             }
         }
+        found
     }
 
     /// A run of a plain bridge begins to be followed.

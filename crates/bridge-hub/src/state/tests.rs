@@ -412,6 +412,26 @@ fn a_request_is_settled_once_by_its_own_connection_or_by_time() {
 }
 
 #[test]
+fn an_agent_whose_program_is_installed_later_is_synced_without_a_new_connection() {
+    let mut world = World::new();
+    let conn = world.greeted(true);
+    let ready = Health {
+        available: true,
+        reason: None,
+        version: None,
+        hint: None,
+    };
+    let health = BTreeMap::from([(key("gemini"), ready)]);
+    let notice = FromBridge::Notice(Notice::ProviderHealth { health });
+    let effects = world.say(1, conn, notice.clone());
+    let synced = effects.iter().any(|effect| {
+        matches!(effect, Effect::Send { frame, .. } if frame.contains("sync_gemini_agents"))
+    });
+    assert!(synced, "{effects:?}");
+    assert_eq!(world.say(2, conn, notice), [Effect::Changed], "only once");
+}
+
+#[test]
 fn what_a_machine_announces_wins_and_its_health_is_shown() {
     let mut world = World::new();
     let conn = world.greeted(true);
