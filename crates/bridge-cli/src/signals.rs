@@ -1,7 +1,8 @@
 //! When the person or the system says stop.
 
-/// Comes back at the first SIGINT or SIGTERM (Ctrl-C elsewhere).
-pub(crate) async fn stop_asked() {
+/// Resolves at the first SIGINT or SIGTERM (Ctrl-C elsewhere). Both are listened for from this
+/// call on, not only once the future is polled: a stop during the start is not lost.
+pub(crate) fn stop_asked() -> impl Future<Output = ()> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
@@ -9,18 +10,22 @@ pub(crate) async fn stop_asked() {
             signal(SignalKind::interrupt()),
             signal(SignalKind::terminate()),
         );
-        let (Ok(mut interrupt), Ok(mut terminate)) = both else {
-            tracing::error!("signals cannot be heard; stop the process by other means");
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        async {
+            let (Ok(mut interrupt), Ok(mut terminate)) = both else {
+                tracing::error!("signals cannot be heard; stop the process by other means");
+                return std::future::pending().await;
+            };
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
         }
     }
     #[cfg(not(unix))]
-    if let Err(error) = tokio::signal::ctrl_c().await {
-        tracing::error!(%error, "signals cannot be heard; stop the process by other means");
-        std::future::pending::<()>().await;
+    async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::error!(%error, "signals cannot be heard; stop the process by other means");
+            std::future::pending::<()>().await;
+        }
     }
 }

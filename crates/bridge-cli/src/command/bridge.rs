@@ -12,6 +12,7 @@ use crate::{
 
 /// Runs until SIGINT or SIGTERM.
 pub(crate) async fn start() -> Result<Exit, Problem> {
+    let stop = signals::stop_asked();
     let settings = Settings::load(None)?;
     let token = settings.token()?;
     let (tokens, token) = watch::channel(token);
@@ -29,7 +30,7 @@ pub(crate) async fn start() -> Result<Exit, Problem> {
     let Bridge { supervisor, state } = bridge;
     tokio::spawn(log_state(state));
     let stopped = supervisor
-        .run(signals::stop_asked())
+        .run(stop)
         .await
         .map_err(|error| Problem::new("the bridge could not run").because(error))?;
     tracing::info!(clean = stopped.clean, "bridge stopped");

@@ -54,6 +54,7 @@ pub(crate) async fn run(command: HubCommand) -> Result<Exit, Problem> {
 }
 
 async fn serve(args: ServeArgs) -> Result<Exit, Problem> {
+    let stop = signals::stop_asked();
     let state = StateFolder::locate(args.state.as_deref())?;
     let _lock = state.lock()?;
     let config = HubConfig {
@@ -71,7 +72,7 @@ async fn serve(args: ServeArgs) -> Result<Exit, Problem> {
         "\n  The hub is up. Open this address (the login in it works once):\n\n    {address}\n\n  \
          Pair a machine with `ctrlnode hub token create <name>`. Ctrl-C stops the hub.\n"
     ))?;
-    signals::stop_asked().await;
+    stop.await;
     state.remove_note();
     running.shutdown().await;
     Ok(Exit::Done)

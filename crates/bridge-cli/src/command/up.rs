@@ -24,6 +24,7 @@ use crate::{
 
 /// Runs until SIGINT or SIGTERM.
 pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
+    let stop = signals::stop_asked();
     let mut settings = Settings::load(args.workspace.clone())?;
     if variable("CTRLNODE_CONTENTS").is_none() {
         // The hub is on this machine: what it shows does not leave it.
@@ -57,7 +58,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
         state: link,
     } = bridge;
     tokio::spawn(log_state(link));
-    let stopped = supervisor.run(signals::stop_asked()).await;
+    let stopped = supervisor.run(stop).await;
     state.remove_note();
     running.shutdown().await;
     let stopped =
