@@ -57,6 +57,10 @@ promises! {
     gemini_edits_a_repository_and_leaves_nothing_else: edits_only_what_was_asked(Gemini);
     opencode_edits_a_repository_and_leaves_nothing_else: edits_only_what_was_asked(Opencode);
 
+    claude_does_not_obey_a_repository: does_not_obey_a_repository(Claude);
+    gemini_does_not_obey_a_repository: does_not_obey_a_repository(Gemini);
+    opencode_does_not_obey_a_repository: does_not_obey_a_repository(Opencode);
+
     claude_runs_a_command_when_a_person_allows_it: runs_what_is_allowed(Claude);
     gemini_runs_a_command_when_a_person_allows_it: runs_what_is_allowed(Gemini);
     opencode_runs_a_command_when_a_person_allows_it: runs_what_is_allowed(Opencode);
@@ -141,6 +145,28 @@ async fn edits_only_what_was_asked(product: &mut Product) -> String {
     );
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains(AFTER) && !text.contains(BEFORE), "{text}");
+    format!("{story}")
+}
+
+/// A repository brings settings that start programs and allow everything; nobody said that it can
+/// be trusted.
+async fn does_not_obey_a_repository(product: &mut Product) -> String {
+    let repository = product.workspace().join("project");
+    make_repository(&repository, &repository.join("notes.md"));
+    let trap = product.workspace().join("sprung");
+    product.agent.set_trap(&repository, &trap).unwrap();
+    let mode = json!({ "mode": "repository", "path": repository });
+    let task = product
+        .give("Make a file.\n@mock shell touch made.txt", mode)
+        .await;
+    let story = follow(product, &task, 0, Person::Rejects).await;
+    story.assert_completed(product);
+    assert_eq!(story.asks.len(), 1, "{:?}", story.asks);
+    assert!(!repository.join("made.txt").exists(), "{}", story.answer());
+    assert!(
+        !trap.exists(),
+        "the repository's settings started a program"
+    );
     format!("{story}")
 }
 
