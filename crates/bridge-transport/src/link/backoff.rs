@@ -1,7 +1,8 @@
 //! When to dial again.
 //!
 //! Invariant: waits grow with every failure of an outage and start over only after a healthy
-//! connection, a wake-up or a new credential; a server's hint wins over the curve.
+//! connection, a wake-up or a new credential; a server's hint wins over the curve, unless it is
+//! shorter than the first retry.
 
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,10 @@ impl Backoff {
                 }
             }
             Verdict::CredentialRefused => (self.slow(random), true),
+            // "At once" is no plan for a server in trouble; it would be dialled in a tight loop.
+            Verdict::RetryAfter(hint) if hint < self.timings.first_retry => {
+                (self.quick(early, random).max(hint), false)
+            }
             Verdict::RetryAfter(hint) => {
                 let hint = hint.min(self.timings.hint_cap);
                 (hint + below(hint / 10, random), false)
@@ -212,5 +217,15 @@ mod tests {
             backoff.on_trouble(now, 0, forever).delay,
             Duration::from_secs(300)
         );
+    }
+
+    #[test]
+    fn a_server_that_says_at_once_is_not_dialled_in_a_tight_loop() {
+        let (mut backoff, now) = start();
+        let at_once = Verdict::RetryAfter(Duration::ZERO);
+        let bounds: Vec<_> = (0..6)
+            .map(|_| secs(backoff.on_trouble(now, MOST, at_once)))
+            .collect();
+        assert_eq!(bounds, [1, 1, 2, 4, 4, 4]);
     }
 }
