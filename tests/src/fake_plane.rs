@@ -55,17 +55,27 @@ pub enum Manners {
 impl Manners {
     /// The published wire, any token.
     pub fn plain() -> Self {
-        Self::Accept { extended: false, token: None }
+        Self::Accept {
+            extended: false,
+            token: None,
+        }
     }
 
     /// Our own hub's wire, any token.
     pub fn extended() -> Self {
-        Self::Accept { extended: true, token: None }
+        Self::Accept {
+            extended: true,
+            token: None,
+        }
     }
 
     /// Refuses with this status and body.
     pub fn refuse(status: u16, body: &str) -> Self {
-        Self::Refuse { status, body: body.to_owned(), headers: Vec::new() }
+        Self::Refuse {
+            status,
+            body: body.to_owned(),
+            headers: Vec::new(),
+        }
     }
 }
 
@@ -113,12 +123,21 @@ pub struct FakePlane {
 impl FakePlane {
     /// Listens on a free port of 127.0.0.1.
     pub async fn start(manners: Manners) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-        let address = listener.local_addr().expect("a bound socket has an address");
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("a free port");
+        let address = listener
+            .local_addr()
+            .expect("a bound socket has an address");
         let manners = watch::Sender::new(manners);
         let log = watch::Sender::new(Log::default());
         let serving = tokio::spawn(serve(listener, manners.subscribe(), log.clone()));
-        Self { address, manners, log, serving }
+        Self {
+            address,
+            manners,
+            log,
+            serving,
+        }
     }
 
     /// Where a bridge finds it.
@@ -206,7 +225,9 @@ impl FakePlane {
     /// # Panics
     /// As [`FakePlane::see`].
     pub async fn heard_after(&self, skip: usize, fits: impl Fn(&Value) -> bool) -> (usize, Value) {
-        let (at, heard) = self.see_after(skip, |heard| frame(heard).is_some_and(&fits)).await;
+        let (at, heard) = self
+            .see_after(skip, |heard| frame(heard).is_some_and(&fits))
+            .await;
         (at, frame(&heard).cloned().unwrap_or_default())
     }
 
@@ -215,9 +236,7 @@ impl FakePlane {
     /// # Panics
     /// As [`FakePlane::see`].
     pub async fn opened(&self, conn: u64) -> BTreeMap<String, String> {
-        let heard = self.see(|heard| {
-            heard.conn == conn && matches!(heard.what, What::Opened(_))
-        });
+        let heard = self.see(|heard| heard.conn == conn && matches!(heard.what, What::Opened(_)));
         match heard.await.what {
             What::Opened(headers) => headers,
             _ => BTreeMap::new(),
@@ -241,7 +260,10 @@ impl FakePlane {
             Ok(Err(_)) | Err(_) => None,
         };
         let Some(newest) = newest else {
-            panic!("no connection within {DEADLINE:?}; the log is:\n{}", self.told());
+            panic!(
+                "no connection within {DEADLINE:?}; the log is:\n{}",
+                self.told()
+            );
         };
         // A connection that ends this moment cannot take it; the test will see that it ended.
         drop(newest.send(order));
@@ -264,8 +286,9 @@ impl FakePlane {
     /// What was seen, one line each, for the report of a failed test.
     pub fn told(&self) -> String {
         let log = self.log.borrow();
-        let skipped = log.heard.len().saturating_sub(TOLD);
-        let lines = log.heard.iter().skip(skipped).map(|heard| {
+        let telling = || log.heard.iter().filter(|heard| heard.what != What::Ping);
+        let skipped = telling().count().saturating_sub(TOLD);
+        let lines = telling().skip(skipped).map(|heard| {
             let what = match &heard.what {
                 What::Frame(frame) => frame.to_string(),
                 other => format!("{other:?}"),
@@ -332,16 +355,28 @@ mod tests {
     async fn hears_sends_and_closes() {
         let plane = FakePlane::start(Manners::plain()).await;
         let (mut socket, _) = connect_async(plane.url()).await.unwrap();
-        socket.send(Message::text(r#"{"action":"hi"}"#)).await.unwrap();
+        socket
+            .send(Message::text(r#"{"action":"hi"}"#))
+            .await
+            .unwrap();
         assert_eq!(plane.heard(|_| true).await, json!({"action": "hi"}));
         plane.send(&json!({"a": 1})).await;
-        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text(r#"{"a":1}"#));
+        assert_eq!(
+            socket.next().await.unwrap().unwrap(),
+            Message::text(r#"{"a":1}"#)
+        );
         plane.close(4001, "enough");
         let Message::Close(Some(close)) = socket.next().await.unwrap().unwrap() else {
             panic!("not a close")
         };
-        assert_eq!((u16::from(close.code), close.reason.as_str()), (4001, "enough"));
-        plane.see(|heard| matches!(heard.what, What::Closed(_))).await;
+        assert_eq!(
+            (u16::from(close.code), close.reason.as_str()),
+            (4001, "enough")
+        );
+        drop(socket);
+        plane
+            .see(|heard| matches!(heard.what, What::Closed(_)))
+            .await;
     }
 
     #[tokio::test]
@@ -357,13 +392,18 @@ mod tests {
         let error = connect_async(plane.url()).await.unwrap_err();
         assert_eq!(refused(error), (503, "later".into()));
         let token = Some("good".to_owned());
-        plane.set_manners(Manners::Accept { extended: true, token });
+        plane.set_manners(Manners::Accept {
+            extended: true,
+            token,
+        });
         let dial = |token: &str| {
             let mut request = plane.url().into_client_request().unwrap();
             let value = format!("Bearer {token}").parse().unwrap();
             request.headers_mut().insert("authorization", value);
             let extension = "1".parse().unwrap();
-            request.headers_mut().insert("x-bridge-extension", extension);
+            request
+                .headers_mut()
+                .insert("x-bridge-extension", extension);
             connect_async(request)
         };
         assert_eq!(refused(dial("bad").await.unwrap_err()).0, 401);

@@ -25,9 +25,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 pub fn ctrlnode() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let test = env::current_exe().expect("a test knows its own file");
-        let folder = test.parent().and_then(Path::parent);
-        let folder = folder.expect("tests lie in target/<profile>/deps");
+        let folder = folder();
         let mut build = command(env!("CARGO"));
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
         build.args([
@@ -47,8 +45,23 @@ pub fn ctrlnode() -> &'static Path {
         }
         let status = build.status().expect("cargo can be started");
         assert!(status.success(), "ctrlnode cannot be built: {status}");
-        folder.join(format!("ctrlnode{}", env::consts::EXE_SUFFIX))
+        beside("ctrlnode")
     })
+}
+
+/// A program of the same build as the one that runs.
+pub fn beside(name: &str) -> PathBuf {
+    folder().join(format!("{name}{}", env::consts::EXE_SUFFIX))
+}
+
+/// The folder of this build's programs; tests lie one folder deeper, in `deps`.
+fn folder() -> PathBuf {
+    let this = env::current_exe().expect("a program knows its own file");
+    let folder = this.parent().expect("a program lies in a folder");
+    match folder.parent() {
+        Some(above) if folder.ends_with("deps") => above.to_owned(),
+        Some(_) | None => folder.to_owned(),
+    }
 }
 
 /// A started program. Dropping it asks it to end, and kills it when it does not.

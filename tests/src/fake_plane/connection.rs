@@ -50,7 +50,9 @@ pub(super) async fn serve(
         Manners::HangUp => return,
         Manners::Accept { .. } | Manners::Refuse { .. } => {}
     }
-    let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
+    let config = WebSocketConfig::default()
+        .max_message_size(None)
+        .max_frame_size(None);
     let mut headers = BTreeMap::new();
     let accepted = accept_hdr_async_with_config(
         stream,
@@ -103,7 +105,11 @@ fn answer(
             }
             Ok(response)
         }
-        Manners::Refuse { status, body, headers } => Err(refusal(*status, body, headers)),
+        Manners::Refuse {
+            status,
+            body,
+            headers,
+        } => Err(refusal(*status, body, headers)),
         Manners::Silent | Manners::HangUp => Err(refusal(500, "", &[])),
     }
 }
