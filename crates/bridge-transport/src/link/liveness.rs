@@ -93,9 +93,14 @@ impl Liveness {
         self.writing_since = Some(now);
     }
 
+    /// The time of the write does not count as silence; the silence before it does, or a peer
+    /// that is gone would never be noticed as long as the socket takes small writes.
     pub(super) fn on_wrote(&mut self, now: Instant) {
-        self.writing_since = None;
-        self.listening_since = now;
+        let Some(since) = self.writing_since.take() else {
+            return;
+        };
+        let heard = self.heard.max(self.listening_since);
+        self.listening_since = heard + now.saturating_duration_since(since.max(heard));
     }
 
     pub(super) fn on_timeout(&mut self, now: Instant, random: u64) -> Option<Need> {
@@ -170,6 +175,26 @@ mod tests {
     }
 
     const SILENCE: Duration = Duration::from_secs(25);
+
+    #[test]
+    fn writes_that_succeed_do_not_hide_that_nothing_is_heard() {
+        let (mut liveness, now) = opened();
+        assert_eq!(liveness.on_timeout(now, 0), Some(Need::Ping(1)));
+        liveness.on_pong(now, 1);
+        let second = Duration::from_secs(1);
+        // A stream of small messages into a socket whose other end is gone.
+        for at in 1..25 {
+            liveness.on_write(now + second * at);
+            liveness.on_wrote(now + second * at);
+            let need = liveness.on_timeout(now + second * at, 1 << 63);
+            assert!(
+                matches!(need, None | Some(Need::Ping(_))),
+                "{at} s: {need:?}"
+            );
+        }
+        let need = liveness.on_timeout(now + SILENCE, 1 << 63);
+        assert_eq!(need, Some(Need::GiveUpSilent(SILENCE)));
+    }
 
     #[test]
     fn gives_up_after_25_silent_seconds() {
