@@ -60,17 +60,26 @@ impl Agents {
         self.known.values()
     }
 
-    /// The value of the `x-agents` header.
+    /// The value of the `x-agents` header: as many ids as fit into 4 KiB, because a server that
+    /// finds its limit for headers exceeded lets nobody in.
     pub fn header(&self) -> String {
-        let ids: Vec<&str> = self
-            .known
-            .keys()
-            .map(AgentId::as_str)
-            .filter(|id| id.chars().all(|c| c.is_ascii_graphic() && c != ','))
-            .collect();
-        ids.join(",")
+        let mut header = String::new();
+        let plain = |id: &&str| id.chars().all(|c| c.is_ascii_graphic() && c != ',');
+        for id in self.known.keys().map(AgentId::as_str).filter(plain) {
+            if header.len() + id.len() >= HEADER_BYTES {
+                break;
+            }
+            if !header.is_empty() {
+                header.push(',');
+            }
+            header.push_str(id);
+        }
+        header
     }
 }
+
+/// Half of the smallest limit for all headers that is in use.
+const HEADER_BYTES: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -109,6 +118,16 @@ mod tests {
         agents.sync(&gemini, vec![agent("a", "gemini")]);
         assert_eq!(ids(&agents), ["a", "c"], "a re-sync lifts the tombstone");
         assert_eq!(agents.header(), "a,c");
+    }
+
+    #[test]
+    fn the_header_stays_small_however_many_agents_there_are() {
+        let mut agents = Agents::default();
+        let list = (0..1000).map(|n| agent(&format!("{n:0>100}"), "demo"));
+        agents.sync(&ProviderKey::parse("demo").unwrap(), list.collect());
+        let header = agents.header();
+        assert!((3900..=4096).contains(&header.len()), "{}", header.len());
+        assert!(header.split(',').all(|id| id.len() == 100));
     }
 
     #[test]

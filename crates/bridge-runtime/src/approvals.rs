@@ -237,9 +237,12 @@ impl Approvals {
         Some((open.run.clone(), open.ask.clone()))
     }
 
-    /// Whether a run waits for a person.
+    /// Whether a run waits for a person; an answer that the agent has yet to take is the agent's
+    /// to hurry with.
     pub fn is_waiting(&self, run: &RunKey) -> bool {
-        self.open.iter().any(|open| open.run == *run)
+        self.open
+            .iter()
+            .any(|open| open.run == *run && open.answered.is_none())
     }
 
     /// When [`Approvals::expire`] is due next.
@@ -451,7 +454,6 @@ mod tests {
                 task: run.task.clone()
             })
         );
-        assert!(table.is_waiting(&run), "open until the agent took it");
         let closed = table.applied(&run, &id).unwrap();
         assert_eq!(
             closed.how,
@@ -556,5 +558,22 @@ mod tests {
         let closed = table.run_ended(&run("t"));
         assert_eq!(closed.len(), 1);
         assert!(table.is_waiting(&run("u")));
+    }
+
+    #[test]
+    fn an_answered_question_no_longer_excuses_a_silent_agent() {
+        let mut table = Approvals::default();
+        let policy = Policy::default();
+        table.raise(
+            Instant::now(),
+            &run("t"),
+            ask("a", AskKind::Command),
+            HUB,
+            &policy,
+        );
+        assert!(table.is_waiting(&run("t")));
+        let task = TaskId::parse("t").unwrap();
+        table.answer(&task, None, None, &choose("y")).unwrap();
+        assert!(!table.is_waiting(&run("t")));
     }
 }

@@ -59,7 +59,7 @@ impl Intake {
     pub(crate) async fn run(mut self) {
         let readers = Arc::new(Semaphore::new(FILE_READERS));
         let mut source = Source::Plane;
-        let mut odd_frames = 0_u64;
+        let mut odd = Rarely::default();
         while let Some(inbound) = self.inbox.recv().await {
             let sent = match inbound {
                 Inbound::Opened { extended, .. } => {
@@ -71,15 +71,17 @@ impl Intake {
                     Ok(())
                 }
                 Inbound::Refused { reason, .. } => {
-                    odd_frames += 1;
-                    tracing::warn!(?reason, odd_frames, "a frame was refused");
+                    if let Some(odd_frames) = odd.next() {
+                        tracing::warn!(?reason, odd_frames, "a frame was refused");
+                    }
                     Ok(())
                 }
                 Inbound::Frame { conn, text } => match ctrlnode::decode(&text, source) {
-                    Ok(command) => self.take(command, conn, &readers).await,
+                    Ok(command) => self.take(command, conn, &readers, &mut odd).await,
                     Err(error) => {
-                        odd_frames += 1;
-                        tracing::warn!(%error, odd_frames, "a frame could not be read");
+                        if let Some(odd_frames) = odd.next() {
+                            tracing::warn!(%error, odd_frames, "a frame could not be read");
+                        }
                         if let Some(frame) = ctrlnode::encode_refusal(&text, &error) {
                             send(&self.link, frame, conn).await;
                         }
@@ -98,6 +100,7 @@ impl Intake {
         command: Command,
         conn: ConnId,
         readers: &Arc<Semaphore>,
+        odd: &mut Rarely,
     ) -> Result<(), mpsc::error::SendError<Taken>> {
         let Command { origin, body } = command;
         let body = match body {
@@ -112,7 +115,13 @@ impl Intake {
                 return Ok(());
             }
             CommandBody::Unknown { kind } => {
-                tracing::info!(action = kind, "an action this version does not know");
+                if let Some(odd_frames) = odd.next() {
+                    tracing::info!(
+                        action = kind,
+                        odd_frames,
+                        "an action this version does not know"
+                    );
+                }
                 if origin.source == Source::Hub {
                     self.reply(&Reply::Unknown { kind }, &origin, conn).await;
                 }
@@ -128,6 +137,11 @@ impl Intake {
     }
 
     async fn run_asked(&self, asked: Asked) -> Result<(), mpsc::error::SendError<Taken>> {
+        // Every run costs answers that must arrive. A plane that does not take those that wait is
+        // not given more of them.
+        if self.link.push(Outgoing::nothing()).await.is_err() {
+            tracing::debug!("the link is closed");
+        }
         let (workspace, trusted) = (Arc::clone(&self.workspace), Arc::clone(&self.trusted));
         let resolved = tokio::task::spawn_blocking(move || {
             let site = resolve(&workspace, &trusted, &asked);
@@ -263,5 +277,33 @@ fn resolve(workspace: &Workspace, trusted: &[PathBuf], asked: &Asked) -> Result<
     })
 }
 
+/// Counts what a broken plane can send without end, so that it does not fill the log.
+#[derive(Debug, Default)]
+struct Rarely {
+    count: u64,
+}
+
+impl Rarely {
+    /// Counts one more; the count, if it is worth a line: all of the first ten, then one line each
+    /// time the count has doubled.
+    fn next(&mut self) -> Option<u64> {
+        self.count += 1;
+        (self.count <= 10 || self.count.is_power_of_two()).then_some(self.count)
+    }
+}
+
 /// File requests served at the same time.
 const FILE_READERS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_odd_frames_are_a_few_lines_in_the_log() {
+        let mut odd = Rarely::default();
+        let told: Vec<u64> = (0..1_000_000).filter_map(|_| odd.next()).collect();
+        assert_eq!(told.len(), 26);
+        assert_eq!(told.last(), Some(&524_288));
+    }
+}

@@ -28,6 +28,7 @@ enum What {
         conn: ConnId,
         frame: String,
     },
+    Nothing,
 }
 
 impl Outgoing {
@@ -49,6 +50,14 @@ impl Outgoing {
         Self {
             what: What::Notice(Box::new(notice)),
             bytes: FRAME_WEIGHT,
+        }
+    }
+
+    /// Becomes no frame; taken when there is room for more.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            what: What::Nothing,
+            bytes: 0,
         }
     }
 
@@ -76,6 +85,9 @@ impl Payload for Outgoing {
                 slot: slot_of(notice),
             },
             What::Reply { conn, .. } => Class::Reply { conn: *conn },
+            What::Nothing => Class::Coalesce {
+                stream: OUTSIDE_OF_TASKS,
+            },
         }
     }
 
@@ -128,6 +140,7 @@ impl Payload for Outgoing {
             What::Run { event, facts } => ctrlnode::encode_event(&event, &facts, profile),
             What::Notice(notice) => ctrlnode::encode_notice(&notice, profile),
             What::Reply { frame, .. } => vec![frame],
+            What::Nothing => Vec::new(),
         };
         frames.into_iter().map(TextFrame::from).collect()
     }
@@ -176,6 +189,9 @@ fn weight(event: &Event) -> usize {
     };
     body + FRAME_WEIGHT
 }
+
+/// A stream without messages. That a task has the same number does no harm: nothing merges with it.
+const OUTSIDE_OF_TASKS: u64 = u64::MAX;
 
 /// The envelope around an event: action, ids, time.
 const FRAME_WEIGHT: usize = 256;

@@ -125,6 +125,11 @@ impl<W> Dispatch<W> {
             || self.working.values().any(|working| working.run == *run)
     }
 
+    /// The run of this task that is at work.
+    pub fn run_of(&self, task: &TaskId) -> Option<&RunKey> {
+        self.working.get(task).map(|working| &working.run)
+    }
+
     /// Whether a run of this task is at work.
     pub fn is_working(&self, task: &TaskId) -> bool {
         self.working.contains_key(task)
@@ -144,6 +149,16 @@ impl<W> Dispatch<W> {
             let outcome = Outcome::Failed {
                 fault: Fault::Bridge,
                 reason: "the bridge is stopping and takes no new work".into(),
+            };
+            return vec![Effect::End {
+                run: job.run,
+                outcome,
+            }];
+        }
+        if self.queue.len() >= MOST_QUEUED {
+            let outcome = Outcome::Failed {
+                fault: Fault::Bridge,
+                reason: format!("{MOST_QUEUED} tasks wait already; send it again later"),
             };
             return vec![Effect::End {
                 run: job.run,
@@ -379,6 +394,9 @@ impl<W> Dispatch<W> {
 
 /// Every provider's cancel ladder ends within 10 s (decision 13); two more for slow machines.
 const GIVE_UP: Duration = Duration::from_secs(12);
+
+/// More runs than anybody means to wait for; each keeps its prompt in memory.
+const MOST_QUEUED: usize = 1000;
 
 #[cfg(test)]
 mod tests;

@@ -333,3 +333,17 @@ fn follow(
         }
     }
 }
+
+#[test]
+fn the_queue_has_an_end_and_a_run_beyond_it_is_told_so() {
+    let (mut table, now) = table();
+    for n in 0..MOST_QUEUED + 2 {
+        table.submit(now, job(&format!("t{n}"), "1"));
+    }
+    let effects = table.submit(now, job("late", "1"));
+    assert!(
+        matches!(&effects[..], [Effect::End { run, outcome: Outcome::Failed { .. } }] if *run == key("late", "1")),
+        "{effects:?}"
+    );
+    assert!(!table.knows(&key("late", "1")));
+}

@@ -319,12 +319,8 @@ impl Runner {
                     }
                     break;
                 }
-                message = self.inbox.recv() => {
-                    act(message, session, live).await;
-                    if session.interrupted {
-                        break;
-                    }
-                }
+                () = std::future::ready(()), if session.interrupted => break,
+                message = self.inbox.recv() => act(message, session, live).await,
                 _ = alive.tick() => {
                     self.tell(FromRunner::Alive(session.turn.ticket.run.clone())).await;
                 }

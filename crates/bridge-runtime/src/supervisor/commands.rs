@@ -138,8 +138,11 @@ impl Daemon {
         let Command { origin, body } = command;
         match body {
             CommandBody::Cancel { task } => {
-                tracing::info!(%task, "cancel asked for");
-                self.dispatch.cancel(Instant::now(), &task)
+                let effects = self.dispatch.cancel(Instant::now(), &task);
+                if !effects.is_empty() {
+                    tracing::info!(%task, "cancel asked for");
+                }
+                effects
             }
             CommandBody::Answer {
                 task,
@@ -154,6 +157,9 @@ impl Daemon {
                     Ok(accepted) => {
                         let message = ToRunner::Answer(accepted.ask, accepted.answer);
                         self.tell(&accepted.run.task, message);
+                        let waits = self.approvals.is_waiting(&accepted.run);
+                        self.dispatch
+                            .asks_person(Instant::now(), &accepted.run, waits);
                     }
                     Err(error) => {
                         tracing::info!(%task, %error, "an answer was not taken");

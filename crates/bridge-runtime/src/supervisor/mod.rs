@@ -15,14 +15,14 @@ use std::{
 
 use bridge_proto::{
     ProviderKey, RunKey, TaskId,
-    model::{AskEnd, Health, RunEvent},
+    model::{AskEnd, Fault, Health, Outcome, RunEvent},
 };
 use bridge_providers::provider::Provider;
 use bridge_transport::{Handle, Inbox};
 use bridge_workspace::{Journal, RunEntry, Workspace};
 use tokio::{
     sync::mpsc,
-    task::{AbortHandle, JoinSet},
+    task::{AbortHandle, JoinError, JoinSet},
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
@@ -241,12 +241,10 @@ impl Daemon {
                 () = due => self.on_due(),
                 _ = heartbeat.tick() => { self.heartbeat().await; Vec::new() }
                 _ = rescan.tick() => { self.look_around(); self.announce_agents(true).await; Vec::new() }
-                Some(ended) = self.closing.join_next(), if !self.closing.is_empty() => {
-                    if let Err(error) = ended && error.is_panic() {
-                        tracing::error!(%error, "a runner panicked");
-                    }
-                    Vec::new()
-                }
+                Some(ended) = self.closing.join_next(), if !self.closing.is_empty() => match ended {
+                    Err(error) if error.is_panic() => self.on_panic(&error),
+                    Ok(()) | Err(_) => Vec::new(),
+                },
             };
             if self.carry_out(effects).await {
                 return;
@@ -333,6 +331,26 @@ impl Daemon {
                 Vec::new()
             }
         }
+    }
+
+    /// The run of a runner that panicked has its end as well.
+    fn on_panic(&mut self, error: &JoinError) -> Vec<Effect<Box<Turn>>> {
+        tracing::error!(%error, "a runner panicked");
+        let of = |runner: &RunnerRef| runner.abort.id() == error.id();
+        let task = self.runners.iter().find(|(_, runner)| of(runner));
+        let Some(task) = task.map(|(task, _)| task.clone()) else {
+            return Vec::new();
+        };
+        self.runners.remove(&task);
+        self.dispatch.conversation_gone(&task);
+        let Some(run) = self.dispatch.run_of(&task).cloned() else {
+            return Vec::new();
+        };
+        let outcome = Outcome::Failed {
+            fault: Fault::Bridge,
+            reason: "the bridge failed while it followed the agent".into(),
+        };
+        self.dispatch.turn_over(Instant::now(), &run, outcome)
     }
 
     fn ask_closed(&mut self, run: &RunKey) {
