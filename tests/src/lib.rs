@@ -5,6 +5,7 @@
 //! - [`home`]: a home folder of its own, with real `ctrlnode` processes in it;
 //! - [`mock_model`]: a model server for the real agents, scripted by the prompt;
 //! - [`program`]: the product as a program of its own;
+//! - [`scenario`]: scripted integration tests, read from TOML files;
 //! - [`loopback`]: an HTTP client for servers of this machine.
 
 pub mod bridge;
@@ -13,4 +14,5 @@ pub mod home;
 pub mod loopback;
 pub mod mock_model;
 pub mod program;
+pub mod scenario;
 pub mod wire;

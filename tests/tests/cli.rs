@@ -1,0 +1,386 @@
+//! The binary as a person uses it, in a home folder of its own.
+
+#![cfg(unix)]
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use bridge_testkit::home::{Finished, Home, Running};
+use serde_json::Value;
+
+/// A home with a hub and a bridge at work in it.
+async fn up() -> (Home, Running) {
+    let home = Home::new();
+    let work = home.workspace().display().to_string();
+    let running = Running::start(home.ctrlnode(&["up", "--port", "0", "--workspace", &work]));
+    let address = running.line(|line| line.contains("/login?code=")).await;
+    assert!(address.trim().starts_with("http://127.0.0.1:"), "{address}");
+    // The page is there before the bridge has said hello.
+    loop {
+        let found = home
+            .run(&["task", "run", "--agent", "demo", "#demo fast"], "")
+            .await;
+        if found.code == Some(0) {
+            return (home, running);
+        }
+        assert_ne!(found.code, Some(3), "{found:?}");
+    }
+}
+
+fn json(done: &Finished) -> Value {
+    serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"))
+}
+
+#[tokio::test]
+async fn help_and_version_go_to_standard_output() {
+    let home = Home::new();
+    let version = home.run(&["--version"], "").await;
+    assert_eq!((version.code, version.stderr.as_str()), (Some(0), ""));
+    assert!(version.stdout.starts_with("ctrlnode "), "{version:?}");
+    let help = home.run(&["--help"], "").await;
+    assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
+    for word in ["up", "task", "setup", "doctor", "Examples:", "Exit codes:"] {
+        assert!(help.stdout.contains(word), "{word}");
+    }
+    assert!(!help.stdout.contains("demo-agent"), "an inner door");
+    let run = home.run(&["task", "run", "--help"], "").await;
+    assert!(run.stdout.contains("--repo"), "{run:?}");
+}
+
+#[tokio::test]
+async fn wrong_arguments_exit_with_2_and_say_what_is_wrong() {
+    let home = Home::new();
+    for args in [
+        &["fly"][..],
+        &["--fly"],
+        &["task"],
+        &["task", "run"],
+        &["up", "--port", "many"],
+        &["completions", "basic"],
+    ] {
+        let done = home.run(args, "").await;
+        assert_eq!(
+            (done.code, done.stdout.as_str()),
+            (Some(2), ""),
+            "{args:?}: {done:?}"
+        );
+        assert!(!done.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn completions_are_printed_for_every_shell() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let done = home.run(&["completions", shell], "").await;
+        assert_eq!(done.code, Some(0), "{shell}: {done:?}");
+        assert!(done.stdout.contains("ctrlnode"), "{shell}");
+    }
+}
+
+#[tokio::test]
+async fn without_any_configuration_doctor_says_what_to_do_and_exits_with_7() {
+    let home = Home::new();
+    let done = home.run(&["doctor"], "").await;
+    assert_eq!(done.code, Some(7), "{done:?}");
+    assert!(done.stdout.contains("ctrlnode setup"), "{done:?}");
+    assert!(done.stdout.contains("✓ demo"), "{done:?}");
+    let report = json(&home.run(&["doctor", "--json"], "").await);
+    assert_eq!(report["plane"]["token"], false);
+    let agents = report["agents"].as_array().unwrap();
+    assert!(
+        agents
+            .iter()
+            .any(|agent| agent["agent"] == "demo" && agent["available"] == true)
+    );
+}
+
+#[tokio::test]
+async fn a_bridge_that_is_not_paired_exits_with_7_and_the_way_out() {
+    let home = Home::new();
+    for args in [&[][..], &["bridge", "start"]] {
+        let done = home.run(args, "").await;
+        assert_eq!(done.code, Some(7), "{done:?}");
+        assert!(
+            done.stderr.contains("hint: run `ctrlnode setup`"),
+            "{done:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn setup_without_questions_writes_a_private_file_and_keeps_its_comments() {
+    let home = Home::new();
+    let folder = home.path().join(".ctrlnode");
+    let file = folder.join(".env");
+    fs::create_dir(&folder).unwrap();
+    fs::write(
+        &file,
+        "# mine\nGEMINI_API_KEY=abc # keep\nPAIRING_TOKEN=old\n",
+    )
+    .unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let work = home.workspace().display().to_string();
+    let url = "ws://127.0.0.1:1/ws/bridge";
+    let args = [
+        "setup",
+        "--token-stdin",
+        "--workspace",
+        &work,
+        "--url",
+        url,
+        "--contents",
+        "never",
+    ];
+    let done = home.run(&args, "tok_secret\n").await;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(!done.stdout.contains("tok_secret") && !done.stderr.contains("tok_secret"));
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(
+        text.starts_with("# mine\nGEMINI_API_KEY=abc # keep\n"),
+        "{text}"
+    );
+    assert!(text.contains("PAIRING_TOKEN=tok_secret"), "{text}");
+    assert_eq!(text.matches("PAIRING_TOKEN").count(), 1, "{text}");
+    assert!(text.contains(url) && text.contains(&work), "{text}");
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+
+    let report = json(&home.run(&["doctor", "--json"], "").await);
+    assert_eq!(report["plane"]["token"], true, "{report}");
+    assert_eq!(report["plane"]["url"], url);
+    assert_eq!(report["plane"]["reachable"], false);
+    assert!(!report.to_string().contains("tok_secret"));
+}
+
+#[tokio::test]
+async fn setup_refuses_what_cannot_work_and_changes_nothing() {
+    let home = Home::new();
+    let work = home.workspace().display().to_string();
+    let cases: [(&[&str], &str); 4] = [
+        (&["--workspace", &work], ""),
+        (&["--workspace", &work], "two words"),
+        (
+            &["--workspace", &work, "--url", "https://hub.example.org"],
+            "tok",
+        ),
+        (&["--workspace", "/does/not/exist"], "tok"),
+    ];
+    for (args, input) in cases {
+        let args = [&["setup", "--token-stdin"], args].concat();
+        let done = home.run(&args, input).await;
+        assert_eq!(done.code, Some(1), "{args:?}: {done:?}");
+        assert!(done.stderr.starts_with("error: "), "{done:?}");
+        assert!(!home.path().join(".ctrlnode/.env").exists(), "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_hub_every_task_command_exits_with_6_and_says_how_to_start_one() {
+    let home = Home::new();
+    for args in [
+        &["task", "run", "--agent", "demo", "x"][..],
+        &["task", "list"],
+        &["task", "show", "x"],
+        &["task", "cancel", "x"],
+        &["hub", "login"],
+    ] {
+        let done = home.run(args, "").await;
+        assert_eq!(done.code, Some(6), "{args:?}: {done:?}");
+        assert!(done.stderr.contains("ctrlnode up"), "{args:?}: {done:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_task_streams_its_answer_to_standard_output_and_exits_as_it_ends() {
+    let (home, mut running) = up().await;
+    let done = home
+        .run(&["task", "run", "--agent", "demo", "write a haiku"], "")
+        .await;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(
+        done.stdout.lines().filter(|line| !line.is_empty()).count(),
+        3,
+        "{done:?}"
+    );
+    assert!(done.stderr.contains("completed"), "{done:?}");
+
+    let done = home
+        .run(
+            &["task", "run", "--agent", "demo", "-"],
+            "#demo fail 500 out of tea",
+        )
+        .await;
+    assert_eq!(done.code, Some(3), "{done:?}");
+    assert!(done.stderr.contains("out of tea"), "{done:?}");
+
+    let args = ["task", "run", "--agent", "demo", "--json", "#demo fast"];
+    let done = home.run(&args, "").await;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let lines: Vec<Value> = done
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(lines.len() > 20, "{}", lines.len());
+    assert!(lines.last().unwrap().to_string().contains("completed"));
+
+    let done = home
+        .run(&["task", "run", "--agent", "nobody", "x"], "")
+        .await;
+    assert!(!matches!(done.code, Some(0) | None), "{done:?}");
+    assert!(done.stderr.starts_with("error: "), "{done:?}");
+    assert_eq!(running.terminate().await, Some(0), "{}", running.told());
+    home.none_left().await;
+    let done = home.run(&["task", "list"], "").await;
+    assert_eq!(
+        done.code,
+        Some(6),
+        "the note of a hub that ended is gone: {done:?}"
+    );
+}
+
+#[tokio::test]
+async fn tasks_are_listed_shown_continued_and_read_again() {
+    let (home, mut running) = up().await;
+    let run = [
+        "task",
+        "run",
+        "--agent",
+        "demo",
+        "#demo fast\nthe blue whale",
+    ];
+    assert_eq!(home.run(&run, "").await.code, Some(0));
+    let list = json(&home.run(&["task", "list", "--json"], "").await);
+    let id = list[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(list[0]["status"], "completed", "{list}");
+    let plain = home.run(&["task", "list"], "").await;
+    assert!(plain.stdout.contains(&id[..8]), "{plain:?}");
+    // The first letters of an id are enough where they are one task's only.
+    let show = home.run(&["task", "show", &id], "").await;
+    assert!(show.stdout.contains("answer.md"), "{show:?}");
+    let show = json(&home.run(&["task", "show", &id, "--json"], "").await);
+    assert!(show.to_string().contains("the blue whale"), "{show}");
+    let logs = home.run(&["task", "logs", &id, "--no-follow"], "").await;
+    assert_eq!(logs.code, Some(0), "{logs:?}");
+    assert!(logs.stdout.contains("> the blue whale"), "{logs:?}");
+    let logs = home.run(&["task", "logs", &id, "--json"], "").await;
+    let lines = logs
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let seqs: Vec<u64> = lines.map(|line| line["seq"].as_u64().unwrap()).collect();
+    assert!(seqs.is_sorted() && seqs.len() > 20, "{seqs:?}");
+    let more = home
+        .run(&["task", "follow-up", &id, "#demo remember"], "")
+        .await;
+    assert_eq!(more.code, Some(0), "{more:?}");
+    assert!(more.stdout.contains("the blue whale"), "{more:?}");
+    assert_eq!(running.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_question_is_answered_and_a_task_cancelled_from_another_terminal() {
+    let (home, mut running) = up().await;
+    let ask = home.ctrlnode(&[
+        "task",
+        "run",
+        "--agent",
+        "demo",
+        "#demo fast\n#demo ask command",
+    ]);
+    let mut asking = Running::start(ask);
+    let id = asking.line(|line| line.contains("task ")).await;
+    let id = id.split_whitespace().last().unwrap().to_owned();
+    asking.line(|line| line.contains("asks:")).await;
+    let wrong = home.run(&["task", "answer", &id, "perhaps"], "").await;
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    assert_eq!(
+        home.run(&["task", "answer", &id, "1"], "").await.code,
+        Some(0)
+    );
+    assert_eq!(asking.ended().await, Some(0), "{}", asking.told());
+
+    let args = [
+        "task",
+        "run",
+        "--agent",
+        "demo",
+        "--detach",
+        "#demo slow 600",
+    ];
+    let started = home.run(&args, "").await;
+    assert_eq!(started.code, Some(0), "{started:?}");
+    let id = started.stdout.trim().to_owned();
+    let mut following = Running::start(home.ctrlnode(&["task", "logs", &id]));
+    following.line(|line| line.contains("Step 1")).await;
+    assert_eq!(home.run(&["task", "cancel", &id], "").await.code, Some(0));
+    assert_eq!(following.ended().await, Some(5), "{}", following.told());
+    assert_eq!(running.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_task_in_a_repository_edits_it() {
+    let (home, mut running) = up().await;
+    let repo = home.repository("web").display().to_string();
+    let args = [
+        "task",
+        "run",
+        "--agent",
+        "demo",
+        "--repo",
+        &repo,
+        "#demo fast",
+    ];
+    let done = home.run(&args, "").await;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(home.workspace().join("web/answer.md").is_file());
+    let outside = home.path().display().to_string();
+    let args = [
+        "task",
+        "run",
+        "--agent",
+        "demo",
+        "--repo",
+        &outside,
+        "#demo fast",
+    ];
+    let done = home.run(&args, "").await;
+    assert_eq!(done.code, Some(3), "{done:?}");
+    assert!(done.stderr.contains("outside of the workspace"), "{done:?}");
+    assert_eq!(running.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_hub_and_a_bridge_pair_by_a_token() {
+    let home = Home::new();
+    let hub = home.ctrlnode(&["hub", "serve", "--listen", "127.0.0.1:0"]);
+    let mut hub = Running::start(hub);
+    hub.line(|line| line.contains("/login?code=")).await;
+    let made = home.run(&["hub", "token", "create", "laptop"], "").await;
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let token = made.stdout.lines().next().unwrap().to_owned();
+    let words: Vec<&str> = made.stdout.split_whitespace().collect();
+    let url = words.iter().find(|word| word.starts_with("ws://")).unwrap();
+    let work = home.workspace().display().to_string();
+    let setup = ["setup", "--token-stdin", "--workspace", &work, "--url", url];
+    assert_eq!(home.run(&setup, &token).await.code, Some(0));
+    let mut bridge = Running::start(home.ctrlnode(&[]));
+    bridge.line(|line| line.contains("connected")).await;
+    let listed = home.run(&["hub", "token", "list"], "").await;
+    assert!(listed.stdout.contains("laptop"), "{listed:?}");
+    assert!(!listed.stdout.contains(&token), "shown once");
+    let doctor = json(&home.run(&["doctor", "--json"], "").await);
+    assert_eq!(doctor["plane"]["reachable"], true, "{doctor}");
+    let id = listed.stdout.split_whitespace().next().unwrap();
+    assert_eq!(
+        home.run(&["hub", "token", "revoke", id], "").await.code,
+        Some(0)
+    );
+    bridge
+        .line(|line| line.contains("does not accept the pairing token"))
+        .await;
+    assert_eq!(bridge.terminate().await, Some(0));
+    assert_eq!(hub.terminate().await, Some(0));
+}
