@@ -237,10 +237,10 @@ impl FakePlane {
     /// As [`FakePlane::see`].
     pub async fn opened(&self, conn: u64) -> BTreeMap<String, String> {
         let heard = self.see(|heard| heard.conn == conn && matches!(heard.what, What::Opened(_)));
-        match heard.await.what {
-            What::Opened(headers) => headers,
-            _ => BTreeMap::new(),
-        }
+        let What::Opened(headers) = heard.await.what else {
+            return BTreeMap::new();
+        };
+        headers
     }
 
     /// Sends a frame on the newest connection, waiting for one to be open.
@@ -289,9 +289,9 @@ impl FakePlane {
         let telling = || log.heard.iter().filter(|heard| heard.what != What::Ping);
         let skipped = telling().count().saturating_sub(TOLD);
         let lines = telling().skip(skipped).map(|heard| {
-            let what = match &heard.what {
-                What::Frame(frame) => frame.to_string(),
-                other => format!("{other:?}"),
+            let what = match frame(heard) {
+                Some(frame) => frame.to_string(),
+                None => format!("{:?}", heard.what),
             };
             let what: String = what.chars().take(300).collect();
             format!("  [{}] {what}", heard.conn)
@@ -382,12 +382,13 @@ mod tests {
     #[tokio::test]
     async fn refuses_as_told_and_wrong_tokens() {
         let plane = FakePlane::start(Manners::refuse(503, "later")).await;
-        let refused = |error| match error {
-            Error::Http(response) => (
-                response.status().as_u16(),
-                String::from_utf8(response.into_body().unwrap_or_default()).unwrap(),
-            ),
-            other => panic!("{other}"),
+        let refused = |error| {
+            let Error::Http(response) = error else {
+                panic!("{error}")
+            };
+            let status = response.status().as_u16();
+            let body = response.into_body().unwrap_or_default();
+            (status, String::from_utf8(body).unwrap())
         };
         let error = connect_async(plane.url()).await.unwrap_err();
         assert_eq!(refused(error), (503, "later".into()));

@@ -303,10 +303,10 @@ impl Running {
     /// # Panics
     /// When it does not end within a minute.
     pub async fn ended(&mut self) -> Option<i32> {
-        match timeout(DEADLINE, self.child.wait()).await {
-            Ok(status) => status.expect("it can be waited for").code(),
-            Err(_) => panic!("still running; it said:\n{}", self.told()),
-        }
+        let Ok(status) = timeout(DEADLINE, self.child.wait()).await else {
+            panic!("still running; it said:\n{}", self.told());
+        };
+        status.expect("it can be waited for").code()
     }
 }
 

@@ -546,6 +546,7 @@ async fn a_full_disk_under_the_journal_starts_nothing_and_says_why() {
 /// Starts the bridge with a small disk at `at`, in namespaces of its own; `None` where the system
 /// does not allow that.
 #[cfg(target_os = "linux")]
+#[expect(clippy::print_stdout, reason = "a skipped test says so")]
 async fn in_namespace(
     home: &Home,
     plane: &FakePlane,

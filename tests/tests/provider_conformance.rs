@@ -2,6 +2,7 @@
 //! Claude Code. What differs between them is how each is told to do the same thing.
 
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,9 +37,9 @@ struct Agent {
 }
 
 fn agents(home: &Home) -> [Agent; 3] {
-    let fake = Agent {
-        name: "acp",
-        provider: bridge::fake(home, "fake", &["acp"]),
+    let fake = |name, provider| Agent {
+        name,
+        provider,
         stream: "@stream 40",
         tool: "@tool",
         ask: "@ask",
@@ -49,11 +50,8 @@ fn agents(home: &Home) -> [Agent; 3] {
         crash: "@say before\n@exit 3",
         fail: "@error boom-reason",
     };
-    let claude = Agent {
-        name: "claude",
-        provider: bridge::claude(home),
-        ..fake.clone()
-    };
+    let acp = fake("acp", bridge::fake(home, "fake", &["acp"]));
+    let claude = fake("claude", bridge::claude(home));
     let demo = Agent {
         name: "demo",
         provider: bridge::demo(home),
@@ -67,16 +65,7 @@ fn agents(home: &Home) -> [Agent; 3] {
         crash: "#demo crash",
         fail: "#demo fail boom-reason",
     };
-    [demo, fake, claude]
-}
-
-impl Clone for Agent {
-    fn clone(&self) -> Self {
-        Self {
-            provider: Arc::clone(&self.provider),
-            ..*self
-        }
-    }
+    [demo, acp, claude]
 }
 
 struct Talk {
@@ -119,14 +108,11 @@ impl Talk {
     }
 
     async fn next(&mut self) -> Heard {
-        match timeout(Duration::from_secs(60), self.conversation.heard.recv()).await {
-            Ok(Some(heard)) => heard,
-            Ok(None) => panic!("{}: ended without a word", self.name),
-            Err(_) => panic!(
-                "{}: nothing within a minute after {:?}",
-                self.name, self.seen
-            ),
-        }
+        let heard = timeout(Duration::from_secs(60), self.conversation.heard.recv()).await;
+        let Ok(Some(heard)) = heard else {
+            panic!("{}: nothing more after {:?}", self.name, self.seen);
+        };
+        heard
     }
 
     /// Reads until something fits.
@@ -160,22 +146,27 @@ impl Talk {
     }
 
     async fn ask(&mut self) -> Ask {
-        self.until(|heard| match heard {
-            Heard::Seen(seen) => match &seen.event {
-                RunEvent::Ask(ask) => Some(ask.clone()),
-                _ => None,
-            },
-            Heard::TurnOver(_) | Heard::Resumable(_) | Heard::Applied(_) | Heard::Gone => None,
+        self.until(|heard| {
+            let Heard::Seen(seen) = heard else {
+                return None;
+            };
+            if let RunEvent::Ask(ask) = &seen.event {
+                Some(ask.clone())
+            } else {
+                None
+            }
         })
         .await
     }
 
     fn text(&self) -> String {
-        let texts = self.seen.iter().filter_map(|event| match event {
-            RunEvent::Text { delta, .. } => Some(delta.as_str()),
-            _ => None,
-        });
-        texts.collect()
+        let mut text = String::new();
+        for event in &self.seen {
+            if let RunEvent::Text { delta, .. } = event {
+                text.push_str(delta);
+            }
+        }
+        text
     }
 
     /// Closes the conversation; nothing of it may be left.
@@ -243,16 +234,18 @@ for_every_agent!(
             "{}",
             agent.name
         );
-        let mut tools = talk.seen.iter().filter_map(|event| match event {
-            RunEvent::Tool(tool) => Some(tool),
-            _ => None,
+        let mut tools = talk.seen.iter().filter_map(|event| {
+            let RunEvent::Tool(tool) = event else {
+                return None;
+            };
+            Some(tool)
         });
         let first = tools
             .next()
             .unwrap_or_else(|| panic!("{}: no tool call", agent.name));
         assert!(!first.title.is_empty(), "{}", agent.name);
         assert_ne!(first.status, ToolStatus::Completed, "{}", agent.name);
-        let last = tools.filter(|tool| tool.id == first.id).last().unwrap();
+        let last = tools.rfind(|tool| tool.id == first.id).unwrap();
         assert_eq!(last.status, ToolStatus::Completed, "{}", agent.name);
     }
 );

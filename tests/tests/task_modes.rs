@@ -2,6 +2,7 @@
 //! hub's: one bridge with real agents in this process, one fake plane.
 
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use std::{collections::BTreeSet, fs, path::Path};
 

@@ -39,6 +39,10 @@ pub enum Order {
     Drop,
 }
 
+#[expect(
+    clippy::result_large_err,
+    reason = "the library wants this signature of its callback"
+)]
 pub(super) async fn serve(
     mut stream: TcpStream,
     conn: u64,
@@ -173,7 +177,7 @@ async fn talk(
                 }
                 Some(Ok(Message::Ping(_))) => note(log, conn, What::Ping),
                 Some(Ok(Message::Close(close))) => {
-                    code = code.or(close.map(|close| close.code.into()));
+                    code = code.or_else(|| close.map(|close| close.code.into()));
                 }
                 Some(Ok(Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Err(_)) | None => return code,

@@ -140,12 +140,16 @@ pub struct Run {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Expect(expect) => write!(f, "expect {}", expect.frame),
-            Self::Send(frame) => write!(f, "send {frame}"),
-            Self::Never(frame) => write!(f, "never {frame}"),
-            Self::Run(run) => write!(f, "run {}", run.args.join(" ")),
-            other => write!(f, "{other:?}"),
+        if let Self::Expect(expect) = self {
+            write!(f, "expect {}", expect.frame)
+        } else if let Self::Send(frame) = self {
+            write!(f, "send {frame}")
+        } else if let Self::Never(frame) = self {
+            write!(f, "never {frame}")
+        } else if let Self::Run(run) = self {
+            write!(f, "run {}", run.args.join(" "))
+        } else {
+            write!(f, "{self:?}")
         }
     }
 }

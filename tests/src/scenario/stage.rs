@@ -51,20 +51,16 @@ impl Stage {
     /// Starts the bridge, with its hub where the scenario has one.
     pub(super) fn start(&mut self) {
         let work = self.home.workspace();
-        let mut command = match &self.plane {
-            Some(plane) => {
-                let mut command = self.home.ctrlnode(&["bridge", "start"]);
-                command
-                    .env("PAIRING_TOKEN", "test-token")
-                    .env("SAAS_URL", plane.url());
-                command.env("BASE_PATH", &work).env("RECONNECT_MS", "100");
-                command
-            }
-            None => {
-                let work = work.display().to_string();
-                self.home
-                    .ctrlnode(&["up", "--port", "0", "--workspace", &work])
-            }
+        let mut command = if let Some(plane) = &self.plane {
+            let mut command = self.home.ctrlnode(&["bridge", "start"]);
+            command.env("PAIRING_TOKEN", "test-token");
+            command.env("SAAS_URL", plane.url());
+            command.env("BASE_PATH", &work).env("RECONNECT_MS", "100");
+            command
+        } else {
+            let work = work.display().to_string();
+            let args = ["up", "--port", "0", "--workspace", &work];
+            self.home.ctrlnode(&args)
         };
         command.envs(&self.env);
         self.bridge = Some(Running::start(command));
