@@ -44,7 +44,7 @@ pub(crate) fn assemble(
     plane: Plane,
 ) -> Result<Bridge, Problem> {
     let workspace = Workspace::open(&settings.base, root).map_err(cannot_open)?;
-    let workspace = workspace.with_policy(settings.contents);
+    let workspace = workspace.with_policy(settings.contents());
     let journal = Journal::open(&workspace).map_err(|error| {
         Problem::new("the run journal cannot be used")
             .hint("check that the workspace is yours and the disk is not full")

@@ -67,7 +67,9 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
         Command::Task { command, hub } => on_runtime(command::task::run(command, &hub)),
         Command::Doctor { json } => on_runtime(command::doctor::run(json)),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "ctrlnode", &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ctrlnode", &mut script);
+            io::stdout().write_all(&script).map_err(Problem::output)?;
             Ok(Exit::Done)
         }
         Command::DemoAgent => Ok(Exit::Done),

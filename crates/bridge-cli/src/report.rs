@@ -72,6 +72,22 @@ impl Problem {
             .because(error)
     }
 
+    /// The message with its chain of causes, on one line.
+    pub(crate) fn with_causes(&self) -> String {
+        let mut text = self.message.clone();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+
+    /// What to do.
+    pub(crate) fn what_to_do(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     pub(crate) fn code(&self) -> Exit {
         self.exit
     }

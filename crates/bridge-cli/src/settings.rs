@@ -21,7 +21,8 @@ pub(crate) struct Settings {
     pub(crate) pairing: Pairing,
     pub(crate) base: PathBuf,
     pub(crate) policy: Policy,
-    pub(crate) contents: ContentsPolicy,
+    /// `None`: nobody has decided.
+    pub(crate) contents: Option<ContentsPolicy>,
     pub(crate) heartbeat: Duration,
     pub(crate) rescan: Duration,
     pub(crate) reconnect: Option<Duration>,
@@ -95,12 +96,12 @@ impl Settings {
             ..defaults
         };
         let contents = match text("CTRLNODE_CONTENTS") {
-            None => ContentsPolicy::default(),
-            Some(value) => ContentsPolicy::from_str(&value).map_err(|error| {
+            None => None,
+            Some(value) => Some(ContentsPolicy::from_str(&value).map_err(|error| {
                 Problem::new("CTRLNODE_CONTENTS cannot be used")
                     .because(error)
                     .exit(Exit::NotConfigured)
-            })?,
+            })?),
         };
         let reconnect: Option<u64> = number("RECONNECT_MS", text("RECONNECT_MS"))?;
         let trusted = text("CTRLNODE_TRUSTED").unwrap_or_default();
@@ -121,6 +122,11 @@ impl Settings {
             pairing,
             discovery,
         })
+    }
+
+    /// Which file contents may leave this machine.
+    pub(crate) fn contents(&self) -> ContentsPolicy {
+        self.contents.unwrap_or_default()
     }
 
     /// The address of the control plane.

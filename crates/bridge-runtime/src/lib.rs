@@ -11,6 +11,7 @@
 //! Reading order: [`policy`] (what this machine allows), [`dispatch`] (which run may work when),
 //! [`approvals`] (what waits for a person), [`supervisor`] (the loop), `intake` (frames to
 //! commands), `runner` (one task at work), [`outgoing`] (events to frames).
+//! Numbered decisions are those of `docs/decisions.md`.
 //! Nothing here knows a wire's field names or an agent's protocol.
 
 pub mod agents;

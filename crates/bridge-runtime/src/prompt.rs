@@ -1,4 +1,4 @@
-//! What is said to the agent around the person's own words (decision 15, wire §6.2–6.3).
+//! What is said to the agent around the person's own words (decision 15).
 
 use std::path::Path;
 

@@ -108,5 +108,5 @@ impl RunLog {
     }
 }
 
-/// About what one block of the log holds (wire §6.4: 8000 characters).
+/// About what one block of the log holds (8000 characters, as the web app expects).
 const BLOCK_BYTES: usize = 8000;

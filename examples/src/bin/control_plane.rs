@@ -1,14 +1,16 @@
 //! A control plane to play with, on loopback only: accepts bridges at `ws://127.0.0.1:9000`,
 //! prints their frames and sends each line of standard input to all of them.
 //!
-//! `cargo run --bin control_plane -- [port] [token]`; with a token, others are refused.
+//! `cargo run -p bridge-examples --bin control_plane -- [port] [token]`; with a token, others are refused.
 
 use std::io;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, stdin, stdout};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::broadcast;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, stdin, stdout},
+    net::{TcpListener, TcpStream},
+    sync::broadcast,
+};
 use tokio_tungstenite::tungstenite::{Message, handshake::server, http};
 
 #[tokio::main]

@@ -1,5 +1,5 @@
 //! A client of a WebSocket server in a few lines: sends each line of standard input, prints what
-//! comes back, reconnects by itself. `cargo run --bin embed_transport -- ws://127.0.0.1:9000`
+//! comes back, reconnects by itself. `cargo run -p bridge-examples --bin embed_transport -- ws://127.0.0.1:9000`
 
 use bridge_transport::{Endpoint, Inbound, Text, connect};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, stdin, stdout};

@@ -36,9 +36,16 @@ async fn measure() -> Result<Vec<String>, std::io::Error> {
         let plane = FakePlane::start(Manners::plain()).await;
         let home = tempfile::tempdir()?;
         let mut command = program::command(binary);
-        command.args(["bridge", "start"]).env_clear().env("HOME", home.path());
-        command.env("PATH", "/usr/bin:/bin").env("BASE_PATH", home.path());
-        command.env("SAAS_URL", plane.url()).env("PAIRING_TOKEN", "figures");
+        command
+            .args(["bridge", "start"])
+            .env_clear()
+            .env("HOME", home.path());
+        command
+            .env("PATH", "/usr/bin:/bin")
+            .env("BASE_PATH", home.path());
+        command
+            .env("SAAS_URL", plane.url())
+            .env("PAIRING_TOKEN", "figures");
         command.stdin(Stdio::null()).stderr(Stdio::null());
         let started = Instant::now();
         let mut bridge = Running::start(&mut command)?;
@@ -51,8 +58,14 @@ async fn measure() -> Result<Vec<String>, std::io::Error> {
     starts.sort();
     let (lines, file) = largest_source(&workspace())?;
     Ok(vec![
-        format!("idle resident memory   {:.1} MiB", f64::from(memory) / 1024.0),
-        format!("start to handshake     {:.1} ms (median of {STARTS})", millis(starts[STARTS / 2])),
+        format!(
+            "idle resident memory   {:.1} MiB",
+            f64::from(memory) / 1024.0
+        ),
+        format!(
+            "start to handshake     {:.1} ms (median of {STARTS})",
+            millis(starts[STARTS / 2])
+        ),
         format!("size of the binary     {:.1} MB", size(binary)?),
         format!("largest source file    {lines} lines, {}", file.display()),
     ])
@@ -81,7 +94,10 @@ fn largest_source(folder: &Path) -> Result<(usize, PathBuf), std::io::Error> {
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             if path.is_dir() && name != "target" && !name.starts_with('.') {
                 open.push(path);
             } else if path.extension().is_some_and(|end| end == "rs") {

@@ -38,7 +38,7 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
     let report = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "workspace": settings.base,
-        "contents": settings.contents,
+        "contents": settings.contents(),
         "files": files,
         "warnings": warnings,
         "plane": plane,
@@ -86,7 +86,7 @@ async fn plane(settings: &Settings) -> Value {
     };
     let endpoint = match daemon::endpoint(settings, dial) {
         Ok(endpoint) => endpoint,
-        Err(problem) => return answer(false, problem.to_string(), None),
+        Err(problem) => return answer(false, problem.with_causes(), problem.what_to_do()),
     };
     let (handle, _inbox) = bridge_transport::connect::<Text>(endpoint);
     let mut state = handle.state();

@@ -139,7 +139,7 @@ fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
     let contents = match &args.contents {
         Some(_) => contents(args.contents.as_deref(), known)?,
         None => cliclack::select("Which file contents may leave this machine?")
-            .initial_value(known.contents)
+            .initial_value(known.contents())
             .item(
                 ContentsPolicy::TaskOutputs,
                 "those of the task folders",
@@ -165,7 +165,7 @@ fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
 
 fn contents(wanted: Option<&str>, known: &Settings) -> Result<ContentsPolicy, Problem> {
     let Some(wanted) = wanted else {
-        return Ok(known.contents);
+        return Ok(known.contents());
     };
     ContentsPolicy::from_str(wanted)
         .map_err(|error| Problem::new("--contents cannot be used").because(error))

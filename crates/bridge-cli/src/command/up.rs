@@ -17,7 +17,7 @@ use crate::{
     command::bridge::log_state,
     daemon::{self, Bridge, Plane},
     report::{Exit, Problem},
-    settings::{Settings, variable},
+    settings::Settings,
     signals,
     state::{Note, OwnPairing, StateFolder},
 };
@@ -26,10 +26,8 @@ use crate::{
 pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
     let stop = signals::stop_asked();
     let mut settings = Settings::load(args.workspace.clone())?;
-    if variable("CTRLNODE_CONTENTS").is_none() {
-        // The hub is on this machine: what it shows does not leave it.
-        settings.contents = ContentsPolicy::Workspace;
-    }
+    // The hub is the user's own: where nothing else was decided, its page shows everything.
+    settings.contents.get_or_insert(ContentsPolicy::Workspace);
     let state = StateFolder::locate(args.state.as_deref())?;
     let _lock = state.lock()?;
     let running = start_hub(&args, &state).await?;

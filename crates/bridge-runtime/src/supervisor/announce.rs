@@ -109,10 +109,11 @@ impl Daemon {
 
     /// Keeps what this plane may know of.
     fn shown<V>(&self, mut map: BTreeMap<ProviderKey, V>) -> BTreeMap<ProviderKey, V> {
-        let profile = if self.viewer {
-            Profile::Extended
-        } else {
-            Profile::Plain
+        let profile = match self.viewer {
+            Some(true) => Profile::Extended,
+            Some(false) => Profile::Plain,
+            // Every connection is told everything when it opens.
+            None => return BTreeMap::new(),
         };
         map.retain(|key, _| {
             let provider = self.providers.get(key);

@@ -155,7 +155,7 @@ impl Supervisor {
             ends,
             runners: BTreeMap::new(),
             closing: JoinSet::new(),
-            viewer: false,
+            viewer: None,
             providers,
             link: link.clone(),
             scribe,
@@ -196,8 +196,8 @@ struct Daemon {
     ends: Ends,
     runners: BTreeMap<TaskId, RunnerRef>,
     closing: JoinSet<()>,
-    /// Whether our hub is (or last was) on the other end.
-    viewer: bool,
+    /// Whether our hub is (or last was) on the other end; `None` before the first connection.
+    viewer: Option<bool>,
     providers: BTreeMap<ProviderKey, Arc<dyn Provider>>,
     link: Handle<Outgoing>,
     scribe: Scribe,
@@ -255,7 +255,7 @@ impl Daemon {
     async fn on_taken(&mut self, taken: Taken) -> Vec<Effect<Box<Turn>>> {
         match taken {
             Taken::Opened { extended } => {
-                self.viewer = extended;
+                self.viewer = Some(extended);
                 self.announce_agents(false).await;
                 self.announce_health().await;
                 self.announce_models().await;
@@ -276,7 +276,7 @@ impl Daemon {
             FromRunner::Asked { run, ask, inside } => {
                 let around = Surroundings {
                     inside,
-                    viewer: self.viewer,
+                    viewer: self.viewer == Some(true),
                 };
                 let policy = self.settings.policy;
                 match self
