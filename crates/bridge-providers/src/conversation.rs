@@ -30,7 +30,8 @@ use crate::{
 ///
 /// Beyond the contract of [`Dialogue`]: a turn that a dialogue leaves open when the program is
 /// gone is closed as failed; so is one whose dialogue panics. An interrupted turn that is not
-/// over after 8 s costs the program its life.
+/// over after 8 s costs the program its life. A program that ends before anything was said to it
+/// still gets the first prompt, so that its turn tells why.
 pub async fn converse(
     launch: Launch,
     dialogue: Box<dyn Dialogue>,
@@ -59,6 +60,8 @@ struct Driver {
     ending: Option<Ending>,
     /// The owner is gone.
     alone: bool,
+    /// The owner has said something.
+    spoken_to: bool,
 }
 
 /// Prompts of the owner and how many of them are answered.
@@ -87,6 +90,7 @@ impl Driver {
             interrupted: None,
             ending: None,
             alone: false,
+            spoken_to: false,
         }
     }
 
@@ -94,6 +98,13 @@ impl Driver {
         self.input(Dialogue::on_start);
         self.talk(&tell, &mut asked).await;
         self.read_the_rest().await;
+        if !self.spoken_to && !self.alone {
+            // It ended before its owner had said anything. The first prompt is on its way, and
+            // the end of its turn tells why.
+            if let Ok(Some(steer)) = time::timeout(FIRST_WORD, asked.recv()).await {
+                self.on_steer(steer);
+            }
+        }
         asked.close();
         while let Ok(steer) = asked.try_recv() {
             self.on_steer(steer);
@@ -206,6 +217,7 @@ impl Driver {
     }
 
     fn on_steer(&mut self, steer: Steer) {
+        self.spoken_to = true;
         match &steer {
             Steer::Prompt(_) => self.turns.open += 1,
             Steer::Interrupt if self.turns.open > 0 => {
@@ -376,5 +388,7 @@ const LINE_COST: usize = 512;
 /// With [`INTERRUPT_GRACE`] and the last wait within the ten seconds of decision 13.
 const INTERRUPT_LIMIT: Duration = Duration::from_secs(8);
 const INTERRUPT_GRACE: Duration = Duration::from_millis(700);
+/// How long the first prompt for a program that ended at once is waited for.
+const FIRST_WORD: Duration = Duration::from_secs(2);
 /// How long output is waited for when everybody who could print is dead.
 const DRAIN_LIMIT: Duration = Duration::from_millis(300);
