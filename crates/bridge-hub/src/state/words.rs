@@ -104,7 +104,11 @@ impl HangUp {
     /// The close code and reason of the WebSocket.
     pub(crate) fn close(self) -> (u16, &'static str) {
         match self {
-            Self::Superseded => (4001, "superseded by a newer connection with the same token"),
+            // Two bridges with one token take turns slowly instead of fighting.
+            Self::Superseded => (
+                4001,
+                "superseded by a newer connection with the same token; retry-after=60",
+            ),
             Self::NoHandshake => (4002, "no handshake"),
             Self::Revoked => (1008, "pairing token revoked"),
             Self::TooSlow => (4003, "too slow"),
