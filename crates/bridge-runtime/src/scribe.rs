@@ -25,6 +25,7 @@ pub(crate) enum ScribeError {
 enum Wanted {
     Record(Box<RunEntry>),
     Process(RunKey, u32),
+    Settle,
     Reserve(RunKey, u64),
     Close {
         run: RunKey,
@@ -57,6 +58,11 @@ impl Scribe {
     /// Notes the process that serves the run, for finding it after a crash.
     pub(crate) async fn process(&self, run: RunKey, pid: u32) -> Result<(), ScribeError> {
         self.ask(Wanted::Process(run, pid)).await.map(drop)
+    }
+
+    /// Writes what could not be written before, if there is something.
+    pub(crate) async fn settle(&self) -> Result<(), ScribeError> {
+        self.ask(Wanted::Settle).await.map(drop)
     }
 
     /// Promises that an event of the run may have this number; gives the bound now promised.
@@ -97,6 +103,10 @@ fn write(mut journal: Journal, mut inbox: mpsc::Receiver<Request>) {
         let result = match wanted {
             Wanted::Record(entry) => journal.record(&entry).map(|()| entry.reserved),
             Wanted::Reserve(run, n) => journal.reserve(&run, n),
+            Wanted::Settle => {
+                journal.settle();
+                Ok(0)
+            }
             Wanted::Close {
                 run,
                 outcome,

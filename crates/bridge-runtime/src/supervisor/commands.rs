@@ -97,8 +97,7 @@ impl Daemon {
         };
         self.tickets.insert(asked.run.clone(), ticket.clone());
         if let Err(error) = self.scribe.record(entry).await {
-            let reason =
-                format!("the run journal cannot be written, so nothing was started: {error}");
+            let reason = format!("nothing was started: {}", with_causes(&error));
             let outcome = Outcome::Failed {
                 fault: Fault::Bridge,
                 reason,
@@ -210,6 +209,11 @@ impl Daemon {
             self.heartbeat().await;
         }
     }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Stands where a provider is wanted for an agent nobody knows.

@@ -18,7 +18,7 @@ use bridge_proto::{
     model::{AskEnd, Fault, Health, Outcome, RunEvent},
 };
 use bridge_providers::provider::Provider;
-use bridge_transport::{Handle, Inbox};
+use bridge_transport::{Handle, Inbox, Phase};
 use bridge_workspace::{Journal, RunEntry, Workspace};
 use tokio::{
     sync::mpsc,
@@ -166,7 +166,9 @@ impl Supervisor {
         daemon.report_interrupted(interrupted).await;
         daemon.drive(commands, from_runners, from_scans, stop).await;
         let left = daemon.close_everything().await;
-        let flushed = link.shutdown(FLUSH).await;
+        daemon.settle_journal().await;
+        let online = link.state().borrow().phase == Phase::Online;
+        let flushed = link.shutdown(if online { FLUSH } else { FLUSH_OFFLINE }).await;
         intake.abort();
         let clean = left && flushed == bridge_transport::Flushed::Everything;
         Ok(Stopped { clean })
@@ -240,7 +242,12 @@ impl Daemon {
                 Some(scan) = scans.recv() => { self.on_scan(scan).await; Vec::new() }
                 () = due => self.on_due(),
                 _ = heartbeat.tick() => { self.heartbeat().await; Vec::new() }
-                _ = rescan.tick() => { self.look_around(); self.announce_agents(true).await; Vec::new() }
+                _ = rescan.tick() => {
+                    self.look_around();
+                    self.announce_agents(true).await;
+                    self.settle_journal().await;
+                    Vec::new()
+                }
                 Some(ended) = self.closing.join_next(), if !self.closing.is_empty() => match ended {
                     Err(error) if error.is_panic() => self.on_panic(&error),
                     Ok(()) | Err(_) => Vec::new(),
@@ -333,6 +340,12 @@ impl Daemon {
         }
     }
 
+    async fn settle_journal(&self) {
+        if let Err(error) = self.scribe.settle().await {
+            tracing::debug!(%error, "the journal is gone");
+        }
+    }
+
     /// The run of a runner that panicked has its end as well.
     fn on_panic(&mut self, error: &JoinError) -> Vec<Effect<Box<Turn>>> {
         tracing::error!(%error, "a runner panicked");
@@ -378,3 +391,6 @@ impl Daemon {
 
 /// How long a stop waits for the network to take what is left.
 const FLUSH: Duration = Duration::from_secs(5);
+
+/// The same when there is no network at that moment.
+const FLUSH_OFFLINE: Duration = Duration::from_secs(1);
