@@ -122,6 +122,8 @@ pub struct Journal {
     appended: usize,
     /// The last write failed: the next line starts with a newline of its own.
     ragged: bool,
+    /// An end is known here that the file does not have.
+    behind: bool,
 }
 
 #[derive(Serialize)]
@@ -179,6 +181,7 @@ impl Journal {
             skipped: 0,
             appended: 0,
             ragged: text.last().is_some_and(|byte| *byte != b'\n'),
+            behind: false,
         };
         for line in text
             .split(|byte| *byte == b'\n')
@@ -215,7 +218,16 @@ impl Journal {
         self.append(&LineRef::Run(entry))?;
         self.open.insert(entry.run.clone(), entry.clone());
         self.compact_when_grown();
+        self.settle();
         Ok(())
+    }
+
+    /// Writes the ends that could not be written when they came, if there are any and it is
+    /// possible now. Whatever is written next does the same.
+    pub fn settle(&mut self) {
+        if self.behind {
+            self.compact_or_go_on();
+        }
     }
 
     /// Makes sure that an event may carry number `n`: numbers are reserved in blocks of
@@ -238,7 +250,8 @@ impl Journal {
     }
 
     /// Writes how a run ended, with the number and the time of its terminal event. Ending a run
-    /// again changes nothing. After `Ok` it survives a power cut.
+    /// again changes nothing. After `Ok` it survives a power cut; after [`JournalError::Write`] it
+    /// is known until the process ends, and written as soon as writing works again.
     pub fn close(
         &mut self,
         run: &RunKey,
@@ -252,14 +265,22 @@ impl Journal {
                 None => Err(JournalError::Unknown { run: run.clone() }),
             };
         }
-        self.append(&LineRef::End {
+        let written = self.append(&LineRef::End {
             run,
             outcome,
             n,
             at,
-        })?;
+        });
+        if let Err(error @ JournalError::TooLarge { .. }) = written {
+            return Err(error);
+        }
         self.end(run, outcome.clone(), n, at);
+        if let Err(error) = written {
+            self.behind = true;
+            return Err(error);
+        }
         self.compact_when_grown();
+        self.settle();
         Ok(())
     }
 
@@ -391,6 +412,7 @@ impl Journal {
         self.file = None;
         self.appended = self.live_lines();
         self.ragged = false;
+        self.behind = false;
         Ok(())
     }
 }
@@ -494,5 +516,31 @@ mod tests {
         let journal = open();
         let runs: Vec<_> = journal.open_runs().cloned().collect();
         assert_eq!((runs, journal.skipped()), (vec![entry("a"), entry("c")], 0));
+    }
+
+    #[test]
+    fn an_end_that_found_the_device_full_is_written_when_there_is_room() {
+        let full = || Some(File::options().write(true).open("/dev/full").unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Journal::open_in(Folder::open(dir.path()).unwrap()).unwrap();
+        let mut journal = open();
+        for id in ["a", "b"] {
+            journal.record(&entry(id)).unwrap();
+            journal.file = full();
+            let now = Timestamp::from_millis(1);
+            let run = entry(id).run;
+            journal
+                .close(&run, &Outcome::Completed, 7, now)
+                .unwrap_err();
+            assert!(matches!(journal.find(&run), Some(RunState::Ended(_))));
+            journal.file = None;
+            if id == "a" {
+                journal.record(&entry("c")).unwrap();
+            } else {
+                journal.settle();
+            }
+            let left: Vec<_> = open().open_runs().map(|it| it.run.clone()).collect();
+            assert_eq!(left, [entry("c").run], "after {id}");
+        }
     }
 }
