@@ -366,13 +366,18 @@ async fn a_hub_and_a_bridge_pair_by_a_token() {
     let work = home.workspace().display().to_string();
     let setup = ["setup", "--token-stdin", "--workspace", &work, "--url", url];
     assert_eq!(home.run(&setup, &token).await.code, Some(0));
+    let doctor = home.run(&["doctor"], "").await;
+    assert_eq!(doctor.code, Some(0), "{doctor:?}");
+    assert!(doctor.stdout.contains("✓ connected"), "{doctor:?}");
     let mut bridge = Running::start(home.ctrlnode(&[]));
     bridge.line(|line| line.contains("connected")).await;
     let listed = home.run(&["hub", "token", "list"], "").await;
     assert!(listed.stdout.contains("laptop"), "{listed:?}");
     assert!(!listed.stdout.contains(&token), "shown once");
+    // A second connection with the token would take the bridge off the hub.
     let doctor = json(&home.run(&["doctor", "--json"], "").await);
-    assert_eq!(doctor["plane"]["reachable"], true, "{doctor}");
+    assert_eq!(doctor["plane"]["reachable"], Value::Null, "{doctor}");
+    assert!(doctor.to_string().contains("the bridge runs"), "{doctor}");
     let id = listed.stdout.split_whitespace().next().unwrap();
     assert_eq!(
         home.run(&["hub", "token", "revoke", id], "").await.code,

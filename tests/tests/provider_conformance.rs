@@ -385,3 +385,24 @@ async fn a_dropped_conversation_leaves_nothing() {
         home.none_left_of(&task, "1").await;
     }
 }
+
+#[tokio::test]
+async fn an_agent_that_is_gone_before_its_first_prompt_still_says_why() {
+    let home = Home::new();
+    let provider = bridge::fake(&home, "quits", &["acp", "--exit", "9"]);
+    let agent = Agent {
+        name: "quits",
+        provider,
+        ..agents(&home).into_iter().next().unwrap()
+    };
+    let mut talk = Talk::open(&home, &agent, "early").await;
+    // Its end is seen in the process table before the prompt goes out.
+    home.none_left_of("early", "1").await;
+    talk.say("hello").await;
+    let end = talk.over().await;
+    let Outcome::Failed { reason, .. } = end.outcome else {
+        panic!("{:?}", end.outcome)
+    };
+    assert!(reason.contains("exit code 9"), "{reason}");
+    assert_eq!(talk.next().await, Heard::Gone);
+}

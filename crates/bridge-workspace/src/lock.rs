@@ -35,6 +35,15 @@ impl Holder {
     }
 }
 
+/// Who works in the workspace of this `CTRLNODE_ROOT` now, if anybody does and the system tells
+/// when processes started. Only looks; takes and changes nothing.
+pub fn holder(root: &Path) -> Option<Holder> {
+    let mut text = Vec::new();
+    let file = File::open(root.join(FILE)).ok()?;
+    file.take(MAX_BYTES).read_to_end(&mut text).ok()?;
+    parse(&text).filter(|holder| holder.lives(sys::process_start(holder.pid)))
+}
+
 /// What came of trying to lock.
 #[derive(Debug)]
 pub(crate) enum Attempt {
@@ -103,6 +112,9 @@ impl Drop for Lock {
 fn parse(text: &[u8]) -> Option<Holder> {
     serde_json::from_slice(text).ok()
 }
+
+/// The lock file, below `CTRLNODE_ROOT`.
+pub(crate) const FILE: &str = "bridge.lock";
 
 /// More than a lock file ever holds.
 const MAX_BYTES: u64 = 4096;

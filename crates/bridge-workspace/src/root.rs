@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::{
     contained::{ContainError, ContainedPath, Folder, PathFault},
     guard::{ContentsPolicy, Guard, Kept},
-    lock::{Attempt, Lock},
+    lock::{self, Attempt, Lock},
     repository::Repository,
     sys,
     task_dir::TaskDir,
@@ -154,7 +154,7 @@ impl Workspace {
             Some(state) => open_folder(state)?,
             None => open_folder(&base.path().join(".ctrlnode"))?,
         };
-        let path = root.path().join("bridge.lock");
+        let path = root.path().join(lock::FILE);
         let lock = match Lock::take(&path) {
             Ok(Attempt::Taken(lock)) => lock,
             Ok(Attempt::Held(holder)) => {

@@ -9,6 +9,7 @@ use std::{
 
 use bridge_providers::provider::Provider;
 use bridge_transport::{Phase, Text};
+use bridge_workspace::lock;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -51,7 +52,7 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
         readable(&report)
     };
     writeln!(io::stdout(), "{}", text.trim_end()).map_err(Problem::output)?;
-    let good = report["plane"]["reachable"] == true
+    let good = report["plane"]["reachable"] != false
         && agents.iter().any(|agent| agent["available"] == true);
     Ok(if good {
         Exit::Done
@@ -74,6 +75,13 @@ async fn plane(settings: &Settings) -> Value {
             "what": "not paired", "todo": "run `ctrlnode setup`, or `ctrlnode up` to try it here",
         });
     };
+    if let Some(holder) = lock::holder(&settings.base.join(".ctrlnode")) {
+        // A plane keeps one connection for a token: a second one would take the bridge off it.
+        return json!({
+            "url": url, "token": true, "token_from": from, "reachable": null,
+            "what": format!("not asked: the bridge runs (process {}), its log tells", holder.pid),
+        });
+    }
     let answer = |reachable: bool, what: String, todo: Option<&str>| {
         json!({
             "url": url, "token": true, "token_from": from,
@@ -168,10 +176,10 @@ fn readable(report: &Value) -> String {
     let plane = &report["plane"];
     lines.push(String::new());
     lines.push(format!("plane      {}", text(&plane["url"])));
-    let mark = if plane["reachable"] == true {
-        "✓"
-    } else {
+    let mark = if plane["reachable"] == false {
         "✗"
+    } else {
+        "✓"
     };
     lines.push(format!("         {mark} {}", text(&plane["what"])));
     lines.extend(todo(&plane["todo"]));
