@@ -1,6 +1,6 @@
 //! What commands become: runs that are accepted or rejected, cancels, answers, agents.
 
-use std::time::Instant;
+use std::{future::poll_fn, task::Poll, time::Instant};
 
 use bridge_proto::{
     ProviderKey,
@@ -201,8 +201,13 @@ impl Daemon {
         let good = error.is_none();
         let (link, origin) = (self.link.clone(), origin.clone());
         let reply = Reply::AgentsSynced { provider, error };
-        self.closing
-            .spawn(async move { send_reply(&link, &reply, &origin, conn).await });
+        let mut sending = Box::pin(async move { send_reply(&link, &reply, &origin, conn).await });
+        // Handed over before what is announced next, so that it also goes out before it; a full
+        // outbox must not hold up the loop.
+        let sent = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_ready())).await;
+        if !sent {
+            self.closing.spawn(sending);
+        }
         if good {
             self.greet();
             self.announce_agents(true).await;
