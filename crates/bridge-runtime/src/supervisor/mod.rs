@@ -168,7 +168,9 @@ impl Supervisor {
         let left = daemon.close_everything().await;
         daemon.settle_journal().await;
         let online = link.state().borrow().phase == Phase::Online;
-        let flushed = link.shutdown(if online { FLUSH } else { FLUSH_OFFLINE }).await;
+        let flushed = link
+            .shutdown(if online { FLUSH } else { FLUSH_OFFLINE })
+            .await;
         intake.abort();
         let clean = left && flushed == bridge_transport::Flushed::Everything;
         Ok(Stopped { clean })
