@@ -9,7 +9,7 @@ use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd, html};
 pub fn render_markdown(text: &str) -> String {
     let options =
         Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
-    let events = Parser::new_ext(text, options).map(|event| match event {
+    let events = not_too_deep(Parser::new_ext(text, options)).map(|event| match event {
         Event::Start(Tag::Image {
             link_type,
             dest_url,
@@ -40,6 +40,36 @@ pub fn render_markdown(text: &str) -> String {
     html::push_html(&mut rendered, events);
     sanitiser().clean(&rendered).to_string()
 }
+
+/// Leaves out the marks of what is nested deeper than [`MOST_NESTED`], not its text: the sanitiser
+/// needs minutes for some thousand quotes or lists in one another, which are a line of text.
+fn not_too_deep<'a>(events: impl Iterator<Item = Event<'a>>) -> impl Iterator<Item = Event<'a>> {
+    let mut depth = 0_usize;
+    events.filter(move |event| match event {
+        Event::Start(_) => {
+            depth += 1;
+            depth <= MOST_NESTED
+        }
+        Event::End(_) => {
+            depth = depth.saturating_sub(1);
+            depth < MOST_NESTED
+        }
+        Event::Text(_)
+        | Event::Code(_)
+        | Event::InlineMath(_)
+        | Event::DisplayMath(_)
+        | Event::Html(_)
+        | Event::InlineHtml(_)
+        | Event::FootnoteReference(_)
+        | Event::SoftBreak
+        | Event::HardBreak
+        | Event::Rule
+        | Event::TaskListMarker(_) => true,
+    })
+}
+
+/// More than anybody nests on purpose.
+const MOST_NESTED: usize = 64;
 
 fn sanitiser() -> ammonia::Builder<'static> {
     let mut builder = ammonia::Builder::default();
@@ -73,6 +103,16 @@ mod tests {
     #[test]
     fn lines_end_where_the_agent_ended_them() {
         assert_eq!(render_markdown("one\ntwo"), "<p>one<br>\ntwo</p>\n");
+    }
+
+    #[test]
+    fn what_is_nested_without_end_is_rendered_at_once_and_keeps_its_text() {
+        for mark in [">", "> ", "- ", "1. ", "* - "] {
+            let html = render_markdown(&format!("{}deep", mark.repeat(20_000)));
+            assert!(html.contains("deep") && html.len() < 100_000, "{mark}");
+        }
+        let quotes = render_markdown(&format!("{}deep", ">".repeat(20)));
+        assert_eq!(quotes.matches("<blockquote>").count(), 20);
     }
 
     #[test]
