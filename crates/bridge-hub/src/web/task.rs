@@ -87,14 +87,14 @@ fn parse(id: &str) -> Result<TaskId, HubError> {
 async fn load(hub: &Hub, id: &str) -> Result<(TaskView, Conversation), HubError> {
     let id = parse(id)?;
     let mut events: Vec<StoredEvent> = Vec::new();
-    while events.len() < MAX_EVENTS {
+    for _ in 0..MAX_PAGES {
         let after = events.last().map_or(0, |last| last.seq);
         let page = hub.events(&id, after, PAGE).await?;
-        let full = page.len() == PAGE;
-        events.extend(page);
-        if !full {
+        // A page with large events is short, so only an empty one is the end.
+        if page.is_empty() || events.len() >= MAX_EVENTS {
             break;
         }
+        events.extend(page);
     }
     let view = hub.task(&id).await?.ok_or(HubError::UnknownTask { id })?;
     let conversation = fold(
@@ -222,6 +222,8 @@ fn file_address(id: &str, path: &str) -> String {
 const PAGE: usize = 1000;
 /// Events one page is made of; some hours of an agent's work.
 const MAX_EVENTS: usize = 100_000;
+/// Pages of [`PAGE`] events, or of few large ones: what is shown of a task stays below 1 GiB.
+const MAX_PAGES: usize = 200;
 const MAX_FILES: usize = 200;
 
 #[cfg(test)]

@@ -163,3 +163,21 @@ async fn old_ended_tasks_are_removed_at_the_start_and_live_ones_stay() {
     }
     assert!(hub.task(&live.task).await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn what_comes_after_large_events_stands_on_the_page_too() {
+    let world = World::new().await;
+    let mut bridge = world.bridge(true).await;
+    let run = world.task(&mut bridge).await;
+    for n in 0..3 {
+        let large = format!("{} words{n} ", "x".repeat(3 * 1024 * 1024));
+        bridge.say(&run.text(n, &large)).await;
+    }
+    bridge.say(&run.completed(3)).await;
+    world.status(&run.task, TaskStatus::Completed).await;
+    let page = world.get(&format!("/tasks/{}", run.task)).await;
+    let text = String::from_utf8(page.body).unwrap();
+    for n in 0..3 {
+        assert!(text.contains(&format!("words{n}")), "{n}");
+    }
+}
