@@ -24,20 +24,17 @@ use crate::{
 
 /// `GET /tasks/{id}`.
 pub(crate) async fn page(State(hub): State<Hub>, Path(id): Path<String>) -> Response {
-    match load(&hub, &id).await {
-        Ok((view, conversation)) => {
-            let main = whole(&view, &conversation);
-            let title = &view.summary.title;
-            Page {
-                title,
-                script: Some("task.js"),
-                navigation: true,
-                main,
-            }
-            .respond(StatusCode::OK)
+    let drawn = draw(&hub, &id, |view, conversation| {
+        let title = &view.summary.title;
+        Page {
+            title,
+            script: Some("task.js"),
+            navigation: true,
+            main: whole(view, conversation),
         }
-        Err(error) => message::problem(&error),
-    }
+        .respond(StatusCode::OK)
+    });
+    drawn.await.unwrap_or_else(|error| message::problem(&error))
 }
 
 /// `GET /tasks/{id}/fragment?after=N`: the head, and every item that changed after event `N`.
@@ -46,12 +43,10 @@ pub(crate) async fn fragment(
     Path(id): Path<String>,
     Query(since): Query<Since>,
 ) -> Response {
-    match load(&hub, &id).await {
-        Ok((view, conversation)) => {
-            html_response(StatusCode::OK, changed(&view, &conversation, since.after))
-        }
-        Err(error) => message::problem(&error),
-    }
+    let drawn = draw(&hub, &id, move |view, conversation| {
+        html_response(StatusCode::OK, changed(view, conversation, since.after))
+    });
+    drawn.await.unwrap_or_else(|error| message::problem(&error))
 }
 
 /// `GET /tasks/{id}/files`: the result files, asked from the machine.
@@ -83,8 +78,14 @@ fn parse(id: &str) -> Result<TaskId, HubError> {
     })
 }
 
+/// Draws a task, away from the async threads: what an agent wrote may take its time.
+///
 /// Events are read before the runs: whatever event there is, its prompt is there too.
-async fn load(hub: &Hub, id: &str) -> Result<(TaskView, Conversation), HubError> {
+async fn draw(
+    hub: &Hub,
+    id: &str,
+    how: impl FnOnce(&TaskView, &Conversation) -> Response + Send + 'static,
+) -> Result<Response, HubError> {
     let id = parse(id)?;
     let mut events: Vec<StoredEvent> = Vec::new();
     for _ in 0..MAX_PAGES {
@@ -97,11 +98,17 @@ async fn load(hub: &Hub, id: &str) -> Result<(TaskView, Conversation), HubError>
         events.extend(page);
     }
     let view = hub.task(&id).await?.ok_or(HubError::UnknownTask { id })?;
-    let conversation = fold(
-        &prompts(&view),
-        events.iter().map(|stored| (stored.seq, &stored.event)),
-    );
-    Ok((view, conversation))
+    let drawing = tokio::task::spawn_blocking(move || {
+        let conversation = fold(
+            &prompts(&view),
+            events.iter().map(|stored| (stored.seq, &stored.event)),
+        );
+        how(&view, &conversation)
+    });
+    drawing.await.map_err(|error| {
+        tracing::error!(%error, "a page could not be drawn");
+        HubError::Stopping
+    })
 }
 
 fn prompts(view: &TaskView) -> Vec<Prompt> {
