@@ -10,7 +10,7 @@ use bridge_proto::{
     RunKey, TaskId,
     model::{Actor, Answer, Ask, Fault, Outcome, RunEvent, ToolStatus},
 };
-use bridge_providers::provider::{Conversation, Heard, Provider, RunSpec, Steer, TurnEnd};
+use bridge_providers::provider::{Asking, Conversation, Heard, Provider, RunSpec, Steer, TurnEnd};
 use bridge_testkit::{bridge, home::Home};
 use tokio::time::timeout;
 
@@ -86,6 +86,7 @@ impl Talk {
             directory,
             extra_directories: Vec::new(),
             model: None,
+            asking: Asking::Answered,
             instructions: String::new(),
             resume: None,
             trusted: false,
@@ -129,7 +130,11 @@ impl Talk {
                     )
                 }
                 Heard::Gone if found.is_none() => panic!("{}: gone too early", self.name),
-                Heard::TurnOver(_) | Heard::Gone | Heard::Resumable(_) | Heard::Applied(_) => {}
+                Heard::TurnOver(_)
+                | Heard::Gone
+                | Heard::Injected(_)
+                | Heard::Resumable(_)
+                | Heard::Applied(_) => {}
             }
             if let Some(found) = found {
                 return found;
@@ -140,7 +145,11 @@ impl Talk {
     async fn over(&mut self) -> TurnEnd {
         self.until(|heard| match heard {
             Heard::TurnOver(end) => Some(end.clone()),
-            Heard::Seen(_) | Heard::Resumable(_) | Heard::Applied(_) | Heard::Gone => None,
+            Heard::Seen(_)
+            | Heard::Resumable(_)
+            | Heard::Applied(_)
+            | Heard::Injected(_)
+            | Heard::Gone => None,
         })
         .await
     }

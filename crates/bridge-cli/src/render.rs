@@ -128,10 +128,12 @@ impl Renderer {
             RunEvent::Silent { seconds } => self.note(&format!("silent for {seconds} s")),
             RunEvent::Status { text } => self.note(text),
             RunEvent::Model { model } => self.note(&format!("model {model}")),
+            RunEvent::Mode { mode } => self.note(&format!("mode {mode}")),
+            RunEvent::Injected { text } => self.note(&format!("you: {text}")),
             RunEvent::Thinking { .. }
             | RunEvent::TextReplaced { .. }
             | RunEvent::Plan { .. }
-            | RunEvent::Mode { .. }
+            | RunEvent::Effort { .. }
             | RunEvent::Usage(_)
             | RunEvent::Other { .. } => Ok(()),
         }

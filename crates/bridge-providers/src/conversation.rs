@@ -197,6 +197,7 @@ impl Driver {
             Step::Emit(seen) => self.outbox.push_back(Heard::Seen(seen)),
             Step::Resumable(id) => self.outbox.push_back(Heard::Resumable(id)),
             Step::Applied(ask) => self.outbox.push_back(Heard::Applied(ask)),
+            Step::Injected(what) => self.outbox.push_back(Heard::Injected(what)),
             Step::TurnOver(end) => self.turn_over(end),
             Step::CloseInput(patience) => {
                 self.child.close_input();
@@ -223,7 +224,11 @@ impl Driver {
             Steer::Interrupt if self.turns.open > 0 => {
                 self.interrupted = self.interrupted.or_else(|| Some(now() + INTERRUPT_LIMIT));
             }
-            Steer::Interrupt | Steer::Answer(..) | Steer::Tune { .. } | Steer::Close => {}
+            Steer::Inject(_)
+            | Steer::Interrupt
+            | Steer::Answer(..)
+            | Steer::Tune(_)
+            | Steer::Close => {}
         }
         self.input(|dialogue, now| dialogue.on_steer(now, steer));
     }

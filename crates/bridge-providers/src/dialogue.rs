@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bridge_proto::{AskId, ResumeId, model::Observed};
 
-use crate::provider::{Steer, TurnEnd};
+use crate::provider::{Injection, Steer, TurnEnd};
 
 /// The rules of one agent protocol.
 pub trait Dialogue: Send {
@@ -41,6 +41,8 @@ pub enum Step {
     Resumable(ResumeId),
     /// The agent took the answer to this question.
     Applied(AskId),
+    /// What became of a [`Steer::Inject`].
+    Injected(Injection),
     /// A turn is over.
     TurnOver(TurnEnd),
     /// Close the program's standard input and let it end by itself within this time, then go on

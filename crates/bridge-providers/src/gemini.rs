@@ -20,7 +20,9 @@ use crate::{
     conversation::converse,
     host::Host,
     process::{AllowList, Environment, Launch},
-    provider::{Abilities, Conversation, Found, ListError, Provider, RunSpec, StartError},
+    provider::{
+        Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
+    },
 };
 
 /// Gemini CLI as the user installed it and is logged in with.
@@ -177,6 +179,11 @@ impl Provider for GeminiProvider {
             resume: true,
             follow_up: true,
             permissions: true,
+            model: Choosing::AnyTime,
+            mode: Choosing::AnyTime,
+            usage: true,
+            images: true,
+            ran_with: Some("0.61.0"),
             ..Abilities::default()
         }
     }

@@ -19,7 +19,9 @@ use crate::{
     conversation::converse,
     host::Host,
     process::{AllowList, Environment, Launch, run_to_end},
-    provider::{Abilities, Conversation, Found, ListError, Provider, RunSpec, StartError},
+    provider::{
+        Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
+    },
 };
 
 /// opencode as the user installed and configured it.
@@ -164,6 +166,13 @@ impl Provider for OpencodeProvider {
             resume: true,
             follow_up: true,
             permissions: true,
+            model: Choosing::AnyTime,
+            mode: Choosing::AnyTime,
+            effort: Choosing::AnyTime,
+            usage: true,
+            cost: true,
+            images: true,
+            ran_with: Some("1.18.33"),
             hub_only: true,
             ..Abilities::default()
         }

@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 use async_trait::async_trait;
 use bridge_proto::{
     AskId, ProviderKey, ResumeId, RunKey,
-    model::{Answer, Health, Observed, Outcome},
+    model::{Answer, Health, Observed, Outcome, Tuning},
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -34,19 +34,49 @@ pub trait Provider: Send + Sync {
     async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError>;
 }
 
-/// What a provider can do.
+/// What a provider can do; the table in `docs/providers.md` is made of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Abilities {
     /// A conversation can be continued by a new process.
     pub resume: bool,
     /// A second prompt can be sent to the same process after a turn.
     pub follow_up: bool,
+    /// A message can be put into a turn that is running ([`Steer::Inject`]).
+    pub inject: bool,
     /// It asks before it acts, and waits for the answer.
     pub permissions: bool,
+    /// It puts questions to a person that are not about permission.
+    pub questions: bool,
+    /// When its model can be chosen.
+    pub model: Choosing,
+    /// When its mode can be chosen.
+    pub mode: Choosing,
+    /// When its thinking effort can be chosen.
+    pub effort: Choosing,
+    /// It says how many tokens were used.
+    pub usage: bool,
+    /// It says what they cost.
+    pub cost: bool,
+    /// It can look at image files.
+    pub images: bool,
+    /// The version of the real program it was run with; `None` if it was built from documents.
+    pub ran_with: Option<&'static str>,
     /// Advertised only to planes that accepted the extension (decision 16).
     pub hub_only: bool,
     /// A second key for the same program that only the plain wire needs.
     pub plain_only: bool,
+}
+
+/// When a setting of a conversation can be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choosing {
+    /// Not at all, or not by us.
+    #[default]
+    Never,
+    /// When the conversation begins.
+    AtStart,
+    /// At the start and later, by [`Steer::Tune`].
+    AnyTime,
 }
 
 /// What look-ups on disk found.
@@ -69,6 +99,8 @@ pub struct RunSpec {
     pub extra_directories: Vec<PathBuf>,
     /// `None`: the agent's own default.
     pub model: Option<String>,
+    /// Whether somebody can be asked before the agent acts.
+    pub asking: Asking,
     /// Standing instructions (role, description), or empty.
     pub instructions: String,
     /// Continue this conversation instead of beginning one.
@@ -77,6 +109,19 @@ pub struct RunSpec {
     pub trusted: bool,
     /// Folder for temporary files of the agent.
     pub temp: Option<PathBuf>,
+}
+
+/// Whether an agent may expect an answer when it asks before it acts. Agents that have a sandbox of
+/// their own choose by it what they do unasked (decision 19).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Asking {
+    /// A person or a rule answers: ask before commands.
+    #[default]
+    Answered,
+    /// Nobody would answer: do what the sandbox allows and leave the rest.
+    Unanswered,
+    /// Commands are allowed by the user's own rule: no question is needed inside the sandbox.
+    Unneeded,
 }
 
 /// A conversation that goes on. Dropping it ends the process with all it started.
@@ -99,11 +144,22 @@ pub enum Heard {
     Seen(Box<Observed>),
     /// The agent took the answer to this question.
     Applied(AskId),
+    /// What became of a [`Steer::Inject`], in the order they were said.
+    Injected(Injection),
     /// A turn is over; the process waits for the next prompt.
     TurnOver(TurnEnd),
     /// The process is gone with all it started. Always the last; if a turn was running, a
     /// [`Heard::TurnOver`] comes before it.
     Gone,
+}
+
+/// What became of a message for a running turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Injection {
+    /// The agent has it and reads it in this turn.
+    Taken,
+    /// There was no turn to put it into, or this agent cannot: nothing was said to it.
+    Refused,
 }
 
 /// How a turn ended.
@@ -120,18 +176,17 @@ pub struct TurnEnd {
 pub enum Steer {
     /// Begin a turn. While one runs it waits its turn.
     Prompt(String),
+    /// Put a message into the turn that runs; no further [`Heard::TurnOver`] comes of it. It is
+    /// answered by one [`Heard::Injected`], whatever happens.
+    Inject(String),
     /// Answer an open question.
     Answer(AskId, Answer),
     /// End the turn: the protocol's own cancel first, then the ladder (decision 13). A
     /// [`Heard::TurnOver`] with `Outcome::Cancelled` follows, at most 10 s later.
     Interrupt,
-    /// Change the model or the mode.
-    Tune {
-        /// The wanted model.
-        model: Option<String>,
-        /// The wanted mode.
-        mode: Option<String>,
-    },
+    /// Change settings of the conversation. What is really in force then is told by
+    /// [`RunEvent::Model`](bridge_proto::model::RunEvent::Model), `Mode` and `Effort`.
+    Tune(Tuning),
     /// End the process in good order when no turn runs.
     Close,
 }

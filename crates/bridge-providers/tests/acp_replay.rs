@@ -17,7 +17,7 @@ use std::{
 
 use bridge_proto::{
     AskId, ResumeId,
-    model::{Answer, Fix, Outcome, RunEvent, ToolState, ToolStatus},
+    model::{Answer, Fix, Outcome, RunEvent, ToolState, ToolStatus, Tuning},
 };
 use bridge_providers::{
     acp::{AcpDialogue, AcpQuirks, AcpStart},
@@ -244,7 +244,7 @@ impl Replay {
                 }
                 Step::TurnOver(end) => self.ends.push(end),
                 Step::CloseInput(_) | Step::Terminate(_) => self.endings += 1,
-                Step::Resumable(_) | Step::Applied(_) => {}
+                Step::Resumable(_) | Step::Applied(_) | Step::Injected(_) => {}
             }
         }
     }
@@ -596,10 +596,11 @@ fn damaged_recordings_do_no_harm_and_every_prompt_still_gets_its_end() {
                     let steer = match dice.below(8) {
                         0 => Steer::Interrupt,
                         1 => Steer::Close,
-                        2 => Steer::Tune {
+                        2 => Steer::Tune(Tuning {
                             model: Some("x".into()),
                             mode: Some("plan".into()),
-                        },
+                            ..Tuning::default()
+                        }),
                         3 if !replay.asks.is_empty() => {
                             let ask = replay.asks.last().unwrap().clone();
                             Steer::Answer(ask, Answer::Text { text: "1".into() })

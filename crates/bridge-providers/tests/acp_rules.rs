@@ -13,7 +13,7 @@ use std::{
 
 use bridge_proto::{
     ResumeId,
-    model::{Answer, Ask, AskEnd, Fault, Fix, Outcome, RunEvent, ToolStatus},
+    model::{Answer, Ask, AskEnd, Fault, Fix, Outcome, RunEvent, ToolStatus, Tuning},
 };
 use bridge_providers::{
     acp::{AcpDialogue, AcpQuirks, AcpStart},
@@ -599,10 +599,11 @@ fn a_mode_chunk_is_a_mode_and_not_an_answer() {
 #[test]
 fn tuning_asks_in_the_way_the_session_offers() {
     let mut bench = Bench::plain();
-    bench.steer(Steer::Tune {
+    bench.steer(Steer::Tune(Tuning {
         model: None,
         mode: Some("plan".into()),
-    });
+        ..Tuning::default()
+    }));
     bench.reply(&json!({"protocolVersion": 1}));
     bench.reply(&json!({"sessionId": "s",
         "models": {"currentModelId": "a", "availableModels": [{"modelId": "a"}, {"modelId": "b"}]},
@@ -610,10 +611,11 @@ fn tuning_asks_in_the_way_the_session_offers() {
             "options": [{"value": "build"}, {"value": "plan"}]}]}));
     assert_eq!(bench.methods().last(), Some(&"session/set_config_option"));
     bench.reply(&json!({}));
-    bench.steer(Steer::Tune {
+    bench.steer(Steer::Tune(Tuning {
         model: Some("b".into()),
         mode: None,
-    });
+        ..Tuning::default()
+    }));
     assert_eq!(bench.methods().last(), Some(&"session/set_model"));
     bench.reply_error(-32602, "not today");
     let events = bench.events();

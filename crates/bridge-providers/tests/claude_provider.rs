@@ -17,7 +17,7 @@ use bridge_proto::{
 use bridge_providers::{
     claude::ClaudeProvider,
     host::Host,
-    provider::{Found, Heard, ListError, Provider as _, RunSpec, StartError, Steer},
+    provider::{Asking, Found, Heard, ListError, Provider as _, RunSpec, StartError, Steer},
 };
 use tempfile::TempDir;
 
@@ -135,7 +135,7 @@ async fn a_conversation_takes_prompts_one_after_another_and_closes() {
                     texts.push_str(&delta);
                 }
             }
-            Heard::Applied(_) | Heard::Gone => {}
+            Heard::Applied(_) | Heard::Injected(_) | Heard::Gone => {}
         }
     }
     assert_eq!(turns, [Outcome::Completed, Outcome::Completed]);
@@ -195,6 +195,7 @@ fn spec(home: &TempDir) -> RunSpec {
         directory: home.path().to_owned(),
         extra_directories: Vec::new(),
         model: None,
+        asking: Asking::Answered,
         instructions: String::new(),
         resume: None,
         trusted: false,

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use bridge_proto::{
     AskId,
-    model::{Actor, Answer, AskEnd, Fault, Fix, Outcome, RunEvent, ToolStatus},
+    model::{Actor, Answer, AskEnd, Fault, Fix, Outcome, RunEvent, ToolStatus, Tuning},
 };
 use bridge_providers::{
     claude::ClaudeDialogue,
     dialogue::{Dialogue as _, Exit, Step},
-    provider::{Steer, TurnEnd},
+    provider::{Injection, Steer, TurnEnd},
 };
 use serde_json::{Value, json};
 
@@ -415,15 +415,17 @@ fn waiting_prompts_are_answered_when_the_process_dies() {
 fn the_mode_without_questions_is_never_switched_on() {
     let mut talk = Talk::working();
     let before = talk.sent().len();
-    talk.steer(Steer::Tune {
+    talk.steer(Steer::Tune(Tuning {
         model: None,
         mode: Some("bypassPermissions".into()),
-    });
+        ..Tuning::default()
+    }));
     assert_eq!(talk.sent().len(), before);
-    talk.steer(Steer::Tune {
+    talk.steer(Steer::Tune(Tuning {
         model: Some("opus".into()),
         mode: None,
-    });
+        ..Tuning::default()
+    }));
     let id = talk.sent().last().unwrap()["request_id"].clone();
     talk.line(
         &json!({"type": "control_response", "response": {"subtype": "success",
@@ -435,6 +437,56 @@ fn the_mode_without_questions_is_never_switched_on() {
             model: "opus-5".into()
         })
     );
+}
+
+#[test]
+fn a_message_is_put_into_the_turn_that_works_and_into_no_other() {
+    let mut talk = Talk::new();
+    talk.steer(Steer::Inject("too early".into()));
+    assert_eq!(talk.steps.last(), Some(&Step::Injected(Injection::Refused)));
+    talk.steer(Steer::Prompt("Hi".into()));
+    talk.steer(Steer::Inject("and be quick".into()));
+    assert_eq!(talk.steps.last(), Some(&Step::Injected(Injection::Taken)));
+    let sent = talk.sent();
+    let said = &sent.last().unwrap()["message"]["content"][0]["text"];
+    assert_eq!(said, "and be quick");
+    let mut result = good_result();
+    result["queued_turn_count"] = json!(1);
+    talk.line(&result);
+    assert_eq!(talk.outcomes(), []);
+    talk.steer(Steer::Inject("too late".into()));
+    assert_eq!(talk.steps.last(), Some(&Step::Injected(Injection::Refused)));
+    talk.line(&json!({"type": "system", "subtype": "init", "session_id": "s"}));
+    talk.line(&good_result());
+    assert_eq!(talk.outcomes(), [Outcome::Completed]);
+}
+
+#[test]
+fn a_thinking_effort_is_a_budget_and_what_is_none_is_said() {
+    let mut talk = Talk::working();
+    let tune = |effort: &str| {
+        Steer::Tune(Tuning {
+            effort: Some(effort.into()),
+            ..Tuning::default()
+        })
+    };
+    talk.steer(tune("high"));
+    let sent = talk.sent();
+    let request = sent.last().unwrap();
+    assert_eq!(request["request"]["max_thinking_tokens"], 24_000);
+    talk.line(
+        &json!({"type": "control_response", "response": {"subtype": "success",
+        "request_id": request["request_id"], "response": {}}}),
+    );
+    let told = RunEvent::Effort {
+        effort: "high".into(),
+    };
+    assert_eq!(talk.events().last(), Some(&&told));
+    talk.steer(tune("a lot"));
+    assert!(matches!(
+        talk.events().last(),
+        Some(RunEvent::Status { .. })
+    ));
 }
 
 #[test]

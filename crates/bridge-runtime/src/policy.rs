@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bridge_providers::provider::Asking;
+
 /// The settings every decision is made by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
@@ -34,6 +36,18 @@ impl Default for Policy {
             commands: CommandRule::AskViewer,
             ask_wait: Duration::from_secs(10 * 60),
             send_thinking: true,
+        }
+    }
+}
+
+impl Policy {
+    /// Whether an agent that asks before it runs a command gets an answer of a person.
+    pub fn asking(&self, viewer: bool) -> Asking {
+        match self.commands {
+            CommandRule::Ask => Asking::Answered,
+            CommandRule::AskViewer if viewer => Asking::Answered,
+            CommandRule::AskViewer | CommandRule::Deny => Asking::Unanswered,
+            CommandRule::Allow => Asking::Unneeded,
         }
     }
 }

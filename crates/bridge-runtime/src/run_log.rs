@@ -40,10 +40,12 @@ impl RunLog {
             RunEvent::Retrying(retry) => self.block("RETRY", retry.reason.clone()).await,
             RunEvent::Ask(ask) => self.block("ASKED", ask.summary.clone()).await,
             RunEvent::AskClosed { how, .. } => self.block("ANSWERED", format!("{how:?}")).await,
+            RunEvent::Injected { text } => self.block("MESSAGE", text.clone()).await,
             RunEvent::Model { model } => self.block("MODEL", model.clone()).await,
             RunEvent::TextReplaced { .. }
             | RunEvent::Plan { .. }
             | RunEvent::Mode { .. }
+            | RunEvent::Effort { .. }
             | RunEvent::Usage(_)
             | RunEvent::Silent { .. }
             | RunEvent::Status { .. }

@@ -250,6 +250,8 @@ impl Change {
                 | RunEvent::FileWritten { .. }
                 | RunEvent::Model { .. }
                 | RunEvent::Mode { .. }
+                | RunEvent::Effort { .. }
+                | RunEvent::Injected { .. }
                 | RunEvent::Usage(_)
                 | RunEvent::Retrying(_)
                 | RunEvent::Silent { .. }

@@ -39,6 +39,8 @@ pub(crate) struct Conversation {
     pub(crate) model: Option<String>,
     /// The mode in force, as last reported.
     pub(crate) mode: Option<String>,
+    /// The thinking effort in force, once known.
+    pub(crate) effort: Option<String>,
     /// Tokens and money of all runs together.
     pub(crate) usage: Usage,
     /// Sequence number of the last event that went in; 0 without any.
@@ -149,6 +151,7 @@ struct Fold {
     seq: u64,
     model: Option<String>,
     mode: Option<String>,
+    effort: Option<String>,
 }
 
 impl Fold {
@@ -176,6 +179,7 @@ impl Fold {
             match &seen.event {
                 RunEvent::Model { model } => self.model = Some(model.clone()),
                 RunEvent::Mode { mode } => self.mode = Some(mode.clone()),
+                RunEvent::Effort { effort } => self.effort = Some(effort.clone()),
                 RunEvent::Text { .. }
                 | RunEvent::TextReplaced { .. }
                 | RunEvent::Thinking { .. }
@@ -184,6 +188,7 @@ impl Fold {
                 | RunEvent::FileWritten { .. }
                 | RunEvent::Ask(_)
                 | RunEvent::AskClosed { .. }
+                | RunEvent::Injected { .. }
                 | RunEvent::Usage(_)
                 | RunEvent::Retrying(_)
                 | RunEvent::Silent { .. }
@@ -203,6 +208,7 @@ impl Fold {
             items: self.runs.into_iter().flat_map(|run| run.items).collect(),
             model: self.model,
             mode: self.mode,
+            effort: self.effort,
             usage,
             seq: self.seq,
         }

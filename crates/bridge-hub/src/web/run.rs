@@ -139,7 +139,17 @@ impl Run {
             RunEvent::Retrying(retry) => self.on_note(seq, at, Note::Retrying(retry.clone())),
             RunEvent::Silent { seconds } => self.on_note(seq, at, Note::Silent(*seconds)),
             RunEvent::Status { text } => self.on_note(seq, at, Note::Status(text.clone())),
-            RunEvent::Model { .. } | RunEvent::Mode { .. } | RunEvent::Other { .. } => {}
+            RunEvent::Injected { text } => {
+                let body = Body::Prompt {
+                    text: text.clone(),
+                    attachments: Vec::new(),
+                };
+                self.push(seq, at, body);
+            }
+            RunEvent::Model { .. }
+            | RunEvent::Mode { .. }
+            | RunEvent::Effort { .. }
+            | RunEvent::Other { .. } => {}
         }
     }
 

@@ -175,6 +175,7 @@ fn head(view: &TaskView, conversation: &Conversation) -> Markup {
             @if let Some(path) = view.repo_path() { div { dt { "Repository" } dd.path { (path) } } }
             @if let Some(model) = model { div { dt { "Model" } dd { (model) } } }
             @if let Some(mode) = &conversation.mode { div { dt { "Mode" } dd { (mode) } } }
+            @if let Some(effort) = &conversation.effort { div { dt { "Thinking" } dd { (effort) } } }
             @if let Some(usage) = outcome::usage(conversation.usage) { div { dt { "Tokens" } dd { (usage) } } }
             div { dt { "Started" } dd { (time(summary.created)) } }
         }

@@ -14,7 +14,7 @@ use crate::{
     id::{AgentId, ProviderKey, RunKey, TaskFolder, TaskId},
     model::{
         AgentChange, AgentProfile, Answer, Command, CommandBody, FileRoot, FileScope, FollowUp,
-        Origin, Place, Request, RunKind, Source, StartRun,
+        Origin, Place, Request, RunKind, Source, StartRun, Tuning,
     },
 };
 
@@ -43,8 +43,11 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
         "input_response" => answer(fields)?,
         "tune_task" => CommandBody::Tune {
             task: fields.need_id("taskId")?,
-            model: fields.words("model")?.map(str::to_owned),
-            mode: fields.words("mode")?.map(str::to_owned),
+            tuning: Tuning {
+                model: fields.words("model")?.map(str::to_owned),
+                mode: fields.words("mode")?.map(str::to_owned),
+                effort: fields.words("effort")?.map(str::to_owned),
+            },
         },
         "write_file" => CommandBody::Request(write_file(fields)?),
         "read_file" => CommandBody::Request(Request::ReadFile {

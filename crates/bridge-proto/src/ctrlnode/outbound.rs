@@ -181,6 +181,8 @@ impl Plain<'_> {
             | RunEvent::AskClosed { .. }
             | RunEvent::Model { .. }
             | RunEvent::Mode { .. }
+            | RunEvent::Effort { .. }
+            | RunEvent::Injected { .. }
             | RunEvent::Usage(_)
             | RunEvent::Retrying(_)
             | RunEvent::Silent { .. }

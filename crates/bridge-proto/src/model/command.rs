@@ -66,14 +66,12 @@ pub enum CommandBody {
         /// The answer.
         answer: Answer,
     },
-    /// Change the model or mode of a live conversation.
+    /// Change settings of a live conversation.
     Tune {
         /// Whose conversation.
         task: TaskId,
-        /// The wanted model.
-        model: Option<String>,
-        /// The wanted mode.
-        mode: Option<String>,
+        /// Which.
+        tuning: Tuning,
     },
     /// The plane's list of agents changed.
     Agents(AgentChange),
@@ -84,6 +82,21 @@ pub enum CommandBody {
         /// The action as received, shortened.
         kind: String,
     },
+}
+
+/// Settings of a conversation that shall change; what is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Tuning {
+    /// The wanted model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The wanted mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// The wanted thinking effort, e.g. `low` or `high`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effort: Option<String>,
 }
 
 /// A run to start.

@@ -150,6 +150,16 @@ pub enum RunEvent {
         /// Its name.
         mode: String,
     },
+    /// The thinking effort that is really in force.
+    Effort {
+        /// Its name, e.g. `high`.
+        effort: String,
+    },
+    /// A person's message that was put into the running turn.
+    Injected {
+        /// The message.
+        text: String,
+    },
     /// Tokens and money so far.
     Usage(Usage),
     /// A failed model call is being tried again.
@@ -436,6 +446,8 @@ mod tests {
             },
             RunEvent::Model { model: "m".into() },
             RunEvent::Mode { mode: "m".into() },
+            RunEvent::Effort { effort: "e".into() },
+            RunEvent::Injected { text: "x".into() },
             RunEvent::Usage(Usage {
                 input_tokens: Some(1),
                 output_tokens: None,

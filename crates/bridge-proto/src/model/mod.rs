@@ -14,7 +14,7 @@ pub use agent::{
 pub use answer::match_answer;
 pub use ask::{Answer, Ask, AskEnd, AskKind, Choice, ChoiceKind};
 pub use command::{
-    Command, CommandBody, FollowUp, Origin, Place, ReplyToken, RunKind, Source, StartRun,
+    Command, CommandBody, FollowUp, Origin, Place, ReplyToken, RunKind, Source, StartRun, Tuning,
 };
 pub use event::{
     Actor, Event, EventBody, Fault, FileDiff, Fix, Location, Observed, Outcome, PlanItem,

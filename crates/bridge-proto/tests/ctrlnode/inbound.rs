@@ -5,7 +5,7 @@ use bridge_proto::{
     ctrlnode::{decode, plane},
     model::{
         AgentChange, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp, Place,
-        Request, RunKind, Source, StartRun,
+        Request, RunKind, Source, StartRun, Tuning,
     },
 };
 
@@ -208,8 +208,11 @@ fn expected() -> Vec<(&'static str, CommandBody)> {
             "tune_task",
             CommandBody::Tune {
                 task: task(TASK),
-                model: Some("gemini-2.5-pro".into()),
-                mode: Some("plan".into()),
+                tuning: Tuning {
+                    model: Some("gemini-2.5-pro".into()),
+                    mode: Some("plan".into()),
+                    effort: Some("high".into()),
+                },
             },
         ),
         (

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     dialogue::{Dialogue, Exit, Step},
-    provider::{RunSpec, Steer, TurnEnd},
+    provider::{Injection, RunSpec, Steer, TurnEnd},
 };
 
 /// What one conversation begins with.
@@ -69,7 +69,8 @@ pub struct AcpDialogue {
     pub(super) offer: Offer,
     /// Everything heard is the replay of what was before.
     pub(super) history: bool,
-    pub(super) wanted_mode: Option<String>,
+    /// Settings that were asked for before the session was open.
+    pub(super) wanted: Vec<(Setting, String)>,
     pub(super) noise: Noise,
     pub(super) asks: AskBook,
     pub(super) tools: ToolBook,
@@ -134,7 +135,7 @@ impl AcpDialogue {
             session: String::new(),
             offer: Offer::default(),
             history: false,
-            wanted_mode: None,
+            wanted: Vec::new(),
             noise: Noise::default(),
             asks: AskBook::default(),
             tools: ToolBook::default(),
@@ -209,8 +210,8 @@ impl AcpDialogue {
         if !self.is_idle() {
             return;
         }
-        if let Some(mode) = self.wanted_mode.take() {
-            self.choose(Setting::Mode, mode);
+        for (setting, wanted) in std::mem::take(&mut self.wanted) {
+            self.choose(setting, wanted);
         }
         if let Some(prompt) = self.waiting.pop_front() {
             self.history = false;
@@ -472,7 +473,9 @@ impl Dialogue for AcpDialogue {
             }
             Steer::Answer(ask, answer) => self.on_answer(now, &ask, &answer),
             Steer::Interrupt => self.on_interrupt(now),
-            Steer::Tune { model, mode } => self.on_tune(model, mode),
+            // The protocol has no way into a running turn.
+            Steer::Inject(_) => self.push(Step::Injected(Injection::Refused)),
+            Steer::Tune(tuning) => self.on_tune(tuning),
             Steer::Close => self.close(),
         }
     }

@@ -133,8 +133,9 @@ impl AcpDialogue {
             .take()
             .filter(|_| !self.quirks.model_at_launch);
         self.phase = Phase::Idle;
-        self.tell_setting(Setting::Model, None);
-        self.tell_setting(Setting::Mode, None);
+        for setting in Setting::ALL {
+            self.tell_setting(setting, None);
+        }
         if let Some(why) = self.objection(wanted.as_deref()) {
             return self.fail(Outcome::Blocked {
                 fix: Fix::Setup,

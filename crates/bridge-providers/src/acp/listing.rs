@@ -32,7 +32,9 @@ pub(crate) async fn list_models(
         match timeout_at(until, conversation.heard.recv()).await {
             Ok(Some(Heard::TurnOver(end))) => models = read(end),
             Ok(Some(Heard::Gone) | None) => break,
-            Ok(Some(Heard::Resumable(_) | Heard::Seen(_) | Heard::Applied(_))) => {}
+            Ok(Some(
+                Heard::Resumable(_) | Heard::Seen(_) | Heard::Injected(_) | Heard::Applied(_),
+            )) => {}
             Err(_) => {
                 models = models.map_err(|_| format!("no answer within {limit:?}"));
                 break;

@@ -37,6 +37,9 @@ pub(crate) struct Offer {
     modes: Choices,
     model_option: Option<ConfigOption>,
     mode_option: Option<ConfigOption>,
+    effort_option: Option<ConfigOption>,
+    /// Efforts come as options only.
+    no_efforts: Choices,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,6 +59,21 @@ struct ConfigOption {
 pub(crate) enum Setting {
     Model,
     Mode,
+    /// How much the model thinks.
+    Effort,
+}
+
+impl Setting {
+    pub(crate) const ALL: [Self; 3] = [Self::Model, Self::Mode, Self::Effort];
+
+    /// What a person calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Mode => "mode",
+            Self::Effort => "thinking effort",
+        }
+    }
 }
 
 impl Offer {
@@ -81,11 +99,11 @@ impl Offer {
         let Some(options) = holder.get("configOptions").and_then(Value::as_array) else {
             return;
         };
-        let find = |name: &str| {
+        let find = |names: &[&str]| {
             options.iter().find_map(|option| {
                 let id = option.get("id")?.as_str()?;
                 let category = option.get("category").and_then(Value::as_str);
-                if category.unwrap_or(id) != name {
+                if !names.contains(&category.unwrap_or(id)) {
                     return None;
                 }
                 Some(ConfigOption {
@@ -97,8 +115,9 @@ impl Offer {
                 })
             })
         };
-        self.model_option = find("model");
-        self.mode_option = find("mode");
+        self.model_option = find(&["model"]);
+        self.mode_option = find(&["mode"]);
+        self.effort_option = find(&["thought_level", "effort"]);
     }
 
     /// What is in force.
@@ -115,6 +134,11 @@ impl Offer {
         match setting {
             Setting::Model => self.models.current = Some(value.to_owned()),
             Setting::Mode => self.modes.current = Some(value.to_owned()),
+            Setting::Effort => {
+                if let Some(option) = &mut self.effort_option {
+                    option.choices.current = Some(value.to_owned());
+                }
+            }
         }
     }
 
@@ -143,16 +167,12 @@ impl Offer {
         let (choices, option) = self.places(setting);
         let has = |choices: &Choices| choices.ids.iter().any(|id| id == wanted);
         if has(choices) {
-            return Some(match setting {
-                Setting::Model => (
-                    "session/set_model",
-                    json!({ "sessionId": session, "modelId": wanted }),
-                ),
-                Setting::Mode => (
-                    "session/set_mode",
-                    json!({ "sessionId": session, "modeId": wanted }),
-                ),
-            });
+            let (method, key) = match setting {
+                Setting::Model => ("session/set_model", "modelId"),
+                Setting::Mode => ("session/set_mode", "modeId"),
+                Setting::Effort => return None,
+            };
+            return Some((method, json!({ "sessionId": session, key: wanted })));
         }
         let option = option.filter(|option| has(&option.choices))?;
         Some((
@@ -165,6 +185,7 @@ impl Offer {
         match setting {
             Setting::Model => (&self.models, self.model_option.as_ref()),
             Setting::Mode => (&self.modes, self.mode_option.as_ref()),
+            Setting::Effort => (&self.no_efforts, self.effort_option.as_ref()),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bridge_proto::{
     AskId,
-    model::{Actor, Answer, Outcome, RunEvent},
+    model::{Actor, Answer, Outcome, RunEvent, Tuning},
 };
 use serde_json::Value;
 
@@ -88,7 +88,7 @@ impl AcpDialogue {
         }
     }
 
-    pub(super) fn on_tune(&mut self, model: Option<String>, mode: Option<String>) {
+    pub(super) fn on_tune(&mut self, tuning: Tuning) {
         let open = match &self.phase {
             Phase::Idle | Phase::Running(_) => true,
             Phase::New
@@ -99,30 +99,39 @@ impl AcpDialogue {
             | Phase::Choosing { .. } => false,
             Phase::Over(_) => return,
         };
-        if let Some(model) = model {
-            if open {
-                self.choose(Setting::Model, model);
-            } else {
-                self.start.model = Some(model);
-                self.quirks.model_at_launch = false;
+        let Tuning {
+            model,
+            mode,
+            effort,
+        } = tuning;
+        if open {
+            for (setting, wanted) in Setting::ALL.into_iter().zip([model, mode, effort]) {
+                if let Some(wanted) = wanted {
+                    self.choose(setting, wanted);
+                }
             }
+            return;
         }
-        if let Some(mode) = mode {
-            if open {
-                self.choose(Setting::Mode, mode);
-            } else {
-                self.wanted_mode = Some(mode);
+        if model.is_some() {
+            self.start.model = model;
+            self.quirks.model_at_launch = false;
+        }
+        let later = [(Setting::Mode, mode), (Setting::Effort, effort)];
+        for (setting, wanted) in later {
+            if let Some(wanted) = wanted {
+                self.wanted.retain(|(other, _)| *other != setting);
+                self.wanted.push((setting, wanted));
             }
         }
     }
 
-    /// Asks for a model or mode; `None` and a word to the owner if the session does not offer it.
+    /// Asks for a setting; `None` and a word to the owner if the session does not offer it.
     pub(super) fn choose(&mut self, setting: Setting, wanted: String) -> Option<u64> {
         if self.offer.current(setting) == Some(wanted.as_str()) {
             return None;
         }
         let Some((method, params)) = self.offer.choose(setting, &self.session, &wanted) else {
-            let what = setting_name(setting);
+            let what = setting.name();
             let name = &self.quirks.name;
             let wanted = outcome::sentence(&wanted, 100);
             self.say(format!(
@@ -148,7 +157,7 @@ impl AcpDialogue {
                 self.tell_setting(setting, Some(result));
             }
             Err(error) => {
-                let what = setting_name(setting);
+                let what = setting.name();
                 let name = &self.quirks.name;
                 let why = outcome::sentence(&error.message, 200);
                 self.say(format!("{name} did not take the {what} {value}: {why}"));
@@ -156,7 +165,7 @@ impl AcpDialogue {
         }
     }
 
-    /// Tells the owner the model or mode in force.
+    /// Tells the owner what is in force.
     pub(super) fn tell_setting(&mut self, setting: Setting, raw: Option<Value>) {
         let Some(value) = self.offer.current(setting).map(str::to_owned) else {
             return;
@@ -164,14 +173,8 @@ impl AcpDialogue {
         let event = match setting {
             Setting::Model => RunEvent::Model { model: value },
             Setting::Mode => RunEvent::Mode { mode: value },
+            Setting::Effort => RunEvent::Effort { effort: value },
         };
         self.emit(event, raw);
-    }
-}
-
-fn setting_name(setting: Setting) -> &'static str {
-    match setting {
-        Setting::Model => "model",
-        Setting::Mode => "mode",
     }
 }

@@ -140,6 +140,7 @@ mod tests {
     use bridge_proto::{ResumeId, TaskId};
 
     use super::*;
+    use crate::provider::Asking;
 
     fn spec() -> RunSpec {
         RunSpec {
@@ -150,6 +151,7 @@ mod tests {
             directory: "/work".into(),
             extra_directories: vec!["/extra".into()],
             model: Some("--odd".into()),
+            asking: Asking::Answered,
             instructions: "- be brief".into(),
             resume: None,
             trusted: false,

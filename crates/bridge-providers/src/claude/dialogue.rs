@@ -19,7 +19,7 @@ use std::{
 
 use bridge_proto::{
     AskId,
-    model::{Actor, Answer as Reply, AskEnd, Fault, Outcome, RunEvent, ToolStatus},
+    model::{Actor, Answer as Reply, AskEnd, Fault, Outcome, RunEvent, ToolStatus, Tuning},
 };
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     dialogue::{Dialogue, Exit, Step},
-    provider::{Steer, TurnEnd},
+    provider::{Injection, Steer, TurnEnd},
 };
 
 /// Native stream-json, both ways, with one process of Claude Code.
@@ -110,6 +110,7 @@ pub(super) enum Stage {
 pub(super) enum Request {
     Model(String),
     Mode(String),
+    Effort(String),
 }
 
 impl ClaudeDialogue {
@@ -187,9 +188,7 @@ impl ClaudeDialogue {
         });
         self.ledger.begin();
         self.heard_something(now);
-        self.sent += 1;
-        let uuid = outgoing::uuid_of(&["prompt", &self.seed, &self.sent.to_string()]);
-        self.send(outgoing::prompt(text, &uuid));
+        self.say(text);
     }
 
     fn heard_something(&mut self, now: Instant) {
@@ -286,6 +285,58 @@ impl ClaudeDialogue {
         self.steps.push_back(Step::Terminate(OBEY));
     }
 
+    /// A further line of the user while it works: the program reads it at its next step, or as a
+    /// turn of its own behind the running one, whose result then says so.
+    fn inject(&mut self, text: &str) {
+        let working = |turn: &Turn| matches!(turn.stage, Stage::Working) && !turn.answered;
+        let injection = if self.life == Life::Open && self.turn.as_ref().is_some_and(working) {
+            self.say(text);
+            Injection::Taken
+        } else {
+            Injection::Refused
+        };
+        self.steps.push_back(Step::Injected(injection));
+    }
+
+    fn say(&mut self, text: &str) {
+        self.sent += 1;
+        let uuid = outgoing::uuid_of(&["prompt", &self.seed, &self.sent.to_string()]);
+        self.send(outgoing::prompt(text, &uuid));
+    }
+
+    fn on_tune(&mut self, tuning: Tuning) {
+        if let Some(model) = tuning.model {
+            let body = json!({"subtype": "set_model", "model": model});
+            self.tune(&body, Request::Model(model));
+        }
+        match tuning.mode {
+            Some(mode) if mode == BYPASS => {
+                self.status(format!("the mode was not changed: {BYPASS} is not offered"));
+            }
+            Some(mode) => {
+                let body = json!({"subtype": "set_permission_mode", "mode": mode});
+                self.tune(&body, Request::Mode(mode));
+            }
+            None => {}
+        }
+        if let Some(effort) = tuning.effort {
+            match thinking_tokens(&effort) {
+                Some(tokens) => {
+                    let body = json!({
+                        "subtype": "set_max_thinking_tokens",
+                        "max_thinking_tokens": tokens,
+                    });
+                    self.tune(&body, Request::Effort(effort));
+                }
+                None => self.status(format!(
+                    "the thinking effort was not changed: choose off, low, medium, high, max \
+                     or a number of tokens instead of {}",
+                    one_line(&effort, 50)
+                )),
+            }
+        }
+    }
+
     fn on_answer(&mut self, now: Instant, ask: AskId, answer: &Reply) {
         let Some(given) = self.asks.answer(&ask, answer) else {
             return;
@@ -354,24 +405,10 @@ impl Dialogue for ClaudeDialogue {
                     self.refuse_prompt();
                 }
             }
+            Steer::Inject(text) => self.inject(&text),
             Steer::Answer(ask, answer) => self.on_answer(now, ask, &answer),
             Steer::Interrupt => self.stop(now, Outcome::Cancelled { by: Actor::Person }),
-            Steer::Tune { model, mode } => {
-                if let Some(model) = model {
-                    let body = json!({"subtype": "set_model", "model": model});
-                    self.tune(&body, Request::Model(model));
-                }
-                match mode {
-                    Some(mode) if mode == BYPASS => {
-                        self.status(format!("the mode was not changed: {BYPASS} is not offered"));
-                    }
-                    Some(mode) => {
-                        let body = json!({"subtype": "set_permission_mode", "mode": mode});
-                        self.tune(&body, Request::Mode(mode));
-                    }
-                    None => {}
-                }
-            }
+            Steer::Tune(tuning) => self.on_tune(tuning),
             Steer::Close => {
                 if self.life == Life::Open {
                     self.life = Life::Closing;
@@ -435,6 +472,18 @@ impl Dialogue for ClaudeDialogue {
             .flatten()
             .min()
     }
+}
+
+/// The thinking budget for an effort: the words Claude Code itself uses in prompts, or a number.
+fn thinking_tokens(effort: &str) -> Option<u32> {
+    Some(match effort.trim().to_lowercase().as_str() {
+        "off" | "none" => 0,
+        "low" => 4_000,
+        "medium" => 10_000,
+        "high" => 24_000,
+        "max" => 31_999,
+        number => number.parse().ok().filter(|tokens| *tokens <= 200_000)?,
+    })
 }
 
 fn reason_of_end(exit: &Exit) -> String {

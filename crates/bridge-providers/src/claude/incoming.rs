@@ -393,6 +393,10 @@ impl ClaudeDialogue {
             (Request::Mode(wanted), None) => {
                 self.mode_is(&given("/response/mode").unwrap_or(wanted));
             }
+            (Request::Effort(wanted), None) => self.emit(RunEvent::Effort { effort: wanted }),
+            (Request::Effort(_), Some(why)) => {
+                self.status(format!("the thinking effort was not changed: {why}"));
+            }
             (Request::Model(_), Some(why)) => {
                 self.status(format!("the model was not changed: {why}"));
             }

@@ -43,7 +43,7 @@ pub(super) fn heard_models(heard: Heard) -> Option<Result<Vec<String>, String>> 
             (_, _) => None,
         },
         Heard::Gone => Some(Err("the program ended without an answer".into())),
-        Heard::Resumable(_) | Heard::Applied(_) | Heard::TurnOver(_) => None,
+        Heard::Resumable(_) | Heard::Applied(_) | Heard::Injected(_) | Heard::TurnOver(_) => None,
     }
 }
 

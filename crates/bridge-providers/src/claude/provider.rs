@@ -25,7 +25,9 @@ use crate::{
     find::find_program,
     host::Host,
     process::{Environment, Launch, Output, run_to_end},
-    provider::{Abilities, Conversation, Found, ListError, Provider, RunSpec, StartError},
+    provider::{
+        Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
+    },
 };
 
 /// Claude Code as the user installed it and is logged in with. Credentials are looked for by name
@@ -154,7 +156,16 @@ impl Provider for ClaudeProvider {
         Abilities {
             resume: true,
             follow_up: true,
+            inject: true,
             permissions: true,
+            questions: true,
+            model: Choosing::AnyTime,
+            mode: Choosing::AnyTime,
+            effort: Choosing::AnyTime,
+            usage: true,
+            cost: true,
+            images: true,
+            ran_with: Some("2.1.328"),
             hub_only: false,
             plain_only: self.key.as_str() == "claude-sdk",
         }

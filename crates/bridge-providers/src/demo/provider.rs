@@ -64,7 +64,7 @@ impl Provider for DemoProvider {
             follow_up: true,
             permissions: true,
             hub_only: true,
-            plain_only: false,
+            ..Abilities::default()
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bridge_proto::model::{Answer, Ask, Outcome, RunEvent, ToolState};
+use bridge_proto::model::{Answer, Ask, Outcome, RunEvent, ToolState, Tuning};
 use bridge_providers::{
     claude::ClaudeDialogue,
     dialogue::{Dialogue as _, Exit, Step},
@@ -128,6 +128,7 @@ impl Seen {
             }
             Step::Resumable(id) => self.resumable.push(id.as_str().to_owned()),
             Step::Applied(_) => self.applied += 1,
+            Step::Injected(_) => {}
             Step::TurnOver(end) => self.turns.push(end),
             Step::CloseInput(_) => {}
             Step::Terminate(_) => self.terminated = true,
@@ -238,11 +239,17 @@ fn steer(message: &Value, seen: &Seen) -> Option<Steer> {
             "interrupt" if seen.prompts > 0 => Some(Steer::Interrupt),
             "set_model" => {
                 let model = request["model"].as_str().map(str::to_owned);
-                Some(Steer::Tune { model, mode: None })
+                Some(Steer::Tune(Tuning {
+                    model,
+                    ..Tuning::default()
+                }))
             }
             "set_permission_mode" => {
                 let mode = request["mode"].as_str().map(str::to_owned);
-                Some(Steer::Tune { model: None, mode })
+                Some(Steer::Tune(Tuning {
+                    mode,
+                    ..Tuning::default()
+                }))
             }
             _ => None,
         },

@@ -255,7 +255,7 @@ impl Dialogue for Plain {
             Steer::Close => self
                 .steps
                 .push_back(Step::CloseInput(Duration::from_secs(5))),
-            Steer::Answer(..) | Steer::Tune { .. } => {}
+            Steer::Inject(_) | Steer::Answer(..) | Steer::Tune(_) => {}
         }
     }
 

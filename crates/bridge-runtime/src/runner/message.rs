@@ -2,7 +2,7 @@
 
 use bridge_proto::{
     AskId, RunKey, TaskId,
-    model::{Answer, Ask, Outcome, RunEvent},
+    model::{Answer, Ask, Outcome, RunEvent, Tuning},
 };
 
 use super::turn::Turn;
@@ -18,11 +18,8 @@ pub(crate) enum ToRunner {
     Publish(RunEvent),
     /// End the running turn.
     Interrupt,
-    /// Change model or mode.
-    Tune {
-        model: Option<String>,
-        mode: Option<String>,
-    },
+    /// Change settings of the conversation.
+    Tune(Tuning),
     /// Close the conversation and end.
     Close,
 }

@@ -97,8 +97,8 @@ impl Runner {
             tokio::select! {
                 message = self.inbox.recv() => match message {
                     Some(ToRunner::Turn(turn)) => self.turn(*turn, &mut live).await,
-                    Some(ToRunner::Tune { model, mode }) => {
-                        steer(live.as_ref(), Steer::Tune { model, mode }).await;
+                    Some(ToRunner::Tune(tuning)) => {
+                        steer(live.as_ref(), Steer::Tune(tuning)).await;
                     }
                     Some(ToRunner::Answer(..) | ToRunner::Publish(_) | ToRunner::Interrupt) => {
                         tracing::debug!(task = %self.task, "came after the turn was over");
@@ -238,6 +238,7 @@ impl Runner {
                             let run = session.turn.ticket.run.clone();
                             self.tell(FromRunner::Applied { run, ask }).await;
                         }
+                        Some(Heard::Injected(_)) => {}
                         Some(Heard::Resumable(id)) => {
                             let (dir, key) = (&session.turn.site.dir, live.provider.key());
                             if let Err(error) = dir.save_session(key, &id) {
@@ -289,6 +290,8 @@ impl Runner {
             | RunEvent::FileWritten { .. }
             | RunEvent::Model { .. }
             | RunEvent::Mode { .. }
+            | RunEvent::Effort { .. }
+            | RunEvent::Injected { .. }
             | RunEvent::Usage(_)
             | RunEvent::Retrying(_)
             | RunEvent::Silent { .. }
@@ -393,8 +396,8 @@ async fn act(message: Option<ToRunner>, session: &mut Session, live: &Live) {
                 .publish
                 .push_back(EventBody::Seen(Box::new(Observed::from(event))));
         }
-        Some(ToRunner::Tune { model, mode }) => {
-            steer(Some(live), Steer::Tune { model, mode }).await;
+        Some(ToRunner::Tune(tuning)) => {
+            steer(Some(live), Steer::Tune(tuning)).await;
         }
         Some(ToRunner::Interrupt | ToRunner::Close) | None => {
             if !std::mem::replace(&mut session.interrupted, true) {

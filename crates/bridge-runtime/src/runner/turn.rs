@@ -14,7 +14,7 @@ use bridge_proto::{
     ctrlnode::RunFacts,
     model::{AgentProfile, Event, EventBody, Fault, Fix, Outcome, RunKind, Source},
 };
-use bridge_providers::provider::{Provider, RunSpec, StartError};
+use bridge_providers::provider::{Asking, Provider, RunSpec, StartError};
 use bridge_workspace::{Repository, RepositoryContext, TaskDir, TaskLog};
 
 use crate::{clock::now, contents::Border, outgoing::Outgoing, prompt};
@@ -69,6 +69,7 @@ pub(crate) struct Turn {
     pub(crate) text: String,
     pub(crate) focus_files: Vec<String>,
     pub(crate) model: Option<String>,
+    pub(crate) asking: Asking,
     pub(crate) site: Site,
 }
 
@@ -170,6 +171,7 @@ pub(super) fn spec(turn: &Turn, resume: Option<ResumeId>) -> RunSpec {
         directory: site.directory(),
         extra_directories,
         model: turn.model.clone().or_else(|| turn.agent.model.clone()),
+        asking: turn.asking,
         instructions: prompt::instructions(&turn.agent),
         resume,
         trusted: site.trusted,

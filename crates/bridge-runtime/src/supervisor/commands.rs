@@ -119,6 +119,7 @@ impl Daemon {
             text: asked.text,
             focus_files: asked.focus_files,
             model: asked.model,
+            asking: self.settings.policy.asking(self.viewer == Some(true)),
             site: *site,
         };
         let job = Job {
@@ -168,8 +169,8 @@ impl Daemon {
                 }
                 Vec::new()
             }
-            CommandBody::Tune { task, model, mode } => {
-                self.tell(&task, ToRunner::Tune { model, mode });
+            CommandBody::Tune { task, tuning } => {
+                self.tell(&task, ToRunner::Tune(tuning));
                 Vec::new()
             }
             CommandBody::Agents(AgentChange::Sync { provider, agents }) => {

@@ -9,7 +9,7 @@ use crate::{
     id::{AgentId, AskId, Digest, ProviderKey, RunKey, TaskFolder, TaskId},
     model::{
         AgentChange, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp, Place,
-        Request, RunKind, StartRun,
+        Request, RunKind, StartRun, Tuning,
     },
 };
 
@@ -55,12 +55,11 @@ pub fn encode(command: &CommandBody, request_id: &str) -> Result<String, EncodeE
             digest,
             answer,
         } => Ok(input_response(task, ask.as_ref(), digest.as_ref(), answer)),
-        CommandBody::Tune { task, model, mode } => Ok(to_text(&TuneTask {
+        CommandBody::Tune { task, tuning } => Ok(to_text(&TuneTask {
             action: "tune_task",
             request_id,
             task_id: task,
-            model: model.as_deref(),
-            mode: mode.as_deref(),
+            tuning,
         })),
         CommandBody::Agents(AgentChange::Sync { provider, agents }) => match agents {
             Ok(agents) => Ok(sync(provider, agents, request_id)),
@@ -265,10 +264,8 @@ struct TuneTask<'a> {
     action: &'static str,
     request_id: &'a str,
     task_id: &'a TaskId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mode: Option<&'a str>,
+    #[serde(flatten)]
+    tuning: &'a Tuning,
 }
 
 #[derive(Serialize)]
