@@ -6,13 +6,11 @@ use async_trait::async_trait;
 use bridge_proto::{ProviderKey, model::Health};
 
 use crate::{
-    acp::{
-        AcpDialogue, AcpQuirks, AcpStart, list_models,
-        program::{healthy, missing, with_temp},
-    },
+    acp::{AcpDialogue, AcpQuirks, AcpStart, list_models},
     conversation::converse,
     host::Host,
     process::{AllowList, Environment, Launch},
+    program::{healthy, missing, with_temp},
     provider::{Abilities, Conversation, Found, ListError, Provider, RunSpec, StartError},
 };
 

@@ -13,13 +13,11 @@ use bridge_proto::{ProviderKey, ResumeId, Timestamp, model::Health};
 use serde_json::Value;
 
 use crate::{
-    acp::{
-        AcpDialogue, AcpQuirks, AcpStart, list_models,
-        program::{healthy, login_needed, missing, read_small, with_temp, with_version},
-    },
+    acp::{AcpDialogue, AcpQuirks, AcpStart, list_models},
     conversation::converse,
     host::Host,
     process::{AllowList, Environment, Launch},
+    program::{healthy, login_needed, missing, read_small, with_temp, with_version},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },

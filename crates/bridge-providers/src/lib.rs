@@ -15,5 +15,7 @@ pub mod find;
 pub mod gemini;
 pub mod host;
 pub mod opencode;
+mod plain;
 pub mod process;
+mod program;
 pub mod provider;

@@ -12,13 +12,11 @@ use bridge_proto::{ProviderKey, model::Health};
 use serde_json::Value;
 
 use crate::{
-    acp::{
-        AcpDialogue, AcpQuirks, AcpStart,
-        program::{healthy, login_needed, missing, read_small, with_temp, with_version},
-    },
+    acp::{AcpDialogue, AcpQuirks, AcpStart},
     conversation::converse,
     host::Host,
     process::{AllowList, Environment, Launch, run_to_end},
+    program::{healthy, login_needed, missing, read_small, with_temp, with_version},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     dialogue::{Dialogue, Exit, Step},
+    plain::sentence,
     provider::{Injection, RunSpec, Steer, TurnEnd},
 };
 
@@ -351,7 +352,7 @@ impl AcpDialogue {
                     return;
                 };
                 if let Err(error) = &outcome {
-                    let why = outcome::sentence(&error.message, 200);
+                    let why = sentence(&error.message, 200);
                     return self
                         .on_not_chosen(now, &format!("the model {value} is refused: {why}"));
                 }

@@ -15,6 +15,7 @@ use super::{
     outcome,
     session::{Capabilities, Offer, Setting},
 };
+use crate::plain::sentence;
 
 impl AcpDialogue {
     pub(super) fn initialize(&mut self, now: Instant) {
@@ -158,13 +159,13 @@ impl AcpDialogue {
         if let Some(wanted) = wanted {
             let offered = wanted == current || self.offer.models().iter().any(|m| m == wanted);
             return (self.quirks.model_or_nothing && !offered).then(|| {
-                let wanted = outcome::sentence(wanted, 100);
+                let wanted = sentence(wanted, 100);
                 format!("{name} does not offer the model {wanted}; choose another or log in")
             });
         }
         let prefix = self.quirks.refused_default.as_deref()?;
         current.starts_with(prefix).then(|| {
-            let current = outcome::sentence(current, 100);
+            let current = sentence(current, 100);
             format!("{name} would use {current}, which nobody chose; choose a model")
         })
     }

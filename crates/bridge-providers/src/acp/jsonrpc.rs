@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::outcome::sentence;
+use crate::plain::sentence;
 
 /// One incoming line.
 #[derive(Debug, Clone, PartialEq)]

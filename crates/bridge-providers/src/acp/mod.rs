@@ -17,7 +17,6 @@ mod jsonrpc;
 mod listing;
 mod outcome;
 mod permissions;
-pub(crate) mod program;
 mod quirks;
 mod session;
 mod steer;

@@ -4,7 +4,7 @@ use bridge_proto::model::{Actor, Fault, Fix, Outcome};
 use serde_json::Value;
 
 use super::{jsonrpc::RpcError, quirks::AcpQuirks};
-use crate::dialogue::Exit;
+use crate::{dialogue::Exit, plain::sentence};
 
 /// The outcome of a prompt that was answered. A reason nobody knows, or none, counts as done.
 pub(crate) fn of_stop_reason(quirks: &AcpQuirks, reason: Option<&str>) -> Outcome {
@@ -97,40 +97,6 @@ fn login_reason(quirks: &AcpQuirks, said: &str) -> String {
     } else {
         format!("{name} wants a login; {hint}. It said: {said}")
     }
-}
-
-/// Text for a person: terminal escapes and control characters gone, white space folded, at most
-/// `max` characters.
-pub(crate) fn sentence(text: &str, max: usize) -> String {
-    let mut out = String::new();
-    let mut count = 0;
-    let mut chars = text.chars().peekable();
-    let mut gap = false;
-    while let Some(c) = chars.next() {
-        if c == '\u{1b}' {
-            if chars.next_if_eq(&'[').is_some() {
-                while chars
-                    .next()
-                    .is_some_and(|c| !('@'..='~').contains(&c) || c == '<')
-                {}
-            }
-        } else if c.is_whitespace() || c.is_control() {
-            gap = true;
-        } else {
-            if gap && !out.is_empty() {
-                out.push(' ');
-                count += 1;
-            }
-            gap = false;
-            if count >= max {
-                out.push('…');
-                return out;
-            }
-            out.push(c);
-            count += 1;
-        }
-    }
-    out
 }
 
 /// The message of an error with what its data adds. Vendors' JSON inside the message is unwrapped.
@@ -308,14 +274,5 @@ mod tests {
                 reason: "Agent ended during the turn (exit code 1): Error: boom".into()
             }
         );
-    }
-
-    #[test]
-    fn sentences_lose_escapes_and_stay_short() {
-        assert_eq!(
-            sentence("\u{1b}[?1049h\u{1b}[2J\u{1b}[<u a\r\n\tb", 10),
-            "a b"
-        );
-        assert_eq!(sentence("äöüß", 3), "äöü…");
     }
 }

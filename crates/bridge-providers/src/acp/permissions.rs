@@ -9,7 +9,7 @@ use bridge_proto::{
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::outcome::sentence;
+use crate::plain::sentence;
 
 /// The questions that wait for a person.
 #[derive(Debug, Default)]

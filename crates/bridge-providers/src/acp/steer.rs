@@ -12,12 +12,11 @@ use serde_json::Value;
 use super::{
     dialogue::{AcpDialogue, Phase},
     jsonrpc::{self, RpcError},
-    outcome,
     permissions::AnswerError,
     session::Setting,
     turn::Cancel,
 };
-use crate::dialogue::Step;
+use crate::{dialogue::Step, plain::sentence};
 
 impl AcpDialogue {
     pub(super) fn on_interrupt(&mut self, now: Instant) {
@@ -133,7 +132,7 @@ impl AcpDialogue {
         let Some((method, params)) = self.offer.choose(setting, &self.session, &wanted) else {
             let what = setting.name();
             let name = &self.quirks.name;
-            let wanted = outcome::sentence(&wanted, 100);
+            let wanted = sentence(&wanted, 100);
             self.say(format!(
                 "{name} does not offer the {what} {wanted}; its own stays in force"
             ));
@@ -159,7 +158,7 @@ impl AcpDialogue {
             Err(error) => {
                 let what = setting.name();
                 let name = &self.quirks.name;
-                let why = outcome::sentence(&error.message, 200);
+                let why = sentence(&error.message, 200);
                 self.say(format!("{name} did not take the {what} {value}: {why}"));
             }
         }

@@ -8,7 +8,7 @@ use bridge_proto::{
 };
 use serde_json::Value;
 
-use super::outcome::sentence;
+use crate::plain::sentence;
 
 /// The tool calls of one turn.
 #[derive(Debug, Default)]

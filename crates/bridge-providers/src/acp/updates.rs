@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::{
     dialogue::{AcpDialogue, Phase},
-    jsonrpc, outcome, permissions,
+    jsonrpc, permissions,
     session::Setting,
 };
-use crate::dialogue::Step;
+use crate::{dialogue::Step, plain::sentence};
 
 impl AcpDialogue {
     pub(super) fn on_notification(&mut self, method: &str, mut params: Value) {
@@ -51,7 +51,7 @@ impl AcpDialogue {
             self.on_permission(id, params);
             return;
         }
-        let method = outcome::sentence(method, 100);
+        let method = sentence(method, 100);
         let message = format!("the client does not offer {method}");
         self.push(Step::Send(jsonrpc::error(id, METHOD_NOT_FOUND, &message)));
     }
@@ -115,7 +115,7 @@ impl AcpDialogue {
                 self.other("config_option_update", update);
             }
             kind => {
-                let kind = outcome::sentence(kind, 100);
+                let kind = sentence(kind, 100);
                 self.other(&kind, update);
             }
         }
@@ -223,7 +223,7 @@ impl AcpDialogue {
         if let Some(model) = model {
             self.emit(
                 RunEvent::Model {
-                    model: outcome::sentence(model, 200),
+                    model: sentence(model, 200),
                 },
                 None,
             );
@@ -264,7 +264,7 @@ fn text_of(update: &Value) -> Option<String> {
 }
 
 fn plan_item(entry: &Value) -> Option<PlanItem> {
-    let text = outcome::sentence(entry.get("content")?.as_str()?, 500);
+    let text = sentence(entry.get("content")?.as_str()?, 500);
     let status = match entry.get("status").and_then(Value::as_str) {
         Some("completed") => PlanStatus::Completed,
         Some("in_progress") => PlanStatus::InProgress,

@@ -2,7 +2,7 @@
 
 use bridge_proto::BlockId;
 
-use super::plain::tail;
+use crate::plain::tail;
 
 /// What the turn has said so far. Keeps the newest [`LIMIT`] bytes.
 #[derive(Debug, Default)]

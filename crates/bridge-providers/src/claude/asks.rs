@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 
 use super::{
     outgoing,
-    plain::{one_line, readable},
     session_rules::{rule_label, session_rules},
     tools::{Tools, kind},
 };
+use crate::plain::{one_line, readable};
 
 /// The open questions, oldest first.
 #[derive(Debug, Default)]

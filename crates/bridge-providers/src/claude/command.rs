@@ -5,9 +5,10 @@ use std::ffi::OsString;
 
 use bridge_proto::RunKey;
 
-use super::{outgoing::uuid_of, plain::head};
+use super::outgoing::uuid_of;
 use crate::{
     host::Host,
+    plain::head,
     process::{AllowList, Environment},
     provider::RunSpec,
 };

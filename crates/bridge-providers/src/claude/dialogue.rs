@@ -23,17 +23,10 @@ use bridge_proto::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    answer::Answer,
-    asks::Asks,
-    outcome::Ledger,
-    outgoing,
-    plain::{one_line, readable, tail},
-    stream::Stream,
-    tools::Tools,
-};
+use super::{answer::Answer, asks::Asks, outcome::Ledger, outgoing, stream::Stream, tools::Tools};
 use crate::{
     dialogue::{Dialogue, Exit, Step},
+    plain::{one_line, readable, tail},
     provider::{Injection, Steer, TurnEnd},
 };
 

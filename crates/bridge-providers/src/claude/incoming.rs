@@ -16,9 +16,11 @@ use super::{
     dialogue::{ClaudeDialogue, NOTE, Request, Stage, Turn},
     outcome::judge,
     outgoing,
+};
+use crate::{
+    dialogue::Step,
     plain::{one_line, readable},
 };
-use crate::dialogue::Step;
 
 impl ClaudeDialogue {
     pub(super) fn on_message(&mut self, now: Instant, message: Value) {

@@ -14,7 +14,6 @@ mod incoming;
 mod models;
 mod outcome;
 mod outgoing;
-mod plain;
 mod provider;
 mod session_rules;
 mod stream;

@@ -8,9 +8,10 @@ use std::{
 use bridge_proto::model::{Observed, RunEvent};
 use serde_json::{Value, json};
 
-use super::{outgoing, plain::one_line};
+use super::outgoing;
 use crate::{
     dialogue::{Dialogue, Exit, Step},
+    plain::one_line,
     provider::{Heard, Steer},
 };
 

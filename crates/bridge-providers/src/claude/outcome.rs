@@ -3,7 +3,7 @@
 use bridge_proto::model::{Actor, Fault, Fix, Outcome, Usage};
 use serde_json::Value;
 
-use super::plain::readable;
+use crate::plain::readable;
 
 /// Judges by `is_error` and `terminal_reason`, because an API failure has `subtype: success`.
 /// Versions without `terminal_reason` say `is_error: false` for an interrupted turn; there the

@@ -7,10 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bridge_proto::{
-    ProviderKey,
-    model::{Health, HealthReason},
-};
+use bridge_proto::{ProviderKey, model::Health};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
@@ -18,13 +15,14 @@ use super::{
     command,
     dialogue::ClaudeDialogue,
     models::{ModelList, heard_models},
-    plain::one_line,
 };
 use crate::{
     conversation::converse,
     find::find_program,
     host::Host,
-    process::{Environment, Launch, Output, run_to_end},
+    plain::one_line,
+    process::{Launch, Output, run_to_end},
+    program::{healthy, login_needed, missing, with_temp},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
@@ -81,8 +79,8 @@ impl ClaudeProvider {
     fn health(&self, program: Option<&Path>) -> Health {
         match program {
             None => missing(&self.missing_hint()),
-            Some(_) if self.may_be_logged_in() => healthy(None),
-            Some(_) => login_needed(None),
+            Some(_) if self.may_be_logged_in() => healthy(),
+            Some(_) => login_needed(LOGIN),
         }
     }
 
@@ -196,11 +194,12 @@ impl Provider for ClaudeProvider {
             .ask(&program, &["auth", "status", "--json"], left)
             .await;
         let logged_in = status.ok().and_then(|output| logged_in(&output.stdout));
-        if logged_in.unwrap_or_else(|| self.may_be_logged_in()) {
-            healthy(version)
+        let found = if logged_in.unwrap_or_else(|| self.may_be_logged_in()) {
+            healthy()
         } else {
-            login_needed(version)
-        }
+            login_needed(LOGIN)
+        };
+        Health { version, ..found }
     }
 
     async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError> {
@@ -221,48 +220,12 @@ impl Provider for ClaudeProvider {
     }
 }
 
-fn with_temp(env: Environment, temp: Option<&Path>) -> Environment {
-    match temp {
-        Some(temp) => env.set("TMPDIR", temp).set("TEMP", temp).set("TMP", temp),
-        None => env,
-    }
-}
-
-fn healthy(version: Option<String>) -> Health {
-    Health {
-        available: true,
-        reason: None,
-        version,
-        hint: None,
-    }
-}
-
-fn login_needed(version: Option<String>) -> Health {
-    let hint = "run `claude` and log in, or set ANTHROPIC_API_KEY".to_owned();
-    Health {
-        available: false,
-        reason: Some(HealthReason::AuthRequired),
-        version,
-        hint: Some(hint),
-    }
-}
-
-fn missing(hint: &str) -> Health {
-    Health {
-        available: false,
-        reason: Some(HealthReason::BinaryMissing),
-        version: None,
-        hint: Some(hint.to_owned()),
-    }
-}
-
 /// The program is there and does not run.
 fn unusable(why: &str) -> Health {
-    let hint = format!(
+    missing(&format!(
         "`claude --version` does not work ({}); install it again",
         one_line(why, 300)
-    );
-    missing(&hint)
+    ))
 }
 
 /// `2.1.328 (Claude Code)` → `2.1.328`.
@@ -283,6 +246,7 @@ fn logged_in(stdout: &[u8]) -> Option<bool> {
 /// What to do when it is not installed.
 const INSTALL: &str = "install Claude Code (`npm install -g @anthropic-ai/claude-code`), \
                        or set CLAUDE_SDK_EXECUTABLE to its path";
+const LOGIN: &str = "run `claude` and log in, or set ANTHROPIC_API_KEY";
 /// Most bytes kept of what it says about itself.
 const MAX_OUTPUT: usize = 64 << 10;
 

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::plain::one_line;
+use crate::plain::one_line;
 
 /// Rules for this conversation only: sent back unchanged, some would be written into the
 /// repository's settings and stay in force for later runs. A rule for the tool itself goes before

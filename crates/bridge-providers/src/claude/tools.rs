@@ -8,7 +8,7 @@ use bridge_proto::{
 };
 use serde_json::Value;
 
-use super::plain::{one_line, readable, shorten};
+use crate::plain::{one_line, readable, shorten};
 
 /// The calls that are not over yet.
 #[derive(Debug, Default)]

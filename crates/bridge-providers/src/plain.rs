@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 /// The longest prefix of at most `max` bytes that ends between two characters.
-pub(super) fn head(text: &str, max: usize) -> &str {
+pub(crate) fn head(text: &str, max: usize) -> &str {
     let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -13,7 +13,7 @@ pub(super) fn head(text: &str, max: usize) -> &str {
 }
 
 /// The longest suffix of at most `max` bytes that begins between two characters.
-pub(super) fn tail(text: &str, max: usize) -> &str {
+pub(crate) fn tail(text: &str, max: usize) -> &str {
     let mut start = text.len().saturating_sub(max);
     while !text.is_char_boundary(start) {
         start += 1;
@@ -22,7 +22,7 @@ pub(super) fn tail(text: &str, max: usize) -> &str {
 }
 
 /// Keeps both ends of a text that is longer than `max` bytes and says how much is missing.
-pub(super) fn shorten(text: &str, max: usize) -> Cow<'_, str> {
+pub(crate) fn shorten(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max {
         return Cow::Borrowed(text);
     }
@@ -33,7 +33,7 @@ pub(super) fn shorten(text: &str, max: usize) -> Cow<'_, str> {
 
 /// At most `max` bytes without control characters (line ends stay) and without characters that
 /// turn the direction of writing.
-pub(super) fn readable(text: &str, max: usize) -> String {
+pub(crate) fn readable(text: &str, max: usize) -> String {
     let clean: String = head(text, max)
         .chars()
         .filter(|c| *c == '\n' || !(c.is_control() || turns_direction(*c)))
@@ -46,13 +46,49 @@ pub(super) fn readable(text: &str, max: usize) -> String {
 }
 
 /// [`readable`], on one line.
-pub(super) fn one_line(text: &str, max: usize) -> String {
+pub(crate) fn one_line(text: &str, max: usize) -> String {
     let first = text.trim().lines().next().unwrap_or_default();
     let mut line = readable(first, max);
     if text.trim().lines().nth(1).is_some() && !line.ends_with('…') {
         line.push_str(" …");
     }
     line
+}
+
+/// Text for a person: terminal escapes and control characters gone, white space folded, at most
+/// `max` characters.
+pub(crate) fn sentence(text: &str, max: usize) -> String {
+    let mut out = String::new();
+    let mut count = 0;
+    let mut chars = text.chars().peekable();
+    let mut gap = false;
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            if chars.next_if_eq(&'[').is_some() {
+                while chars
+                    .next()
+                    .is_some_and(|c| !('@'..='~').contains(&c) || c == '<')
+                {}
+            }
+        } else if c.is_whitespace() || c.is_control() {
+            gap = true;
+        } else if turns_direction(c) {
+            // Nothing of it is shown.
+        } else {
+            if gap && !out.is_empty() {
+                out.push(' ');
+                count += 1;
+            }
+            gap = false;
+            if count >= max {
+                out.push('…');
+                return out;
+            }
+            out.push(c);
+            count += 1;
+        }
+    }
+    out
 }
 
 fn turns_direction(c: char) -> bool {
@@ -73,5 +109,14 @@ mod tests {
     fn drops_what_could_forge_a_line() {
         assert_eq!(readable("rm \u{1b}[2K\u{202e}x\r\ny", 100), "rm [2Kx\ny");
         assert_eq!(one_line("ls -l\nrm x", 100), "ls -l …");
+    }
+
+    #[test]
+    fn sentences_lose_escapes_and_stay_short() {
+        assert_eq!(
+            sentence("\u{1b}[?1049h\u{1b}[2J\u{1b}[<u a\r\n\tb", 10),
+            "a b"
+        );
+        assert_eq!(sentence("äöüß", 3), "äöü…");
     }
 }

@@ -1,12 +1,14 @@
-//! What the providers of this protocol share: words about health, the version of a program, its
-//! settings files and where it puts temporary ones.
+//! What all providers say of a program: words about health, its version, its settings files, and
+//! where it puts temporary ones.
 
 use std::{fs, path::Path, time::Duration};
 
 use bridge_proto::model::{Health, HealthReason};
 
-use super::outcome::sentence;
-use crate::process::{Environment, Launch, run_to_end};
+use crate::{
+    plain::sentence,
+    process::{Environment, Launch, run_to_end},
+};
 
 /// A task could be started.
 pub(crate) fn healthy() -> Health {
