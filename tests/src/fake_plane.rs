@@ -197,13 +197,16 @@ impl FakePlane {
         let mut looked = skip;
         let found = async {
             loop {
-                {
+                // Out of the lock first: `fits` may look at the plane itself, and a second reader
+                // behind a waiting writer would wait for ever.
+                let fresh: Vec<Heard> = {
                     let log = log.borrow_and_update();
-                    for heard in log.heard.iter().skip(looked) {
-                        looked += 1;
-                        if fits(heard) {
-                            return (looked, heard.clone());
-                        }
+                    log.heard.iter().skip(looked).cloned().collect()
+                };
+                for heard in fresh {
+                    looked += 1;
+                    if fits(&heard) {
+                        return (looked, heard);
                     }
                 }
                 log.changed().await.expect("the plane keeps its log");
@@ -377,6 +380,18 @@ mod tests {
         plane
             .see(|heard| matches!(heard.what, What::Closed(_)))
             .await;
+    }
+
+    /// A test that asks the plane while it looks must not stop the plane.
+    #[tokio::test]
+    async fn what_looks_for_something_may_change_and_ask_the_plane() {
+        let plane = FakePlane::start(Manners::plain()).await;
+        note(&plane.log, 1, What::Ping);
+        let asks = |_: &Heard| {
+            note(&plane.log, 1, What::Ping);
+            plane.seen() >= 3
+        };
+        assert_eq!(plane.see_after(0, asks).await.0, 2);
     }
 
     #[tokio::test]
