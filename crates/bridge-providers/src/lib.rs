@@ -14,6 +14,7 @@ pub mod dialogue;
 pub mod find;
 pub mod gemini;
 pub mod host;
+pub mod openclaw;
 pub mod opencode;
 mod plain;
 pub mod process;

@@ -66,7 +66,7 @@ impl Deed<'_> {
             Self::Write { .. } => &["Write", "write_file", "write"],
             Self::Edit { .. } => &["Edit", "replace", "edit"],
             Self::Read { .. } => &["Read", "read_file", "read"],
-            Self::Shell { .. } => &["Bash", "run_shell_command", "bash", "shell"],
+            Self::Shell { .. } => &["Bash", "run_shell_command", "bash", "shell", "exec"],
         }
     }
 
@@ -78,6 +78,9 @@ impl Deed<'_> {
             .collect::<String>()
             .to_lowercase();
         let value = match (self, parameter.as_str()) {
+            (Self::Edit { old, new, .. }, "edits") => {
+                return Some(json!([{ "oldText": old, "newText": new }]));
+            }
             (
                 Self::Write { path, .. } | Self::Edit { path, .. } | Self::Read { path },
                 "filepath" | "path" | "absolutepath",
