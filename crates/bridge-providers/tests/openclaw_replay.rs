@@ -162,7 +162,7 @@ fn retries_are_shown_while_they_last_and_the_failure_is_the_models() {
         .iter()
         .filter(|event| matches!(event, RunEvent::Retrying(_)))
         .count();
-    assert_eq!(retries, 8);
+    assert_eq!(retries, 7);
     assert!(
         matches!(&seen.outcomes()[..], [Outcome::Failed { fault: Fault::Model, .. }]),
         "{:?}",

@@ -194,6 +194,7 @@ impl Handshake {
         let given = hello.pointer("/auth/deviceToken").and_then(Value::as_str);
         let known = self.who.grant.as_ref();
         let grant = given
+            .filter(|_| self.who.device.is_some())
             .filter(|given| known.is_none_or(|known| known.token.expose() != *given))
             .map(|given| Grant {
                 token: Secret::new(given),

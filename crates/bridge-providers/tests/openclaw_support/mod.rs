@@ -342,7 +342,7 @@ pub(crate) fn replay(name: &str) -> Play {
 }
 
 pub(crate) fn run(recording: &[Recorded]) -> Play {
-    let mut play = Play::new(plan());
+    let mut play = Play::new(plan_for(recording));
     let mut ids: HashMap<(u64, String), String> = HashMap::new();
     let mut runs: Vec<(String, String)> = Vec::new();
     let mut session = session_of(recording);
@@ -398,12 +398,29 @@ pub(crate) fn run(recording: &[Recorded]) -> Play {
             let mut answer: Value = serde_json::from_str(&text).unwrap();
             answer["id"] = json!(ours);
             play.frame(&answer);
-            // A recorded session that was not asked for in our mode would be refused.
             continue;
         }
         play.text(&text);
     }
     play
+}
+
+/// A recording without the right to work anywhere worked in the agent's own workspace.
+fn plan_for(recording: &[Recorded]) -> Plan {
+    let anywhere = recording.iter().any(|line| {
+        let scopes = line.message.pointer("/payload/auth/scopes");
+        scopes.is_some_and(|scopes| scopes.to_string().contains("operator.admin"))
+    });
+    let directory = if anywhere {
+        "/home/user/project"
+    } else {
+        "/home/user/.openclaw/workspace"
+    };
+    Plan {
+        directory: directory.into(),
+        foreign: anywhere,
+        ..plan()
+    }
 }
 
 /// Which request of ours stands for a recorded one.
