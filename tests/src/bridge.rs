@@ -8,6 +8,7 @@ use bridge_providers::{
     claude::ClaudeProvider,
     custom::{CustomAgent, CustomProvider},
     demo::DemoProvider,
+    openclaw::OpenclawProvider,
     provider::Provider,
 };
 use bridge_runtime::{
@@ -23,6 +24,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 
 use crate::{
+    fake_gateway::FakeGateway,
     home::Home,
     program::{beside, ctrlnode},
 };
@@ -210,6 +212,17 @@ pub fn claude(home: &Home) -> Arc<dyn Provider> {
         ProviderKey::parse("claude").expect("a key"),
         host,
     ))
+}
+
+/// OpenClaw with this gateway.
+pub fn openclaw(home: &Home, gateway: &FakeGateway) -> Arc<dyn Provider> {
+    let variables = gateway.variables();
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let state = home.path().join("state/openclaw");
+    Arc::new(OpenclawProvider::new(home.host(&variables), &state))
 }
 
 fn bearer(token: &str) -> Option<HeaderValue> {

@@ -1,5 +1,5 @@
-//! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol and
-//! Claude Code. What differs between them is how each is told to do the same thing.
+//! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol,
+//! Claude Code and OpenClaw. What differs between them is how each is told to do the same thing.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
@@ -11,7 +11,11 @@ use bridge_proto::{
     model::{Actor, Answer, Ask, Fault, Outcome, RunEvent, ToolStatus},
 };
 use bridge_providers::provider::{Asking, Conversation, Heard, Provider, RunSpec, Steer, TurnEnd};
-use bridge_testkit::{bridge, home::Home};
+use bridge_testkit::{
+    bridge,
+    fake_gateway::{FakeGateway, Manners},
+    home::Home,
+};
 use tokio::time::timeout;
 
 /// One agent, and its words for what every agent can be told.
@@ -34,9 +38,11 @@ struct Agent {
     crash: &'static str,
     /// The turn fails and gives this reason.
     fail: &'static str,
+    /// What works for it when that is no process of ours.
+    _gateway: Option<FakeGateway>,
 }
 
-fn agents(home: &Home) -> [Agent; 3] {
+fn agents(home: &Home) -> Vec<Agent> {
     let fake = |name, provider| Agent {
         name,
         provider,
@@ -49,9 +55,16 @@ fn agents(home: &Home) -> [Agent; 3] {
         remember: "@remember",
         crash: "@say before\n@exit 3",
         fail: "@error boom-reason",
+        _gateway: None,
     };
     let acp = fake("acp", bridge::fake(home, "fake", &["acp"]));
     let claude = fake("claude", bridge::claude(home));
+    let gateway = FakeGateway::start(Manners::default());
+    let openclaw = fake("openclaw", bridge::openclaw(home, &gateway));
+    let openclaw = Agent {
+        _gateway: Some(gateway),
+        ..openclaw
+    };
     let demo = Agent {
         name: "demo",
         provider: bridge::demo(home),
@@ -64,8 +77,9 @@ fn agents(home: &Home) -> [Agent; 3] {
         remember: "#demo remember",
         crash: "#demo crash",
         fail: "#demo fail boom-reason",
+        _gateway: None,
     };
-    [demo, acp, claude]
+    vec![demo, acp, claude, openclaw]
 }
 
 struct Talk {
