@@ -8,6 +8,7 @@ use bridge_providers::{
     custom::{CustomAgent, CustomProvider},
     demo::DemoProvider,
     gemini::GeminiProvider,
+    openclaw::OpenclawProvider,
     opencode::OpencodeProvider,
     provider::Provider,
 };
@@ -21,6 +22,7 @@ use url::Url;
 use crate::{
     report::{Exit, Problem},
     settings::{Settings, places, variable},
+    state,
 };
 
 /// A bridge that is ready to run.
@@ -88,6 +90,10 @@ pub(crate) fn providers(settings: &Settings) -> Result<Vec<Arc<dyn Provider>>, P
         Arc::new(ClaudeProvider::new(key("claude-sdk")?, host.clone())),
         Arc::new(GeminiProvider::new(host.clone())),
         Arc::new(OpencodeProvider::new(host.clone())),
+        Arc::new(OpenclawProvider::new(
+            host.clone(),
+            &state::of_agents(&settings.base),
+        )),
     ];
     for (name, words) in &settings.agents {
         let key = key(name)?;

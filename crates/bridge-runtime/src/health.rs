@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bridge_proto::{ProviderKey, model::Health};
+use bridge_proto::{
+    ProviderKey,
+    model::{Health, HealthReason},
+};
 
 /// What is known of every provider.
 #[derive(Debug, Default)]
@@ -14,7 +17,8 @@ pub struct HealthBoard {
 
 impl HealthBoard {
     /// Takes what the look-ups say; gives the providers that have to be probed, because they are
-    /// new or changed.
+    /// new or changed, or because a service they need did not answer: it can come back without
+    /// anything changing on the disk.
     pub fn on_scan(&mut self, found: BTreeMap<ProviderKey, Health>) -> BTreeSet<ProviderKey> {
         let changed: BTreeSet<ProviderKey> = found
             .iter()
@@ -24,8 +28,12 @@ impl HealthBoard {
         self.probed
             .retain(|key, _| !changed.contains(key) && found.contains_key(key));
         self.found = found;
+        let unreachable = self.probed.iter().filter_map(|(key, health)| {
+            (health.reason == Some(HealthReason::ServiceUnreachable)).then(|| key.clone())
+        });
         changed
             .into_iter()
+            .chain(unreachable)
             .filter(|key| self.found[key].available)
             .collect()
     }
@@ -58,8 +66,6 @@ impl HealthBoard {
 
 #[cfg(test)]
 mod tests {
-    use bridge_proto::model::HealthReason;
-
     use super::*;
 
     fn key(text: &str) -> ProviderKey {
@@ -100,5 +106,27 @@ mod tests {
             !board.is_available(&key("x")),
             "nor does a provider that is gone"
         );
+    }
+
+    #[test]
+    fn a_service_that_did_not_answer_is_asked_again_and_nobody_else() {
+        let mut board = HealthBoard::default();
+        let here = || {
+            BTreeMap::from([
+                (key("gateway"), health(true, None)),
+                (key("program"), health(true, None)),
+            ])
+        };
+        board.on_scan(here());
+        let failed = |reason| Health {
+            reason: Some(reason),
+            ..health(false, None)
+        };
+        board.on_probe(key("gateway"), failed(HealthReason::ServiceUnreachable));
+        board.on_probe(key("program"), failed(HealthReason::BinaryMissing));
+        assert_eq!(board.on_scan(here()), BTreeSet::from([key("gateway")]));
+        assert!(!board.is_available(&key("gateway")), "until it answers");
+        board.on_probe(key("gateway"), health(true, None));
+        assert_eq!(board.on_scan(here()), BTreeSet::new());
     }
 }
