@@ -125,7 +125,10 @@ impl FakeGateway {
     /// The variables by which a provider finds it.
     pub fn variables(&self) -> Vec<(String, String)> {
         vec![
-            ("OPENCLAW_GATEWAY_URL".into(), format!("ws://{}", self.address)),
+            (
+                "OPENCLAW_GATEWAY_URL".into(),
+                format!("ws://{}", self.address),
+            ),
             ("OPENCLAW_GATEWAY_TOKEN".into(), TOKEN.into()),
         ]
     }
@@ -138,14 +141,20 @@ impl FakeGateway {
         let mut log = self.log.clone();
         let found = async {
             loop {
-                let found = log.borrow_and_update().iter().find(|one| fits(one)).cloned();
+                let found = log
+                    .borrow_and_update()
+                    .iter()
+                    .find(|one| fits(one))
+                    .cloned();
                 if let Some(found) = found {
                     return found;
                 }
                 log.changed().await.expect("the gateway lives");
             }
         };
-        timeout(DEADLINE, found).await.expect("the request comes in time")
+        timeout(DEADLINE, found)
+            .await
+            .expect("the request comes in time")
     }
 
     /// All requests so far, in order.

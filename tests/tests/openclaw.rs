@@ -57,7 +57,9 @@ impl Talk {
     async fn until<T>(&mut self, mut fits: impl FnMut(&Heard) -> Option<T>) -> T {
         loop {
             let heard = timeout(LIMIT, self.conversation.heard.recv()).await;
-            let heard = heard.expect("something is heard in time").expect("it goes on");
+            let heard = heard
+                .expect("something is heard in time")
+                .expect("it goes on");
             let found = fits(&heard);
             match heard {
                 Heard::Seen(seen) => self.seen.push(seen.event),
@@ -82,13 +84,16 @@ impl Talk {
     }
 
     async fn gone(&mut self) {
-        self.until(|heard| (*heard == Heard::Gone).then_some(())).await;
+        self.until(|heard| (*heard == Heard::Gone).then_some(()))
+            .await;
     }
 
     /// Until the agent has said something.
     async fn text(&mut self) {
         self.until(|heard| {
-            let Heard::Seen(seen) = heard else { return None };
+            let Heard::Seen(seen) = heard else {
+                return None;
+            };
             matches!(seen.event, RunEvent::Text { .. }).then_some(())
         })
         .await;
@@ -136,7 +141,9 @@ async fn a_dropped_conversation_stops_its_run() {
     let mut talk = Talk::open(&home, &provider, Asking::Answered).await;
     talk.say("@say working\n@hang").await;
     talk.text().await;
-    let sent = gateway.heard(|request| request["method"] == "chat.send").await;
+    let sent = gateway
+        .heard(|request| request["method"] == "chat.send")
+        .await;
     drop(talk);
     let abort = gateway.heard(is_abort).await;
     assert_eq!(abort["params"]["runId"], sent["params"]["idempotencyKey"]);
@@ -165,9 +172,17 @@ async fn a_run_that_ignores_its_abort_is_left_within_ten_seconds() {
     talk.tell(Steer::Interrupt).await;
     let end = talk.over().await;
     assert_eq!(end.outcome, Outcome::Cancelled { by: Actor::Person });
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        asked.elapsed()
+    );
     talk.gone().await;
-    let aborts = gateway.log().iter().filter(|request| is_abort(request)).count();
+    let aborts = gateway
+        .log()
+        .iter()
+        .filter(|request| is_abort(request))
+        .count();
     assert_eq!(aborts, 3, "twice on its connection, once on another");
 }
 
@@ -178,7 +193,9 @@ async fn a_cut_in_the_middle_of_a_turn_is_not_noticed_by_its_owner() {
     talk.say("@say one\n@ask").await;
     let ask = talk
         .until(|heard| {
-            let Heard::Seen(seen) = heard else { return None };
+            let Heard::Seen(seen) = heard else {
+                return None;
+            };
             let RunEvent::Ask(ask) = &seen.event else {
                 return None;
             };
@@ -186,13 +203,20 @@ async fn a_cut_in_the_middle_of_a_turn_is_not_noticed_by_its_owner() {
         })
         .await;
     gateway.cut();
-    gateway.heard(|request| request["method"] == "chat.history").await;
+    gateway
+        .heard(|request| request["method"] == "chat.history")
+        .await;
     let option = "allow-once".to_owned();
-    talk.tell(Steer::Answer(ask.id, Answer::Choose { option })).await;
+    talk.tell(Steer::Answer(ask.id, Answer::Choose { option }))
+        .await;
     let end = talk.over().await;
     assert_eq!(end.outcome, Outcome::Completed);
     assert!(end.answer.ends_with("It was allowed."), "{}", end.answer);
-    let sends = gateway.log().iter().filter(|r| r["method"] == "chat.send").count();
+    let sends = gateway
+        .log()
+        .iter()
+        .filter(|r| r["method"] == "chat.send")
+        .count();
     assert_eq!(sends, 1);
 }
 
@@ -224,7 +248,8 @@ async fn two_thousand_increments_arrive_whole_although_their_reader_is_slow() {
 async fn a_message_too_large_for_the_protocol_costs_the_connection_and_not_the_turn() {
     let (home, _gateway, provider) = start(Manners::default());
     let mut talk = Talk::open(&home, &provider, Asking::Answered).await;
-    talk.say("@bigline 30000000\n@garbage\n@say still here\n@hang").await;
+    talk.say("@bigline 30000000\n@garbage\n@say still here\n@hang")
+        .await;
     // What was said while the connection was made again is lost to it, as with the real one.
     talk.tell(Steer::Interrupt).await;
     let end = talk.over().await;
@@ -240,7 +265,11 @@ async fn a_gateway_that_is_starting_is_waited_for() {
     let mut talk = Talk::open(&home, &provider, Asking::Answered).await;
     talk.say("@say here").await;
     assert_eq!(talk.over().await.outcome, Outcome::Completed);
-    let connects = gateway.log().iter().filter(|r| r["method"] == "connect").count();
+    let connects = gateway
+        .log()
+        .iter()
+        .filter(|r| r["method"] == "connect")
+        .count();
     assert_eq!(connects, 3);
 }
 
@@ -261,7 +290,10 @@ async fn a_wrong_token_asks_for_the_right_one_and_is_not_shown() {
     talk.say("hello").await;
     let end = talk.over().await;
     let reason = blocked(&end, Fix::Login);
-    assert!(reason.contains("OPENCLAW_GATEWAY_TOKEN") && !reason.contains("hush"), "{reason}");
+    assert!(
+        reason.contains("OPENCLAW_GATEWAY_TOKEN") && !reason.contains("hush"),
+        "{reason}"
+    );
     talk.gone().await;
     let health = provider.probe(LIMIT).await;
     assert_eq!(health.reason, Some(HealthReason::AuthRequired));
@@ -281,8 +313,14 @@ async fn the_shared_secret_is_shown_once_and_then_what_the_gateway_gave() {
         .filter(|request| request["method"] == "connect")
         .map(|request| &request["params"])
         .collect();
-    assert_eq!(shown[0]["auth"].as_object().unwrap().keys().next().unwrap(), "token");
-    assert_eq!(shown[1]["auth"], json!({ "deviceToken": "fake-device-token" }));
+    assert_eq!(
+        shown[0]["auth"].as_object().unwrap().keys().next().unwrap(),
+        "token"
+    );
+    assert_eq!(
+        shown[1]["auth"],
+        json!({ "deviceToken": "fake-device-token" })
+    );
     assert_eq!(shown[0]["device"]["id"], shown[1]["device"]["id"]);
 }
 
@@ -328,7 +366,11 @@ async fn a_message_for_a_running_turn_is_read_in_it() {
     let taken = Heard::Injected(Injection::Taken);
     talk.until(|heard| (*heard == taken).then_some(())).await;
     let end = talk.over().await;
-    assert!(end.answer.contains("You added: more salt."), "{}", end.answer);
+    assert!(
+        end.answer.contains("You added: more salt."),
+        "{}",
+        end.answer
+    );
     assert!(end.answer.ends_with("done"), "{}", end.answer);
 }
 
@@ -345,7 +387,9 @@ async fn settings_are_told_as_they_are_in_force() {
     };
     talk.tell(Steer::Tune(tuning)).await;
     talk.until(|heard| {
-        let Heard::Seen(seen) = heard else { return None };
+        let Heard::Seen(seen) = heard else {
+            return None;
+        };
         let effort = "high".to_owned();
         (seen.event == RunEvent::Effort { effort }).then_some(())
     })
@@ -367,9 +411,10 @@ async fn over_http_it_gives_text_and_says_that_it_is_text_only() {
     let end = talk.over().await;
     assert_eq!(end.outcome, Outcome::Completed);
     assert!(end.answer.ends_with("w40 "), "{}", end.answer);
-    let told = talk.seen.iter().any(|event| {
-        matches!(event, RunEvent::Status { text } if text.contains("text only"))
-    });
+    let told = talk
+        .seen
+        .iter()
+        .any(|event| matches!(event, RunEvent::Status { text } if text.contains("text only")));
     assert!(told, "{:?}", talk.seen);
     talk.say("@remember").await;
     assert!(talk.over().await.answer.contains("the blue whale"));
@@ -419,7 +464,11 @@ fn with_http_endpoint(
     let variables = gateway.variables();
     let file = file.to_str().unwrap();
     let mut all = vec![("OPENCLAW_CONFIG_PATH", file)];
-    all.extend(variables.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    all.extend(
+        variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str())),
+    );
     all.extend(more);
     let state = home.path().join("state");
     Arc::new(OpenclawProvider::new(home.host(&all), &state))
@@ -431,7 +480,10 @@ async fn a_probe_tells_the_version_and_models_come_with_the_default_first() {
     let health = provider.probe(LIMIT).await;
     assert!(health.available, "{health:?}");
     assert_eq!(health.version.as_deref(), Some("9.9.9"));
-    assert_eq!(provider.models(LIMIT).await.unwrap(), ["fake/big", "fake/small"]);
+    assert_eq!(
+        provider.models(LIMIT).await.unwrap(),
+        ["fake/big", "fake/small"]
+    );
 }
 
 #[tokio::test]
@@ -453,7 +505,10 @@ async fn a_gateway_that_is_not_there_is_found_and_not_reachable() {
     assert_eq!(health.reason, Some(HealthReason::ServiceUnreachable));
     assert!(health.hint.unwrap().contains("openclaw gateway"));
     let models = provider.models(LIMIT).await;
-    assert!(matches!(models, Err(ListError::NoAnswer { .. })), "{models:?}");
+    assert!(
+        matches!(models, Err(ListError::NoAnswer { .. })),
+        "{models:?}"
+    );
     let mut talk = Talk::open(&home, &provider, Asking::Answered).await;
     talk.say("hello").await;
     assert!(blocked(&talk.over().await, Fix::Setup).contains("openclaw gateway"));
@@ -463,7 +518,10 @@ async fn a_gateway_that_is_not_there_is_found_and_not_reachable() {
 async fn without_any_configuration_nothing_is_opened() {
     let home = Home::new();
     let provider = OpenclawProvider::new(home.host(&[]), &home.path().join("state"));
-    assert_eq!(provider.find().health.reason, Some(HealthReason::BinaryMissing));
+    assert_eq!(
+        provider.find().health.reason,
+        Some(HealthReason::BinaryMissing)
+    );
     let opened = provider.open(spec(&home, Asking::Answered)).await;
     assert!(matches!(opened, Err(StartError::Missing { .. })));
 }

@@ -138,7 +138,10 @@ impl Brain {
             "sessions.resolve" => Ok(json!({ "ok": self.sessions.contains_key(&text("key")) })),
             "sessions.create" => {
                 let session = self.sessions.entry(text("key")).or_default();
-                session.mode = params["permissionMode"].as_str().unwrap_or("full").to_owned();
+                session.mode = params["permissionMode"]
+                    .as_str()
+                    .unwrap_or("full")
+                    .to_owned();
                 session.root = text("cwd");
                 session.model = params["model"].as_str().unwrap_or("big").to_owned();
                 Ok(json!({ "ok": true, "key": text("key"),
@@ -154,8 +157,10 @@ impl Brain {
                 if let Some(effort) = params["thinkingLevel"].as_str() {
                     effort.clone_into(&mut session.effort);
                 }
-                Ok(json!({ "resolved": { "modelProvider": "fake", "model": session.model,
-                    "thinkingLevel": session.effort } }))
+                Ok(
+                    json!({ "resolved": { "modelProvider": "fake", "model": session.model,
+                    "thinkingLevel": session.effort } }),
+                )
             }
             "chat.send" => self.send(params).await,
             "chat.abort" => {
@@ -172,8 +177,10 @@ impl Brain {
             "chat.history" => {
                 let session = self.sessions.entry(text("sessionKey")).or_default();
                 let working = session.working.as_ref().map(|(run, _)| run.clone());
-                Ok(json!({ "messages": [], "sessionInfo": { "activeRunIds": working.as_slice() },
-                    "inFlightRun": working.map(|run| json!({ "runId": run, "text": "" })) }))
+                Ok(
+                    json!({ "messages": [], "sessionInfo": { "activeRunIds": working.as_slice() },
+                    "inFlightRun": working.map(|run| json!({ "runId": run, "text": "" })) }),
+                )
             }
             "agent.wait" => Ok(json!({ "runId": text("runId"), "status": "timeout" })),
             "exec.approval.list" => {
@@ -229,10 +236,7 @@ impl Brain {
                 return Ok(json!({ "runId": run, "status": "in_flight" }));
             }
             Some((_, work)) if params["queueMode"] == "steer" => {
-                let told = ToRun::Message {
-                    run,
-                    text: prompt,
-                };
+                let told = ToRun::Message { run, text: prompt };
                 drop(work.send(told).await);
                 return Ok(started);
             }

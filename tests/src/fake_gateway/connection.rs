@@ -12,10 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{Line, brain::ToBrain, endpoint::Doors};
 
-pub(super) async fn upgrade(
-    State(doors): State<Doors>,
-    upgrade: WebSocketUpgrade,
-) -> Response {
+pub(super) async fn upgrade(State(doors): State<Doors>, upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(|socket| async move {
         let stale = doors.generation();
         serve(socket, doors, stale).await;

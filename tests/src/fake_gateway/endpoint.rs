@@ -43,13 +43,17 @@ pub(super) async fn completions(
     headers: HeaderMap,
     Json(body): Json<Value>,
 ) -> Response {
-    let bearer = headers.get("authorization").and_then(|value| value.to_str().ok());
+    let bearer = headers
+        .get("authorization")
+        .and_then(|value| value.to_str().ok());
     if bearer != Some(&format!("Bearer {TOKEN}")) {
         let error = json!({ "error": { "message": "Unauthorized", "type": "unauthorized" } });
         return (StatusCode::UNAUTHORIZED, Json(error)).into_response();
     }
     let session = headers.get("x-openclaw-session-key");
-    let session = session.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let session = session
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let text = body["messages"][0]["content"].as_str().unwrap_or_default();
     let (reply, replied) = oneshot::channel();
     let prompt = ToBrain::Prompt {
@@ -89,7 +93,10 @@ pub(super) async fn completions(
         }
     }
     chunks.extend(error);
-    let mut frames: Vec<String> = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+    let mut frames: Vec<String> = chunks
+        .iter()
+        .map(|chunk| format!("data: {chunk}\n\n"))
+        .collect();
     if !hangs {
         frames.push("data: [DONE]\n\n".into());
     }

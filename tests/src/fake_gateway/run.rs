@@ -53,7 +53,10 @@ pub(super) async fn play(work: Work, inbox: mpsc::Receiver<ToRun>) {
     };
     run.agent("run_status", json!({ "phase": "preparing_context" }));
     run.agent("lifecycle", json!({ "phase": "start" }));
-    run.agent("lifecycle", json!({ "phase": "model", "provider": "fake", "model": "big" }));
+    run.agent(
+        "lifecycle",
+        json!({ "phase": "model", "provider": "fake", "model": "big" }),
+    );
     let end = run.steps().await;
     let over = ToBrain::Over {
         session: run.work.session.clone(),
@@ -78,7 +81,10 @@ pub(super) async fn play(work: Work, inbox: mpsc::Receiver<ToRun>) {
             run.settle("error", failure);
             let told = json!({ "errorMessage": reason, "agentId": "main" });
             run.chat("error", told);
-            run.chat("error", json!({ "errorMessage": format!("Agent failed: {reason}") }));
+            run.chat(
+                "error",
+                json!({ "errorMessage": format!("Agent failed: {reason}") }),
+            );
         }
         End::Dead(code) => {
             run.work.line.send_replace(Line::Dead(Some(code)));
@@ -201,7 +207,10 @@ impl Run {
             "allowedDecisions": ["allow-once", "deny"] });
         let payload = json!({ "id": id, "request": request, "expiresAtMs": 4_000_000_000_000_i64 });
         self.event("exec.approval.requested", &payload);
-        self.agent("lifecycle", json!({ "phase": "waiting-approval", "toolCallId": call }));
+        self.agent(
+            "lifecycle",
+            json!({ "phase": "waiting-approval", "toolCallId": call }),
+        );
         let allowed = loop {
             match self.inbox.recv().await {
                 Some(ToRun::Decided(allowed)) => break allowed,

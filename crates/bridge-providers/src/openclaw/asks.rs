@@ -197,10 +197,17 @@ fn options(allowed: Option<&Value>) -> Vec<Choice> {
     let allowed: Option<Vec<&str>> = allowed
         .and_then(Value::as_array)
         .map(|words| words.iter().filter_map(Value::as_str).collect());
-    let offered = [(ALLOW, ChoiceKind::AllowOnce), (DENY, ChoiceKind::RejectOnce)];
+    let offered = [
+        (ALLOW, ChoiceKind::AllowOnce),
+        (DENY, ChoiceKind::RejectOnce),
+    ];
     offered
         .into_iter()
-        .filter(|(word, _)| allowed.as_ref().is_none_or(|allowed| allowed.contains(word)))
+        .filter(|(word, _)| {
+            allowed
+                .as_ref()
+                .is_none_or(|allowed| allowed.contains(word))
+        })
         .map(|(word, kind)| Choice {
             id: word.into(),
             label: label(word).into(),
@@ -260,12 +267,12 @@ mod tests {
         asks.raise(&request).unwrap()
     }
 
-    fn closed(ask: &Ask, how: How) -> Option<Closed> {
-        Some(Closed {
+    fn closed(ask: &Ask, how: How) -> Closed {
+        Closed {
             ask: ask.id.clone(),
             call: Some("c1".into()),
             how,
-        })
+        }
     }
 
     #[test]
@@ -274,7 +281,10 @@ mod tests {
         let ask = raise(&mut asks, "a");
         let offered: Vec<&str> = ask.options.iter().map(|one| one.id.as_str()).collect();
         assert_eq!(offered, ["allow-once", "deny"]);
-        assert_eq!((ask.summary.as_str(), ask.kind), ("touch a", AskKind::Command));
+        assert_eq!(
+            (ask.summary.as_str(), ask.kind),
+            ("touch a", AskKind::Command)
+        );
         assert_eq!(ask.expires, Some(Timestamp::from_millis(1000)));
         let strict = asks.raise(&approval("b", "rm x", &["deny"])).unwrap();
         assert_eq!(strict.options.len(), 1);
@@ -292,8 +302,12 @@ mod tests {
         assert_eq!(asks.answer(&ask.id, &allow), None, "answered twice");
         assert!(!asks.is_empty());
         let resolved = json!({ "id": "a", "decision": "allow-once", "resolvedBy": "us" });
-        assert_eq!(asks.resolved(&resolved), closed(&ask, How::Applied));
-        assert_eq!(asks.applied(&ask.id), None, "the event was faster than the answer");
+        assert_eq!(asks.resolved(&resolved), Some(closed(&ask, How::Applied)));
+        assert_eq!(
+            asks.applied(&ask.id),
+            None,
+            "the event was faster than the answer"
+        );
     }
 
     #[test]
@@ -302,7 +316,11 @@ mod tests {
             let mut asks = Asks::default();
             let ask = raise(&mut asks, "a");
             let answer = Answer::Text { text: text.into() };
-            assert_eq!(asks.answer(&ask.id, &answer).unwrap().word, "deny", "{text}");
+            assert_eq!(
+                asks.answer(&ask.id, &answer).unwrap().word,
+                "deny",
+                "{text}"
+            );
         }
     }
 
@@ -310,16 +328,24 @@ mod tests {
     fn what_others_decide_closes_the_question() {
         let mut asks = Asks::default();
         let ends = [
-            (json!("cli"), json!("deny"), 5, AskEnd::Answered {
-                answer: "Deny in OpenClaw itself".into(),
-            }),
+            (
+                json!("cli"),
+                json!("deny"),
+                5,
+                AskEnd::Answered {
+                    answer: "Deny in OpenClaw itself".into(),
+                },
+            ),
             (Value::Null, json!("deny"), 5, AskEnd::Withdrawn),
             (Value::Null, Value::Null, 2000, AskEnd::Expired),
         ];
         for (by, decision, ts, end) in ends {
             let ask = raise(&mut asks, "a");
             let payload = json!({ "id": "a", "decision": decision, "resolvedBy": by, "ts": ts });
-            assert_eq!(asks.resolved(&payload), closed(&ask, How::Otherwise(end)));
+            assert_eq!(
+                asks.resolved(&payload),
+                Some(closed(&ask, How::Otherwise(end)))
+            );
         }
         let ask = raise(&mut asks, "a");
         assert_eq!(asks.keep_only(&["a"]), []);
@@ -339,7 +365,7 @@ mod tests {
         assert_eq!(asks.refused(&ask.id, false), None);
         assert!(asks.answer(&ask.id, &deny).is_some(), "may be tried again");
         let over = asks.refused(&ask.id, true);
-        assert_eq!(over, closed(&ask, How::Otherwise(AskEnd::Withdrawn)));
+        assert_eq!(over, Some(closed(&ask, How::Otherwise(AskEnd::Withdrawn))));
         assert!(asks.is_empty());
     }
 }

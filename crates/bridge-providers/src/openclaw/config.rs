@@ -65,16 +65,14 @@ impl Gateway {
         let config = config.unwrap_or_default();
         let url = address(host, named, &config)?;
         let mode = text(&config, "/gateway/auth/mode").unwrap_or("token");
-        let secret = secret(host, &config, mode);
-        let open = mode == "none";
-        match (mode, &secret) {
-            ("token" | "password" | "none", _) | (_, Some(Some(_))) => {}
-            (other, _) => return Err(NoGateway::AuthMode(other.to_owned())),
+        let secret = secret(host, &config, mode)?;
+        if secret.is_none() && !matches!(mode, "token" | "password" | "none") {
+            return Err(NoGateway::AuthMode(mode.to_owned()));
         }
         Ok(Self {
             url,
-            secret: secret.ok_or(NoGateway::SecretElsewhere)?,
-            open,
+            secret,
+            open: mode == "none",
             chat_completions: config
                 .pointer("/gateway/http/endpoints/chatCompletions/enabled")
                 .and_then(Value::as_bool),
@@ -85,7 +83,11 @@ impl Gateway {
     /// The address for HTTP on the same port.
     pub(super) fn http(&self, path: &str) -> Url {
         let mut url = self.url.clone();
-        let scheme = if url.scheme() == "wss" { "https" } else { "http" };
+        let scheme = if url.scheme() == "wss" {
+            "https"
+        } else {
+            "http"
+        };
         // Both pairs of schemes are special ones, between which a URL may change.
         if url.set_scheme(scheme).is_err() {
             tracing::debug!("the scheme of a gateway cannot be changed");
@@ -130,9 +132,9 @@ impl NoGateway {
                 "the gateway's auth mode {mode} lets no bridge in; set gateway.auth.mode to \
                  \"token\""
             ),
-            Self::Address(what) => format!(
-                "{what} is no address of a gateway; write it as ws://127.0.0.1:18789"
-            ),
+            Self::Address(what) => {
+                format!("{what} is no address of a gateway; write it as ws://127.0.0.1:18789")
+            }
         }
     }
 
@@ -156,7 +158,10 @@ fn file(host: &Host) -> Option<PathBuf> {
     if let Some(file) = host.value("OPENCLAW_CONFIG_PATH") {
         return Some(PathBuf::from(file));
     }
-    let folder = match (host.value("OPENCLAW_STATE_DIR"), host.value("OPENCLAW_HOME")) {
+    let folder = match (
+        host.value("OPENCLAW_STATE_DIR"),
+        host.value("OPENCLAW_HOME"),
+    ) {
         (Some(state), _) => PathBuf::from(state),
         (None, Some(home)) => Path::new(home).join(".openclaw"),
         (None, None) => host.home()?.join(".openclaw"),
@@ -205,8 +210,8 @@ fn address(host: &Host, named: Option<&str>, config: &Value) -> Result<Url, NoGa
     Url::parse(&text).map_err(|_| NoGateway::Address(text))
 }
 
-/// The shared secret; the outer `None` when there is one that cannot be read.
-fn secret(host: &Host, config: &Value, mode: &str) -> Option<Option<Secret>> {
+/// The shared secret, if there is one.
+fn secret(host: &Host, config: &Value, mode: &str) -> Result<Option<Secret>, NoGateway> {
     let (variable, place) = if mode == "password" {
         ("OPENCLAW_GATEWAY_PASSWORD", "/gateway/auth/password")
     } else {
@@ -216,15 +221,20 @@ fn secret(host: &Host, config: &Value, mode: &str) -> Option<Option<Secret>> {
         .value(variable)
         .or_else(|| host.value("OPENCLAW_GATEWAY_TOKEN"));
     if let Some(explicit) = explicit {
-        return Some(Some(Secret::new(explicit)));
+        return Ok(Some(Secret::new(explicit)));
     }
     match config.pointer(place) {
-        None | Some(Value::Null) => Some(None),
-        Some(Value::String(text)) => match variable_in(text) {
-            Some(name) => host.value(name).map(|value| Some(Secret::new(value))),
-            None => Some(Some(Secret::new(text)).filter(|secret| !secret.is_empty())),
-        },
-        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => None,
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => {
+            let text = match variable_in(text) {
+                Some(name) => host.value(name).ok_or(NoGateway::SecretElsewhere)?,
+                None => text,
+            };
+            Ok(Some(Secret::new(text)).filter(|secret| !secret.is_empty()))
+        }
+        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            Err(NoGateway::SecretElsewhere)
+        }
     }
 }
 
@@ -305,11 +315,16 @@ mod tests {
         Host::new(vars.iter().map(|(name, value)| (name.into(), value.into())))
     }
 
-    fn configured(text: &str, more: &[(&str, &str)]) -> Result<Gateway, NoGateway> {
+    fn folder(text: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("openclaw.json"), text).unwrap();
-        let state = folder.path().to_str().unwrap();
-        let mut vars = vec![("OPENCLAW_STATE_DIR", state), ("HOME", "/home/u")];
+        folder
+    }
+
+    fn configured(text: &str, more: &[(&str, &str)]) -> Result<Gateway, NoGateway> {
+        let folder = folder(text);
+        let state = folder.path().display().to_string();
+        let mut vars = vec![("OPENCLAW_STATE_DIR", state.as_str()), ("HOME", "/home/u")];
         vars.extend(more);
         Gateway::find(&host(&vars))
     }
@@ -341,11 +356,17 @@ mod tests {
         let named = [("OPENCLAW_GATEWAY_URL", "http://localhost:18789")];
         let found = configured(USUAL, &named).unwrap();
         assert_eq!(found.url.as_str(), "ws://localhost:18789/");
-        assert_eq!(found.http("/readyz").as_str(), "http://localhost:18789/readyz");
+        assert_eq!(
+            found.http("/readyz").as_str(),
+            "http://localhost:18789/readyz"
+        );
         let alone = [("OPENCLAW_GATEWAY_URL", "wss://box.example/")];
         let found = Gateway::find(&host(&alone)).unwrap();
         assert!(!found.is_here() && found.secret.is_none());
-        assert_eq!(found.http("/healthz").as_str(), "https://box.example/healthz");
+        assert_eq!(
+            found.http("/healthz").as_str(),
+            "https://box.example/healthz"
+        );
     }
 
     #[test]
@@ -362,7 +383,8 @@ mod tests {
 
     #[test]
     fn a_gateway_elsewhere_is_not_used_without_being_told_to() {
-        let remote = r#"{"gateway":{"mode":"remote","remote":{"url":"wss://elsewhere","token":"t"}}}"#;
+        let remote =
+            r#"{"gateway":{"mode":"remote","remote":{"url":"wss://elsewhere","token":"t"}}}"#;
         assert_eq!(configured(remote, &[]), Err(NoGateway::Elsewhere));
         let told = [("OPENCLAW_GATEWAY_URL", "wss://elsewhere")];
         assert_eq!(configured(remote, &told).unwrap().secret, None);
@@ -379,7 +401,10 @@ mod tests {
             Err(NoGateway::Unreadable(_))
         ));
         let deep = "[".repeat(100_000);
-        assert!(matches!(configured(&deep, &[]), Err(NoGateway::Unreadable(_))));
+        assert!(matches!(
+            configured(&deep, &[]),
+            Err(NoGateway::Unreadable(_))
+        ));
         for address in ["ftp://x", "nonsense", "ws://user:secret@box"] {
             let named = [("OPENCLAW_GATEWAY_URL", address)];
             let wrong = Gateway::find(&host(&named)).unwrap_err();

@@ -15,8 +15,9 @@ use super::{
     config::Gateway,
     dialogue::{Lost, Work},
     frames::{Failure, Frame, request},
-    handshake::{CONNECT, Credentials, Entry, Handshake, Hello, Refusal, SCOPES},
+    handshake::{CONNECT, Credentials, Entry, Handshake, Hello, SCOPES},
     identity::{DeviceKey, Grant, Keyring},
+    refusal::Refusal,
     socket::{Address, Socket},
 };
 
@@ -47,7 +48,12 @@ pub(super) enum CallError {
 pub(super) type Key = Arc<OnceLock<Option<Arc<DeviceKey>>>>;
 
 impl Door {
-    pub(super) fn new(gateway: Gateway, roots: Option<PathBuf>, keyring: Keyring, key: Key) -> Self {
+    pub(super) fn new(
+        gateway: Gateway,
+        roots: Option<PathBuf>,
+        keyring: Keyring,
+        key: Key,
+    ) -> Self {
         Self {
             gateway,
             roots,
@@ -102,8 +108,7 @@ impl Door {
     pub(super) async fn keep(&self, grant: Option<Grant>) {
         let this = self.clone();
         let kept = tokio::task::spawn_blocking(move || {
-            this.keyring
-                .keep(this.gateway.url.as_str(), grant.as_ref())
+            this.keyring.keep(this.gateway.url.as_str(), grant.as_ref())
         });
         match kept.await {
             Ok(Ok(())) => {}
@@ -133,7 +138,9 @@ impl Door {
     async fn connected(&self, method: &str, params: &Value) -> Result<(Hello, Value), CallError> {
         let mut handshake = Handshake::new(self.credentials().await);
         loop {
-            let mut socket = Socket::dial(self.address()).await.map_err(CallError::Lost)?;
+            let mut socket = Socket::dial(self.address())
+                .await
+                .map_err(CallError::Lost)?;
             match self.let_in(&mut socket, &mut handshake).await? {
                 Entry::In(hello) => {
                     socket
@@ -180,10 +187,7 @@ impl Door {
     }
 }
 
-async fn answer(
-    socket: &mut Socket,
-    wanted: &str,
-) -> Result<Result<Value, Failure>, CallError> {
+async fn answer(socket: &mut Socket, wanted: &str) -> Result<Result<Value, Failure>, CallError> {
     loop {
         let text = socket.next().await.map_err(CallError::Lost)?;
         if let Frame::Answer { id, result } = Frame::read(&text)

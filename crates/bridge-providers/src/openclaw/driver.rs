@@ -30,20 +30,64 @@ pub(super) enum Left {
     Fallback(Vec<String>),
 }
 
-/// Lets `dialogue` talk with the gateway behind `door` until one of them has enough.
+/// The rules of a conversation, as the driver sees them.
+pub(super) trait Rules: Send {
+    /// Something happened.
+    fn on(&mut self, now: Instant, input: Input);
+    /// The next thing to do, oldest first.
+    fn next_act(&mut self) -> Option<Act>;
+    /// When to say that the time has come, if nothing else happens before.
+    fn deadline(&self) -> Option<Instant>;
+}
+
+/// What can happen.
+pub(super) enum Input {
+    Start,
+    Open,
+    Text(String),
+    Lost(Lost),
+    Steer(Steer),
+    Timeout,
+    /// As [`Input::Timeout`], while the owner took no news and so nothing was read.
+    Unread,
+}
+
+impl Rules for OpenclawDialogue {
+    fn on(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Start => self.on_start(),
+            Input::Open => self.on_open(now),
+            Input::Text(text) => self.on_text(now, &text),
+            Input::Lost(lost) => self.on_lost(now, &lost),
+            Input::Steer(steer) => self.on_steer(now, steer),
+            Input::Timeout => self.on_timeout(now),
+            Input::Unread => self.on_unread(now),
+        }
+    }
+
+    fn next_act(&mut self) -> Option<Act> {
+        Self::next_act(self)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        Self::deadline(self)
+    }
+}
+
+/// Lets `rules` talk with the gateway behind `door` until one of them has enough.
 ///
 /// Beyond the contract of the dialogue: a turn that it leaves open is closed as failed; so is one
 /// whose dialogue panics. An interrupted turn that is not over after 8 s is cancelled and its run
 /// aborted on a connection of its own, because the first may be what is broken.
 pub(super) async fn drive(
     door: Door,
-    dialogue: OpenclawDialogue,
+    rules: Box<dyn Rules>,
     tell: &mpsc::Sender<Heard>,
     asked: &mut mpsc::Receiver<Steer>,
 ) -> Left {
     Driver {
         door,
-        dialogue: Some(dialogue),
+        rules: Some(rules),
         deadline: None,
         line: Line::Down,
         work: None,
@@ -62,8 +106,8 @@ pub(super) async fn drive(
 struct Driver {
     door: Door,
     /// `None` after a panic.
-    dialogue: Option<OpenclawDialogue>,
-    /// When the dialogue wants to be woken.
+    rules: Option<Box<dyn Rules>>,
+    /// When they want to be woken.
     deadline: Option<Instant>,
     line: Line,
     /// What has to be aborted if the conversation ends now.
@@ -97,12 +141,8 @@ enum Moved {
 }
 
 impl Driver {
-    async fn run(
-        mut self,
-        tell: &mpsc::Sender<Heard>,
-        asked: &mut mpsc::Receiver<Steer>,
-    ) -> Left {
-        self.input(|dialogue, _| dialogue.on_start()).await;
+    async fn run(mut self, tell: &mpsc::Sender<Heard>, asked: &mut mpsc::Receiver<Steer>) -> Left {
+        self.input(Input::Start).await;
         self.talk(tell, asked).await;
         if matches!(self.ended, Some(Left::Fallback(_))) {
             return self.ended.unwrap_or(Left::Nothing);
@@ -145,11 +185,8 @@ impl Driver {
                 },
                 () = tell.closed() => self.on_alone(),
                 () = until(self.deadline) => {
-                    if reading {
-                        self.input(OpenclawDialogue::on_timeout).await;
-                    } else {
-                        self.input(OpenclawDialogue::on_unread).await;
-                    }
+                    let input = if reading { Input::Timeout } else { Input::Unread };
+                    self.input(input).await;
                 }
                 () = until(self.interrupted) => self.on_interrupt_overdue(),
                 moved = moved(&mut self.line, reading) => self.on_moved(moved).await,
@@ -157,28 +194,28 @@ impl Driver {
         }
     }
 
-    /// Gives the dialogue one input, and does what it wants.
-    async fn input(&mut self, give: impl FnOnce(&mut OpenclawDialogue, Instant)) {
-        let Some(mut dialogue) = self.dialogue.take() else {
+    /// Tells the rules what happened, and does what they want.
+    async fn input(&mut self, input: Input) {
+        let Some(mut rules) = self.rules.take() else {
             return;
         };
         let now = now();
         let outcome = catch_unwind(AssertUnwindSafe(move || {
-            give(&mut dialogue, now);
+            rules.on(now, input);
             let mut acts = Vec::new();
-            while let Some(act) = dialogue.next_act() {
+            while let Some(act) = rules.next_act() {
                 acts.push(act);
             }
-            let deadline = dialogue.deadline();
-            (dialogue, acts, deadline)
+            let deadline = rules.deadline();
+            (rules, acts, deadline)
         }));
-        let Ok((dialogue, acts, deadline)) = outcome else {
+        let Ok((rules, acts, deadline)) = outcome else {
             tracing::error!("a dialogue with OpenClaw panicked; its run is aborted");
             self.deadline = None;
             self.ended = Some(Left::Nothing);
             return;
         };
-        self.dialogue = Some(dialogue);
+        self.rules = Some(rules);
         self.deadline = deadline;
         for act in acts {
             self.perform(act).await;
@@ -234,27 +271,24 @@ impl Driver {
             | Steer::Tune(_)
             | Steer::Close => {}
         }
-        self.input(|dialogue, now| dialogue.on_steer(now, steer))
-            .await;
+        self.input(Input::Steer(steer)).await;
     }
 
     async fn on_moved(&mut self, moved: Moved) {
         match moved {
             Moved::Open(socket) => {
                 self.line = Line::Up(socket);
-                self.input(OpenclawDialogue::on_open).await;
+                self.input(Input::Open).await;
             }
             Moved::Text(text) => {
                 if !self.outbox.is_empty() {
                     self.unheard = self.unheard.saturating_add(text.len() + TEXT_COST);
                 }
-                self.input(|dialogue, now| dialogue.on_text(now, &text))
-                    .await;
+                self.input(Input::Text(text)).await;
             }
             Moved::Lost(lost) => {
                 self.line = Line::Down;
-                self.input(|dialogue, now| dialogue.on_lost(now, &lost))
-                    .await;
+                self.input(Input::Lost(lost)).await;
             }
         }
     }
@@ -285,9 +319,9 @@ impl Driver {
         }
     }
 
-    /// What the dialogue has left open.
+    /// What the rules have left open.
     fn close_turns(&mut self) {
-        let (fault, reason) = if self.dialogue.is_none() {
+        let (fault, reason) = if self.rules.is_none() {
             (
                 Fault::Bridge,
                 "the bridge failed to understand OpenClaw".to_owned(),
@@ -364,3 +398,113 @@ const INTERRUPT_LIMIT: Duration = Duration::from_secs(8);
 const FAREWELL: Duration = Duration::from_millis(1500);
 /// How long the first prompt for a conversation that ended at once is waited for.
 const FIRST_WORD: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use bridge_proto::model::RunEvent;
+
+    use super::{
+        super::{config::Gateway, identity::Keyring},
+        *,
+    };
+
+    /// Rules that do one thing and then break, or never do anything.
+    struct Poor {
+        acts: Vec<Act>,
+        panics: bool,
+    }
+
+    impl Rules for Poor {
+        fn on(&mut self, _: Instant, input: Input) {
+            let breaks = self.panics && matches!(input, Input::Steer(_));
+            assert!(!breaks, "these rules are broken");
+        }
+
+        fn next_act(&mut self) -> Option<Act> {
+            self.acts.pop()
+        }
+
+        fn deadline(&self) -> Option<Instant> {
+            None
+        }
+    }
+
+    struct Talk {
+        steer: mpsc::Sender<Steer>,
+        heard: mpsc::Receiver<Heard>,
+        driving: tokio::task::JoinHandle<()>,
+    }
+
+    /// A door behind which nobody is.
+    fn talk(rules: Poor) -> Talk {
+        let (steer, mut asked) = mpsc::channel(4);
+        let (tell, heard) = mpsc::channel(4);
+        let gateway = Gateway {
+            url: "ws://127.0.0.1:1".parse().unwrap(),
+            secret: None,
+            open: true,
+            chat_completions: None,
+            workspaces: Vec::new(),
+        };
+        let keyring = Keyring::new(std::path::Path::new("/nowhere"));
+        let door = Door::new(gateway, None, keyring, super::super::door::Key::default());
+        let driving = tokio::spawn(async move {
+            drive(door, Box::new(rules), &tell, &mut asked).await;
+        });
+        Talk {
+            steer,
+            heard,
+            driving,
+        }
+    }
+
+    async fn outcome(heard: &mut mpsc::Receiver<Heard>) -> Outcome {
+        let Some(Heard::TurnOver(end)) = heard.recv().await else {
+            panic!("a turn is over first")
+        };
+        assert_eq!(heard.recv().await, Some(Heard::Gone));
+        assert_eq!(heard.recv().await, None);
+        end.outcome
+    }
+
+    #[tokio::test]
+    async fn rules_that_panic_fail_their_turn_and_nothing_else() {
+        let mut talk = talk(Poor {
+            acts: Vec::new(),
+            panics: true,
+        });
+        talk.steer.send(Steer::Prompt("go".into())).await.unwrap();
+        let outcome = outcome(&mut talk.heard).await;
+        let fault = Fault::Bridge;
+        assert!(matches!(outcome, Outcome::Failed { fault: is, .. } if is == fault));
+        talk.driving.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interrupt_that_leads_to_nothing_is_a_cancel_within_ten_seconds() {
+        let mut talk = talk(Poor {
+            acts: Vec::new(),
+            panics: false,
+        });
+        talk.steer.send(Steer::Prompt("go".into())).await.unwrap();
+        let asked = time::Instant::now();
+        talk.steer.send(Steer::Interrupt).await.unwrap();
+        let by = Actor::Person;
+        assert_eq!(outcome(&mut talk.heard).await, Outcome::Cancelled { by });
+        assert!(asked.elapsed() < Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn what_is_left_open_is_failed_and_the_last_word_is_gone() {
+        let status = RunEvent::Status { text: "bye".into() };
+        let said = Heard::Seen(Box::new(status.into()));
+        let mut talk = talk(Poor {
+            acts: vec![Act::HangUp, Act::Tell(said.clone())],
+            panics: false,
+        });
+        talk.steer.send(Steer::Prompt("go".into())).await.unwrap();
+        assert_eq!(talk.heard.recv().await, Some(said));
+        let outcome = outcome(&mut talk.heard).await;
+        assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
+    }
+}

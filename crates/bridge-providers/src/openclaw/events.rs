@@ -25,14 +25,23 @@ impl OpenclawDialogue {
             "session.message" => self.on_message(&payload),
             "exec.approval.requested" => self.on_approval(now, &payload),
             "exec.approval.resolved" => {
-                let closed = self.asks.resolved(&payload);
-                closed.into_iter().for_each(|closed| self.closed(closed));
+                if let Some(closed) = self.asks.resolved(&payload) {
+                    self.closed(closed);
+                }
             }
             "shutdown" => self.on_shutdown(&payload),
             // Views of the same things for the gateway's own pages.
-            "session.tool" | "session.approval" | "session.observer" | "session.operation"
-            | "session.typing" | "session.sharing" | "session.sharing.evidence"
-            | "session.suggestion" | "sessions.changed" | "chat.metadata.changed" | "task" => {}
+            "session.tool"
+            | "session.approval"
+            | "session.observer"
+            | "session.operation"
+            | "session.typing"
+            | "session.sharing"
+            | "session.sharing.evidence"
+            | "session.suggestion"
+            | "sessions.changed"
+            | "chat.metadata.changed"
+            | "task" => {}
             _ if self.is_ours(&payload) => self.other(name, payload),
             _ => {}
         }

@@ -108,7 +108,10 @@ mod tests {
         else {
             panic!("not an answer")
         };
-        assert_eq!((failure.code.as_str(), failure.detail()), ("INVALID_REQUEST", "because"));
+        assert_eq!(
+            (failure.code.as_str(), failure.detail()),
+            ("INVALID_REQUEST", "because")
+        );
         assert_eq!(
             Frame::read(r#"{"type":"event","event":"tick"}"#),
             Frame::Event {
@@ -117,7 +120,10 @@ mod tests {
             }
         );
         for strange in ["", "[]", "{}", "7", r#"{"type":"res"}"#, "{\"type\":"] {
-            assert!(matches!(Frame::read(strange), Frame::Strange(_)), "{strange}");
+            assert!(
+                matches!(Frame::read(strange), Frame::Strange(_)),
+                "{strange}"
+            );
         }
     }
 }

@@ -6,15 +6,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bridge_proto::{
-    Secret,
-    model::{Fault, Fix, Health, HealthReason, Outcome},
-};
+use bridge_proto::Secret;
 use serde_json::{Value, json};
 
 use super::{
     frames::{Failure, request},
     identity::{DeviceKey, Grant},
+    refusal::Refusal,
 };
 use crate::plain::sentence;
 
@@ -66,25 +64,6 @@ pub(super) enum Entry {
     Refused(Refusal),
 }
 
-/// Why the gateway does not let us in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The secret is wrong, or there is none.
-    Secret,
-    /// A person has to approve this device; the request they approve.
-    Pairing(Option<String>),
-    /// It knows us, but not with these rights.
-    Scopes,
-    /// It does not believe the proof of our key.
-    Proof(String),
-    /// It speaks another protocol.
-    Protocol(Option<u64>),
-    /// It is not ready yet, and says when to come again.
-    Starting(Duration),
-    /// It does not like what we say.
-    Other(String),
-}
-
 impl Handshake {
     pub(super) fn new(who: Credentials) -> Self {
         Self {
@@ -117,7 +96,11 @@ impl Handshake {
                 (json!({}), "")
             }
         };
-        let mode = if self.who.device.is_some() { "cli" } else { "backend" };
+        let mode = if self.who.device.is_some() {
+            "cli"
+        } else {
+            "backend"
+        };
         let mut params = json!({
             "minProtocol": PROTOCOL,
             "maxProtocol": PROTOCOL,
@@ -161,14 +144,20 @@ impl Handshake {
     pub(super) fn read(&mut self, result: Result<Value, Failure>) -> Entry {
         match result {
             Ok(hello) => self.hello(&hello),
-            Err(failure) => match refusal(&failure) {
+            Err(failure) => match Refusal::read(&failure) {
                 Refusal::Secret | Refusal::Scopes
                     if self.shown == Shown::Grant && self.who.shared.is_some() =>
                 {
                     self.who.grant = None;
                     Entry::ShowOther
                 }
-                refused => Entry::Refused(refused),
+                refused @ (Refusal::Secret
+                | Refusal::Pairing(_)
+                | Refusal::Scopes
+                | Refusal::Proof(_)
+                | Refusal::Protocol(_)
+                | Refusal::Starting(_)
+                | Refusal::Other(_)) => Entry::Refused(refused),
             },
         }
     }
@@ -217,124 +206,6 @@ impl Handshake {
     }
 }
 
-/// What a refused `connect` means.
-///
-/// | `details.code`, else `code` | becomes |
-/// |---|---|
-/// | `AUTH_TOKEN_*`, `AUTH_PASSWORD_*`, `AUTH_DEVICE_TOKEN_*`, `DEVICE_IDENTITY_REQUIRED` | secret |
-/// | `PAIRING_REQUIRED`, `NOT_PAIRED` | pairing |
-/// | `AUTH_SCOPE_MISMATCH`, `MISSING_SCOPE` | scopes |
-/// | `DEVICE_AUTH_*` | proof |
-/// | `PROTOCOL_MISMATCH` | protocol |
-/// | `UNAVAILABLE` | starting |
-/// | anything else | other |
-fn refusal(failure: &Failure) -> Refusal {
-    let said = || sentence(&failure.message, 300);
-    let detail = failure.detail();
-    if detail == "PROTOCOL_MISMATCH" {
-        let expected = failure.details.get("expectedProtocol");
-        return Refusal::Protocol(expected.and_then(Value::as_u64));
-    }
-    if detail == "PAIRING_REQUIRED" {
-        let request = failure.detail_text("requestId");
-        return Refusal::Pairing(request.map(|id| sentence(id, 100)));
-    }
-    if detail.starts_with("DEVICE_AUTH_") {
-        return Refusal::Proof(said());
-    }
-    if matches!(detail, "AUTH_SCOPE_MISMATCH" | "MISSING_SCOPE") {
-        return Refusal::Scopes;
-    }
-    if detail.starts_with("AUTH_") || detail == "DEVICE_IDENTITY_REQUIRED" {
-        return Refusal::Secret;
-    }
-    match failure.code.as_str() {
-        "NOT_PAIRED" => Refusal::Pairing(None),
-        "UNAVAILABLE" => {
-            let wait = failure.details.get("retryAfterMs").and_then(Value::as_u64);
-            let wait = wait.map_or(STARTING, Duration::from_millis);
-            Refusal::Starting(wait.clamp(STARTING, MAX_STARTING))
-        }
-        _ => Refusal::Other(said()),
-    }
-}
-
-impl Refusal {
-    /// What a person has to know.
-    pub(super) fn reason(&self, url: &str) -> String {
-        match self {
-            Self::Secret => format!(
-                "the OpenClaw gateway at {url} refuses the token; set OPENCLAW_GATEWAY_TOKEN to \
-                 its gateway.auth.token"
-            ),
-            Self::Pairing(request) => {
-                let request = request.as_deref().unwrap_or("<request id>");
-                format!(
-                    "the OpenClaw gateway at {url} wants this bridge to be approved; run \
-                     `openclaw devices list` and `openclaw devices approve {request}` there"
-                )
-            }
-            Self::Scopes => format!(
-                "the OpenClaw gateway at {url} does not give this bridge the rights it needs; \
-                 run `openclaw devices list` there and approve its request"
-            ),
-            Self::Proof(said) => {
-                format!("the OpenClaw gateway at {url} does not accept this bridge's key: {said}")
-            }
-            Self::Protocol(expected) => {
-                let theirs = expected.map_or_else(|| "another".into(), |n| n.to_string());
-                format!(
-                    "the OpenClaw gateway at {url} speaks protocol {theirs} and this bridge \
-                     {PROTOCOL}; update the older one of them"
-                )
-            }
-            Self::Starting(_) => format!(
-                "the OpenClaw gateway at {url} is still starting; try again in a minute"
-            ),
-            Self::Other(said) => {
-                format!("the OpenClaw gateway at {url} refused the connection: {said}")
-            }
-        }
-    }
-
-    /// How a turn ends that could not even begin.
-    pub(super) fn outcome(&self, url: &str) -> Outcome {
-        let reason = self.reason(url);
-        match self {
-            Self::Secret | Self::Pairing(_) => Outcome::Blocked {
-                fix: Fix::Login,
-                reason,
-            },
-            Self::Scopes | Self::Protocol(_) | Self::Starting(_) => Outcome::Blocked {
-                fix: Fix::Setup,
-                reason,
-            },
-            Self::Proof(_) | Self::Other(_) => Outcome::Failed {
-                fault: Fault::Agent,
-                reason,
-            },
-        }
-    }
-
-    /// What it means for the provider.
-    pub(super) fn health(&self, url: &str) -> Health {
-        let reason = match self {
-            Self::Secret | Self::Pairing(_) | Self::Scopes | Self::Proof(_) => {
-                HealthReason::AuthRequired
-            }
-            Self::Protocol(_) | Self::Starting(_) | Self::Other(_) => {
-                HealthReason::ServiceUnreachable
-            }
-        };
-        Health {
-            available: false,
-            reason: Some(reason),
-            version: None,
-            hint: Some(self.reason(url)),
-        }
-    }
-}
-
 /// What a device signs.
 struct Signed<'a> {
     device: &'a str,
@@ -372,14 +243,12 @@ pub(super) const ADMIN: &str = "operator.admin";
 /// The id of the `connect` request.
 pub(super) const CONNECT: &str = "connect";
 /// The protocol this bridge speaks.
-const PROTOCOL: u64 = 4;
+pub(super) const PROTOCOL: u64 = 4;
 const ROLE: &str = "operator";
 /// The gateway takes names from a list of its own only.
 const CLIENT: &str = "gateway-client";
 const TICK: Duration = Duration::from_secs(30);
 const MAX_TICK: Duration = Duration::from_secs(300);
-const STARTING: Duration = Duration::from_millis(500);
-const MAX_STARTING: Duration = Duration::from_secs(10);
 const MAX_SCOPES: usize = 100;
 
 #[cfg(test)]
@@ -440,7 +309,8 @@ mod tests {
             let scopes = params["scopes"].as_array().unwrap();
             let scopes: Vec<&str> = scopes.iter().filter_map(Value::as_str).collect();
             let auth = &params["auth"];
-            let token = auth["token"].as_str().or(auth["deviceToken"].as_str());
+            let token = auth["token"].as_str();
+            let token = token.or_else(|| auth["deviceToken"].as_str());
             let text = signed_text(&Signed {
                 device: device["id"].as_str().unwrap(),
                 client: params["client"]["id"].as_str().unwrap(),
@@ -470,15 +340,25 @@ mod tests {
         assert_eq!(shown["client"]["mode"], "cli");
         let more = [&SCOPES[..], &[ADMIN]].concat();
         let shown = params(&mut known, &more);
-        assert_eq!(shown["auth"], json!({ "token": "shared" }), "asked for more");
+        assert_eq!(
+            shown["auth"],
+            json!({ "token": "shared" }),
+            "asked for more"
+        );
         let shown = params(&mut with(false, None), &SCOPES);
-        assert_eq!((&shown["client"]["mode"], shown.get("device")), (&json!("backend"), None));
+        assert_eq!(
+            (&shown["client"]["mode"], shown.get("device")),
+            (&json!("backend"), None)
+        );
     }
 
     #[test]
     fn without_tool_events_in_the_capabilities_no_tool_would_be_seen() {
         let shown = params(&mut with(true, None), &SCOPES);
-        assert_eq!(shown["caps"], json!(["tool-events", "approvals", "exec-approvals"]));
+        assert_eq!(
+            shown["caps"],
+            json!(["tool-events", "approvals", "exec-approvals"])
+        );
     }
 
     #[test]
@@ -512,38 +392,5 @@ mod tests {
             panic!("not in")
         };
         assert_eq!(again.grant, None);
-    }
-
-    /// Every code that was seen, what it becomes for a run and for the list of agents.
-    #[test]
-    fn every_refusal_says_what_to_do() {
-        let url = "ws://127.0.0.1:18789";
-        let cases = [
-            ("INVALID_REQUEST", "AUTH_TOKEN_MISMATCH", "blocked login", "OPENCLAW_GATEWAY_TOKEN"),
-            ("INVALID_REQUEST", "AUTH_TOKEN_MISSING", "blocked login", "OPENCLAW_GATEWAY_TOKEN"),
-            ("NOT_PAIRED", "DEVICE_IDENTITY_REQUIRED", "blocked login", "OPENCLAW_GATEWAY_TOKEN"),
-            ("NOT_PAIRED", "PAIRING_REQUIRED", "blocked login", "openclaw devices approve"),
-            ("INVALID_REQUEST", "AUTH_SCOPE_MISMATCH", "blocked setup", "approve"),
-            ("INVALID_REQUEST", "DEVICE_AUTH_SIGNATURE_INVALID", "failed agent", "key"),
-            ("INVALID_REQUEST", "PROTOCOL_MISMATCH", "blocked setup", "update"),
-            ("UNAVAILABLE", "startup-sidecars", "blocked setup", "still starting"),
-            ("INVALID_REQUEST", "", "failed agent", "no"),
-        ];
-        for (code, detail, becomes, says) in cases {
-            let refused = refusal(&failure(code, detail));
-            let what = match refused.outcome(url) {
-                Outcome::Blocked { fix, .. } => format!("blocked {fix:?}"),
-                Outcome::Failed { fault, .. } => format!("failed {fault:?}"),
-                other @ (Outcome::Completed | Outcome::Cancelled { .. }) => format!("{other:?}"),
-            };
-            assert_eq!(what.to_lowercase(), becomes, "{detail}");
-            assert!(refused.reason(url).contains(says), "{}", refused.reason(url));
-            assert!(!refused.health(url).available);
-        }
-        let pairing = Failure {
-            details: json!({ "code": "PAIRING_REQUIRED", "requestId": "req-7" }),
-            ..failure("NOT_PAIRED", "")
-        };
-        assert!(refusal(&pairing).reason(url).ends_with("approve req-7` there"));
     }
 }

@@ -267,7 +267,10 @@ pub(super) async fn look(door: &Door, limit: Duration) -> Result<(), Health> {
         match answer {
             Ok(answer) => {
                 let status = answer.status();
-                Ok((status, serde_json::from_slice(&body(answer).await).unwrap_or_default()))
+                Ok((
+                    status,
+                    serde_json::from_slice(&body(answer).await).unwrap_or_default(),
+                ))
             }
             Err(what) => Err(unreachable(format!(
                 "the OpenClaw gateway at {url} cannot be reached ({what}); start it with \
@@ -364,7 +367,6 @@ async fn say(tell: &mpsc::Sender<Heard>, heard: Heard) {
 fn now() -> Instant {
     time::Instant::now().into_std()
 }
-
 
 const UNSEEN: &str = "OpenClaw is asked over HTTP, which gives text only: its tools work unseen, in \
                       the agent's own workspace, with full access and without questions";

@@ -119,7 +119,10 @@ impl HttpAnswer {
             return None;
         }
         let delta = chunk.pointer("/choices/0/delta/content");
-        if let Some(delta) = delta.and_then(Value::as_str).filter(|text| !text.is_empty()) {
+        if let Some(delta) = delta
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+        {
             self.text.push_str(delta);
             if self.text.len() > 2 * ANSWER {
                 self.text = tail(&self.text, ANSWER).to_owned();

@@ -42,11 +42,7 @@ impl DeviceKey {
     pub fn from_seed(seed: &[u8; 32]) -> Result<Self, BadKey> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| BadKey)?;
         let public = pair.public_key().as_ref();
-        let id = digest(&SHA256, public)
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let id = hex(digest(&SHA256, public).as_ref());
         let public = URL_SAFE_NO_PAD.encode(public);
         Ok(Self { pair, id, public })
     }
@@ -73,6 +69,14 @@ impl fmt::Debug for DeviceKey {
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
+}
+
+/// Bytes as lower-case hex digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }
 
 /// The file with the key and the grants.
@@ -251,6 +255,9 @@ mod tests {
     fn nothing_of_the_key_is_printed() {
         let key = DeviceKey::from_seed(&[7; 32]).unwrap();
         let shown = format!("{key:?}");
-        assert!(shown.contains(key.id()) && !shown.contains("pair"), "{shown}");
+        assert!(
+            shown.contains(key.id()) && !shown.contains("pair"),
+            "{shown}"
+        );
     }
 }

@@ -2,10 +2,11 @@
 //! No process of ours: a conversation is a session of the gateway.
 //!
 //! Reading order: [`OpenclawProvider`] (finding the gateway, opening conversations, with `config`,
-//! `identity` and `door`), [`OpenclawDialogue`] (the life of a conversation, with `handshake`,
-//! `opening`, `turn` and `recovery`), `events` (what each message means) and its parts: `texts`
-//! (every text is shown once), `tools`, `asks` (approvals), `outcome` (what a failure means);
-//! `driver` and `socket` carry it all out. `http` with [`HttpAnswer`] is the fallback for gateways
+//! `identity` and `door`), [`OpenclawDialogue`] (the life of a conversation: `line` with
+//! `handshake` and `refusal` for its connection, `opening` for its session, `steer` for its owner, `running` with
+//! `turn` for its turns, `recovery` after a lost connection), `events` (what each message means)
+//! and its parts: `texts` (every text is shown once), `tools`, `asks` (approvals), `outcome` (what
+//! a failure means); `driver` and `socket` carry it all out. `http` with [`HttpAnswer`] is the fallback for gateways
 //! of another protocol.
 
 mod asks;
@@ -19,11 +20,15 @@ mod handshake;
 mod http;
 mod http_answer;
 mod identity;
+mod line;
 mod opening;
 mod outcome;
 mod provider;
 mod recovery;
+mod refusal;
+mod running;
 mod socket;
+mod steer;
 mod texts;
 mod tools;
 mod turn;

@@ -56,7 +56,13 @@ impl OpenclawDialogue {
                 one_line(&wanted.unwrap_or_default(), 100),
                 one_line(&ids.join(", "), 500),
             );
-            return self.give_up(now, Outcome::Blocked { fix: Fix::Setup, reason });
+            return self.give_up(
+                now,
+                &Outcome::Blocked {
+                    fix: Fix::Setup,
+                    reason,
+                },
+            );
         };
         let workspace = agent.get("workspace").and_then(Value::as_str);
         let at_home = workspace == Some(self.plan.directory.as_str());
@@ -71,7 +77,13 @@ impl OpenclawDialogue {
                     one_line(workspace.unwrap_or("the agent's own workspace"), 300),
                     one_line(&self.plan.directory, 300),
                 );
-                return self.give_up(now, Outcome::Blocked { fix: Fix::Setup, reason });
+                return self.give_up(
+                    now,
+                    &Outcome::Blocked {
+                        fix: Fix::Setup,
+                        reason,
+                    },
+                );
             }
         }
         let agent = wanted.unwrap_or_default();
@@ -88,7 +100,8 @@ impl OpenclawDialogue {
 
     /// Whether the gateway still knows the session we go on with.
     pub(super) fn on_known(&mut self, result: Result<Value, Failure>) {
-        let known = result.is_ok_and(|answer| answer.get("ok").and_then(Value::as_bool) == Some(true));
+        let known =
+            result.is_ok_and(|answer| answer.get("ok").and_then(Value::as_bool) == Some(true));
         if !known {
             self.status("OpenClaw has forgotten the conversation; it begins anew");
         }
@@ -152,7 +165,13 @@ impl OpenclawDialogue {
                 "OpenClaw did not confirm a session in the mode {MODE}, in which commands are \
                  asked for; update OpenClaw"
             );
-            return self.give_up(now, Outcome::Blocked { fix: Fix::Setup, reason });
+            return self.give_up(
+                now,
+                &Outcome::Blocked {
+                    fix: Fix::Setup,
+                    reason,
+                },
+            );
         };
         if let Some(root) = text("/entry/sessionRoot") {
             self.root = Some(root.to_owned());
@@ -208,7 +227,7 @@ impl OpenclawDialogue {
                 reason,
             },
         };
-        self.give_up(now, outcome);
+        self.give_up(now, &outcome);
     }
 }
 

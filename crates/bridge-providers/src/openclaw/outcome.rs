@@ -135,9 +135,17 @@ mod tests {
                 other @ (Outcome::Completed | Outcome::Cancelled { .. }) => format!("{other:?}"),
             }
         };
-        assert_eq!((class("auth").as_str(), class("billing").as_str()), ("Login", "Credit"));
+        assert_eq!(
+            (class("auth").as_str(), class("billing").as_str()),
+            ("Login", "Credit")
+        );
         assert_eq!(class("rate_limit"), "Credit");
-        for other in ["server_error", "timeout", "context_overflow", "something new"] {
+        for other in [
+            "server_error",
+            "timeout",
+            "context_overflow",
+            "something new",
+        ] {
             assert_eq!(class(other), "Model", "{other}");
         }
     }
@@ -150,7 +158,13 @@ mod tests {
         let reason = said.to_owned();
         let fix = Fix::Login;
         assert_eq!(outcome, Outcome::Blocked { fix, reason });
-        assert!(matches!(judge(&json!({})), Outcome::Failed { fault: Fault::Agent, .. }));
+        assert!(matches!(
+            judge(&json!({})),
+            Outcome::Failed {
+                fault: Fault::Agent,
+                ..
+            }
+        ));
     }
 
     #[test]
@@ -159,9 +173,7 @@ mod tests {
         let first = ledger.estimate(&json!({ "outputTokens": 3 })).unwrap();
         assert_eq!((first.input_tokens, first.output_tokens), (None, Some(3)));
         assert_eq!(ledger.estimate(&json!({ "outputTokens": 3 })), None);
-        let call = |input: u64, output: u64| {
-            json!({ "input": input, "output": output, "cacheRead": 1, "cost": { "total": 0.5 } })
-        };
+        let call = |input: u64, output: u64| json!({ "input": input, "output": output, "cacheRead": 1, "cost": { "total": 0.5 } });
         ledger.add(&call(10, 3));
         let both = ledger.add(&call(20, 4)).unwrap();
         assert_eq!((both.input_tokens, both.output_tokens), (Some(32), Some(7)));

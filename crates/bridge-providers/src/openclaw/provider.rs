@@ -17,12 +17,13 @@ use super::{
     door::{CallError, Door, Key},
     driver::{Left, drive},
     http,
-    identity::Keyring,
+    identity::{Keyring, hex},
+    refusal::Refusal,
 };
 use crate::{
     host::Host,
     plain::one_line,
-    program::healthy,
+    program::{healthy, login_needed},
     provider::{
         Abilities, Asking, Choosing, Conversation, Found, Heard, ListError, Provider, RunSpec,
         StartError, Steer,
@@ -69,6 +70,12 @@ impl OpenclawProvider {
         Ok(Door::new(gateway, roots, keyring, device))
     }
 
+    /// Whether there is anything to show to the gateway.
+    fn may_be_let_in(&self, gateway: &Gateway) -> bool {
+        let given = || self.keyring.grant(gateway.url.as_str());
+        gateway.open || gateway.secret.is_some() || given().is_ok_and(|grant| grant.is_some())
+    }
+
     fn agent(&self) -> Option<String> {
         self.host.value("OPENCLAW_AGENT").map(str::to_owned)
     }
@@ -77,9 +84,11 @@ impl OpenclawProvider {
     fn fallback(&self, gateway: &Gateway, asking: Asking) -> Result<(), String> {
         let wanted = self.host.is_on("OPENCLAW_HTTP_FALLBACK");
         if !wanted && asking != Asking::Unneeded {
-            return Err("over HTTP it would work with full access and without questions, which \
+            return Err(
+                "over HTTP it would work with full access and without questions, which \
                         OPENCLAW_HTTP_FALLBACK=1 allows"
-                .into());
+                    .into(),
+            );
         }
         if gateway.chat_completions != Some(true) && gateway.is_here() {
             return Err(
@@ -94,7 +103,7 @@ impl OpenclawProvider {
         if let Err(error) = getrandom::fill(&mut seed) {
             tracing::warn!(%error, "no randomness for the names of runs");
         }
-        let seed = seed.iter().map(|byte| format!("{byte:02x}")).collect();
+        let seed = hex(&seed);
         let directory = spec.directory.display().to_string();
         Plan {
             url: door.gateway.url.as_str().trim_end_matches('/').to_owned(),
@@ -120,17 +129,19 @@ impl OpenclawProvider {
             CallError::Refused(refusal) => refusal.reason(door.gateway.url.as_str()),
             CallError::Lost(_) | CallError::Failed(_) | CallError::TooLate(_) => error.to_string(),
         };
-        let agent = match self.agent() {
-            Some(agent) => agent,
-            None => {
-                let asked = door.call("agents.list", &json!({}), left()).await;
-                let (_, list) = asked.map_err(failed)?;
-                let default = list.get("defaultId").and_then(Value::as_str);
-                default.ok_or("it has no default agent")?.to_owned()
-            }
+        let agent = if let Some(agent) = self.agent() {
+            agent
+        } else {
+            let asked = door.call("agents.list", &json!({}), left()).await;
+            let (_, list) = asked.map_err(failed)?;
+            let default = list.get("defaultId").and_then(Value::as_str);
+            default.ok_or("it has no default agent")?.to_owned()
         };
         let params = json!({ "agentId": agent });
-        let (_, list) = door.call("models.list", &params, left()).await.map_err(failed)?;
+        let (_, list) = door
+            .call("models.list", &params, left())
+            .await
+            .map_err(failed)?;
         let models = models_in(&list);
         if models.is_empty() {
             return Err("the list is empty".into());
@@ -167,7 +178,8 @@ impl Provider for OpenclawProvider {
     /// Looks at the configuration; whether the gateway runs is for [`Provider::probe`] to say.
     fn find(&self) -> Found {
         let health = match Gateway::find(&self.host) {
-            Ok(_) => healthy(),
+            Ok(gateway) if self.may_be_let_in(&gateway) => healthy(),
+            Ok(_) => login_needed(TOKEN),
             Err(missing) => missing.health(),
         };
         Found {
@@ -195,7 +207,7 @@ impl Provider for OpenclawProvider {
             },
             Err(CallError::Refused(refusal)) => refusal.health(url),
             Err(error @ (CallError::Lost(_) | CallError::Failed(_) | CallError::TooLate(_))) => {
-                super::handshake::Refusal::Other(error.to_string()).health(url)
+                Refusal::Other(error.to_string()).health(url)
             }
         }
     }
@@ -251,8 +263,8 @@ async fn converse(
         model: plan.model.clone(),
         instructions: plan.instructions.clone(),
     };
-    let dialogue = OpenclawDialogue::new(plan);
-    match drive(door.clone(), dialogue, &tell, &mut asked).await {
+    let rules = Box::new(OpenclawDialogue::new(plan));
+    match drive(door.clone(), rules, &tell, &mut asked).await {
         Left::Nothing => {}
         Left::Fallback(prompts) => http::converse(door, wish, prompts, &tell, &mut asked).await,
     }
@@ -297,11 +309,14 @@ fn models_in(list: &Value) -> Vec<String> {
 /// As for every other conversation.
 const HEARD_ROOM: usize = 32;
 const STEER_ROOM: usize = 16;
+const TOKEN: &str = "set OPENCLAW_GATEWAY_TOKEN to the gateway's gateway.auth.token";
 const MAX_NAME: usize = 40;
 const MAX_MODELS: usize = 500;
 
 #[cfg(test)]
 mod tests {
+    use bridge_proto::model::HealthReason;
+
     use super::*;
 
     #[test]
@@ -310,7 +325,10 @@ mod tests {
         let one = session_name(&task, "1");
         assert!(one.starts_with("ticket-7----b-"), "{one}");
         assert_ne!(one, session_name(&task, "2"));
-        assert_ne!(one, session_name(&TaskId::parse("ticket 7: ö/b").unwrap(), "1"));
+        assert_ne!(
+            one,
+            session_name(&TaskId::parse("ticket 7: ö/b").unwrap(), "1")
+        );
     }
 
     #[test]
@@ -321,6 +339,24 @@ mod tests {
             { "id": "c", "available": false }, 7, { "provider": "p" },
             { "id": "d" } ] });
         assert_eq!(models_in(&list), ["p/b", "p/a", "d"]);
+    }
+
+    #[test]
+    fn a_gateway_that_nothing_can_be_shown_to_needs_a_login() {
+        let reason = |config: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("openclaw.json"), config).unwrap();
+            let state = folder.path().to_str().unwrap();
+            let vars = [("OPENCLAW_STATE_DIR", state)];
+            let host = Host::new(vars.map(|(name, value)| (name.into(), value.into())));
+            OpenclawProvider::new(host, folder.path())
+                .find()
+                .health
+                .reason
+        };
+        assert_eq!(reason("{}"), Some(HealthReason::AuthRequired));
+        assert_eq!(reason("{ gateway: { auth: { token: 't' } } }"), None);
+        assert_eq!(reason("{ gateway: { auth: { mode: 'none' } } }"), None);
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl Socket {
                 .await
                 .unwrap_or_else(|error| Err(io::Error::other(error)))
                 .map_err(failed)?;
-            let name = ServerName::try_from(host).map_err(|error| failed(io::Error::other(error)))?;
+            let name =
+                ServerName::try_from(host).map_err(|error| failed(io::Error::other(error)))?;
             let stream = TlsConnector::from(config).connect(name, stream).await;
             Box::new(stream.map_err(failed)?)
         } else {

@@ -194,29 +194,32 @@ const MAX_ITEMS: usize = 1024;
 mod tests {
     use super::*;
 
-    fn more(block: &str, delta: &str) -> Option<RunEvent> {
-        Some(RunEvent::Text {
+    fn more(block: &str, delta: &str) -> RunEvent {
+        RunEvent::Text {
             block: BlockId::parse(block).unwrap(),
             delta: delta.into(),
-        })
+        }
     }
 
-    fn instead(block: &str, text: &str) -> Option<RunEvent> {
-        Some(RunEvent::TextReplaced {
+    fn instead(block: &str, text: &str) -> RunEvent {
+        RunEvent::TextReplaced {
             block: BlockId::parse(block).unwrap(),
             text: text.into(),
-        })
+        }
     }
 
     #[test]
     fn only_the_difference_of_a_growing_text_is_shown() {
         let mut texts = Texts::default();
-        assert_eq!(texts.set("a:1", "the", false), more("a:1", "the"));
-        assert_eq!(texts.set("a:1", "the fox", false), more("a:1", " fox"));
+        assert_eq!(texts.set("a:1", "the", false), Some(more("a:1", "the")));
+        assert_eq!(
+            texts.set("a:1", "the fox", false),
+            Some(more("a:1", " fox"))
+        );
         assert_eq!(texts.set("a:1", "the fox", false), None, "said twice");
         assert_eq!(texts.set("a:1", "the", false), None, "an older message");
         texts.part();
-        assert_eq!(texts.set("a:2", "Done.", false), more("a:2", "Done."));
+        assert_eq!(texts.set("a:2", "Done.", false), Some(more("a:2", "Done.")));
         assert_eq!(texts.answer(), "the fox\n\nDone.");
     }
 
@@ -225,11 +228,11 @@ mod tests {
         let mut texts = Texts::default();
         assert_eq!(texts.set("a", "", true), None, "nothing was shown");
         texts.set("a", "half an ans", false);
-        assert_eq!(texts.set("a", "", true), instead("a", ""));
+        assert_eq!(texts.set("a", "", true), Some(instead("a", "")));
         assert_eq!(texts.answer(), "");
-        assert_eq!(texts.set("a", "again", false), more("a", "again"));
-        assert_eq!(texts.set("a", "other", false), instead("a", "other"));
-        assert_eq!(texts.set("a", "other text", true), more("a", " text"));
+        assert_eq!(texts.set("a", "again", false), Some(more("a", "again")));
+        assert_eq!(texts.set("a", "other", false), Some(instead("a", "other")));
+        assert_eq!(texts.set("a", "other text", true), Some(more("a", " text")));
     }
 
     #[test]
@@ -237,9 +240,15 @@ mod tests {
         let mut texts = Texts::default();
         texts.set("a:1", "Calling a tool.", false);
         assert_eq!(texts.preamble("c-1", "Calling a tool."), None);
-        assert_eq!(texts.preamble("c-1", "Calling a tool. Now."), more("a:1", " Now."));
+        assert_eq!(
+            texts.preamble("c-1", "Calling a tool. Now."),
+            Some(more("a:1", " Now."))
+        );
         texts.part();
-        assert_eq!(texts.preamble("c-2", "I will look."), more("c-2", "I will look."));
+        assert_eq!(
+            texts.preamble("c-2", "I will look."),
+            Some(more("c-2", "I will look."))
+        );
         assert_eq!(texts.preamble("c-2", " I will look. "), None);
     }
 
@@ -247,12 +256,15 @@ mod tests {
     fn what_was_missed_is_added_once() {
         let mut texts = Texts::default();
         texts.set("a:1", "one", false);
-        assert_eq!(texts.catch_up("one two"), more("a:1", " two"));
+        assert_eq!(texts.catch_up("one two"), Some(more("a:1", " two")));
         assert_eq!(texts.catch_up("one two"), None);
-        assert_eq!(texts.set("a:1", "one two three", false), more("a:1", " three"));
+        assert_eq!(
+            texts.set("a:1", "one two three", false),
+            Some(more("a:1", " three"))
+        );
         assert_eq!(
             texts.catch_up("one two three\n\nfour"),
-            more("caught-up-1", "four")
+            Some(more("caught-up-1", "four"))
         );
         assert_eq!(texts.catch_up("something else"), None);
         assert_eq!(texts.answer(), "one two three\n\nfour");
@@ -263,11 +275,14 @@ mod tests {
         let mut texts = Texts::default();
         texts.set("a:1", "Step 1.", false);
         texts.set("a:2", "Tool said", false);
-        assert_eq!(texts.closing("Tool said: done"), more("a:2", ": done"));
+        assert_eq!(
+            texts.closing("Tool said: done"),
+            Some(more("a:2", ": done"))
+        );
         assert_eq!(texts.closing("Tool said: done"), None);
         assert_eq!(texts.closing("Step 1."), None);
         let mut nothing = Texts::default();
-        assert_eq!(nothing.closing("Hello"), more("closing", "Hello"));
+        assert_eq!(nothing.closing("Hello"), Some(more("closing", "Hello")));
     }
 
     #[test]
@@ -279,7 +294,7 @@ mod tests {
             texts.set("a", &text, false);
         }
         text.push_str("the end");
-        assert_eq!(texts.set("a", &text, false), more("a", "the end"));
+        assert_eq!(texts.set("a", &text, false), Some(more("a", "the end")));
         let answer = texts.answer();
         assert!(answer.len() <= LIMIT && answer.ends_with("the end"));
         for n in 0..5000 {

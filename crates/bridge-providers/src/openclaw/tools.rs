@@ -263,7 +263,10 @@ fn patch_diffs(patch: &str) -> Vec<FileDiff> {
             inside = false;
             let after = lines.next().and_then(|next| next.strip_prefix("+++ "));
             let name = after.filter(|name| *name != "/dev/null").unwrap_or(before);
-            path = name.split('\t').next().unwrap_or(name).to_owned();
+            name.split('\t')
+                .next()
+                .unwrap_or(name)
+                .clone_into(&mut path);
         } else if line.starts_with("@@") {
             finish(&path, &mut old, &mut new);
             inside = true;
@@ -387,17 +390,28 @@ mod tests {
         let args = json!({ "path": "/w/notes.md",
             "edits": [{ "oldText": "hello", "newText": "bye" }] });
         let begun = start(&mut tools, "edit", &args);
-        assert_eq!((begun.title.as_str(), begun.kind), ("edit notes.md", ToolKind::Edit));
+        assert_eq!(
+            (begun.title.as_str(), begun.kind),
+            ("edit notes.md", ToolKind::Edit)
+        );
         assert_eq!(begun.diffs[0].new, "bye");
         let patch = "--- notes.md\n+++ notes.md\n@@ -1,2 +1,2 @@\n # notes\n-hello\n--- x\n+bye\n";
-        let events = result(&mut tools, false, "ok", &json!({ "changed": true, "patch": patch }));
+        let events = result(
+            &mut tools,
+            false,
+            "ok",
+            &json!({ "changed": true, "patch": patch }),
+        );
         let done = state(&events);
         let hunk = FileDiff {
             path: "notes.md".into(),
             old: Some("# notes\nhello\n-- x\n".into()),
             new: "# notes\nbye\n".into(),
         };
-        assert_eq!((done.status, done.diffs), (ToolStatus::Completed, vec![hunk]));
+        assert_eq!(
+            (done.status, done.diffs),
+            (ToolStatus::Completed, vec![hunk])
+        );
         let path = "notes.md".to_owned();
         assert_eq!(events[1..], [RunEvent::FileWritten { path }]);
     }
@@ -421,8 +435,16 @@ mod tests {
     fn a_command_that_fails_is_a_failed_call_although_it_is_no_error_to_the_gateway() {
         let mut tools = Tools::default();
         let begun = start(&mut tools, "exec", &json!({ "command": "false" }));
-        assert_eq!((begun.title.as_str(), begun.kind), ("false", ToolKind::Execute));
-        let done = state(&result(&mut tools, false, "code 3", &json!({ "exitCode": 3 })));
+        assert_eq!(
+            (begun.title.as_str(), begun.kind),
+            ("false", ToolKind::Execute)
+        );
+        let done = state(&result(
+            &mut tools,
+            false,
+            "code 3",
+            &json!({ "exitCode": 3 }),
+        ));
         assert_eq!(done.status, ToolStatus::Failed);
         assert_eq!(done.output.as_deref(), Some("code 3"));
     }
@@ -434,11 +456,17 @@ mod tests {
             json!({ "phase": "update", "name": "exec", "toolCallId": "c",
                 "partialResult": { "content": [{ "type": "text", "text": text }] } })
         };
-        assert_eq!(state(&tools.on(&update("a")).unwrap()).output.as_deref(), Some("a"));
+        assert_eq!(
+            state(&tools.on(&update("a")).unwrap()).output.as_deref(),
+            Some("a")
+        );
         assert_eq!(tools.on(&update("a")), Some(vec![]), "said twice");
         let done = state(&result(&mut tools, false, "ab", &Value::Null));
         assert_eq!(done.status, ToolStatus::Completed);
-        assert_eq!(tools.on(&json!({ "phase": "dance", "toolCallId": "c" })), None);
+        assert_eq!(
+            tools.on(&json!({ "phase": "dance", "toolCallId": "c" })),
+            None
+        );
         assert_eq!(tools.on(&json!({ "phase": "start" })), None, "no id");
     }
 
@@ -446,7 +474,11 @@ mod tests {
     fn a_megabyte_of_output_is_cut_and_a_megabyte_of_diff_left_out() {
         let mut tools = Tools::default();
         let big = "x".repeat(1 << 20);
-        let begun = start(&mut tools, "write", &json!({ "path": "/a", "content": big }));
+        let begun = start(
+            &mut tools,
+            "write",
+            &json!({ "path": "/a", "content": big }),
+        );
         assert!(begun.diffs.is_empty());
         assert!(begun.input.unwrap().to_string().len() < 70_000);
         let done = state(&result(&mut tools, false, &big, &Value::Null));

@@ -123,7 +123,10 @@ impl Turn {
     /// When something has to happen although nothing is said.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let stopping = self.stopping.as_ref().and_then(Stopping::due);
-        let retrying = self.retrying.as_ref().map(|retrying| retrying.since + RETRIES);
+        let retrying = self
+            .retrying
+            .as_ref()
+            .map(|retrying| retrying.since + RETRIES);
         let retrying = retrying.filter(|_| self.stopping.is_none());
         let verdict = self.verdict.as_ref().map(|verdict| verdict.at);
         [stopping, retrying, verdict].into_iter().flatten().min()

@@ -1,13 +1,6 @@
 //! What a conversation with the gateway of OpenClaw promises, without a gateway. One test per trap
 //! of the protocol.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper that fails is a failed test"
-)]
-
-mod openclaw_support;
-
 use std::time::Duration;
 
 use bridge_proto::{
@@ -18,10 +11,9 @@ use bridge_providers::{
     openclaw::{Act, Lost, Plan, Work},
     provider::{Heard, Injection, Steer},
 };
-use openclaw_support::{
-    EVERYTHING, Play, SESSION, accept, agent, agents, created, plan, working,
-};
 use serde_json::{Value, json};
+
+use crate::play::{EVERYTHING, Play, SESSION, accept, agent, agents, created, plan, working};
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -35,7 +27,10 @@ fn settled(run: &str, seq: u64, phase: &str, more: &Value) -> Value {
 }
 
 fn begun(play: &mut Play, run: &str) {
-    play.event("agent", agent(run, 1, "lifecycle", json!({ "phase": "start" })));
+    play.event(
+        "agent",
+        agent(run, 1, "lifecycle", json!({ "phase": "start" })),
+    );
 }
 
 fn chat(run: &str, state: &str, more: &Value) -> Value {
@@ -85,11 +80,21 @@ fn a_failure_that_is_told_twice_ends_one_turn() {
     play.say("and then");
     let error = json!({ "errorMessage": "no", "agentId": "main" });
     play.event("chat", chat(&run, "error", &error));
-    play.event("agent", settled(&run, 9, "error", &json!({ "error": "no" })));
-    play.event("chat", chat(&run, "error", &json!({ "errorMessage": "Agent failed" })));
+    play.event(
+        "agent",
+        settled(&run, 9, "error", &json!({ "error": "no" })),
+    );
+    play.event(
+        "chat",
+        chat(&run, "error", &json!({ "errorMessage": "Agent failed" })),
+    );
     assert_eq!(play.turns.len(), 1);
     play.wait(seconds(30));
-    assert_eq!(play.turns.len(), 1, "the second error is not the next turn's");
+    assert_eq!(
+        play.turns.len(),
+        1,
+        "the second error is not the next turn's"
+    );
     assert_eq!(failed(&play, Fault::Agent), "no");
 }
 
@@ -186,7 +191,10 @@ fn a_key_in_cooldown_asks_for_a_login_at_once() {
     let (mut play, run) = working("go");
     let said = "Inline API key for provider \"mock\" is temporarily disabled after a provider \
                 auth/billing failure. Retry after about 1 minute.";
-    play.event("agent", settled(&run, 4, "error", &json!({ "error": said })));
+    play.event(
+        "agent",
+        settled(&run, 4, "error", &json!({ "error": said })),
+    );
     assert_eq!(blocked(&play, Fix::Login), said);
 }
 
@@ -227,9 +235,15 @@ fn events_that_were_missed_are_asked_for_when_it_is_silent() {
         play.event("tick", json!({}));
     }
     assert!(play.seen.contains(&RunEvent::Silent { seconds: 60 }));
-    assert_eq!(play.sent("agent.wait"), [json!({ "runId": run, "timeoutMs": 0 })]);
+    assert_eq!(
+        play.sent("agent.wait"),
+        [json!({ "runId": run, "timeoutMs": 0 })]
+    );
     let reply = json!({ "disposition": "visible", "text": "It is done." });
-    play.answer("agent.wait", &json!({ "status": "ok", "terminalReply": reply }));
+    play.answer(
+        "agent.wait",
+        &json!({ "status": "ok", "terminalReply": reply }),
+    );
     assert_eq!(play.outcomes(), [Outcome::Completed]);
     assert_eq!(play.turns[0].answer, "It is done.");
 }
@@ -254,17 +268,40 @@ fn a_replacement_with_nothing_withdraws_what_a_cut_connection_left() {
 fn what_other_sessions_and_runs_say_is_left_alone() {
     let (mut play, run) = working("go");
     let before = play.acts.len();
-    let mut theirs = agent(&run, 2, "assistant", json!({ "text": "secret", "itemId": "x" }));
+    let mut theirs = agent(
+        &run,
+        2,
+        "assistant",
+        json!({ "text": "secret", "itemId": "x" }),
+    );
     theirs["sessionKey"] = json!("agent:main:main");
     play.event("agent", theirs);
-    let other = agent("another-run", 2, "assistant", json!({ "text": "x", "itemId": "x" }));
+    let other = agent(
+        "another-run",
+        2,
+        "assistant",
+        json!({ "text": "x", "itemId": "x" }),
+    );
     play.event("agent", other);
     play.event("agent", settled("another-run", 3, "end", &json!({})));
     play.event("chat", chat("another-run", "error", &json!({})));
-    play.event("exec.approval.requested", approval("a1", "agent:main:main", "r"));
+    play.event(
+        "exec.approval.requested",
+        approval("a1", "agent:main:main", "r"),
+    );
     let usage = json!({ "usage": { "input": 5, "output": 5 }, "__openclaw": { "runId": "r" } });
-    play.event("session.message", json!({ "sessionKey": SESSION, "message": usage }));
-    for noise in ["tick", "health", "presence", "sessions.changed", "task", "cron"] {
+    play.event(
+        "session.message",
+        json!({ "sessionKey": SESSION, "message": usage }),
+    );
+    for noise in [
+        "tick",
+        "health",
+        "presence",
+        "sessions.changed",
+        "task",
+        "cron",
+    ] {
         play.event(noise, json!({ "anything": true }));
     }
     assert_eq!(play.acts.len(), before, "{:?}", &play.acts[before..]);
@@ -278,7 +315,10 @@ fn events_that_come_twice_are_shown_once() {
     for _ in 0..2 {
         play.event("agent", agent(&run, 2, "thinking", data.clone()));
     }
-    let thoughts = play.seen.iter().filter(|seen| matches!(seen, RunEvent::Thinking { .. }));
+    let thoughts = play
+        .seen
+        .iter()
+        .filter(|seen| matches!(seen, RunEvent::Thinking { .. }));
     assert_eq!(thoughts.count(), 1);
 }
 
@@ -286,8 +326,14 @@ fn events_that_come_twice_are_shown_once() {
 fn what_has_no_place_is_passed_on_whole() {
     let (mut play, run) = working("go");
     begun(&mut play, &run);
-    play.event("agent", agent(&run, 2, "hologram", json!({ "phase": "spin", "x": 1 })));
-    play.event("agent", agent(&run, 3, "lifecycle", json!({ "phase": "dreaming" })));
+    play.event(
+        "agent",
+        agent(&run, 2, "hologram", json!({ "phase": "spin", "x": 1 })),
+    );
+    play.event(
+        "agent",
+        agent(&run, 3, "lifecycle", json!({ "phase": "dreaming" })),
+    );
     play.event("chat", chat(&run, "levitating", &json!({})));
     play.event("session.horoscope", json!({ "sessionKey": SESSION }));
     play.text("not json");
@@ -303,7 +349,12 @@ fn what_has_no_place_is_passed_on_whole() {
         })
         .collect();
     let strange = "a frame of no known kind";
-    let wanted = ["hologram spin", "lifecycle dreaming", "chat levitating", "session.horoscope"];
+    let wanted = [
+        "hologram spin",
+        "lifecycle dreaming",
+        "chat levitating",
+        "session.horoscope",
+    ];
     assert_eq!(whats, [&wanted[..], &[strange, strange]].concat());
     assert_eq!(play.raws, 6);
 }
@@ -312,16 +363,31 @@ fn what_has_no_place_is_passed_on_whole() {
 fn plans_models_and_compaction_are_told() {
     let (mut play, run) = working("go");
     let steps = json!([{ "step": "look", "status": "completed" }, { "step": "act" }, 7]);
-    play.event("agent", agent(&run, 1, "plan", json!({ "phase": "update", "steps": steps })));
+    play.event(
+        "agent",
+        agent(
+            &run,
+            1,
+            "plan",
+            json!({ "phase": "update", "steps": steps }),
+        ),
+    );
     let model = json!({ "phase": "model", "provider": "mock", "model": "other" });
     play.event("agent", agent(&run, 2, "lifecycle", model.clone()));
     play.event("agent", agent(&run, 3, "lifecycle", model));
-    play.event("agent", agent(&run, 4, "compaction", json!({ "phase": "start" })));
+    play.event(
+        "agent",
+        agent(&run, 4, "compaction", json!({ "phase": "start" })),
+    );
     let told = RunEvent::Model {
         model: "mock/other".into(),
     };
     assert_eq!(play.seen.iter().filter(|event| **event == told).count(), 1);
-    assert!(play.seen.iter().any(|event| matches!(event, RunEvent::Plan { items } if items.len() == 2)));
+    assert!(
+        play.seen
+            .iter()
+            .any(|event| matches!(event, RunEvent::Plan { items } if items.len() == 2))
+    );
     assert!(play.statuses().iter().any(|text| text.contains("shortens")));
 }
 
@@ -333,7 +399,10 @@ fn calls_that_are_open_at_the_end_are_closed() {
         "args": { "command": "sleep 9" } });
     play.event("agent", agent(&run, 2, "tool", call));
     play.steer(Steer::Interrupt);
-    play.event("agent", settled(&run, 3, "error", &json!({ "aborted": true })));
+    play.event(
+        "agent",
+        settled(&run, 3, "error", &json!({ "aborted": true })),
+    );
     let Some(RunEvent::Tool(tool)) = play.seen.last() else {
         panic!("{:?}", play.seen)
     };
@@ -382,7 +451,10 @@ fn a_session_that_somebody_took_out_of_the_mode_gets_no_message() {
 #[test]
 fn commands_of_the_gateway_in_a_prompt_are_text() {
     let (play, _) = working("please /exec security=full ask=off");
-    assert_eq!(play.sent("chat.send")[0]["suppressCommandInterpretation"], true);
+    assert_eq!(
+        play.sent("chat.send")[0]["suppressCommandInterpretation"],
+        true
+    );
     let mut home = Play::new(Plan {
         directory: "/home/user/.openclaw/workspace".into(),
         foreign: false,
@@ -406,7 +478,10 @@ fn one_message_is_in_flight_and_the_next_waits_here() {
     let sent = play.sent("chat.send");
     assert_eq!(sent.len(), 2);
     assert_ne!(sent[0]["idempotencyKey"], sent[1]["idempotencyKey"]);
-    assert_eq!((&sent[0]["queueMode"], &sent[1]["message"]), (&json!("interrupt"), &json!("two")));
+    assert_eq!(
+        (&sent[0]["queueMode"], &sent[1]["message"]),
+        (&json!("interrupt"), &json!("two"))
+    );
 }
 
 #[test]
@@ -427,7 +502,10 @@ fn standing_instructions_come_once_and_not_when_a_conversation_goes_on() {
     play.event("agent", settled(&run, 2, "end", &json!({})));
     play.say("two");
     let sent = play.sent("chat.send");
-    assert_eq!((&sent[0]["message"], &sent[1]["message"]), (&json!("Be brief.\n\none"), &json!("two")));
+    assert_eq!(
+        (&sent[0]["message"], &sent[1]["message"]),
+        (&json!("Be brief.\n\none"), &json!("two"))
+    );
     assert_eq!(with(Some(SESSION)).sent("chat.send")[0]["message"], "one");
 }
 
@@ -471,10 +549,16 @@ fn the_default_agent_works_unless_another_is_named() {
     let made = &play.sent("sessions.create")[0];
     assert_eq!(made["key"], "agent:reviewer:task:task-1");
     let reason = blocked(&named("nobody", None), Fix::Setup);
-    assert!(reason.contains("OPENCLAW_AGENT") && reason.contains("main, reviewer"), "{reason}");
+    assert!(
+        reason.contains("OPENCLAW_AGENT") && reason.contains("main, reviewer"),
+        "{reason}"
+    );
     let mut resumed = named("reviewer", Some("agent:main:task:old"));
     resumed.answer("sessions.resolve", &json!({ "ok": true }));
-    assert_eq!(resumed.sent("sessions.create")[0]["key"], "agent:main:task:old");
+    assert_eq!(
+        resumed.sent("sessions.create")[0]["key"],
+        "agent:main:task:old"
+    );
 }
 
 #[test]
@@ -500,7 +584,10 @@ fn the_right_to_work_anywhere_is_asked_for_only_where_it_is_needed() {
     elsewhere.let_in("boot-1", &EVERYTHING);
     elsewhere.ready(SESSION);
     assert_eq!(elsewhere.sent("connect")[1]["scopes"], json!(EVERYTHING));
-    assert_eq!(elsewhere.sent("sessions.create")[0]["cwd"], "/home/user/project");
+    assert_eq!(
+        elsewhere.sent("sessions.create")[0]["cwd"],
+        "/home/user/project"
+    );
 }
 
 #[test]
@@ -523,7 +610,10 @@ fn without_that_right_only_the_agents_own_folder_is_worked_in() {
     assert_eq!(home.sent("chat.send").len(), 1);
     let elsewhere = refused("/home/user/project");
     let reason = blocked(&elsewhere, Fix::Setup);
-    assert!(reason.contains("operator.admin") && reason.contains("devices approve"), "{reason}");
+    assert!(
+        reason.contains("operator.admin") && reason.contains("devices approve"),
+        "{reason}"
+    );
     assert_eq!(elsewhere.sent("sessions.create"), Vec::<Value>::new());
 }
 
@@ -548,7 +638,10 @@ fn a_model_the_gateway_does_not_know_leaves_its_own_in_force() {
     play.refuse("sessions.create", "INVALID_REQUEST", "unknown provider");
     play.answer("sessions.create", &created(SESSION));
     let made = play.sent("sessions.create");
-    assert_eq!((&made[0]["model"], made[1].get("model")), (&json!("nope/none"), None));
+    assert_eq!(
+        (&made[0]["model"], made[1].get("model")),
+        (&json!("nope/none"), None)
+    );
     assert!(play.statuses()[0].contains("its own stays in force"));
     assert_eq!(play.sent("chat.send").len(), 1);
 }
@@ -615,7 +708,12 @@ fn while_a_person_is_waited_for_nothing_is_called_silent() {
         play.wait(seconds(30));
         play.event("tick", json!({}));
     }
-    assert!(!play.seen.iter().any(|event| matches!(event, RunEvent::Silent { .. })));
+    assert!(
+        !play
+            .seen
+            .iter()
+            .any(|event| matches!(event, RunEvent::Silent { .. }))
+    );
 }
 
 #[test]
@@ -625,7 +723,10 @@ fn a_question_answered_elsewhere_or_overtaken_by_a_cancel_is_closed() {
     play.event("exec.approval.resolved", payload);
     play.event("exec.approval.requested", approval("a2", SESSION, &run));
     play.steer(Steer::Interrupt);
-    play.event("agent", settled(&run, 9, "error", &json!({ "aborted": true })));
+    play.event(
+        "agent",
+        settled(&run, 9, "error", &json!({ "aborted": true })),
+    );
     let ends: Vec<AskEnd> = play
         .seen
         .iter()
@@ -649,7 +750,11 @@ fn an_answer_that_came_too_late_closes_the_question() {
     let reason = "no".to_owned();
     play.steer(Steer::Answer(ask.clone(), Answer::Deny { reason }));
     assert_eq!(play.sent("exec.approval.resolve")[0]["decision"], "deny");
-    play.refuse("exec.approval.resolve", "INVALID_REQUEST", "APPROVAL_ALREADY_RESOLVED");
+    play.refuse(
+        "exec.approval.resolve",
+        "INVALID_REQUEST",
+        "APPROVAL_ALREADY_RESOLVED",
+    );
     let how = AskEnd::Withdrawn;
     assert!(play.seen.contains(&RunEvent::AskClosed { ask, how }));
 }
@@ -680,11 +785,23 @@ fn a_message_that_came_too_late_for_the_turn_is_stopped_and_refused() {
     let injected = accept(&mut play);
     play.event("agent", settled(&run, 9, "end", &json!({})));
     play.say("next");
-    assert_eq!(play.sent("chat.send").len(), 2, "the next prompt waits for the verdict");
-    let status = agent(&injected, 1, "run_status", json!({ "phase": "preparing_context" }));
+    assert_eq!(
+        play.sent("chat.send").len(),
+        2,
+        "the next prompt waits for the verdict"
+    );
+    let status = agent(
+        &injected,
+        1,
+        "run_status",
+        json!({ "phase": "preparing_context" }),
+    );
     play.event("agent", status);
     assert_eq!(play.sent("chat.abort")[0]["runId"], json!(injected));
-    assert!(play.acts.contains(&Act::Tell(Heard::Injected(Injection::Refused))));
+    assert!(
+        play.acts
+            .contains(&Act::Tell(Heard::Injected(Injection::Refused)))
+    );
     assert_eq!(play.sent("chat.send").len(), 3);
 }
 
@@ -692,11 +809,17 @@ fn a_message_that_came_too_late_for_the_turn_is_stopped_and_refused() {
 fn a_message_without_a_running_turn_is_refused_and_never_sent() {
     let mut play = Play::new(plan());
     play.steer(Steer::Inject("early".into()));
-    assert!(play.acts.contains(&Act::Tell(Heard::Injected(Injection::Refused))));
+    assert!(
+        play.acts
+            .contains(&Act::Tell(Heard::Injected(Injection::Refused)))
+    );
     let (mut play, run) = working("go");
     play.event("agent", settled(&run, 9, "end", &json!({})));
     play.steer(Steer::Inject("late".into()));
-    assert!(play.acts.contains(&Act::Tell(Heard::Injected(Injection::Refused))));
+    assert!(
+        play.acts
+            .contains(&Act::Tell(Heard::Injected(Injection::Refused)))
+    );
     assert_eq!(play.sent("chat.send").len(), 1);
 }
 
@@ -714,7 +837,10 @@ fn settings_are_told_as_the_gateway_resolved_them() {
     play.steer(tune(Some("mock/two"), Some("full"), Some("high")));
     let patches = play.sent("sessions.patch");
     assert_eq!(patches[0], json!({ "key": SESSION, "model": "mock/two" }));
-    assert_eq!(patches[1], json!({ "key": SESSION, "thinkingLevel": "high" }));
+    assert_eq!(
+        patches[1],
+        json!({ "key": SESSION, "thinkingLevel": "high" })
+    );
     let resolved = json!({ "modelProvider": "mock", "model": "two", "thinkingLevel": "low" });
     play.answer("sessions.patch", &json!({ "resolved": resolved }));
     play.answer("sessions.patch", &json!({ "resolved": resolved }));
@@ -725,10 +851,19 @@ fn settings_are_told_as_the_gateway_resolved_them() {
         effort: "low".into(),
     };
     assert!(play.seen.contains(&model) && play.seen.contains(&effort));
-    assert!(play.statuses().iter().any(|text| text.starts_with("the mode stays guarded")));
+    assert!(
+        play.statuses()
+            .iter()
+            .any(|text| text.starts_with("the mode stays guarded"))
+    );
     play.steer(tune(Some("nope/x"), None, None));
     play.refuse("sessions.patch", "INVALID_REQUEST", "unknown provider");
-    assert!(play.statuses().last().unwrap().contains("did not take the model nope/x"));
+    assert!(
+        play.statuses()
+            .last()
+            .unwrap()
+            .contains("did not take the model nope/x")
+    );
 }
 
 #[test]
@@ -739,7 +874,10 @@ fn settings_that_come_before_the_session_are_part_of_it() {
     play.let_in("boot-1", &EVERYTHING);
     play.answer("agents.list", &agents());
     let made = &play.sent("sessions.create")[0];
-    assert_eq!((&made["model"], &made["thinkingLevel"]), (&json!("mock/two"), &json!("high")));
+    assert_eq!(
+        (&made["model"], &made["thinkingLevel"]),
+        (&json!("mock/two"), &json!("high"))
+    );
 }
 
 // Connections.
@@ -855,7 +993,10 @@ fn a_lost_connection_is_made_again_and_no_message_is_sent_twice() {
     back(&mut play, "boot-1");
     let events = json!([{ "runId": run, "seq": 2, "stream": "assistant", "data": {} }]);
     let in_flight = json!({ "runId": run, "text": "one two", "events": events });
-    play.answer("chat.history", &json!({ "inFlightRun": in_flight, "messages": [] }));
+    play.answer(
+        "chat.history",
+        &json!({ "inFlightRun": in_flight, "messages": [] }),
+    );
     says(&mut play, &run, 4, "one two three");
     play.event("agent", settled(&run, 5, "end", &json!({})));
     assert_eq!(play.turns[0].answer, "one two three");
@@ -870,16 +1011,25 @@ fn a_run_that_ended_while_nobody_listened_is_told_with_its_answer() {
     begun(&mut play, &run);
     play.lost(&broken());
     back(&mut play, "boot-1");
-    play.answer("chat.history", &json!({ "sessionInfo": { "activeRunIds": [] } }));
+    play.answer(
+        "chat.history",
+        &json!({ "sessionInfo": { "activeRunIds": [] } }),
+    );
     let reply = json!({ "disposition": "visible", "text": "Done." });
-    play.answer("agent.wait", &json!({ "status": "ok", "terminalReply": reply }));
+    play.answer(
+        "agent.wait",
+        &json!({ "status": "ok", "terminalReply": reply }),
+    );
     assert_eq!(play.outcomes(), [Outcome::Completed]);
     assert_eq!(play.turns[0].answer, "Done.");
     let (mut play, _) = working("go");
     play.lost(&broken());
     back(&mut play, "boot-1");
     play.answer("chat.history", &json!({}));
-    play.answer("agent.wait", &json!({ "status": "error", "error": "it broke" }));
+    play.answer(
+        "agent.wait",
+        &json!({ "status": "error", "error": "it broke" }),
+    );
     assert_eq!(failed(&play, Fault::Agent), "it broke");
 }
 
@@ -944,15 +1094,22 @@ fn approvals_are_compared_after_a_connection_was_lost() {
     play.steer(Steer::Answer(second, Answer::Choose { option }));
     play.lost(&broken());
     back(&mut play, "boot-1");
-    let list = json!([approval("a2", SESSION, &run), approval("a3", SESSION, &run),
-        approval("x", "agent:main:main", "r")]);
+    let list = json!([
+        approval("a2", SESSION, &run),
+        approval("a3", SESSION, &run),
+        approval("x", "agent:main:main", "r")
+    ]);
     play.answer("exec.approval.list", &list);
     let how = AskEnd::Withdrawn;
     assert!(play.seen.contains(&RunEvent::AskClosed { ask: first, how }));
     let asked: Vec<&str> = play.asks.iter().map(|ask| ask.id.as_str()).collect();
     assert_eq!(asked, ["a1", "a2", "a3"]);
     let sent = play.sent("exec.approval.resolve");
-    assert_eq!((sent.len(), &sent[1]["id"]), (2, &json!("a2")), "said again");
+    assert_eq!(
+        (sent.len(), &sent[1]["id"]),
+        (2, &json!("a2")),
+        "said again"
+    );
 }
 
 #[test]
@@ -991,7 +1148,10 @@ fn a_gateway_that_is_gone_fails_the_turn_with_both_reasons() {
         play.lost(&Lost::Refused("Connection refused".into()));
     }
     let reason = failed(&play, Fault::Agent);
-    assert!(reason.contains("4003: exit 3") && reason.contains("refused"), "{reason}");
+    assert!(
+        reason.contains("4003: exit 3") && reason.contains("refused"),
+        "{reason}"
+    );
     assert!(play.now - play.begin <= seconds(15));
 }
 
@@ -1011,7 +1171,10 @@ fn a_gateway_that_restarts_is_waited_for() {
     assert!(play.statuses().iter().any(|text| text.contains("update")));
     play.answer("chat.history", &json!({}));
     let reply = json!({ "text": "Done." });
-    play.answer("agent.wait", &json!({ "status": "ok", "terminalReply": reply }));
+    play.answer(
+        "agent.wait",
+        &json!({ "status": "ok", "terminalReply": reply }),
+    );
     assert_eq!(play.outcomes(), [Outcome::Completed]);
 }
 
@@ -1024,7 +1187,10 @@ fn an_interrupt_during_an_outage_is_said_when_the_connection_is_back() {
     assert_eq!(play.sent("chat.abort").len(), 0);
     back(&mut play, "boot-1");
     assert_eq!(play.sent("chat.abort").len(), 1);
-    play.event("agent", settled(&run, 9, "error", &json!({ "aborted": true })));
+    play.event(
+        "agent",
+        settled(&run, 9, "error", &json!({ "aborted": true })),
+    );
     assert_eq!(play.outcomes(), [CANCELLED]);
 }
 

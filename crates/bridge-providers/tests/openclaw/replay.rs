@@ -1,14 +1,6 @@
 //! Recorded conversations with the gateway of OpenClaw, replayed against the dialogue: what a
 //! person sees, what is sent, how turns end.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "in a test a panic is the failure, and other events do not matter"
-)]
-
-mod openclaw_support;
-
 use std::{fmt::Write as _, fs, path::PathBuf};
 
 use bridge_proto::model::{Actor, AskEnd, Fault, FileDiff, Fix, Outcome, RunEvent, ToolStatus};
@@ -16,8 +8,12 @@ use bridge_providers::{
     openclaw::{Act, HttpAnswer},
     provider::Heard,
 };
-use openclaw_support::{Play, Random, damage, read, recordings, replay, run};
 use serde_json::{Value, json};
+
+use crate::{
+    play::Play,
+    recordings::{Random, damage, read, recordings, replay, run},
+};
 
 /// Recordings in which the client did what this bridge never does.
 const HANDSHAKES: [&str; 3] = [
@@ -65,7 +61,11 @@ fn every_prompt_ends_with_exactly_one_turn_over() {
 
 #[test]
 fn the_answer_is_what_the_gateway_keeps_in_its_history() {
-    for name in ["ws-chat-text", "ws-disconnect-midrun", "ws-resume-new-connection"] {
+    for name in [
+        "ws-chat-text",
+        "ws-disconnect-midrun",
+        "ws-resume-new-connection",
+    ] {
         let kept: Vec<String> = read(name)
             .iter()
             .filter(|line| line.message["payload"]["state"] == "final")
@@ -109,7 +109,13 @@ fn tools_are_shown_with_their_diffs_and_exit_codes() {
             new: "# notes\ngoodbye\n".into(),
         }]
     );
-    assert!(tools[3].output.as_deref().unwrap().contains("exited with code 3"));
+    assert!(
+        tools[3]
+            .output
+            .as_deref()
+            .unwrap()
+            .contains("exited with code 3")
+    );
     assert_eq!(
         seen.texts().concat().matches("Step 1.").count(),
         1,
@@ -147,7 +153,12 @@ fn a_cancelled_run_keeps_what_it_said() {
 #[test]
 fn a_refused_key_asks_for_a_login_once() {
     match &replay("ws-error-401").outcomes()[..] {
-        [Outcome::Blocked { fix: Fix::Login, reason }] => {
+        [
+            Outcome::Blocked {
+                fix: Fix::Login,
+                reason,
+            },
+        ] => {
             assert!(reason.starts_with("Authentication failed"), "{reason}");
         }
         other => panic!("{other:?}"),
@@ -164,7 +175,13 @@ fn retries_are_shown_while_they_last_and_the_failure_is_the_models() {
         .count();
     assert_eq!(retries, 7);
     assert!(
-        matches!(&seen.outcomes()[..], [Outcome::Failed { fault: Fault::Model, .. }]),
+        matches!(
+            &seen.outcomes()[..],
+            [Outcome::Failed {
+                fault: Fault::Model,
+                ..
+            }]
+        ),
         "{:?}",
         seen.outcomes()
     );
@@ -184,7 +201,11 @@ fn nothing_is_lost_or_doubled_when_the_socket_is_lost_in_the_middle() {
 fn what_a_run_of_somebody_else_says_is_not_ours() {
     let seen = replay("ws-queue-second-send");
     assert_eq!(seen.outcomes(), [Outcome::Completed]);
-    assert!(!seen.turns[0].answer.contains("the quick brown fox jumps.\n"));
+    assert!(
+        !seen.turns[0]
+            .answer
+            .contains("the quick brown fox jumps.\n")
+    );
     assert_eq!(seen.texts().len(), 1, "{:?}", seen.texts());
 }
 
@@ -249,7 +270,12 @@ fn tell(text: &mut String, heard: &Heard) {
         Heard::Applied(_) => text.push_str("  applied\n"),
         Heard::Injected(what) => writeln!(text, "  injected {what:?}").unwrap(),
         Heard::TurnOver(end) => {
-            writeln!(text, "turn over: {:?}\n  answer {:?}", end.outcome, end.answer).unwrap();
+            writeln!(
+                text,
+                "turn over: {:?}\n  answer {:?}",
+                end.outcome, end.answer
+            )
+            .unwrap();
         }
         Heard::Gone => text.push_str("gone\n"),
     }
@@ -266,7 +292,12 @@ fn shown(event: &RunEvent) -> String {
                 write!(line, " gave {output:?}").unwrap();
             }
             for diff in &tool.diffs {
-                write!(line, " changes {:?}: {:?} → {:?}", diff.path, diff.old, diff.new).unwrap();
+                write!(
+                    line,
+                    " changes {:?}: {:?} → {:?}",
+                    diff.path, diff.old, diff.new
+                )
+                .unwrap();
             }
             line
         }
@@ -274,7 +305,10 @@ fn shown(event: &RunEvent) -> String {
             let options: Vec<&str> = ask.options.iter().map(|one| one.id.as_str()).collect();
             format!("ask {:?} {:?} {options:?}", ask.kind, ask.summary)
         }
-        RunEvent::AskClosed { how: AskEnd::Withdrawn, .. } => "ask withdrawn".into(),
+        RunEvent::AskClosed {
+            how: AskEnd::Withdrawn,
+            ..
+        } => "ask withdrawn".into(),
         other => format!("{other:?}"),
     }
 }
@@ -296,7 +330,9 @@ fn http_story(name: &str) -> String {
         } else if let Some(code) = message.pointer("/http/status") {
             status = u16::try_from(code.as_u64().unwrap()).unwrap();
         } else if let Some(data) = message.pointer("/sse/data") {
-            let data = data.as_str().map_or_else(|| data.to_string(), str::to_owned);
+            let data = data
+                .as_str()
+                .map_or_else(|| data.to_string(), str::to_owned);
             for event in answer.on_bytes(format!("data: {data}\n\n").as_bytes()) {
                 writeln!(text, "  {}", shown(&event)).unwrap();
             }
