@@ -11,12 +11,15 @@ use std::{
 
 use serde_json::json;
 
+use crate::gateway::Gateway;
+
 /// One of the agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Agent {
     Claude,
     Gemini,
     Opencode,
+    Openclaw,
 }
 
 impl Agent {
@@ -26,6 +29,24 @@ impl Agent {
             Self::Claude => "claude",
             Self::Gemini => "gemini",
             Self::Opencode => "opencode",
+            Self::Openclaw => "openclaw",
+        }
+    }
+
+    /// A command that sleeps long. Claude Code refuses one that begins with `sleep`; OpenClaw asks
+    /// a person only about commands whose every program it can name beforehand.
+    pub(crate) fn long_command(self) -> &'static str {
+        match self {
+            Self::Claude | Self::Gemini | Self::Opencode => "for i in 1 2 3; do sleep 321; done",
+            Self::Openclaw => "sleep 321",
+        }
+    }
+
+    /// What works for it, where that is no program of the product.
+    pub(crate) async fn gateway(self, home: &Path, model: &str) -> Option<Gateway> {
+        match self {
+            Self::Claude | Self::Gemini | Self::Opencode => None,
+            Self::Openclaw => Some(Gateway::start(home, model).await),
         }
     }
 
@@ -41,6 +62,7 @@ impl Agent {
                 ]
             }
             Self::Opencode => vec![modules.join(".bin/opencode")],
+            Self::Openclaw => vec![node(&modules)?, modules.join("openclaw/openclaw.mjs")],
         };
         let words: Vec<String> = words
             .iter()
@@ -73,13 +95,14 @@ impl Agent {
                 ("OPENCODE_DISABLE_MODELS_FETCH", "1".into()),
                 ("OPENCODE_DISABLE_LSP_DOWNLOAD", "1".into()),
             ],
+            Self::Openclaw => vec![("OPENCLAW_STATE_DIR", Gateway::state(home).into())],
         }
     }
 
     /// Files it wants in the home folder.
     pub(crate) fn prepare(self, home: &Path) -> io::Result<()> {
         match self {
-            Self::Claude | Self::Opencode => Ok(()),
+            Self::Claude | Self::Opencode | Self::Openclaw => Ok(()),
             Self::Gemini => {
                 let folder = home.join(".gemini");
                 fs::create_dir_all(&folder)?;
@@ -121,6 +144,18 @@ impl Agent {
                 let config =
                     json!({ "mcp": { "trap": server }, "permission": { "bash": "allow" } });
                 vec![("opencode.json", config)]
+            }
+            Self::Openclaw => {
+                let config = json!({
+                    "tools": { "exec": { "mode": "full" } },
+                    "hooks": { "internal": { "enabled": true } },
+                    "mcp": { "servers": server },
+                });
+                vec![
+                    ("openclaw.json", config.clone()),
+                    (".openclaw/openclaw.json", config),
+                    (".mcp.json", json!({ "mcpServers": server })),
+                ]
             }
         };
         for (name, content) in files {

@@ -1,6 +1,6 @@
 //! The real product with the real agents, offline: `ctrlnode up`, seen through its API, with
-//! Claude Code, Gemini CLI and opencode as their vendors ship them, against the model server of
-//! the test kit.
+//! Claude Code, Gemini CLI, opencode and OpenClaw as their vendors ship them, against the model
+//! server of the test kit.
 //!
 //! Runs where `CTRLNODE_E2E_AGENTS` names the folder the agents are installed in; `cargo xtask
 //! e2e` installs them and sets it. Each test starts a product in a home of its own and ends
@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod agents;
+mod gateway;
 mod product;
 mod remains;
 mod story;
@@ -48,52 +49,65 @@ promises! {
     claude_text_arrives_while_it_works: text_arrives_while_it_works(Claude);
     gemini_text_arrives_while_it_works: text_arrives_while_it_works(Gemini);
     opencode_text_arrives_while_it_works: text_arrives_while_it_works(Opencode);
+    openclaw_text_arrives_while_it_works: text_arrives_while_it_works(Openclaw);
 
     claude_results_can_be_downloaded: results_can_be_downloaded(Claude);
     gemini_results_can_be_downloaded: results_can_be_downloaded(Gemini);
     opencode_results_can_be_downloaded: results_can_be_downloaded(Opencode);
+    openclaw_results_can_be_downloaded: results_can_be_downloaded(Openclaw);
 
     claude_edits_a_repository_and_leaves_nothing_else: edits_only_what_was_asked(Claude);
     gemini_edits_a_repository_and_leaves_nothing_else: edits_only_what_was_asked(Gemini);
     opencode_edits_a_repository_and_leaves_nothing_else: edits_only_what_was_asked(Opencode);
+    openclaw_edits_a_repository_and_leaves_nothing_else: edits_only_what_was_asked(Openclaw);
 
     claude_does_not_obey_a_repository: does_not_obey_a_repository(Claude);
     gemini_does_not_obey_a_repository: does_not_obey_a_repository(Gemini);
     opencode_does_not_obey_a_repository: does_not_obey_a_repository(Opencode);
+    openclaw_does_not_obey_a_repository: does_not_obey_a_repository(Openclaw);
 
     claude_runs_a_command_when_a_person_allows_it: runs_what_is_allowed(Claude);
     gemini_runs_a_command_when_a_person_allows_it: runs_what_is_allowed(Gemini);
     opencode_runs_a_command_when_a_person_allows_it: runs_what_is_allowed(Opencode);
+    openclaw_runs_a_command_when_a_person_allows_it: runs_what_is_allowed(Openclaw);
 
     claude_does_not_run_a_rejected_command: leaves_what_is_rejected(Claude);
     gemini_does_not_run_a_rejected_command: leaves_what_is_rejected(Gemini);
     opencode_does_not_run_a_rejected_command: leaves_what_is_rejected(Opencode);
+    openclaw_does_not_run_a_rejected_command: leaves_what_is_rejected(Openclaw);
 
     claude_leaves_nobody_behind_when_cancelled: leaves_nobody_behind(Claude);
     gemini_leaves_nobody_behind_when_cancelled: leaves_nobody_behind(Gemini);
     opencode_leaves_nobody_behind_when_cancelled: leaves_nobody_behind(Opencode);
+    openclaw_leaves_nobody_behind_when_cancelled: leaves_nobody_behind(Openclaw);
 
     claude_ends_what_a_command_left_running: ends_what_was_left_running(Claude);
     // Gemini CLI itself ends what a command leaves running.
     opencode_ends_what_a_command_left_running: ends_what_was_left_running(Opencode);
+    // OpenClaw asks nobody about a command that goes on in the background: it does not run it.
 
     claude_goes_on_after_a_cancel: goes_on_after_a_cancel(Claude);
     gemini_goes_on_after_a_cancel: goes_on_after_a_cancel(Gemini);
     opencode_goes_on_after_a_cancel: goes_on_after_a_cancel(Opencode);
+    openclaw_goes_on_after_a_cancel: goes_on_after_a_cancel(Openclaw);
 
     claude_ends_with_a_reason_when_the_bridge_was_killed: survives_a_killed_bridge(Claude);
     gemini_ends_with_a_reason_when_the_bridge_was_killed: survives_a_killed_bridge(Gemini);
     opencode_ends_with_a_reason_when_the_bridge_was_killed: survives_a_killed_bridge(Opencode);
+    openclaw_ends_with_a_reason_when_the_bridge_was_killed: survives_a_killed_bridge(Openclaw);
 
     claude_remembers_the_conversation: remembers(Claude);
     gemini_remembers_the_conversation: remembers(Gemini);
     opencode_remembers_the_conversation: remembers(Opencode);
+    openclaw_remembers_the_conversation: remembers(Openclaw);
 
     claude_says_why_a_refused_key_ends_a_task: says_why_the_key_is_refused(Claude);
     gemini_says_why_a_refused_key_ends_a_task: says_why_the_key_is_refused(Gemini);
     opencode_says_why_a_refused_key_ends_a_task: says_why_the_key_is_refused(Opencode);
+    openclaw_says_why_a_refused_key_ends_a_task: says_why_the_key_is_refused(Openclaw);
 
     claude_says_why_a_broken_model_ends_a_task: says_why_the_model_is_broken(Claude);
+    openclaw_says_why_a_broken_model_ends_a_task: says_why_the_model_is_broken(Openclaw);
 }
 
 async fn text_arrives_while_it_works(product: &mut Product) -> String {
@@ -206,7 +220,10 @@ async fn ask_for_a_command(product: &Product, person: Person) -> (String, Story)
 }
 
 async fn leaves_nobody_behind(product: &mut Product) -> String {
-    let prompt = format!("Take your time.\n@mock shell {LONG}");
+    let prompt = format!(
+        "Take your time.\n@mock shell {}",
+        product.agent.long_command()
+    );
     let task = product.give(&prompt, output()).await;
     let (story, took) = cancel_while_it_sleeps(product, &task).await;
     format!("{story}, cancelled in {took:?}")
@@ -222,7 +239,10 @@ async fn ends_what_was_left_running(product: &mut Product) -> String {
 }
 
 async fn goes_on_after_a_cancel(product: &mut Product) -> String {
-    let prompt = format!("The word is heron-2986.\n@mock shell {LONG}");
+    let prompt = format!(
+        "The word is heron-2986.\n@mock shell {}",
+        product.agent.long_command()
+    );
     let task = product.give(&prompt, output()).await;
     let (first, _) = cancel_while_it_sleeps(product, &task).await;
     product
@@ -239,7 +259,10 @@ async fn goes_on_after_a_cancel(product: &mut Product) -> String {
 }
 
 async fn survives_a_killed_bridge(product: &mut Product) -> String {
-    let prompt = format!("Take your time.\n@mock shell {LONG}");
+    let prompt = format!(
+        "Take your time.\n@mock shell {}",
+        product.agent.long_command()
+    );
     let task = product.give(&prompt, output()).await;
     let following = Box::pin(follow(product, &task, 0, Person::Allows));
     drop(until_it_sleeps(product, following).await);
@@ -402,9 +425,7 @@ fn git(folder: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Claude Code refuses a command that begins with `sleep`.
-const LONG: &str = "for i in 1 2 3; do sleep 321; done";
-/// Until the agent is found and said to be healthy.
-const START_LIMIT: Duration = Duration::from_secs(60);
+/// Until the agent is found and said to be healthy; the gateway of OpenClaw starts slowly.
+const START_LIMIT: Duration = Duration::from_secs(200);
 /// For what a test does with it; Gemini CLI can resume only when the minute of the clock has changed.
 const LIMIT: Duration = Duration::from_secs(120);
