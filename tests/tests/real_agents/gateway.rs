@@ -73,7 +73,11 @@ impl Gateway {
             let ended = self.running.as_mut().and_then(|r| r.ended().unwrap());
             let said = || fs::read_to_string(log).unwrap_or_default();
             assert!(ended.is_none(), "the gateway ended: {ended:?}\n{}", said());
-            assert!(Instant::now() < until, "the gateway is not ready\n{}", said());
+            assert!(
+                Instant::now() < until,
+                "the gateway is not ready\n{}",
+                said()
+            );
         }
     }
 
