@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 
 use bridge_proto::model::{FileRoot, ReadOutcome, Reply, Request};
 use bridge_workspace::{
-    ContentsPolicy, FileRefusal, Kept,
+    ContentsPolicy, FileRefusal, Kept, Served,
     files::{MAX_IMAGE_BYTES, MAX_PDF_BYTES},
 };
 use support::{Scene, put, scope};
@@ -499,19 +499,22 @@ fn requests_are_served_whole() {
         bytes: b"hi".to_vec(),
         text: true,
     };
-    assert_eq!(scene.workspace.serve(&write(&path)), None);
-    assert_eq!(scene.workspace.serve(&write("../x")), None);
+    let written = scene.root().join(&path);
+    assert!(matches!(scene.workspace.serve(&write(&path)),
+        Served::Write(Ok(file)) if file == written));
+    assert!(matches!(
+        scene.workspace.serve(&write("../x")),
+        Served::Write(Err(_))
+    ));
     let read = Request::ReadFile {
         scope: scope.clone(),
         path: path.clone(),
     };
-    assert_eq!(
-        scene.workspace.serve(&read),
-        Some(Reply::ReadFile {
-            path,
-            outcome: content("hi", "text/plain")
-        })
-    );
+    let Served::Reply(reply) = scene.workspace.serve(&read) else {
+        panic!("a read is answered")
+    };
+    let outcome = content("hi", "text/plain");
+    assert_eq!(reply, Reply::ReadFile { path, outcome });
     let list = Request::ListFiles {
         scope,
         subpath: "tasks/t".into(),
@@ -519,7 +522,7 @@ fn requests_are_served_whole() {
         include_files: false,
     };
     match scene.workspace.serve(&list) {
-        Some(Reply::ListFiles {
+        Served::Reply(Reply::ListFiles {
             listing: Ok((_, entries)),
         }) => assert_eq!(entries.len(), 1),
         other => panic!("{other:?}"),
