@@ -304,6 +304,32 @@ async fn folders_that_escape_are_refused_and_nothing_is_made_outside() {
 }
 
 #[tokio::test]
+async fn a_task_whose_attachment_could_not_be_saved_is_refused_with_the_reason() {
+    let world = world().await;
+    let attachment = json!({
+        "action": "write_file", "agentId": "fake", "useCtrlnode": true,
+        "path": "tasks/t/input/a\u{0}b.md", "content": "x",
+    });
+    world.plane.send(&attachment).await;
+    world
+        .plane
+        .send(&wire::dispatch("t", "r1", "fake", "@say x"))
+        .await;
+    let refused = world.plane.end_of("t", "r1").await.status;
+    assert!(
+        refused.starts_with("INVALID_PATH: attachments could not be saved"),
+        "{refused}"
+    );
+    assert_eq!(world.plane.text_of("t"), "");
+    world
+        .plane
+        .send(&wire::dispatch("t", "r2", "fake", "@say x"))
+        .await;
+    assert_eq!(world.plane.end_of("t", "r2").await.status, "completed");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn repositories_outside_or_protected_are_refused() {
     let world = world().await;
     let outside = world.home.path().join("outside");
