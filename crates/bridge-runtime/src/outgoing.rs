@@ -77,6 +77,8 @@ impl Payload for Outgoing {
                 let stream = stream_of(&event.run);
                 if must_arrive(&event.body) {
                     Class::Durable { stream }
+                } else if is_increment(&event.body) {
+                    Class::Paced { stream }
                 } else {
                     Class::Coalesce { stream }
                 }
@@ -156,6 +158,17 @@ fn must_arrive(body: &EventBody) -> bool {
         }
         EventBody::Started { .. } => false,
     }
+}
+
+/// What comes by the thousand while an agent writes, and says the same in fewer pieces.
+fn is_increment(body: &EventBody) -> bool {
+    let EventBody::Seen(seen) = body else {
+        return false;
+    };
+    matches!(
+        seen.event,
+        RunEvent::Text { .. } | RunEvent::Thinking { .. }
+    )
 }
 
 /// All runs of a task share a stream, so that a follow-up never overtakes the end before it.
@@ -285,6 +298,6 @@ mod tests {
         );
         assert!(first.absorb(end.clone()).is_err());
         assert!(matches!(end.class(), Class::Durable { .. }));
-        assert!(matches!(first.class(), Class::Coalesce { .. }));
+        assert!(matches!(first.class(), Class::Paced { .. }));
     }
 }
