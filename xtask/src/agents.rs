@@ -129,7 +129,8 @@ pub(crate) fn install(agents: &[Pinned]) -> Done<PathBuf> {
     }
     for agent in agents {
         let version = version_of(agent, &cache)?;
-        say(&format!("agents: {} {}", agent.name, version.trim()));
+        let first = version.lines().next().unwrap_or_default();
+        say(&format!("agents: {} {}", agent.name, first.trim()));
     }
     Ok(cache)
 }

@@ -95,13 +95,14 @@ fn told(report: &str, agents: &[Pinned]) -> Done<Vec<String>> {
     }
     let mut lines = vec![String::new()];
     lines.extend(table::lines(&rows));
-    let passed = all.iter().filter(|kept| kept.result == Result::Passed);
+    let count = |result| all.iter().filter(|kept| kept.result == result).count();
+    let left_out = count(Result::NotApplicable) + count(Result::NotAskedFor);
     let time = Duration::from_secs_f64(all.iter().map(|kept| kept.seconds.max(0.0)).sum());
     lines.push(String::new());
     lines.push(format!(
-        "{} of {} passed; {} s of tests",
-        passed.count(),
-        all.len(),
+        "{} passed, {} failed, {left_out} left out; {} s of tests",
+        count(Result::Passed),
+        count(Result::Failed),
         time.as_secs()
     ));
     let numbered = notes.iter().enumerate();
@@ -144,7 +145,7 @@ mod tests {
             "asks      not run     n/a [1]",
             "ends it   pass 1.2 s  n/a [1]",
             "",
-            "1 of 3 passed; 1 s of tests",
+            "1 passed, 0 failed, 2 left out; 1 s of tests",
             "[1] it does so itself",
         ];
         assert_eq!(lines, wanted);

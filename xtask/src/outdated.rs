@@ -33,8 +33,8 @@ fn row(name: &str, pinned: &str, newest: String) -> Vec<String> {
 }
 
 fn npm_newest(package: &str) -> Done<String> {
-    let newest = read(npm_command().args(["view", package, "version"]))
-        .map_err(|error| Failure(format!("npm does not say what is new: {error}")))?;
+    let newest = read(npm_command().args(["view", package, "version", "--fetch-retries=1"]))
+        .map_err(|error| unreachable("npm", &error))?;
     version(&newest, package)
 }
 
@@ -48,8 +48,17 @@ fn pip_newest(package: &str) -> Done<String> {
         "versions",
     ];
     let known = read(command(python).args(args).arg(package))
-        .map_err(|error| Failure(format!("pip does not say what is new: {error}")))?;
+        .map_err(|error| unreachable("pip", &error))?;
     version(newest_of_index(&known), package)
+}
+
+/// The beginning of what a client of a registry complains: the rest is its own affair.
+fn unreachable(client: &str, Failure(error): &Failure) -> Failure {
+    let why: Vec<&str> = error.lines().take(3).collect();
+    Failure(format!(
+        "{client} does not say what is new: {}",
+        why.join("; ")
+    ))
 }
 
 /// The newest version in what `pip index versions` prints: `name (version)` and lines of others.
