@@ -42,6 +42,7 @@ mod trouble;
 
 use std::{io::Write as _, time::Duration};
 
+use bridge_testkit::program;
 use serde_json::{Value, json};
 
 use self::{agents::Agent, installed::Installed, product::Product, report::Try};
@@ -62,6 +63,7 @@ fn check(agent: Agent, promise: &'static str, keep: impl AsyncFnOnce(&mut Produc
         .enable_all()
         .build()
         .unwrap();
+    program::ctrlnode();
     let tried = Try::begin(agent, promise);
     let figures = runtime.block_on(async {
         let product = Product::start(agent, &installed);

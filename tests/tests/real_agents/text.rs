@@ -16,7 +16,8 @@ async fn text_arrives_while_it_works(product: &mut Product) -> String {
         .await;
     let story = follow(product, &task, 0, Person::Absent).await;
     story.assert_completed(product);
-    assert!(story.increments > 20, "{story}");
+    // A busy agent puts many of them together.
+    assert!(story.increments > 5, "{story}");
     let wanted: Vec<String> = (1..=200).map(|n| format!("word{n}")).collect();
     assert_eq!(story.answer().trim(), wanted.join(" "), "{story}");
     assert!(
