@@ -213,7 +213,7 @@ for_every_flavour!(
             panic!("{}: {end:?}", flavour.name)
         };
         assert!(
-            reason.contains("exit code 9") && reason.contains("no licence"),
+            reason.contains("code 9") && reason.contains("no licence"),
             "{}: {reason}",
             flavour.name
         );

@@ -1,7 +1,10 @@
 //! What goes out over the link: events, notices and replies as the transport's payload. Becomes
 //! frames at the last moment, because only then it is known what the other end understands.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
 use bridge_proto::{
     RunKey,
@@ -171,11 +174,12 @@ fn is_increment(body: &EventBody) -> bool {
     )
 }
 
-/// All runs of a task share a stream, so that a follow-up never overtakes the end before it.
+/// All runs of a task share a stream, so that a follow-up never overtakes the end before it. Two
+/// tasks may meet in one: nothing of different runs is merged.
 fn stream_of(run: &RunKey) -> u64 {
-    let digest = bridge_proto::Digest::of(&[run.task.as_str()]);
-    let head: String = digest.as_str().chars().take(16).collect();
-    u64::from_str_radix(&head, 16).unwrap_or_default()
+    let mut hasher = DefaultHasher::new();
+    run.task.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn slot_of(notice: &Notice) -> u64 {
