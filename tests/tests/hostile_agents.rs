@@ -173,10 +173,10 @@ for_every_flavour!(
 );
 
 for_every_flavour!(
-    a_million_increments_are_all_there_and_in_order,
+    a_flood_of_increments_is_all_there_and_in_order,
     |home, flavour, task| {
         let mut talk = flavour.open(&home, &beside("fake_agent"), &task).await;
-        talk.say(&format!("@stream {MILLION}")).await;
+        talk.say(&format!("@stream {FLOOD}")).await;
         let mut next = 0;
         let end = loop {
             match talk.next().await {
@@ -195,7 +195,7 @@ for_every_flavour!(
             }
         };
         assert_eq!(end.outcome, Outcome::Completed, "{}", flavour.name);
-        assert_eq!(next, MILLION, "{}", flavour.name);
+        assert_eq!(next, FLOOD, "{}", flavour.name);
         talk.close(&home, &task).await;
     }
 );
@@ -347,6 +347,11 @@ async fn what_is_no_program_is_refused_with_a_reason() {
     }
 }
 
-const MILLION: u64 = 1_000_000;
+/// `cargo xtask bench` sends a million through a whole bridge; an unoptimised one is slow at it.
+const FLOOD: u64 = if cfg!(debug_assertions) {
+    100_000
+} else {
+    1_000_000
+};
 /// Eight seconds for the interrupt, then signals; and a busy machine.
 const CANCEL_LIMIT: Duration = Duration::from_secs(12);
