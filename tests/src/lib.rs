@@ -6,6 +6,7 @@
 //! - [`mock_model`]: a model server for the real agents, scripted by the prompt;
 //! - [`program`]: the product as a program of its own;
 //! - [`scenario`]: scripted integration tests, read from TOML files;
+//! - [`talk`]: a conversation with one agent, without a bridge around it;
 //! - [`loopback`]: an HTTP client for servers of this machine.
 
 pub mod bridge;
@@ -15,4 +16,5 @@ pub mod loopback;
 pub mod mock_model;
 pub mod program;
 pub mod scenario;
+pub mod talk;
 pub mod wire;

@@ -419,7 +419,13 @@ async fn an_agent_that_is_missing_or_will_not_start_ends_its_run_with_a_reason()
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(&script, executable).unwrap();
         let script = script.display().to_string();
+        let plain = home.path().join("plain");
+        fs::write(&plain, "#!/bin/sh\n").unwrap();
+        let plain = plain.display().to_string();
+        let folder = home.path().display().to_string();
         setup.providers.extend([
+            bridge::custom(home, "folder", &folder, &[]),
+            bridge::custom(home, "plain", &plain, &[]),
             bridge::custom(home, "absent", "no-such-program-anywhere", &[]),
             bridge::custom(home, "broken", &script, &[]),
             bridge::fake(home, "quits", &["acp", "--exit", "9"]),
@@ -430,7 +436,9 @@ async fn an_agent_that_is_missing_or_will_not_start_ends_its_run_with_a_reason()
     .await;
     world
         .plane
-        .sync(&["absent", "broken", "quits", "banner", "noisy"])
+        .sync(&[
+            "absent", "broken", "folder", "plain", "quits", "banner", "noisy",
+        ])
         .await;
     for (agent, status, reason) in [
         (
@@ -439,6 +447,8 @@ async fn an_agent_that_is_missing_or_will_not_start_ends_its_run_with_a_reason()
             "no-such-program-anywhere was not found",
         ),
         ("broken", "failed", "could not be started"),
+        ("folder", "blocked", "was not found"),
+        ("plain", "blocked", "was not found"),
         ("quits", "failed", "exit code 9"),
         ("banner", "completed", ""),
         ("noisy", "blocked", "Welcome!"),

@@ -1,15 +1,11 @@
 //! The real agents: the programs as the product finds them in `PATH`, and the settings that point
 //! them at the model server.
 
-use std::{
-    env,
-    ffi::OsString,
-    fs, io,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 
 use serde_json::json;
+
+use crate::installed::{Installed, launcher};
 
 /// One of the agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,27 +26,18 @@ impl Agent {
     }
 
     /// Puts a program of its name into `bin` that starts the installed one.
-    pub(crate) fn install(self, installed: &Path, bin: &Path) -> io::Result<()> {
-        let modules = installed.join("node_modules");
+    pub(crate) fn install(self, installed: &Installed, bin: &Path) -> io::Result<()> {
+        let modules = || installed.node_modules(self);
         let words = match self {
-            Self::Claude => vec![modules.join(".bin/claude")],
+            Self::Claude => vec![modules().join(".bin/claude")],
             Self::Gemini => {
-                vec![
-                    node(&modules)?,
-                    modules.join("@google/gemini-cli/bundle/gemini.js"),
-                ]
+                let script = modules().join("@google/gemini-cli/bundle/gemini.js");
+                vec![installed.node()?, script]
             }
-            Self::Opencode => vec![modules.join(".bin/opencode")],
+            Self::Opencode => vec![modules().join(".bin/opencode")],
         };
-        let words: Vec<String> = words
-            .iter()
-            .map(|word| format!("'{}'", word.display()))
-            .collect();
         let program = bin.join(self.id());
-        fs::write(
-            &program,
-            format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")),
-        )?;
+        fs::write(&program, launcher(&words))?;
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
     }
 
@@ -134,19 +121,6 @@ impl Agent {
     }
 }
 
-/// The Node that was installed with the agents: the package is named for the machine.
-fn node(modules: &Path) -> io::Result<PathBuf> {
-    let entries = fs::read_dir(modules)?.flatten();
-    let nodes = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("node-"));
-    let mut programs = nodes.map(|entry| entry.path().join("bin/node"));
-    programs.find(|program| program.is_file()).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            "no node-<os>-<arch> beside the agents",
-        )
-    })
-}
-
 fn opencode_config(model: &str) -> String {
     let limit = json!({ "context": 128_000, "output": 8192 });
     let model_of_it = json!({ "name": "Mock model", "tool_call": true, "limit": limit });
@@ -161,11 +135,4 @@ fn opencode_config(model: &str) -> String {
         } },
     })
     .to_string()
-}
-
-/// Where the agents are installed; `None`: these tests are not wanted.
-pub(crate) fn installed() -> Option<PathBuf> {
-    env::var_os("CTRLNODE_E2E_AGENTS")
-        .filter(|folder| !folder.is_empty())
-        .map(PathBuf::from)
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     say, script,
-    turn::{End, Words, play},
+    turn::{End, Words, play, shapeless},
 };
 
 /// Serves until the input ends; gives the exit code.
@@ -36,13 +36,14 @@ pub(crate) fn serve(inbox: &Receiver<Value>) -> io::Result<i32> {
                     session,
                     asked,
                     tools: earlier.len(),
+                    stop: "end_turn",
                 };
                 let steps = script::read(prompt);
                 let (end, exit) = play(&mut words, inbox, &steps, earlier)?;
                 asked = words.asked;
                 earlier.push(script::subject(prompt));
                 match end {
-                    End::Done => result(id, &json!({ "stopReason": "end_turn" }))?,
+                    End::Done => result(id, &json!({ "stopReason": words.stop }))?,
                     End::Cancelled => result(id, &json!({ "stopReason": "cancelled" }))?,
                     End::Failed(reason) => error(id, -32603, &reason)?,
                     End::Gone => return Ok(0),
@@ -61,6 +62,8 @@ struct Acp {
     session: String,
     asked: u64,
     tools: usize,
+    /// Why the turn ends, if nothing comes between.
+    stop: &'static str,
 }
 
 impl Acp {
@@ -121,6 +124,61 @@ impl Words for Acp {
 
     fn is_cancel(&mut self, message: &Value) -> io::Result<bool> {
         Ok(message["method"] == "session/cancel")
+    }
+
+    fn wrong(&mut self) -> io::Result<()> {
+        shapeless()?;
+        for params in [json!(null), json!(7), json!([]), json!({ "update": 7 })] {
+            line(&json!({ "jsonrpc": "2.0", "method": "session/update", "params": params }))?;
+        }
+        for update in [
+            json!({}),
+            json!({ "sessionUpdate": 7 }),
+            json!({ "sessionUpdate": "agent_message_chunk" }),
+            json!({ "sessionUpdate": "agent_message_chunk", "content": { "type": 7 } }),
+            json!({ "sessionUpdate": "agent_message_chunk", "content": { "type": "text" } }),
+            json!({ "sessionUpdate": "tool_call", "toolCallId": 7, "content": 7 }),
+            json!({ "sessionUpdate": "tool_call_update", "toolCallId": "never", "locations": 7 }),
+            json!({ "sessionUpdate": "plan", "entries": { "a": 1 } }),
+        ] {
+            self.update(&update)?;
+        }
+        Ok(())
+    }
+
+    fn unknown(&mut self) -> io::Result<()> {
+        self.update(&json!({ "sessionUpdate": "telepathy", "thought": "x" }))?;
+        let content = json!({ "type": "smell", "data": "x" });
+        self.update(&json!({ "sessionUpdate": "agent_message_chunk", "content": content }))?;
+        line(&json!({ "jsonrpc": "2.0", "method": "session/telepathy", "params": {} }))?;
+        line(&json!({ "jsonrpc": "2.0", "id": "t1", "method": "mind/read", "params": {} }))
+    }
+
+    fn stray(&mut self) -> io::Result<()> {
+        for id in [
+            json!(999_999),
+            json!("never"),
+            json!(null),
+            json!(-1),
+            json!(1.5),
+        ] {
+            result(&id, &json!({ "stopReason": "end_turn" }))?;
+            error(&id, -32603, "an answer to nothing")?;
+        }
+        Ok(())
+    }
+
+    fn reuse(&mut self) -> io::Result<()> {
+        self.tool()?;
+        self.tool()?;
+        // The same question twice under one number; the answer is waited for by the next `@ask`.
+        self.ask()?;
+        self.asked -= 1;
+        Ok(())
+    }
+
+    fn odd_end(&mut self) {
+        self.stop = "confused";
     }
 }
 

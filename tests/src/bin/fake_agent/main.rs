@@ -2,6 +2,8 @@
 //! Claude Code's stream-json when it is started with Claude Code's own flags (`-p …`).
 //!
 //! What it does is told by lines of the prompt that begin with `@`, in order (see [`script`]).
+//! As `fake_agent clock N MS` it speaks no protocol and prints what time it is, as `@clock` says it.
+//!
 //! What it does before the first prompt is told by further arguments of `acp`:
 //!
 //! - `--garbage N`: prints N lines that are not the protocol first
@@ -20,6 +22,7 @@ use std::{
     process::ExitCode,
     sync::mpsc::{Receiver, sync_channel},
     thread,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
             Ok(Some(code)) => Ok(code),
             Err(error) => Err(error),
         },
+        ["clock", pieces, apart] => clock(pieces, apart).map(|()| 0),
         ["-p", options @ ..] => claude::serve(&listen(), options),
         _ => say("fake_agent: `acp` or Claude Code's flags\n").map(|()| 2),
     };
@@ -43,6 +47,17 @@ fn main() -> ExitCode {
         // The other end is gone: nobody is there to complain to.
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+fn clock(pieces: &str, apart: &str) -> io::Result<()> {
+    let apart = Duration::from_millis(apart.parse().unwrap_or(0));
+    for _ in 0..pieces.parse().unwrap_or(20) {
+        if !apart.is_zero() {
+            thread::sleep(apart);
+        }
+        say(&format!("{}\n", turn::nanoseconds()))?;
+    }
+    Ok(())
 }
 
 /// Does what is to be done before the first word; the exit code when that is all.
