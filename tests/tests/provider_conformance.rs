@@ -1,17 +1,20 @@
-//! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol and
-//! Claude Code. What differs between them is how each is told to do the same thing.
+//! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol,
+//! Claude Code and a model behind an endpoint. What differs between them is how each is told to do the same thing.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bridge_proto::{
     RunKey, TaskId,
     model::{Actor, Answer, Ask, Fault, Outcome, RunEvent, ToolStatus},
 };
 use bridge_providers::provider::{Asking, Conversation, Heard, Provider, RunSpec, Steer, TurnEnd};
-use bridge_testkit::{bridge, home::Home};
+use bridge_testkit::{bridge, home::Home, mock_model::MockModel};
 use tokio::time::timeout;
 
 /// One agent, and its words for what every agent can be told.
@@ -30,13 +33,13 @@ struct Agent {
     long: &'static str,
     /// Says what was written before.
     remember: &'static str,
-    /// Ends in the middle of a turn.
+    /// Ends in the middle of a turn; empty: cannot be told to, and is killed while it works.
     crash: &'static str,
-    /// The turn fails and gives this reason.
+    /// The turn fails and gives the last word of this as its reason.
     fail: &'static str,
 }
 
-fn agents(home: &Home) -> [Agent; 3] {
+fn agents(home: &Home) -> [Agent; 4] {
     let fake = |name, provider| Agent {
         name,
         provider,
@@ -65,7 +68,39 @@ fn agents(home: &Home) -> [Agent; 3] {
         crash: "#demo crash",
         fail: "#demo fail boom-reason",
     };
-    [demo, acp, claude]
+    std::fs::create_dir_all(home.workspace().join("chat")).unwrap();
+    std::fs::write(home.workspace().join("chat/note.txt"), "a note\n").unwrap();
+    let chat = Agent {
+        name: "chat",
+        provider: bridge::chat(home, "chat", model()),
+        stream: "@mock text 40",
+        tool: "@mock read note.txt",
+        ask: "@mock write answer.md",
+        allowed: "has been written",
+        denied: "did not allow",
+        long: "@mock slow",
+        remember: "@mock recall",
+        crash: "",
+        fail: "@mock error 418",
+    };
+    [demo, acp, claude, chat]
+}
+
+/// The address of a model server that lives as long as the tests.
+fn model() -> &'static str {
+    static ADDRESS: OnceLock<String> = OnceLock::new();
+    ADDRESS.get_or_init(|| {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let server = MockModel::start().await.unwrap();
+                tell.send(server.address()).unwrap();
+                std::future::pending::<()>().await;
+            });
+        });
+        told.recv().unwrap()
+    })
 }
 
 struct Talk {
@@ -166,6 +201,18 @@ impl Talk {
             }
         })
         .await
+    }
+
+    /// Kills its process once it has said something.
+    async fn kill(&mut self) {
+        self.until(|heard| {
+            matches!(heard, Heard::Seen(seen) if matches!(seen.event, RunEvent::Text { .. }))
+                .then_some(())
+        })
+        .await;
+        let pid = self.conversation.pid.unwrap();
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
 
     fn text(&self) -> String {
@@ -358,7 +405,12 @@ for_every_agent!(a_follow_up_in_the_same_process_remembers, |agent, talk| {
 for_every_agent!(
     a_crash_is_a_failure_of_the_agent_with_a_reason,
     |agent, talk| {
-        talk.say(agent.crash).await;
+        if agent.crash.is_empty() {
+            talk.say(agent.long).await;
+            talk.kill().await;
+        } else {
+            talk.say(agent.crash).await;
+        }
         let end = talk.over().await;
         let Outcome::Failed {
             fault: Fault::Agent,
@@ -367,7 +419,12 @@ for_every_agent!(
         else {
             panic!("{}: {:?}", agent.name, end.outcome)
         };
-        assert!(reason.contains('3'), "{}: {reason}", agent.name);
+        let why = if agent.crash.is_empty() {
+            "signal 9"
+        } else {
+            "3"
+        };
+        assert!(reason.contains(why), "{}: {reason}", agent.name);
         assert_eq!(talk.next().await, Heard::Gone, "{}", agent.name);
     }
 );
@@ -378,7 +435,8 @@ for_every_agent!(an_error_ends_the_turn_with_its_reason, |agent, talk| {
     let Outcome::Failed { reason, .. } = end.outcome else {
         panic!("{}: {:?}", agent.name, end.outcome)
     };
-    assert!(reason.contains("boom-reason"), "{}: {reason}", agent.name);
+    let why = agent.fail.rsplit(' ').next().unwrap();
+    assert!(reason.contains(why), "{}: {reason}", agent.name);
 });
 
 #[tokio::test]

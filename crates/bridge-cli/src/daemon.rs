@@ -4,6 +4,7 @@ use std::{env, path::Path, sync::Arc, time::Duration};
 
 use bridge_proto::{ProviderKey, Secret};
 use bridge_providers::{
+    chat::ChatProvider,
     claude::ClaudeProvider,
     custom::{CustomAgent, CustomProvider},
     demo::DemoProvider,
@@ -81,13 +82,21 @@ pub(crate) fn providers(settings: &Settings) -> Result<Vec<Arc<dyn Provider>>, P
     let mut all: Vec<Arc<dyn Provider>> = vec![
         Arc::new(DemoProvider::new(
             host.clone(),
-            this,
+            this.clone(),
             vec!["demo-agent".into()],
         )),
         Arc::new(ClaudeProvider::new(key("claude")?, host.clone())),
         Arc::new(ClaudeProvider::new(key("claude-sdk")?, host.clone())),
         Arc::new(GeminiProvider::new(host.clone())),
         Arc::new(OpencodeProvider::new(host.clone())),
+        Arc::new(
+            ChatProvider::ollama(host.clone(), this.clone(), vec!["chat-agent".into()])
+                .with_clear_text(settings.allow_plain),
+        ),
+        Arc::new(
+            ChatProvider::openrouter(host.clone(), this.clone(), vec!["chat-agent".into()])
+                .with_clear_text(settings.allow_plain),
+        ),
     ];
     for (name, words) in &settings.agents {
         let key = key(name)?;

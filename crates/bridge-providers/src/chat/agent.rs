@@ -266,7 +266,14 @@ impl<W: Write> Agent<W> {
     async fn offer(&self) -> Result<Offer, Refused> {
         let listed = match (self.endpoint.models(LIST_LIMIT).await, self.settings.api) {
             (Ok(models), _) => Some(models),
-            (Err(trouble @ Trouble::Refused { status: 401..=403, .. }), _) => {
+            (
+                Err(
+                    trouble @ Trouble::Refused {
+                        status: 401..=403, ..
+                    },
+                ),
+                _,
+            ) => {
                 return Err(Refused {
                     code: trouble.code(),
                     message: trouble.to_string(),

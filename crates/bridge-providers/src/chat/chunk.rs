@@ -227,7 +227,11 @@ mod tests {
     fn errors_in_the_middle_are_errors_whatever_their_shape() {
         for (error, status, message) in [
             (json!({ "code": 502, "message": "down" }), Some(502), "down"),
-            (json!({ "code": "429", "message": "slow" }), Some(429), "slow"),
+            (
+                json!({ "code": "429", "message": "slow" }),
+                Some(429),
+                "slow",
+            ),
             (json!("gone"), None, "gone"),
             (json!({ "code": "x" }), None, "{\"code\":\"x\"}"),
         ] {
@@ -235,7 +239,10 @@ mod tests {
                 status,
                 message: message.into(),
             };
-            assert_eq!(read(&json!({ "error": error })), [wanted.clone()]);
+            assert_eq!(
+                read(&json!({ "error": error })),
+                std::slice::from_ref(&wanted)
+            );
             assert_eq!(read(&json!({ "choices": [{ "error": error }] })), [wanted]);
         }
     }

@@ -63,7 +63,10 @@ pub(super) struct Running {
 
 impl Endpoint {
     /// The endpoint of the settings.
-    pub(super) fn new(settings: &ChatSettings, key: Option<&Secret>) -> Result<Self, EndpointError> {
+    pub(super) fn new(
+        settings: &ChatSettings,
+        key: Option<&Secret>,
+    ) -> Result<Self, EndpointError> {
         if rustls::crypto::ring::default_provider()
             .install_default()
             .is_err()

@@ -190,11 +190,9 @@ fn calls(body: &str, is_tool: &impl Fn(&str) -> bool) -> Option<Vec<Part>> {
     let list = match value {
         Value::Array(list) if !list.is_empty() => list,
         Value::Object(_) => vec![value],
-        Value::Array(_)
-        | Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::String(_) => return None,
+        Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            return None;
+        }
     };
     list.into_iter().map(|value| call(value, is_tool)).collect()
 }
@@ -202,9 +200,9 @@ fn calls(body: &str, is_tool: &impl Fn(&str) -> bool) -> Option<Vec<Part>> {
 fn call(mut value: Value, is_tool: &impl Fn(&str) -> bool) -> Option<Part> {
     let name = value.get("name")?.as_str()?.to_owned();
     let arguments = value.get_mut("arguments").map(Value::take)?;
-    let arguments = match arguments {
-        Value::String(text) => serde_json::from_str(&text).ok()?,
-        other => other,
+    let arguments = match arguments.as_str() {
+        Some(text) => serde_json::from_str(text).ok()?,
+        None => arguments,
     };
     (is_tool(&name) && arguments.is_object()).then_some(Part::Call { name, arguments })
 }
@@ -288,10 +286,7 @@ mod tests {
     #[test]
     fn text_is_not_held_back_longer_than_a_fence_may_begin() {
         let mut fence = Fence::default();
-        assert_eq!(
-            fence.push("Hello", |_| true),
-            [Part::Text("Hello".into())]
-        );
+        assert_eq!(fence.push("Hello", |_| true), [Part::Text("Hello".into())]);
         assert_eq!(fence.push(" ``", |_| true), [Part::Text(" ``".into())]);
         assert_eq!(fence.push("\n``", |_| true), [Part::Text("\n".into())]);
         assert_eq!(fence.push("x", |_| true), [Part::Text("``x".into())]);

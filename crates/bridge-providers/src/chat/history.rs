@@ -317,7 +317,10 @@ mod tests {
         let history = history(vec![model("```…```", vec![call(true)]), gave("text", true)]);
         for tongue in [Tongue::Tools, Tongue::Text] {
             let sent = history.for_model(tongue, 10_000);
-            assert_eq!(sent[0], json!({ "role": "assistant", "content": "```…```" }));
+            assert_eq!(
+                sent[0],
+                json!({ "role": "assistant", "content": "```…```" })
+            );
             assert_eq!(sent[1]["role"], "user");
         }
     }
@@ -343,7 +346,10 @@ mod tests {
         ]);
         let sent = history.for_model(Tongue::Tools, 8000);
         assert_eq!(sent.len(), 3);
-        let size: usize = sent.iter().map(|m| m["content"].as_str().unwrap().len()).sum();
+        let size: usize = sent
+            .iter()
+            .map(|m| m["content"].as_str().unwrap().len())
+            .sum();
         assert!((4000..8000).contains(&size), "{size}");
         assert_eq!(sent[0]["content"], "find it");
     }
@@ -375,12 +381,19 @@ mod tests {
         assert!(history.size() <= KEPT_BYTES, "{}", history.size());
         let sent = history.for_model(Tongue::Tools, 20_000);
         let first = &sent[1]["tool_calls"][0]["function"]["arguments"];
-        assert_eq!(first, &json!(format!(r#"{{"path":"f0","content":"{LEFT_OUT}"}}"#)));
+        assert_eq!(
+            first,
+            &json!(format!(r#"{{"path":"f0","content":"{LEFT_OUT}"}}"#))
+        );
     }
 
     #[test]
     fn it_comes_back_from_json_as_it_was() {
-        let history = history(vec![user("a"), model("b", vec![call(true)]), gave("c", true)]);
+        let history = history(vec![
+            user("a"),
+            model("b", vec![call(true)]),
+            gave("c", true),
+        ]);
         let text = serde_json::to_string(&history).unwrap();
         assert_eq!(serde_json::from_str::<History>(&text).unwrap(), history);
     }

@@ -27,10 +27,9 @@ struct Saved {
 impl Memory {
     /// Begins a session and gives it an id that no other has.
     pub(super) fn begin(folder: Option<&Path>) -> io::Result<(String, Self)> {
-        let mut random = [0; 12];
+        let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let id = format!("chat-{digits}");
+        let id = format!("chat-{:032x}", u128::from_ne_bytes(random));
         let memory = Self {
             file: folder.map(|folder| path_of(folder, &id)),
         };
@@ -124,8 +123,11 @@ mod tests {
     fn nothing_outside_the_folder_and_nothing_spoiled_is_a_session() {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("bad.json"), "{").unwrap();
-        fs::write(folder.path().join("old.json"), r#"{"version":0,"history":{"messages":[]}}"#)
-            .unwrap();
+        fs::write(
+            folder.path().join("old.json"),
+            r#"{"version":0,"history":{"messages":[]}}"#,
+        )
+        .unwrap();
         for id in ["bad", "old", "gone", "../bad", "", "a/b", &"x".repeat(65)] {
             assert!(Memory::find(folder.path(), id).is_none(), "{id}");
         }

@@ -43,7 +43,8 @@ pub(super) fn read(document: &Value) -> Vec<String> {
             .iter()
             .find_map(|key| entry.get(key)?.as_str())
             .or_else(|| entry.as_str())?;
-        let plain = !name.is_empty() && name.len() <= NAME_BYTES && !name.contains(char::is_control);
+        let plain =
+            !name.is_empty() && name.len() <= NAME_BYTES && !name.contains(char::is_control);
         plain.then(|| name.to_owned())
     };
     list.into_iter()
@@ -55,7 +56,10 @@ pub(super) fn read(document: &Value) -> Vec<String> {
 
 /// What a session offers. `listed` is what the endpoint says; `None` where it says nothing, which
 /// only Ollama may not do.
-pub(super) fn offer(settings: &ChatSettings, listed: Option<Vec<String>>) -> Result<Offer, NoModel> {
+pub(super) fn offer(
+    settings: &ChatSettings,
+    listed: Option<Vec<String>>,
+) -> Result<Offer, NoModel> {
     let listed = listed.unwrap_or_default();
     let mut models: Vec<String> = listed
         .iter()
@@ -119,14 +123,20 @@ mod tests {
         }
     }
 
-    fn list(models: &[&str]) -> Option<Vec<String>> {
-        Some(models.iter().map(|one| (*one).to_owned()).collect())
+    fn list(models: &[&str]) -> Vec<String> {
+        models.iter().map(|one| (*one).to_owned()).collect()
     }
 
     #[test]
     fn both_shapes_of_a_list_are_read_and_odd_entries_left_out() {
-        assert_eq!(read(&json!({ "data": [{ "id": "a" }, { "id": 3 }, {}] })), ["a"]);
-        assert_eq!(read(&json!({ "models": [{ "name": "b:7b", "model": "b:7b" }] })), ["b:7b"]);
+        assert_eq!(
+            read(&json!({ "data": [{ "id": "a" }, { "id": 3 }, {}] })),
+            ["a"]
+        );
+        assert_eq!(
+            read(&json!({ "models": [{ "name": "b:7b", "model": "b:7b" }] })),
+            ["b:7b"]
+        );
         assert_eq!(read(&json!(["c", "d\n", ""])), ["c"]);
         assert_eq!(read(&json!({ "data": "x" })), [""; 0]);
         let many: Vec<Value> = (0..5000).map(|n| json!({ "id": n.to_string() })).collect();
@@ -136,7 +146,7 @@ mod tests {
     #[test]
     fn a_model_outside_the_allow_list_is_refused_with_the_list() {
         let settings = settings(Api::OpenAi, Some("x"), &["a", "b"]);
-        let error = offer(&settings, list(&["a", "x"])).unwrap_err();
+        let error = offer(&settings, Some(list(&["a", "x"]))).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the model x is not among the allowed ones (allowed_models): a, b"
@@ -145,15 +155,25 @@ mod tests {
 
     #[test]
     fn a_model_that_ollama_has_not_is_refused_with_what_to_do() {
-        let error = offer(&settings(Api::Ollama, Some("q"), &[]), list(&["p:latest"]));
+        let error = offer(
+            &settings(Api::Ollama, Some("q"), &[]),
+            Some(list(&["p:latest"])),
+        );
         assert!(error.unwrap_err().to_string().contains("`ollama pull q`"));
-        let found = offer(&settings(Api::Ollama, Some("p"), &[]), list(&["p:latest"]));
+        let found = offer(
+            &settings(Api::Ollama, Some("p"), &[]),
+            Some(list(&["p:latest"])),
+        );
         assert_eq!(found.unwrap().current, "p:latest");
     }
 
     #[test]
     fn a_gateway_may_know_more_models_than_it_lists() {
-        let found = offer(&settings(Api::OpenAi, Some("m:free"), &[]), list(&["m"])).unwrap();
+        let found = offer(
+            &settings(Api::OpenAi, Some("m:free"), &[]),
+            Some(list(&["m"])),
+        )
+        .unwrap();
         assert_eq!(found.models, ["m:free", "m"]);
         let silent = offer(&settings(Api::OpenAi, Some("m"), &["m", "n"]), None).unwrap();
         assert_eq!(silent.models, ["m", "n"]);
@@ -161,9 +181,13 @@ mod tests {
 
     #[test]
     fn without_a_choice_the_first_allowed_one_is_used() {
-        let found = offer(&settings(Api::OpenAi, None, &["b"]), list(&["a", "b"])).unwrap();
+        let found = offer(
+            &settings(Api::OpenAi, None, &["b"]),
+            Some(list(&["a", "b"])),
+        )
+        .unwrap();
         assert_eq!((found.current.as_str(), found.models.len()), ("b", 1));
-        assert!(offer(&settings(Api::Ollama, None, &[]), list(&[])).is_err());
+        assert!(offer(&settings(Api::Ollama, None, &[]), Some(list(&[]))).is_err());
         assert!(offer(&settings(Api::OpenAi, None, &[]), None).is_err());
     }
 }

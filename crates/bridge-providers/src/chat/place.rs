@@ -112,7 +112,9 @@ impl Place {
 
     /// The working directory as it was named.
     pub(super) fn directory(&self) -> &Path {
-        self.roots.first().map_or(Path::new(""), |root| &root.path)
+        self.roots
+            .first()
+            .map_or_else(|| Path::new(""), |root| &root.path)
     }
 
     /// The lines of a text file, with a word about what was left out.
@@ -238,7 +240,10 @@ impl Place {
             };
             match self.resolve(&deepest, path) {
                 Ok(real) => {
-                    let rest = named.path.strip_prefix(kept).unwrap_or(Path::new(""));
+                    let rest = named
+                        .path
+                        .strip_prefix(kept)
+                        .unwrap_or_else(|_| Path::new(""));
                     let spot = Spot {
                         root: named.root,
                         path: if rest.as_os_str().is_empty() {
@@ -396,7 +401,7 @@ pub(super) fn text_of(dir: &Dir, path: &Path, shown: &str) -> Result<String, Fil
 
 /// Writes beside the file and renames; what the file may be used for stays as it was.
 fn replace(dir: &Dir, path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
     if !folder.as_os_str().is_empty() {
         dir.create_dir_all(folder)?;
     }
@@ -424,18 +429,21 @@ fn replace(dir: &Dir, path: &Path, content: &[u8]) -> io::Result<()> {
 
 pub(super) fn fault(path: &str, error: io::Error) -> FileError {
     let path = path.to_owned();
-    match error.kind() {
-        io::ErrorKind::NotFound => FileError::Missing { path },
-        io::ErrorKind::NotADirectory => FileError::NotAFolder { path },
-        io::ErrorKind::IsADirectory => FileError::NotAFile { path },
-        // A refusal that carries no number of the system is that of the handle.
-        io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => {
-            FileError::Outside { path }
-        }
-        _ => FileError::Io {
+    let kind = error.kind();
+    if kind == io::ErrorKind::NotFound {
+        FileError::Missing { path }
+    } else if kind == io::ErrorKind::NotADirectory {
+        FileError::NotAFolder { path }
+    } else if kind == io::ErrorKind::IsADirectory {
+        FileError::NotAFile { path }
+    } else if kind == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none() {
+        // A refusal without a number of the system is that of the handle.
+        FileError::Outside { path }
+    } else {
+        FileError::Io {
             path,
             source: error,
-        },
+        }
     }
 }
 
@@ -585,8 +593,15 @@ mod tests {
                 assert!(inside, "{path:?}: {error}");
             }
         }
-        assert_eq!(fs::read_to_string(outer.path().join("secret")).unwrap(), "s");
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "nothing was made");
+        assert_eq!(
+            fs::read_to_string(outer.path().join("secret")).unwrap(),
+            "s"
+        );
+        assert_eq!(
+            fs::read_dir(&folder).unwrap().count(),
+            0,
+            "nothing was made"
+        );
     }
 
     #[cfg(unix)]
@@ -660,7 +675,10 @@ mod tests {
             ".npmrc",
         ] {
             for error in refused(&place, path) {
-                assert!(matches!(error, FileError::Protected { .. }), "{path}: {error}");
+                assert!(
+                    matches!(error, FileError::Protected { .. }),
+                    "{path}: {error}"
+                );
             }
         }
         for path in [".env.example", "keys.md", ".gitignore", "monkey"] {
@@ -710,15 +728,18 @@ mod tests {
     #[test]
     fn a_long_file_is_read_piece_by_piece() {
         let (folder, place) = place();
-        let text: String = (1..=10).map(|n| format!("line {n}\n")).collect();
-        fs::write(folder.path().join("a"), text).unwrap();
+        let lines: Vec<String> = (1..=10).map(|n| format!("line {n}\n")).collect();
+        fs::write(folder.path().join("a"), lines.concat()).unwrap();
         let part = place.read("a", 3, 2).unwrap();
         assert_eq!(
             part,
             "line 3\nline 4\n\n(lines 3 to 4 of 10; go on with offset 5)"
         );
         assert!(place.read("a", 1, 100).unwrap().ends_with("line 10\n"));
-        assert_eq!(place.read("a", 11, 2).unwrap(), "(the file has only 10 lines)");
+        assert_eq!(
+            place.read("a", 11, 2).unwrap(),
+            "(the file has only 10 lines)"
+        );
         fs::write(folder.path().join("wide"), "x".repeat(100_000)).unwrap();
         assert!(place.read("wide", 1, 9).unwrap().len() < 70_000);
     }
@@ -734,9 +755,13 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        place.apply(&place.prepare(&edit("one old", false)).unwrap()).unwrap();
+        place
+            .apply(&place.prepare(&edit("one old", false)).unwrap())
+            .unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "new\ntwo old\n");
-        place.apply(&place.prepare(&edit("o", true)).unwrap()).unwrap();
+        place
+            .apply(&place.prepare(&edit("o", true)).unwrap())
+            .unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "new\ntwnew newld\n");
         let same = place.prepare(&write("a.txt", "new\ntwnew newld\n"));
         assert!(matches!(same, Err(FileError::Same { .. })));
@@ -749,10 +774,16 @@ mod tests {
         fs::write(&file, "old").unwrap();
         let change = place.prepare(&edit("old", false)).unwrap();
         fs::write(&file, "something else").unwrap();
-        assert!(matches!(place.apply(&change), Err(FileError::Changed { .. })));
+        assert!(matches!(
+            place.apply(&change),
+            Err(FileError::Changed { .. })
+        ));
         let fresh = place.prepare(&write("b.txt", "x")).unwrap();
         fs::write(folder.path().join("b.txt"), "first").unwrap();
-        assert!(matches!(place.apply(&fresh), Err(FileError::Changed { .. })));
+        assert!(matches!(
+            place.apply(&fresh),
+            Err(FileError::Changed { .. })
+        ));
         assert_eq!(fs::read_to_string(&file).unwrap(), "something else");
     }
 
@@ -765,8 +796,13 @@ mod tests {
         let file = folder.path().join("run.sh");
         fs::write(&file, "#!/bin/sh\n").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-        place.apply(&place.prepare(&write("run.sh", "#!/bin/bash\n")).unwrap()).unwrap();
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o755);
+        place
+            .apply(&place.prepare(&write("run.sh", "#!/bin/bash\n")).unwrap())
+            .unwrap();
+        assert_eq!(
+            fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+            0o755
+        );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

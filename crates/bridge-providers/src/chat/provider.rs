@@ -459,11 +459,17 @@ mod tests {
         assert_eq!(settings.base.to_string(), "http://localhost:11434");
         assert_eq!(settings.model.as_deref(), Some("qwen"));
         assert_eq!(settings.allowed, ["qwen", "llama"]);
-        assert_eq!((settings.max_turns, settings.context_tokens), (7, Some(4096)));
+        assert_eq!(
+            (settings.max_turns, settings.context_tokens),
+            (7, Some(4096))
+        );
         assert_eq!(settings.turn_limit, Duration::from_secs(180));
         let defaults = ollama(&[("OLLAMA_MAX_TURNS", "many")]);
         let defaults = defaults.ready().unwrap();
-        assert_eq!((defaults.max_turns, defaults.context_tokens), (20, Some(32_768)));
+        assert_eq!(
+            (defaults.max_turns, defaults.context_tokens),
+            (20, Some(32_768))
+        );
         assert_eq!(defaults.turn_limit, Duration::from_secs(25 * 60));
     }
 
@@ -487,7 +493,10 @@ mod tests {
         let defaults = openrouter(&[("OPENROUTER_API_KEY", "k")]);
         let defaults = defaults.ready().unwrap();
         assert_eq!(defaults.base.to_string(), "https://openrouter.ai/api");
-        assert_eq!(defaults.model.as_deref(), Some("anthropic/claude-sonnet-4.5"));
+        assert_eq!(
+            defaults.model.as_deref(),
+            Some("anthropic/claude-sonnet-4.5")
+        );
         assert_eq!((defaults.max_turns, defaults.max_tokens), (20, Some(8000)));
     }
 
@@ -512,7 +521,10 @@ mod tests {
         let refused = openrouter(&vars).with_clear_text(false);
         assert!(refused.ready().is_err());
         let hint = refused.health(None).hint.unwrap();
-        assert!(hint.contains("clear text") && !hint.contains("hush"), "{hint}");
+        assert!(
+            hint.contains("clear text") && !hint.contains("hush"),
+            "{hint}"
+        );
         assert!(openrouter(&vars).with_clear_text(true).ready().is_ok());
         let local = [vars[0], ("OPENROUTER_API_BASE", "http://127.0.0.1:9")];
         assert!(openrouter(&local).with_clear_text(false).ready().is_ok());

@@ -303,7 +303,9 @@ impl Reply {
     ) -> Result<(), Trouble> {
         if payload.trim() == "[DONE]" {
             // Some services say why they stopped only by stopping.
-            self.finish = self.finish.or((self.documents > 0).then_some(Finish::Done));
+            self.finish = self
+                .finish
+                .or_else(|| (self.documents > 0).then_some(Finish::Done));
             return Ok(());
         }
         match serde_json::from_str::<Value>(payload) {
@@ -403,12 +405,10 @@ impl Reply {
 /// The words of a refusal, whatever shape its body has.
 pub(super) fn refusal(status: u16, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    let said = serde_json::from_str::<Value>(&text)
-        .ok()
-        .and_then(|value| {
-            let value = value.get(0).unwrap_or(&value);
-            chunk::error_message(value.get("error").unwrap_or(value))
-        });
+    let said = serde_json::from_str::<Value>(&text).ok().and_then(|value| {
+        let value = value.get(0).unwrap_or(&value);
+        chunk::error_message(value.get("error").unwrap_or(value))
+    });
     let said = sentence(&said.unwrap_or_else(|| text.into_owned()), REASON_CHARS);
     if said.is_empty() {
         format!("the endpoint refuses with status {status}")
@@ -546,7 +546,10 @@ mod tests {
     #[test]
     fn a_refusal_keeps_its_status_and_its_words() {
         for (body, message) in [
-            (r#"{"error":{"message":"no credit","code":402}}"#, "no credit"),
+            (
+                r#"{"error":{"message":"no credit","code":402}}"#,
+                "no credit",
+            ),
             (r#"{"error":"no credit"}"#, "no credit"),
             (r#"[{"error":{"message":"no credit"}}]"#, "no credit"),
             ("no \u{1b}[31mcredit\n", "no credit"),
@@ -581,8 +584,12 @@ mod tests {
         assert!(matches!(streamed(&line), Err(Trouble::Unfit(_))));
         let noise = vec![b"data: {\"cut\n\n".to_vec(); 1001];
         assert!(matches!(streamed(&noise), Err(Trouble::Unfit(_))));
-        let (news, _) = streamed(&[noise[..20].concat(), delta(&json!({"content": "a"})), stop()])
-            .unwrap();
+        let (news, _) = streamed(&[
+            noise[..20].concat(),
+            delta(&json!({"content": "a"})),
+            stop(),
+        ])
+        .unwrap();
         assert_eq!(news.len(), 6, "a few odd ones are shown");
     }
 

@@ -123,7 +123,10 @@ mod tests {
     #[test]
     fn a_request_streams_and_offers_the_tools() {
         let body = body(&settings(), Tongue::Tools, "hello");
-        assert_eq!((&body["model"], &body["stream"]), (&json!("m"), &json!(true)));
+        assert_eq!(
+            (&body["model"], &body["stream"]),
+            (&json!("m"), &json!(true))
+        );
         assert_eq!(body["tools"].as_array().unwrap().len(), 5);
         assert_eq!(body["messages"][1]["content"], "hello");
         let system = body["messages"][0]["content"].as_str().unwrap();
@@ -138,7 +141,10 @@ mod tests {
         let body = body(&settings(), Tongue::Text, "hello");
         assert_eq!(body.get("tools"), None);
         let system = body["messages"][0]["content"].as_str().unwrap();
-        assert!(system.contains("```json") && system.contains("edit_file"), "{system}");
+        assert!(
+            system.contains("```json") && system.contains("edit_file"),
+            "{system}"
+        );
     }
 
     #[test]

@@ -114,7 +114,11 @@ mod tests {
 
     #[test]
     fn what_does_not_pass_is_not_tried_again() {
-        for trouble in [refused(402, None), refused(401, Some(1)), refused(400, None)] {
+        for trouble in [
+            refused(402, None),
+            refused(401, Some(1)),
+            refused(400, None),
+        ] {
             assert_eq!(Retries::default().after(Instant::now(), &trouble, 0), None);
         }
     }

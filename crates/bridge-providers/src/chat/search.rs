@@ -23,7 +23,7 @@ pub(super) fn glob(place: &Place, pattern: &str, folder: &str) -> Result<String,
         .take(MAX_FILES)
         .map(|file| place.shown(&ground.spot, &file.path))
         .collect();
-    Ok(told(found, MAX_FILES, ground.tired, "files"))
+    Ok(told(&found, MAX_FILES, ground.tired, "files"))
 }
 
 /// Lines that fit, as `path:number: line`.
@@ -64,10 +64,10 @@ pub(super) fn grep(
             break;
         }
     }
-    Ok(told(found, MAX_LINES, tired, "lines"))
+    Ok(told(&found, MAX_LINES, tired, "lines"))
 }
 
-fn told(found: Vec<String>, most: usize, tired: bool, what: &str) -> String {
+fn told(found: &[String], most: usize, tired: bool, what: &str) -> String {
     let full = found.len() == most;
     let mut text = if found.is_empty() {
         format!("(no {what} found)")
@@ -255,12 +255,11 @@ fn compile(regex: &str, shown: &str) -> Result<Regex, FileError> {
         .size_limit(REGEX_BYTES)
         .dfa_size_limit(REGEX_BYTES)
         .build()
-        .map_err(|error| match error {
-            regex::Error::Syntax(text) => {
-                let last = text.lines().last().unwrap_or_default();
-                bad(last.trim_start_matches("error: ").to_owned())
-            }
-            other => bad(other.to_string()),
+        .map_err(|error| {
+            // The last line of a syntax error says what is wrong, those above show where.
+            let text = error.to_string();
+            let last = text.lines().last().unwrap_or_default();
+            bad(last.trim_start_matches("error: ").to_owned())
         })
 }
 
@@ -313,7 +312,11 @@ mod tests {
             ("./a.*", "", "a.md"),
             ("src/*.rs", "", "src/main.rs"),
             ("**/*.rs", "", "src/deep/lib.rs\nsrc/main.rs"),
-            ("src/**", "", "src/deep/lib.rs\nsrc/deep/note.md\nsrc/main.rs"),
+            (
+                "src/**",
+                "",
+                "src/deep/lib.rs\nsrc/deep/note.md\nsrc/main.rs",
+            ),
             ("*.{rs,txt}", "src/deep", "src/deep/lib.rs"),
             ("[l-n]*.rs", "src", "src/deep/lib.rs\nsrc/main.rs"),
             ("[!l]*.rs", "src", "src/main.rs"),
@@ -333,8 +336,14 @@ mod tests {
             found("(?i)two", "", None),
             "a.md:2: Two\nsrc/deep/lib.rs:1: fn two() {}\nsrc/deep/note.md:1: two"
         );
-        assert_eq!(found("^two$", "src", Some("*.md")), "src/deep/note.md:1: two");
-        assert_eq!(found("main", "src/main.rs", None), "src/main.rs:1: fn main() {}");
+        assert_eq!(
+            found("^two$", "src", Some("*.md")),
+            "src/deep/note.md:1: two"
+        );
+        assert_eq!(
+            found("main", "src/main.rs", None),
+            "src/main.rs:1: fn main() {}"
+        );
         assert_eq!(found("three", "", None), "(no lines found)");
     }
 
@@ -370,7 +379,7 @@ mod tests {
         for pattern in ["", "/etc/*", "[", "{a", &"*".repeat(5000)] {
             assert!(glob(&place, pattern, "").is_err(), "{pattern:.10}");
         }
-        for pattern in ["(", &"(a{1000}){1000}", &"x".repeat(100_000)] {
+        for pattern in ["(", "(a{1000}){1000}", &"x".repeat(100_000)] {
             let error = grep(&place, pattern, "", None).unwrap_err();
             assert!(matches!(error, FileError::Pattern { .. }), "{error}");
         }

@@ -267,8 +267,14 @@ mod tests {
             (":1234", "http://localhost:1234"),
             ("::1", "http://[::1]:11434"),
             ("[::]:99", "http://localhost:99"),
-            ("https://ollama.example.org/x", "https://ollama.example.org/x"),
-            ("https://ollama.example.org:11434", "https://ollama.example.org:11434"),
+            (
+                "https://ollama.example.org/x",
+                "https://ollama.example.org/x",
+            ),
+            (
+                "https://ollama.example.org:11434",
+                "https://ollama.example.org:11434",
+            ),
         ] {
             assert_eq!(ollama(text), wanted, "{text}");
         }
@@ -294,7 +300,12 @@ mod tests {
     #[test]
     fn only_the_way_to_this_machine_may_be_clear_text() {
         let clear = |text| BaseUrl::parse(text).unwrap().is_clear_text();
-        for text in ["http://localhost:1", "http://127.9.9.9", "http://[::1]", "https://h"] {
+        for text in [
+            "http://localhost:1",
+            "http://127.9.9.9",
+            "http://[::1]",
+            "https://h",
+        ] {
             assert!(!clear(text), "{text}");
         }
         assert!(clear("http://192.168.0.2:8000") && clear("http://localhost.example.org"));

@@ -115,7 +115,12 @@ mod tests {
         let mut stream = EventStream::default();
         assert_eq!(stream.push(&vec![b'x'; EVENT_BYTES + 1]), Err(TooLong));
         let mut stream = EventStream::default();
-        let line = [b"data: ".as_slice(), &vec![b'x'; EVENT_BYTES / 2 + 1], b"\n"].concat();
+        let line = [
+            b"data: ".as_slice(),
+            &vec![b'x'; EVENT_BYTES / 2 + 1],
+            b"\n",
+        ]
+        .concat();
         assert_eq!(stream.push(&line), Ok(Vec::new()));
         assert_eq!(stream.push(&line), Err(TooLong));
     }

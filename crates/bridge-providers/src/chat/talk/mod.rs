@@ -15,7 +15,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bridge_proto::model::Usage;
@@ -111,7 +111,7 @@ enum Stage {
     /// The calls of the answer are made.
     Acting {
         queue: VecDeque<Step>,
-        doing: Option<(Step, Doing)>,
+        doing: Option<Box<(Step, Doing)>>,
     },
 }
 
@@ -187,7 +187,7 @@ impl Talk {
         };
         if let Err(trouble) = reply.on_head(head) {
             self.acts.push_back(Act::Abort);
-            self.on_trouble(now, trouble);
+            self.on_trouble(now, &trouble);
         }
     }
 
@@ -200,7 +200,7 @@ impl Talk {
             Ok(news) => self.tell(news),
             Err(trouble) => {
                 self.acts.push_back(Act::Abort);
-                self.on_trouble(now, trouble);
+                self.on_trouble(now, &trouble);
             }
         }
     }
@@ -215,14 +215,14 @@ impl Talk {
                 self.tell(news);
                 self.on_answer(now, answer);
             }
-            Err(trouble) => self.on_trouble(now, trouble),
+            Err(trouble) => self.on_trouble(now, &trouble),
         }
     }
 
     /// There is no response, or no more of it.
     pub(super) fn on_broken(&mut self, now: Instant, reason: String) {
         if self.answering(now).is_some() {
-            self.on_trouble(now, Trouble::Broken(reason));
+            self.on_trouble(now, &Trouble::Broken(reason));
         }
     }
 
@@ -319,7 +319,7 @@ impl Talk {
         match &turn.stage {
             Stage::Answering { heard, .. } if *heard + self.rules.quiet_limit <= now => {
                 self.acts.push_back(Act::Abort);
-                self.on_trouble(now, Trouble::Silent(self.rules.quiet_limit));
+                self.on_trouble(now, &Trouble::Silent(self.rules.quiet_limit));
             }
             Stage::Waiting { until } if *until <= now => self.send(now),
             Stage::Answering { .. } | Stage::Waiting { .. } | Stage::Acting { .. } => {}
@@ -472,7 +472,7 @@ impl Talk {
         }
     }
 
-    fn on_trouble(&mut self, now: Instant, trouble: Trouble) {
+    fn on_trouble(&mut self, now: Instant, trouble: &Trouble) {
         let Some(turn) = &mut self.turn else { return };
         let reply = match &mut turn.stage {
             Stage::Answering { reply, .. } => std::mem::take(reply),
@@ -484,7 +484,7 @@ impl Talk {
         }
         // What a person has seen of an answer cannot be unsaid, so it is not begun again.
         if !reply.is_shown()
-            && let Some(again) = turn.retries.after(now, &trouble, turn.jitter)
+            && let Some(again) = turn.retries.after(now, trouble, turn.jitter)
         {
             turn.jitter = turn.jitter.rotate_left(7).wrapping_add(1);
             turn.stage = Stage::Waiting {
@@ -540,7 +540,7 @@ impl Talk {
 
     fn take_doing(&mut self) -> Option<(Step, Doing)> {
         match &mut self.turn.as_mut()?.stage {
-            Stage::Acting { doing, .. } => doing.take(),
+            Stage::Acting { doing, .. } => Some(*doing.take()?),
             Stage::Answering { .. } | Stage::Waiting { .. } => None,
         }
     }
@@ -551,7 +551,7 @@ impl Talk {
             ..
         }) = &mut self.turn
         {
-            *doing = Some((step, what));
+            *doing = Some(Box::new((step, what)));
         }
     }
 
@@ -587,7 +587,7 @@ impl Talk {
             }
             Stage::Waiting { .. } => {}
             Stage::Acting { queue, doing } => {
-                let doing = doing.map(|(step, _)| step);
+                let doing = doing.map(|doing| doing.0);
                 for step in doing.into_iter().chain(queue) {
                     self.remember(&step, why);
                 }
@@ -626,7 +626,9 @@ impl Turn {
     /// Whether its time runs.
     fn is_timed(&self) -> bool {
         let asking = match &self.stage {
-            Stage::Acting { doing, .. } => matches!(doing, Some((_, Doing::Asking(..)))),
+            Stage::Acting { doing, .. } => doing
+                .as_ref()
+                .is_some_and(|doing| matches!(doing.1, Doing::Asking(..))),
             Stage::Answering { .. } | Stage::Waiting { .. } => false,
         };
         !asking

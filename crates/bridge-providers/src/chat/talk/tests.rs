@@ -1,5 +1,12 @@
 //! The rules of a conversation, in virtual time, without an endpoint and without files.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that meets something else shall fail"
+)]
+
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::*;
@@ -94,9 +101,13 @@ impl Scene {
             self.delta(&json!({ "content": text }));
         }
         for (at, (name, arguments)) in calls.iter().enumerate() {
-            let arguments = arguments.as_str().map_or_else(|| arguments.to_string(), Into::into);
-            self.delta(&json!({ "tool_calls": [{ "index": at, "id": format!("m{at}"),
-                "function": { "name": name, "arguments": arguments } }] }));
+            let arguments = arguments
+                .as_str()
+                .map_or_else(|| arguments.to_string(), Into::into);
+            self.delta(
+                &json!({ "tool_calls": [{ "index": at, "id": format!("m{at}"),
+                "function": { "name": name, "arguments": arguments } }] }),
+            );
         }
         self.event(&json!({ "choices": [{ "delta": {}, "finish_reason": reason }] }));
         self.talk.on_response_end(self.now);
@@ -188,7 +199,10 @@ fn a_call_that_looks_is_made_without_a_question_and_its_result_goes_back() {
     scene.request();
     scene.answer("I look.", &[read_call()], "tool_calls");
     let acts = scene.acts();
-    assert!(matches!(acts.last(), Some(Act::Look(Deed::Read { .. }))), "{acts:?}");
+    assert!(
+        matches!(acts.last(), Some(Act::Look(Deed::Read { .. }))),
+        "{acts:?}"
+    );
     scene.talk.on_looked(scene.now, Ok("content".into()));
     let request = scene.request();
     assert_eq!(request["messages"][3]["content"], "content");
@@ -278,7 +292,12 @@ fn a_call_that_cannot_be_made_is_answered_with_what_is_wrong() {
     let calls = [("rm", json!({})), ("read_file", json!("{\"path\":"))];
     scene.answer("", &calls, "tool_calls");
     let request = scene.request();
-    let said = |at: usize| request["messages"][at]["content"].as_str().unwrap().to_owned();
+    let said = |at: usize| {
+        request["messages"][at]["content"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
     assert!(said(3).contains("no such tool") && said(4).contains("not JSON"));
     assert_eq!(scene.last_status("call-2"), "failed");
 }
@@ -304,7 +323,12 @@ fn an_endpoint_that_takes_no_tools_is_asked_again_without_them() {
     scene.refuse(400, "registry/x does not support tools");
     let request = scene.request();
     assert_eq!(request.get("tools"), None);
-    assert!(request["messages"][0]["content"].as_str().unwrap().contains("read_file"));
+    assert!(
+        request["messages"][0]["content"]
+            .as_str()
+            .unwrap()
+            .contains("read_file")
+    );
     scene.refuse(400, "still nothing about tools");
     assert!(matches!(scene.over(), End::Failed { code: 400, .. }));
 }
@@ -328,7 +352,11 @@ fn reasons_to_stop_are_told_from_each_other() {
     for (reason, calls, wanted) in [
         ("length", vec![], "max_tokens"),
         ("content_filter", vec![read_call()], "refusal"),
-        ("length", vec![("write_file", json!("{\"path\":\"a\",\"con"))], "max_tokens"),
+        (
+            "length",
+            vec![("write_file", json!("{\"path\":\"a\",\"con"))],
+            "max_tokens",
+        ),
         ("anything", vec![], "end_turn"),
     ] {
         let mut scene = Scene::begun();
@@ -364,7 +392,10 @@ fn what_passes_is_tried_again_and_each_time_told() {
         let Some(Act::Retrying(retry)) = acts.last() else {
             panic!("{acts:?}")
         };
-        assert_eq!((&retry["attempt"], &retry["limit"]), (&json!(attempt), &json!(4)));
+        assert_eq!(
+            (&retry["attempt"], &retry["limit"]),
+            (&json!(attempt), &json!(4))
+        );
         assert_eq!(retry["reason"], "overloaded");
         let waited = scene.wait();
         assert!(waited >= Duration::from_millis(500) && waited < Duration::from_secs(12));
@@ -501,7 +532,10 @@ fn tokens_and_money_of_all_requests_are_added_up() {
     let End::Stopped { usage, .. } = scene.over() else {
         panic!("failed")
     };
-    assert_eq!((usage.input_tokens, usage.output_tokens), (Some(20), Some(4)));
+    assert_eq!(
+        (usage.input_tokens, usage.output_tokens),
+        (Some(20), Some(4))
+    );
     let costs = scene.updates("usage_update");
     assert_eq!(costs.last().unwrap()["cost"]["amount"], 0.5);
 }
