@@ -1,5 +1,6 @@
 //! The binary `ctrlnode`: parse, run, report, exit code.
 
+mod agents_file;
 mod args;
 mod browser;
 mod client;

@@ -34,6 +34,8 @@ pub struct ChatProvider {
     abilities: Abilities,
     /// For a person, when it is not there.
     absent: String,
+    /// For a person, when it wants a login; `None`: follows from the rest.
+    login: Option<String>,
 }
 
 /// How it is known that the endpoint is there and may be used.
@@ -88,6 +90,7 @@ impl ChatProvider {
             access: Access::Ollama,
             abilities: ABILITIES,
             absent: "install Ollama, or set OLLAMA_HOST to where it runs".into(),
+            login: None,
         }
     }
 
@@ -123,6 +126,7 @@ impl ChatProvider {
                 ..ABILITIES
             },
             absent: "set OPENROUTER_API_KEY".into(),
+            login: None,
         }
     }
 
@@ -152,7 +156,15 @@ impl ChatProvider {
                 ..ABILITIES
             },
             absent,
+            login: None,
         }
+    }
+
+    /// What to do when it wants a login or another key.
+    #[must_use]
+    pub fn with_login_hint(mut self, hint: String) -> Self {
+        self.login = Some(hint);
+        self
     }
 
     /// Refuses to send a key in clear text to another machine, unless that is allowed.
@@ -359,6 +371,9 @@ impl Provider for ChatProvider {
 
 impl ChatProvider {
     fn login_hint(&self) -> String {
+        if let Some(hint) = &self.login {
+            return hint.clone();
+        }
         match &self.access {
             Access::Named(Some(variable)) => format!("set {variable} to a key it accepts"),
             Access::Named(None) | Access::Ollama => {
