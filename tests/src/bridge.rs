@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use bridge_proto::ProviderKey;
 use bridge_providers::{
+    chat::{BaseUrl, ChatProvider, ChatSettings},
     claude::ClaudeProvider,
     custom::{CustomAgent, CustomProvider},
     demo::DemoProvider,
@@ -194,6 +195,30 @@ pub fn custom(home: &Home, key: &str, program: &str, args: &[&str]) -> Arc<dyn P
         env_allow: Vec::new(),
     };
     Arc::new(CustomProvider::new(agent, home.host(&[])))
+}
+
+/// A model behind an endpoint at this address, through the agent that is built into the binary.
+///
+/// # Panics
+/// When the key cannot be one or the address is none.
+pub fn chat(home: &Home, key: &str, address: &str) -> Arc<dyn Provider> {
+    let base = BaseUrl::parse(address).expect("an address");
+    chat_with(home, key, ChatSettings::new("The endpoint", base))
+}
+
+/// As [`chat`], with settings of one's own.
+///
+/// # Panics
+/// When the key cannot be one.
+pub fn chat_with(home: &Home, key: &str, settings: ChatSettings) -> Arc<dyn Provider> {
+    Arc::new(ChatProvider::named(
+        ProviderKey::parse(key).expect("a key"),
+        settings,
+        None,
+        home.host(&[]),
+        ctrlnode().to_owned(),
+        vec!["chat-agent".into()],
+    ))
 }
 
 /// The fake agent as Claude Code.

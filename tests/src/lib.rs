@@ -4,6 +4,7 @@
 //! - [`bridge`]: a whole bridge in this process, [`wire`]: what is said to it;
 //! - [`home`]: a home folder of its own, with real `ctrlnode` processes in it;
 //! - [`mock_model`]: a model server for the real agents, scripted by the prompt;
+//! - [`raw_endpoint`]: an HTTP server that answers with any bytes, however wrong;
 //! - [`program`]: the product as a program of its own;
 //! - [`scenario`]: scripted integration tests, read from TOML files;
 //! - [`talk`]: a conversation with one agent, without a bridge around it;
@@ -15,6 +16,7 @@ pub mod home;
 pub mod loopback;
 pub mod mock_model;
 pub mod program;
+pub mod raw_endpoint;
 pub mod scenario;
 pub mod talk;
 pub mod wire;

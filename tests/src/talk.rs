@@ -211,6 +211,22 @@ impl Talk {
         assert_eq!(self.conversation.pid, pid, "{}", self.name);
     }
 
+    /// Kills its process once it has said something.
+    ///
+    /// # Panics
+    /// When it says nothing, or has no process.
+    pub async fn kill(&mut self) {
+        self.until(|heard| {
+            matches!(heard, Heard::Seen(seen) if matches!(seen.event, RunEvent::Text { .. }))
+                .then_some(())
+        })
+        .await;
+        let pid = self.conversation.pid.expect("it has a process");
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("it is a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+            .expect("it can be killed");
+    }
+
     /// Closes the conversation; nothing of it may be left.
     ///
     /// # Panics

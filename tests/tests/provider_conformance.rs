@@ -1,13 +1,13 @@
-//! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol and
-//! Claude Code. What differs between them is how each is told to do the same thing.
+//! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol,
+//! Claude Code and a model behind an endpoint. What differs between them is how each is told to do the same thing.
 
 #![cfg(unix)]
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bridge_proto::model::{Actor, Answer, Fault, Outcome, RunEvent, ToolStatus};
 use bridge_providers::provider::{Heard, Provider, Steer};
-use bridge_testkit::{bridge, home::Home, talk::Talk};
+use bridge_testkit::{bridge, home::Home, mock_model::MockModel, talk::Talk};
 
 /// One agent, and its words for what every agent can be told.
 struct Agent {
@@ -25,13 +25,13 @@ struct Agent {
     long: &'static str,
     /// Says what was written before.
     remember: &'static str,
-    /// Ends in the middle of a turn.
+    /// Ends in the middle of a turn; empty: cannot be told to, and is killed while it works.
     crash: &'static str,
-    /// The turn fails and gives this reason.
+    /// The turn fails and gives the last word of this as its reason.
     fail: &'static str,
 }
 
-fn agents(home: &Home) -> [Agent; 3] {
+fn agents(home: &Home) -> [Agent; 4] {
     let fake = |name, provider| Agent {
         name,
         provider,
@@ -60,7 +60,39 @@ fn agents(home: &Home) -> [Agent; 3] {
         crash: "#demo crash",
         fail: "#demo fail boom-reason",
     };
-    [demo, acp, claude]
+    std::fs::create_dir_all(home.workspace().join("chat")).unwrap();
+    std::fs::write(home.workspace().join("chat/note.txt"), "a note\n").unwrap();
+    let chat = Agent {
+        name: "chat",
+        provider: bridge::chat(home, "chat", model()),
+        stream: "@mock text 40",
+        tool: "@mock read note.txt",
+        ask: "@mock write answer.md",
+        allowed: "has been written",
+        denied: "did not allow",
+        long: "@mock slow",
+        remember: "@mock recall",
+        crash: "",
+        fail: "@mock error 418",
+    };
+    [demo, acp, claude, chat]
+}
+
+/// The address of a model server that lives as long as the tests.
+fn model() -> &'static str {
+    static ADDRESS: OnceLock<String> = OnceLock::new();
+    ADDRESS.get_or_init(|| {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let server = MockModel::start().await.unwrap();
+                tell.send(server.address()).unwrap();
+                std::future::pending::<()>().await;
+            });
+        });
+        told.recv().unwrap()
+    })
 }
 
 /// Runs a promise for every agent, one after the other.
@@ -227,7 +259,12 @@ for_every_agent!(a_follow_up_in_the_same_process_remembers, |agent, talk| {
 for_every_agent!(
     a_crash_is_a_failure_of_the_agent_with_a_reason,
     |agent, talk| {
-        talk.say(agent.crash).await;
+        if agent.crash.is_empty() {
+            talk.say(agent.long).await;
+            talk.kill().await;
+        } else {
+            talk.say(agent.crash).await;
+        }
         let end = talk.over().await;
         let Outcome::Failed {
             fault: Fault::Agent,
@@ -236,7 +273,12 @@ for_every_agent!(
         else {
             panic!("{}: {:?}", agent.name, end.outcome)
         };
-        assert!(reason.contains('3'), "{}: {reason}", agent.name);
+        let why = if agent.crash.is_empty() {
+            "signal 9"
+        } else {
+            "3"
+        };
+        assert!(reason.contains(why), "{}: {reason}", agent.name);
         assert_eq!(talk.next().await, Heard::Gone, "{}", agent.name);
     }
 );
@@ -247,7 +289,8 @@ for_every_agent!(an_error_ends_the_turn_with_its_reason, |agent, talk| {
     let Outcome::Failed { reason, .. } = end.outcome else {
         panic!("{}: {:?}", agent.name, end.outcome)
     };
-    assert!(reason.contains("boom-reason"), "{}: {reason}", agent.name);
+    let why = agent.fail.rsplit(' ').next().unwrap();
+    assert!(reason.contains(why), "{}: {reason}", agent.name);
 });
 
 #[tokio::test]

@@ -45,6 +45,8 @@ pub enum Step {
     Injected(Injection),
     /// A turn is over.
     TurnOver(TurnEnd),
+    /// Close the program's standard input behind what was sent; it goes on working.
+    EndInput,
     /// Close the program's standard input and let it end by itself within this time, then go on
     /// as with [`Step::Terminate`].
     CloseInput(Duration),

@@ -6,6 +6,7 @@
 //! Knows nothing of wires, task folders or the journal.
 
 pub mod acp;
+pub mod chat;
 pub mod claude;
 pub mod conversation;
 pub mod custom;

@@ -528,3 +528,24 @@ fn requests_are_served_whole() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn what_agents_keep_for_themselves_in_a_task_folder_never_leaves() {
+    for policy in [ContentsPolicy::TaskOutputs, ContentsPolicy::Workspace] {
+        let scene = open(policy);
+        for path in ["tasks/a/.tmp/chat-1.json", "tasks/web/03-14/x/.TMP/deep/y"] {
+            put(&scene.root().join(path), "a whole repository");
+            let (_, read) = scene.workspace.read_file(&scope(FileRoot::Ctrlnode), path);
+            assert!(!matches!(read, ReadOutcome::Content { .. }), "{read:?}");
+            let written = scene
+                .workspace
+                .write_file(&scope(FileRoot::Ctrlnode), path, b"x", false);
+            assert!(written.is_err(), "{path}");
+        }
+        let listed = names(&scene, FileRoot::Ctrlnode, "tasks", true, true);
+        assert!(
+            !listed.iter().any(|path| path.contains("chat-1")),
+            "{listed:?}"
+        );
+    }
+}

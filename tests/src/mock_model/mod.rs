@@ -2,9 +2,10 @@
 //! against it without a network and without an account.
 //!
 //! It speaks what the agents of the end-to-end tests speak: the Anthropic Messages API, the Gemini
-//! API and OpenAI chat completions, streamed and whole. It keeps no conversation state; everything
-//! follows from the request and, for errors that happen once, from what was answered before, so
-//! each answer is a pure function ([`answer`]) and only the sending knows of time.
+//! API and OpenAI chat completions (also as Ollama speaks them), streamed and whole. It keeps no
+//! conversation state; everything follows from the request and, for errors that happen once, from
+//! what was answered before, so each answer is a pure function ([`answer`]) and only the sending
+//! knows of time.
 //!
 //! The last line of the current prompt that begins with `@mock` is the script:
 //!
@@ -15,6 +16,7 @@
 //! | `@mock slow [N]` | N increments of text (600), 100 ms apart |
 //! | `@mock think [N]` | N increments of reasoning (8), then text |
 //! | `@mock write PATH` | a call of the tool that writes a file, then text |
+//! | `@mock read PATH` | a call of the tool that reads a file, then text |
 //! | `@mock edit PATH` | reads PATH, replaces [`BEFORE`] in it by [`AFTER`], then text |
 //! | `@mock shell COMMAND` | a call of the tool that runs commands, then text |
 //! | `@mock linger COMMAND` | the same, then text as slow as that of `slow` |
@@ -267,6 +269,8 @@ fn route(method: &Method, path: &str, body: &Value, asked: &mut Asked, before: &
             (openai::read(body), openai::render)
         }
         (path, _) if !posted && path.ends_with("/models") => return models(path),
+        ("/api/tags", _) if !posted => return pulled(),
+        ("/api/version", _) if !posted => return Reply::ok(json!({ "version": "0.0.0-mock" })),
         (path, _) => {
             return refusal(
                 StatusCode::NOT_FOUND,
@@ -313,6 +317,11 @@ fn models(path: &str) -> Reply {
     }))
 }
 
+/// The models of an Ollama.
+fn pulled() -> Reply {
+    Reply::ok(json!({ "models": [{ "name": "mock-model:latest", "model": "mock-model:latest" }] }))
+}
+
 fn refusal(status: StatusCode, message: &str) -> Reply {
     let body = json!({ "error": { "type": "invalid_request_error", "message": message } });
     Reply::Whole { status, body }
@@ -346,7 +355,7 @@ mod tests {
 
     #[test]
     fn lists_of_models_and_token_counts_are_answered_without_a_script() {
-        for path in ["/v1/models", "/v1beta/models"] {
+        for path in ["/v1/models", "/v1beta/models", "/api/tags", "/api/version"] {
             assert_eq!(answer(&Method::GET, path, b"", &[]).0.status, 200, "{path}");
         }
         for path in ["/v1/messages/count_tokens", "/v1beta/models/m:countTokens"] {

@@ -64,7 +64,7 @@ impl Deed<'_> {
     fn names(&self) -> &'static [&'static str] {
         match self {
             Self::Write { .. } => &["Write", "write_file", "write"],
-            Self::Edit { .. } => &["Edit", "replace", "edit"],
+            Self::Edit { .. } => &["Edit", "replace", "edit", "edit_file"],
             Self::Read { .. } => &["Read", "read_file", "read"],
             Self::Shell { .. } => &["Bash", "run_shell_command", "bash", "shell"],
         }

@@ -156,6 +156,7 @@ fn play(line: &str, results: &[&str], talk: &Talk, history: &[Turn]) -> Plan {
             results,
             talk,
         ),
+        "read" => tools(&[Deed::Read { path: argument }], results, talk),
         "edit" => {
             let read = Deed::Read { path: argument };
             let edit = Deed::Edit {

@@ -27,3 +27,4 @@ mod updates;
 pub use dialogue::{AcpDialogue, AcpStart};
 pub(crate) use listing::list_models;
 pub use quirks::AcpQuirks;
+pub(crate) use updates::RETRYING;

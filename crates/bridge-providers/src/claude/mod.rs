@@ -19,5 +19,6 @@ mod session_rules;
 mod stream;
 mod tools;
 
+pub(crate) use command::arguments;
 pub use dialogue::ClaudeDialogue;
 pub use provider::ClaudeProvider;
