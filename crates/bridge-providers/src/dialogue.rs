@@ -28,6 +28,11 @@ pub trait Dialogue: Send {
     fn next_step(&mut self) -> Option<Step>;
     /// When to call [`Dialogue::on_timeout`], if nothing else happens before.
     fn deadline(&self) -> Option<Instant>;
+    /// When the agent answers this open question itself, if it does not wait for ever. Asked once
+    /// for each question, behind the steps that raise it.
+    fn ask_expires(&self, _ask: &AskId) -> Option<Instant> {
+        None
+    }
 }
 
 /// What a dialogue wants done.

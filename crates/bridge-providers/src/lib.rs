@@ -8,11 +8,13 @@
 pub mod acp;
 pub mod claude;
 pub mod conversation;
+pub mod copilot;
 pub mod custom;
 pub mod demo;
 pub mod dialogue;
 pub mod find;
 pub mod gemini;
+pub mod hermes;
 pub mod host;
 pub mod opencode;
 mod plain;

@@ -12,18 +12,24 @@
 //! [`crate::dialogue::Step::TurnOver`].
 
 mod dialogue;
+mod ending;
+mod extensions;
 mod handshake;
 mod jsonrpc;
 mod listing;
 mod outcome;
 mod permissions;
+mod questions;
 mod quirks;
 mod session;
 mod steer;
+mod tool_content;
 mod tools;
 mod turn;
 mod updates;
 
 pub use dialogue::{AcpDialogue, AcpStart};
 pub(crate) use listing::list_models;
-pub use quirks::AcpQuirks;
+pub use quirks::{
+    AcpQuirks, AskQuirks, Beginning, ReloadQuirks, TextQuirks, ToolQuirks, TurnQuirks,
+};
