@@ -5,9 +5,12 @@ use std::{env, path::Path, sync::Arc, time::Duration};
 use bridge_proto::{ProviderKey, Secret};
 use bridge_providers::{
     claude::ClaudeProvider,
+    copilot::CopilotProvider,
+    cursor::CursorProvider,
     custom::{CustomAgent, CustomProvider},
     demo::DemoProvider,
     gemini::GeminiProvider,
+    hermes::HermesProvider,
     opencode::OpencodeProvider,
     provider::Provider,
 };
@@ -86,7 +89,10 @@ pub(crate) fn providers(settings: &Settings) -> Result<Vec<Arc<dyn Provider>>, P
         )),
         Arc::new(ClaudeProvider::new(key("claude")?, host.clone())),
         Arc::new(ClaudeProvider::new(key("claude-sdk")?, host.clone())),
+        Arc::new(CopilotProvider::new(host.clone())),
+        Arc::new(CursorProvider::new(host.clone())),
         Arc::new(GeminiProvider::new(host.clone())),
+        Arc::new(HermesProvider::new(host.clone())),
         Arc::new(OpencodeProvider::new(host.clone())),
     ];
     for (name, words) in &settings.agents {

@@ -23,6 +23,7 @@ use crate::{
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
+    trust::brought,
 };
 
 /// GitHub Copilot CLI as the user installed it and is logged in with.
@@ -195,11 +196,11 @@ impl Provider for CopilotProvider {
 
     async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {
         if !spec.trusted
-            && let Some(hooks) = hooks_in_force(&spec.directory)
+            && let Some(brings) = brought(&spec.directory, &[HOOKS])
         {
             return Err(StartError::NotTrusted {
                 provider: NAME.into(),
-                brings: hooks,
+                brings,
             });
         }
         let mut args: Vec<OsString> = vec!["--acp".into()];
@@ -272,21 +273,6 @@ fn native(found: &Path) -> Option<PathBuf> {
     find_program(&names, &[], None)
 }
 
-/// A file of hooks that a session in this folder would run unasked, wherever it stands in the
-/// repository. Nothing that can be set turns them off.
-fn hooks_in_force(directory: &Path) -> Option<PathBuf> {
-    for folder in directory.ancestors() {
-        let entries = fs::read_dir(folder.join(".github").join("hooks"));
-        if let Some(hooks) = entries.into_iter().flatten().flatten().next() {
-            return Some(hooks.path());
-        }
-        if folder.join(".git").exists() {
-            return None;
-        }
-    }
-    None
-}
-
 /// Its settings have lines of comment.
 fn without_comment_lines(text: &str) -> Option<Value> {
     let lines = text.lines();
@@ -299,6 +285,8 @@ fn without_comment_lines(text: &str) -> Option<Value> {
 const NAME: &str = "GitHub Copilot";
 const INSTALL: &str = "install GitHub Copilot CLI (`npm install -g @github/copilot`)";
 const LOGIN: &str = "run `copilot login`, or set COPILOT_GITHUB_TOKEN";
+/// What stands there is run unasked, whoever brought it and whatever is set.
+const HOOKS: &str = ".github/hooks";
 const FAILED: &[Beginning] = &[Beginning::Words("Error: ")];
 /// Its own credentials, where they are sent, and where its files are; never what allows everything
 /// (`COPILOT_ALLOW_ALL`).
@@ -348,23 +336,5 @@ mod tests {
         for name in ["GITHUB_TOKEN", "GH_TOKEN", "COPILOT_ALLOW_ALL"] {
             assert_eq!(value(name), None, "{name}");
         }
-    }
-
-    #[test]
-    fn hooks_are_found_up_to_the_root_of_the_repository_and_no_further() {
-        let home = tempfile::TempDir::new().unwrap();
-        let inner = home.path().join("repository/deep/inside");
-        fs::create_dir_all(&inner).unwrap();
-        fs::create_dir_all(home.path().join("repository/.git")).unwrap();
-        let put = |folder: &str| {
-            let folder = home.path().join(folder).join(".github/hooks");
-            fs::create_dir_all(&folder).unwrap();
-            fs::write(folder.join("a.json"), "{}").unwrap();
-            folder.join("a.json")
-        };
-        put("");
-        assert_eq!(hooks_in_force(&inner), None, "another repository's");
-        let found = put("repository");
-        assert_eq!(hooks_in_force(&inner), Some(found));
     }
 }

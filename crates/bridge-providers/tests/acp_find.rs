@@ -11,6 +11,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 use bridge_proto::{ProviderKey, model::HealthReason};
 use bridge_providers::{
     copilot::CopilotProvider,
+    cursor::CursorProvider,
     custom::{CustomAgent, CustomProvider},
     gemini::GeminiProvider,
     hermes::HermesProvider,
@@ -265,10 +266,28 @@ fn hermes_in_its_own_folder_is_found_without_a_search_path() {
 }
 
 #[test]
+fn cursor_is_logged_in_by_a_key_or_a_stored_login_and_found_by_its_own_name_only() {
+    let home = Home::with(&["agent"]);
+    let with = |vars: &[(&str, &str)]| reason(&CursorProvider::new(home.host(vars)));
+    assert_eq!(
+        with(&[]),
+        Some(HealthReason::BinaryMissing),
+        "others call their program so too"
+    );
+    home.program(".local/bin/cursor-agent");
+    assert_eq!(with(&[]), LOGIN);
+    assert_eq!(with(&[("CURSOR_API_KEY", "k")]), None);
+    assert_eq!(with(&[("CURSOR_AUTH_TOKEN", "t")]), None);
+    home.put(".config/cursor/auth.json", "{}");
+    assert_eq!(with(&[]), None);
+}
+
+#[test]
 fn programs_that_are_not_here_are_missing_with_a_word_how_to_get_them() {
     let home = Home::with(&[]);
-    let providers: [&dyn Provider; 4] = [
+    let providers: [&dyn Provider; 5] = [
         &CopilotProvider::new(home.host(&[])),
+        &CursorProvider::new(home.host(&[])),
         &GeminiProvider::new(home.host(&[])),
         &HermesProvider::new(home.host(&[])),
         &OpencodeProvider::new(home.host(&[])),

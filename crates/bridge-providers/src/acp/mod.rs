@@ -14,6 +14,7 @@
 mod dialogue;
 mod ending;
 mod extensions;
+mod greeting;
 mod handshake;
 mod jsonrpc;
 mod listing;
@@ -29,7 +30,10 @@ mod turn;
 mod updates;
 
 pub use dialogue::{AcpDialogue, AcpStart};
+pub(crate) use greeting::answers;
 pub(crate) use listing::list_models;
+pub(crate) use outcome::{of_exit, of_words};
 pub use quirks::{
     AcpQuirks, AskQuirks, Beginning, ReloadQuirks, TextQuirks, ToolQuirks, TurnQuirks,
 };
+pub(crate) use turn::Turn;

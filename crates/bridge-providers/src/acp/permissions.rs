@@ -83,26 +83,16 @@ impl AskBook {
         params: &Value,
         expires: Option<Instant>,
     ) -> Option<Ask> {
-        let options = options_of(params);
-        let tool = state.map(|state| state.id.clone());
         let ask = Ask {
             id: self.next_id()?,
             kind: state.map_or(AskKind::Other, |state| kind_of(state.kind)),
             summary: state.map_or_else(|| "do something unnamed".to_owned(), summary_of),
-            options: options.clone(),
+            options: options_of(params),
             digest: digest_of(state, params),
-            tool: tool.clone(),
+            tool: state.map(|state| state.id.clone()),
             expires: None,
         };
-        let open = OpenAsk {
-            rpc_id,
-            tool,
-            options,
-            expires,
-            form: Form::Permission,
-        };
-        self.open.insert(ask.id.clone(), open);
-        Some(ask)
+        Some(self.keep(ask, rpc_id, expires, Form::Permission))
     }
 
     /// Opens a question for a plan that waits for approval.
@@ -131,20 +121,24 @@ impl AskBook {
             id: self.next_id()?,
             kind: AskKind::Question,
             summary,
-            options: options.clone(),
+            options,
             digest,
             tool: None,
             expires: None,
         };
+        Some(self.keep(ask, rpc_id, None, form))
+    }
+
+    fn keep(&mut self, ask: Ask, rpc_id: Value, expires: Option<Instant>, form: Form) -> Ask {
         let open = OpenAsk {
             rpc_id,
-            tool: None,
-            options,
-            expires: None,
+            tool: ask.tool.clone(),
+            options: ask.options.clone(),
+            expires,
             form,
         };
         self.open.insert(ask.id.clone(), open);
-        Some(ask)
+        ask
     }
 
     fn next_id(&mut self) -> Option<AskId> {

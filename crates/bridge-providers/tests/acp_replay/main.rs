@@ -23,7 +23,7 @@ use bridge_providers::{
 
 use self::{
     recording::{Recording, What},
-    replay::{Replay, Told},
+    replay::{Replay, Told, quirks},
 };
 
 #[test]
@@ -116,15 +116,18 @@ fn no_text_of_a_recorded_answer_is_lost_or_told_twice() {
 fn damaged_recordings_do_no_harm_and_every_prompt_still_gets_its_end() {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     for recording in recording::all() {
-        for _ in 0..10 {
-            damage(&recording, &mut dice);
+        // Whatever an agent does, another may do one day.
+        for agent in ["copilot", "cursor", "gemini", "hermes", "opencode", "any"] {
+            for _ in 0..2 {
+                damage(&recording, agent, &mut dice);
+            }
         }
     }
 }
 
 /// Lines of the agent in another order, doubled, cut and changed, while the owner says whatever
 /// comes to its mind.
-fn damage(recording: &Recording, dice: &mut Dice) {
+fn damage(recording: &Recording, agent: &str, dice: &mut Dice) {
     let mut lines: Vec<Option<&str>> = recording
         .records
         .iter()
@@ -133,6 +136,10 @@ fn damage(recording: &Recording, dice: &mut Dice) {
             What::Told(_) | What::Exit { .. } | What::Note(_) => None,
         })
         .collect();
+    for extra in EXTRAS {
+        let at = dice.below(u64::try_from(lines.len()).unwrap());
+        lines.insert(usize::try_from(at).unwrap(), Some(extra));
+    }
     for _ in 0..dice.below(4) {
         let count = u64::try_from(lines.len()).unwrap();
         let at = |dice: &mut Dice| usize::try_from(dice.below(count)).unwrap();
@@ -143,7 +150,7 @@ fn damage(recording: &Recording, dice: &mut Dice) {
         let count = u64::try_from(lines.len()).unwrap();
         lines.truncate(usize::try_from(dice.below(count)).unwrap());
     }
-    let mut replay = Replay::new(recording);
+    let mut replay = Replay::with(recording, quirks(agent));
     let mut prompts = 0;
     for line in lines {
         let pause = Duration::from_millis(dice.below(3000));
@@ -182,9 +189,18 @@ fn damage(recording: &Recording, dice: &mut Dice) {
     };
     replay.dialogue.on_end(replay.now, exit);
     replay.drain();
-    assert_eq!(replay.ends, prompts, "{}", recording.name);
-    assert_eq!(replay.dialogue.deadline(), None, "{}", recording.name);
+    let name = &recording.name;
+    assert_eq!(replay.ends, prompts, "{name} with the quirks of {agent}");
+    assert_eq!(replay.dialogue.deadline(), None, "{name}");
 }
+
+/// What no recording has.
+const EXTRAS: [&str; 4] = [
+    r#"{"jsonrpc":"2.0","id":90,"method":"cursor/ask_question","params":{"questions":[{"id":"q","prompt":"?","options":[{"id":"a","label":"A"}]},{"id":"r","prompt":"?","options":[{"id":"b"}]}]}}"#,
+    r##"{"jsonrpc":"2.0","id":91,"method":"cursor/create_plan","params":{"plan":"# x","todos":[{"content":"a"}]}}"##,
+    r#"{"jsonrpc":"2.0","method":"cursor/update_todos","params":{"merge":true,"todos":[{"id":"1","content":"b"}]}}"#,
+    r#"{"jsonrpc":"2.0","method":"$/cancel_request","params":{"requestId":90}}"#,
+];
 
 fn damaged(line: &[u8], dice: &mut Dice) -> Vec<u8> {
     let mut line = line.to_vec();

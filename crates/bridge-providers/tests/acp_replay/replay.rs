@@ -12,7 +12,7 @@ use bridge_proto::{
 };
 use bridge_providers::{
     acp::{AcpDialogue, AcpQuirks, AcpStart},
-    copilot,
+    copilot, cursor,
     dialogue::{Dialogue as _, Exit, Step},
     gemini, hermes, opencode,
     provider::Steer,
@@ -55,6 +55,7 @@ pub(crate) enum Told {
 pub(crate) fn quirks(agent: &str) -> AcpQuirks {
     match agent {
         "copilot" => copilot::quirks(),
+        "cursor" => cursor::quirks(),
         "gemini" => gemini::quirks(),
         "hermes" => hermes::quirks(),
         "opencode" => opencode::quirks(),
@@ -80,14 +81,18 @@ fn resumed(recording: &Recording) -> Option<ResumeId> {
 }
 
 impl Replay {
-    /// The dialogue has been started.
+    /// The dialogue has been started, with what is known of the agent.
     pub(crate) fn new(recording: &Recording) -> Self {
+        Self::with(recording, quirks(&recording.agent))
+    }
+
+    /// The dialogue has been started with these quirks.
+    pub(crate) fn with(recording: &Recording, quirks: AcpQuirks) -> Self {
         let start = AcpStart {
             directory: "/home/user/project".into(),
             resume: resumed(recording),
             ..AcpStart::default()
         };
-        let quirks = quirks(&recording.agent);
         let base = Instant::now();
         let mut replay = Self {
             keeps_slashes: quirks.turn.before_slash.is_some(),

@@ -140,6 +140,7 @@ fn line_of(told: &Told) -> String {
                 outcome(&end.outcome),
                 quoted(&end.answer)
             ),
+            Step::EndInput => "> end the input".to_owned(),
             Step::CloseInput(patience) => format!("> close the input, wait {patience:?}"),
             Step::Terminate(grace) => format!("> terminate, wait {grace:?}"),
         },

@@ -191,6 +191,11 @@ impl Bench {
         self.last_ask().expect("a question")
     }
 
+    /// The agent asks something outside the protocol.
+    pub(crate) fn request(&mut self, id: u64, method: &str, params: &Value) {
+        self.line(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
+    }
+
     pub(crate) fn last_ask(&self) -> Option<Ask> {
         let ask = |event| match event {
             RunEvent::Ask(ask) => Some(ask),

@@ -8,6 +8,7 @@
 
 mod bench;
 mod copilot_traps;
+mod cursor_traps;
 mod hermes_traps;
 
 use std::time::Duration;
