@@ -6,9 +6,12 @@ use bridge_proto::{ProviderKey, Secret};
 use bridge_providers::{
     chat::{ChatProvider, ChatSettings},
     claude::ClaudeProvider,
+    copilot::CopilotProvider,
+    cursor::CursorProvider,
     custom::{CustomAgent, CustomProvider},
     demo::DemoProvider,
     gemini::GeminiProvider,
+    hermes::HermesProvider,
     opencode::OpencodeProvider,
     provider::Provider,
 };
@@ -88,7 +91,10 @@ pub(crate) fn providers(settings: &Settings) -> Result<Vec<Arc<dyn Provider>>, P
         )),
         Arc::new(ClaudeProvider::new(key("claude")?, host.clone())),
         Arc::new(ClaudeProvider::new(key("claude-sdk")?, host.clone())),
+        Arc::new(CopilotProvider::new(host.clone())),
+        Arc::new(CursorProvider::new(host.clone())),
         Arc::new(GeminiProvider::new(host.clone())),
+        Arc::new(HermesProvider::new(host.clone())),
         Arc::new(OpencodeProvider::new(host.clone())),
         Arc::new(
             ChatProvider::ollama(host.clone(), this.clone(), vec!["chat-agent".into()])

@@ -6,199 +6,51 @@
     reason = "a test that meets something else shall fail"
 )]
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+mod bench;
+mod copilot_traps;
+mod cursor_traps;
+mod hermes_traps;
+
+use std::time::Duration;
 
 use bridge_proto::{
     ResumeId,
     model::{Answer, Ask, AskEnd, Fault, Fix, Outcome, RunEvent, ToolStatus, Tuning},
 };
 use bridge_providers::{
-    acp::{AcpDialogue, AcpQuirks, AcpStart},
-    dialogue::{Dialogue as _, Exit, Step},
+    acp::{AcpQuirks, AcpStart},
+    dialogue::{Dialogue as _, Step},
     provider::Steer,
 };
 use serde_json::{Value, json};
 
-/// The dialogue, a clock that stands still until told, and what it has done so far.
-struct Bench {
-    dialogue: AcpDialogue,
-    now: Instant,
-    sent: VecDeque<Value>,
-    steps: Vec<Step>,
+use self::bench::{Bench, reason, seconds};
+
+fn plain() -> Bench {
+    Bench::with(quirks())
 }
 
-impl Bench {
-    fn new(start: AcpStart, quirks: AcpQuirks) -> Self {
-        let now = Instant::now();
-        let mut dialogue = AcpDialogue::new(start, quirks);
-        dialogue.on_start(now);
-        let mut bench = Self {
-            dialogue,
-            now,
-            sent: VecDeque::new(),
-            steps: Vec::new(),
-        };
-        bench.drain();
-        bench
+/// With an open session and, if there is one, this prompt running.
+fn open(prompt: Option<&str>) -> Bench {
+    let mut bench = plain();
+    bench.reply(&json!({"protocolVersion": 1, "agentCapabilities": {"loadSession": true}}));
+    bench.reply(&json!({"sessionId": "s"}));
+    if let Some(prompt) = prompt {
+        bench.prompt(prompt);
+        assert_eq!(bench.sent.back().unwrap()["method"], "session/prompt");
     }
+    bench.steps.clear();
+    bench
+}
 
-    fn plain() -> Self {
-        Self::new(
-            AcpStart {
-                directory: "/p".into(),
-                ..AcpStart::default()
-            },
-            quirks(),
-        )
-    }
+fn resuming(hold: Option<Duration>) -> Bench {
+    Bench::resuming(quirks(), hold)
+}
 
-    /// With an open session and, if there is one, this prompt running.
-    fn open(prompt: Option<&str>) -> Self {
-        let mut bench = Self::plain();
-        bench.reply(&json!({"protocolVersion": 1, "agentCapabilities": {"loadSession": true}}));
-        bench.reply(&json!({"sessionId": "s"}));
-        if let Some(prompt) = prompt {
-            bench.steer(Steer::Prompt(prompt.into()));
-            assert_eq!(bench.sent.back().unwrap()["method"], "session/prompt");
-        }
-        bench.steps.clear();
-        bench
-    }
-
-    fn resuming(hold: Option<Duration>) -> Self {
-        let resume = Some(ResumeId::parse("old").unwrap());
-        let start = AcpStart {
-            directory: "/p".into(),
-            resume,
-            hold_resume: hold,
-            ..AcpStart::default()
-        };
-        Self::new(start, quirks())
-    }
-
-    fn line(&mut self, message: &Value) {
-        self.dialogue
-            .on_line(self.now, message.to_string().as_bytes());
-        self.drain();
-    }
-
-    fn text(&mut self, line: &str) {
-        self.dialogue.on_line(self.now, line.as_bytes());
-        self.drain();
-    }
-
-    fn update(&mut self, update: &Value) {
-        let params = json!({"sessionId": self.session(), "update": update});
-        self.line(&json!({"jsonrpc": "2.0", "method": "session/update", "params": params}));
-    }
-
-    fn session(&self) -> &'static str {
-        if self
-            .sent
-            .iter()
-            .any(|sent| sent["params"]["sessionId"] == "old")
-        {
-            "old"
-        } else {
-            "s"
-        }
-    }
-
-    /// Answers the last request that was sent.
-    fn reply(&mut self, result: &Value) {
-        let id = self.last_request()["id"].clone();
-        self.line(&json!({"jsonrpc": "2.0", "id": id, "result": result}));
-    }
-
-    fn reply_error(&mut self, code: i64, message: &str) {
-        let id = self.last_request()["id"].clone();
-        let error = json!({"code": code, "message": message});
-        self.line(&json!({"jsonrpc": "2.0", "id": id, "error": error}));
-    }
-
-    fn last_request(&self) -> &Value {
-        let request = |sent: &&Value| sent.get("method").is_some() && sent.get("id").is_some();
-        self.sent.iter().rev().find(request).unwrap()
-    }
-
-    fn steer(&mut self, steer: Steer) {
-        self.dialogue.on_steer(self.now, steer);
-        self.drain();
-    }
-
-    fn end(&mut self, code: i32, stderr: &str) {
-        let exit = Exit {
-            code: Some(code),
-            signal: None,
-            stderr_tail: stderr.into(),
-        };
-        self.dialogue.on_end(self.now, exit);
-        self.drain();
-    }
-
-    /// Lets this much time pass, stopping at every deadline.
-    fn pass(&mut self, time: Duration) {
-        let until = self.now + time;
-        while let Some(due) = self.dialogue.deadline().filter(|due| *due <= until) {
-            self.now = self.now.max(due);
-            self.dialogue.on_timeout(self.now);
-            self.drain();
-        }
-        self.now = until;
-    }
-
-    fn drain(&mut self) {
-        while let Some(step) = self.dialogue.next_step() {
-            if let Step::Send(line) = &step {
-                self.sent.push_back(serde_json::from_str(line).unwrap());
-            }
-            self.steps.push(step);
-        }
-    }
-
-    fn outcomes(&self) -> Vec<Outcome> {
-        let over = |step: &Step| match step {
-            Step::TurnOver(end) => Some(end.outcome.clone()),
-            _ => None,
-        };
-        self.steps.iter().filter_map(over).collect()
-    }
-
-    fn events(&self) -> Vec<RunEvent> {
-        let seen = |step: &Step| match step {
-            Step::Emit(seen) => Some(seen.event.clone()),
-            _ => None,
-        };
-        self.steps.iter().filter_map(seen).collect()
-    }
-
-    fn methods(&self) -> Vec<&str> {
-        self.sent
-            .iter()
-            .filter_map(|sent| sent["method"].as_str())
-            .collect()
-    }
-
-    fn permission(&mut self, id: &Value) -> Ask {
-        self.line(
-            &json!({"jsonrpc": "2.0", "id": id, "method": "session/request_permission",
-            "params": {"sessionId": "s",
-                "toolCall": {"toolCallId": "c", "kind": "execute", "title": "ls"},
-                "options": [{"optionId": "y", "name": "Yes", "kind": "allow_once"}]}}),
-        );
-        let ask = |event| match event {
-            RunEvent::Ask(ask) => Some(ask),
-            _ => None,
-        };
-        self.events()
-            .into_iter()
-            .rev()
-            .find_map(ask)
-            .expect("a question")
-    }
+fn permission(bench: &mut Bench, id: &Value) -> Ask {
+    let call = json!({"toolCallId": "c", "kind": "execute", "title": "ls"});
+    let options = json!([{"optionId": "y", "name": "Yes", "kind": "allow_once"}]);
+    bench.permission(id, &call, &options)
 }
 
 fn quirks() -> AcpQuirks {
@@ -207,10 +59,6 @@ fn quirks() -> AcpQuirks {
     quirks.login_exit_codes = vec![41];
     quirks.mode_chunk = Some("[MODE_UPDATE] ".into());
     quirks
-}
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
 }
 
 fn is_login(outcome: &Outcome) -> bool {
@@ -223,16 +71,9 @@ fn is_login(outcome: &Outcome) -> bool {
     )
 }
 
-fn reason(outcome: &Outcome) -> &str {
-    match outcome {
-        Outcome::Failed { reason, .. } | Outcome::Blocked { reason, .. } => reason,
-        Outcome::Completed | Outcome::Cancelled { .. } => panic!("{outcome:?} has no reason"),
-    }
-}
-
 #[test]
 fn an_agent_that_ignores_a_cancel_is_asked_again_and_ended_within_ten_seconds() {
-    let mut bench = Bench::open(Some("work"));
+    let mut bench = open(Some("work"));
     let start = bench.now;
     bench.steer(Steer::Interrupt);
     bench.pass(seconds(4));
@@ -267,7 +108,7 @@ fn a_cancelled_turn_is_cancelled_whatever_the_agent_says_of_it() {
         |bench| bench.end(1, "killed"),
     ];
     for ending in endings {
-        let mut bench = Bench::open(Some("work"));
+        let mut bench = open(Some("work"));
         bench.update(&json!({"sessionUpdate": "tool_call", "toolCallId": "c"}));
         let prompt = bench.last_request()["id"].clone();
         bench.steer(Steer::Interrupt);
@@ -284,14 +125,14 @@ fn a_cancelled_turn_is_cancelled_whatever_the_agent_says_of_it() {
 
 #[test]
 fn an_interrupt_when_nothing_runs_does_nothing() {
-    let mut bench = Bench::open(None);
+    let mut bench = open(None);
     bench.steer(Steer::Interrupt);
     assert_eq!(bench.steps, []);
 }
 
 #[test]
 fn silence_is_told_every_minute_but_not_while_a_person_is_asked() {
-    let mut bench = Bench::open(Some("work"));
+    let mut bench = open(Some("work"));
     bench.pass(seconds(150));
     assert_eq!(
         bench.events(),
@@ -300,7 +141,7 @@ fn silence_is_told_every_minute_but_not_while_a_person_is_asked() {
             RunEvent::Silent { seconds: 120 }
         ]
     );
-    let ask = bench.permission(&json!("p"));
+    let ask = permission(&mut bench, &json!("p"));
     bench.steps.clear();
     bench.pass(seconds(1000));
     assert_eq!(bench.events(), []);
@@ -312,7 +153,7 @@ fn silence_is_told_every_minute_but_not_while_a_person_is_asked() {
 
 #[test]
 fn a_start_that_hangs_fails_with_what_it_was_waiting_for() {
-    let mut bench = Bench::plain();
+    let mut bench = plain();
     bench.steer(Steer::Prompt("one".into()));
     bench.steer(Steer::Prompt("two".into()));
     bench.pass(seconds(20));
@@ -333,7 +174,7 @@ fn a_start_that_hangs_fails_with_what_it_was_waiting_for() {
     );
     assert!(matches!(bench.steps.last(), Some(Step::Terminate(_))));
 
-    let mut bench = Bench::plain();
+    let mut bench = plain();
     bench.steer(Steer::Prompt("one".into()));
     bench.reply(&json!({"protocolVersion": 1}));
     bench.pass(seconds(30));
@@ -342,7 +183,7 @@ fn a_start_that_hangs_fails_with_what_it_was_waiting_for() {
         "Agent opened no session within 30 s"
     );
 
-    let mut bench = Bench::resuming(None);
+    let mut bench = resuming(None);
     bench.steer(Steer::Prompt("one".into()));
     bench.reply(&json!({"protocolVersion": 1, "agentCapabilities": {"loadSession": true}}));
     bench.pass(seconds(59));
@@ -356,7 +197,7 @@ fn a_start_that_hangs_fails_with_what_it_was_waiting_for() {
 
 #[test]
 fn a_login_prompt_instead_of_the_protocol_is_blocked_and_quoted() {
-    let mut bench = Bench::plain();
+    let mut bench = plain();
     bench.steer(Steer::Prompt("work".into()));
     bench.text("\u{1b}[2JPlease visit the following URL");
     assert!(bench.outcomes().is_empty(), "one line may be a warning");
@@ -369,7 +210,7 @@ fn a_login_prompt_instead_of_the_protocol_is_blocked_and_quoted() {
         "{outcome:?}"
     );
 
-    let mut bench = Bench::plain();
+    let mut bench = plain();
     bench.steer(Steer::Prompt("work".into()));
     for n in 0..5 {
         bench.text(&format!("line {n}"));
@@ -379,7 +220,7 @@ fn a_login_prompt_instead_of_the_protocol_is_blocked_and_quoted() {
         "more than a handful of strange lines"
     );
 
-    let mut bench = Bench::plain();
+    let mut bench = plain();
     bench.steer(Steer::Prompt("work".into()));
     bench.text("warning");
     bench.pass(seconds(20));
@@ -388,7 +229,7 @@ fn a_login_prompt_instead_of_the_protocol_is_blocked_and_quoted() {
         "strange lines and no answer"
     );
 
-    let mut bench = Bench::plain();
+    let mut bench = plain();
     bench.steer(Steer::Prompt("work".into()));
     bench.end(41, "no key");
     assert!(is_login(&bench.outcomes()[0]), "its exit code says so");
@@ -396,7 +237,7 @@ fn a_login_prompt_instead_of_the_protocol_is_blocked_and_quoted() {
 
 #[test]
 fn a_failed_start_is_told_to_a_prompt_that_comes_later() {
-    let mut bench = Bench::plain();
+    let mut bench = plain();
     bench.reply(&json!({"protocolVersion": 1}));
     bench.reply_error(-32000, "key is missing");
     assert!(bench.outcomes().is_empty());
@@ -407,12 +248,12 @@ fn a_failed_start_is_told_to_a_prompt_that_comes_later() {
 
 #[test]
 fn another_version_or_a_session_without_an_id_fails_the_start() {
-    let mut bench = Bench::plain();
+    let mut bench = plain();
     bench.steer(Steer::Prompt("work".into()));
     bench.reply(&json!({"protocolVersion": 2}));
     assert!(reason(&bench.outcomes()[0]).contains("version 2"));
 
-    let mut bench = Bench::plain();
+    let mut bench = plain();
     bench.steer(Steer::Prompt("work".into()));
     bench.reply(&json!({}));
     bench.reply(&json!({"sessionId": 7}));
@@ -421,7 +262,7 @@ fn another_version_or_a_session_without_an_id_fails_the_start() {
 
 #[test]
 fn history_is_swallowed_until_it_has_been_quiet() {
-    let mut bench = Bench::resuming(None);
+    let mut bench = resuming(None);
     bench.steer(Steer::Prompt("go on".into()));
     bench.reply(&json!({"protocolVersion": 1, "agentCapabilities": {"loadSession": true}}));
     let chunk =
@@ -450,7 +291,7 @@ fn history_is_swallowed_until_it_has_been_quiet() {
 
 #[test]
 fn a_replay_that_never_ends_does_not_hold_the_prompt_for_ever() {
-    let mut bench = Bench::resuming(None);
+    let mut bench = resuming(None);
     bench.steer(Steer::Prompt("go on".into()));
     bench.reply(&json!({"protocolVersion": 1, "agentCapabilities": {"loadSession": true}}));
     bench.reply(&json!({}));
@@ -463,7 +304,7 @@ fn a_replay_that_never_ends_does_not_hold_the_prompt_for_ever() {
 
 #[test]
 fn resuming_without_replay_is_preferred_and_may_be_held_back() {
-    let mut bench = Bench::resuming(Some(seconds(40)));
+    let mut bench = resuming(Some(seconds(40)));
     bench.steer(Steer::Prompt("go on".into()));
     bench.pass(seconds(1));
     bench.reply(&json!({"protocolVersion": 1,
@@ -478,7 +319,7 @@ fn resuming_without_replay_is_preferred_and_may_be_held_back() {
 
 #[test]
 fn an_agent_that_cannot_continue_a_conversation_says_so_instead_of_forgetting() {
-    let mut bench = Bench::resuming(None);
+    let mut bench = resuming(None);
     bench.steer(Steer::Prompt("go on".into()));
     bench.reply(&json!({"protocolVersion": 1}));
     assert_eq!(
@@ -489,7 +330,7 @@ fn an_agent_that_cannot_continue_a_conversation_says_so_instead_of_forgetting() 
 
 #[test]
 fn every_request_of_the_agent_is_answered_with_its_own_id() {
-    let mut bench = Bench::open(Some("work"));
+    let mut bench = open(Some("work"));
     for id in [json!(3), json!("three"), json!(null)] {
         bench.line(
             &json!({"jsonrpc": "2.0", "id": id, "method": "fs/write_text_file",
@@ -506,7 +347,7 @@ fn every_request_of_the_agent_is_answered_with_its_own_id() {
 #[test]
 fn permissions_outside_a_running_turn_are_cancelled_at_once() {
     for cancelled in [false, true] {
-        let mut bench = Bench::open(cancelled.then_some("work"));
+        let mut bench = open(cancelled.then_some("work"));
         bench.steer(Steer::Interrupt);
         bench.line(
             &json!({"jsonrpc": "2.0", "id": 5, "method": "session/request_permission",
@@ -520,8 +361,8 @@ fn permissions_outside_a_running_turn_are_cancelled_at_once() {
 
 #[test]
 fn the_agent_may_take_a_question_back() {
-    let mut bench = Bench::open(Some("work"));
-    let ask = bench.permission(&json!("p"));
+    let mut bench = open(Some("work"));
+    let ask = permission(&mut bench, &json!("p"));
     bench.line(&json!({"jsonrpc": "2.0", "method": "$/cancel_request",
         "params": {"requestId": "p"}}));
     assert_eq!(bench.sent.back().unwrap()["error"]["code"], -32800);
@@ -537,8 +378,8 @@ fn the_agent_may_take_a_question_back() {
 
 #[test]
 fn a_rejected_call_is_closed_at_once_because_agents_may_never_mention_it_again() {
-    let mut bench = Bench::open(Some("work"));
-    let ask = bench.permission(&json!(0));
+    let mut bench = open(Some("work"));
+    let ask = permission(&mut bench, &json!(0));
     bench.steer(Steer::Answer(
         ask.id.clone(),
         Answer::Deny {
@@ -562,7 +403,7 @@ fn stop_reasons_become_outcomes() {
         ("refusal", "model"),
         ("cancelled", "cancelled"),
     ] {
-        let mut bench = Bench::open(Some("work"));
+        let mut bench = open(Some("work"));
         bench.reply(&json!({"stopReason": stop}));
         let told = match &bench.outcomes()[0] {
             Outcome::Completed => "completed",
@@ -582,7 +423,7 @@ fn stop_reasons_become_outcomes() {
 
 #[test]
 fn a_mode_chunk_is_a_mode_and_not_an_answer() {
-    let mut bench = Bench::open(Some("work"));
+    let mut bench = open(Some("work"));
     let chunk = |text: &str| json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}});
     bench.update(&chunk("[MODE_UPDATE] yolo"));
     bench.update(&chunk("[MODE_UPDATE] is what it is called"));
@@ -598,7 +439,7 @@ fn a_mode_chunk_is_a_mode_and_not_an_answer() {
 
 #[test]
 fn tuning_asks_in_the_way_the_session_offers() {
-    let mut bench = Bench::plain();
+    let mut bench = plain();
     bench.steer(Steer::Tune(Tuning {
         model: None,
         mode: Some("plan".into()),
@@ -631,7 +472,7 @@ fn tuning_asks_in_the_way_the_session_offers() {
 
 #[test]
 fn a_process_that_ends_by_itself_fails_the_turn_and_what_waits_behind_it() {
-    let mut bench = Bench::open(Some("work"));
+    let mut bench = open(Some("work"));
     bench.steer(Steer::Prompt("more".into()));
     bench.end(1, "Error: out of memory\n");
     let outcomes = bench.outcomes();
@@ -646,20 +487,20 @@ fn a_process_that_ends_by_itself_fails_the_turn_and_what_waits_behind_it() {
 
 #[test]
 fn closing_waits_for_the_turn_and_for_what_waits_behind_it() {
-    let mut bench = Bench::open(Some("work"));
+    let mut bench = open(Some("work"));
     bench.steer(Steer::Close);
     assert_eq!(bench.steps, []);
     bench.reply(&json!({"stopReason": "end_turn"}));
     assert_eq!(bench.steps.last(), Some(&Step::CloseInput(seconds(3))));
 
-    let mut bench = Bench::plain();
+    let mut bench = plain();
     bench.steer(Steer::Close);
     assert_eq!(bench.steps.last(), Some(&Step::CloseInput(seconds(3))));
 }
 
 #[test]
 fn a_line_over_the_limit_is_told_and_does_not_end_the_turn() {
-    let mut bench = Bench::open(Some("work"));
+    let mut bench = open(Some("work"));
     bench.dialogue.on_oversized(bench.now, 100_000_000);
     bench.drain();
     assert!(
