@@ -199,6 +199,7 @@ impl Driver {
             Step::Applied(ask) => self.outbox.push_back(Heard::Applied(ask)),
             Step::Injected(what) => self.outbox.push_back(Heard::Injected(what)),
             Step::TurnOver(end) => self.turn_over(end),
+            Step::EndInput => self.child.close_input(),
             Step::CloseInput(patience) => {
                 self.child.close_input();
                 self.end_by(Ladder::patient(now, patience));

@@ -45,6 +45,9 @@ pub enum Step {
     Injected(Injection),
     /// A turn is over.
     TurnOver(TurnEnd),
+    /// Close the program's standard input, which it reads to the end before it works. It is given
+    /// all the time it needs.
+    EndInput,
     /// Close the program's standard input and let it end by itself within this time, then go on
     /// as with [`Step::Terminate`].
     CloseInput(Duration),

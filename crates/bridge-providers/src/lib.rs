@@ -6,7 +6,9 @@
 //! Knows nothing of wires, task folders or the journal.
 
 pub mod acp;
+mod answer;
 pub mod claude;
+pub mod codex;
 pub mod conversation;
 pub mod custom;
 pub mod demo;

@@ -244,7 +244,7 @@ impl Replay {
                 }
                 Step::TurnOver(end) => self.ends.push(end),
                 Step::CloseInput(_) | Step::Terminate(_) => self.endings += 1,
-                Step::Resumable(_) | Step::Applied(_) | Step::Injected(_) => {}
+                Step::Resumable(_) | Step::Applied(_) | Step::Injected(_) | Step::EndInput => {}
             }
         }
     }

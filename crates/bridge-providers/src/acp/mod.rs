@@ -13,7 +13,7 @@
 
 mod dialogue;
 mod handshake;
-mod jsonrpc;
+pub(crate) mod jsonrpc;
 mod listing;
 mod outcome;
 mod permissions;
