@@ -26,7 +26,7 @@ use super::{
     asks::Asks,
     cancel::{CLOSE, Cancel, CancelStage, Rung},
     messages::Messages,
-    outcome::judge,
+    outcome::{judge, reason_of_end},
     outgoing,
     start::CodexStart,
     steer::{Inject, Settings},
@@ -36,7 +36,7 @@ use super::{
 use crate::{
     answer::Answer,
     dialogue::{Dialogue, Exit, Step},
-    plain::{one_line, sentence, tail},
+    plain::one_line,
     provider::{Steer, TurnEnd},
 };
 
@@ -665,20 +665,6 @@ impl Dialogue for CodexDialogue {
         .into_iter()
         .flatten()
         .min()
-    }
-}
-
-pub(super) fn reason_of_end(exit: &Exit) -> String {
-    let how = match (exit.code, exit.signal) {
-        (_, Some(signal)) => format!("Codex was ended by signal {signal}"),
-        (Some(code), None) => format!("Codex ended with code {code}"),
-        (None, None) => "Codex ended".to_owned(),
-    };
-    let said = sentence(tail(exit.stderr_tail.trim(), NOTE), NOTE);
-    if said.is_empty() {
-        format!("{how} before it was done")
-    } else {
-        format!("{how}: {said}")
     }
 }
 

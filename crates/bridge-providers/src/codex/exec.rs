@@ -18,8 +18,7 @@ use bridge_proto::{
 use serde_json::{Value, json};
 
 use super::{
-    dialogue::reason_of_end,
-    outcome::{judge, refused_key, refused_thread, retry, status_in},
+    outcome::{judge, last_words, reason_of_end, refused_key, refused_thread, retry, status_in},
     tools::Tools,
 };
 use crate::{
@@ -167,12 +166,12 @@ impl ExecDialogue {
     fn on_error(&mut self, now: Instant, message: &Value) {
         let said = message.get("message").and_then(Value::as_str);
         let said = said.unwrap_or_default();
-        let error = json!({ "message": said });
+        let error = error_of(said);
         let Some(turn) = self.turn.as_mut().filter(|turn| turn.outcome.is_none()) else {
             return;
         };
         turn.last_error = Some(error.clone());
-        if !said.starts_with("Reconnecting") {
+        if !said.starts_with(RETRY) {
             return;
         }
         if status_in(said) == Some(401) {
@@ -299,7 +298,7 @@ impl Dialogue for ExecDialogue {
         let outcome = turn.outcome.unwrap_or_else(|| match turn.last_error {
             Some(error) => judge(&error),
             None if exit.stderr_tail.contains("no rollout found") => {
-                refused_thread(exit.stderr_tail.trim())
+                refused_thread(&last_words(&exit.stderr_tail))
             }
             None => Outcome::Failed {
                 fault: Fault::Agent,
@@ -338,6 +337,17 @@ impl Dialogue for ExecDialogue {
 
     fn deadline(&self) -> Option<Instant> {
         [self.silence(), self.endless()].into_iter().flatten().min()
+    }
+}
+
+/// The error as the app-server would write it: `Reconnecting... 1/5 (why)` in two fields.
+fn error_of(said: &str) -> Value {
+    let retry = said
+        .strip_suffix(')')
+        .and_then(|said| said.split_once(" ("));
+    match retry.filter(|_| said.starts_with(RETRY)) {
+        Some((message, details)) => json!({ "message": message, "additionalDetails": details }),
+        None => json!({ "message": said }),
     }
 }
 
@@ -388,6 +398,8 @@ fn usage(used: &Value) -> Usage {
     }
 }
 
+/// How errors begin that will be tried again.
+const RETRY: &str = "Reconnecting...";
 /// How long the process may take to obey SIGTERM; seen are 40 ms.
 const OBEY: Duration = Duration::from_secs(3);
 /// How long the process may take to end after its turn; seen are 40 ms.

@@ -244,7 +244,9 @@ impl CodexDialogue {
                 if scope != Scope::Foreign
                     && let Some(usage) = params.get("tokenUsage")
                 {
-                    let used = self.ledger.on_usage(usage, scope == Scope::Present);
+                    // What a continued conversation has used before is told when it is opened.
+                    let present = scope == Scope::Present && self.turn_id().is_some();
+                    let used = self.ledger.on_usage(usage, present);
                     self.emit_all(used.map(RunEvent::Usage));
                 }
             }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use bridge_proto::model::{Fault, Fix, Outcome, Retry};
 use serde_json::Value;
 
-use crate::plain::{one_line, readable};
+use crate::{
+    dialogue::Exit,
+    plain::{one_line, readable, sentence, tail},
+};
 
 /// What a turn that failed with this error ended as.
 ///
@@ -99,6 +102,29 @@ pub(super) fn refused_thread(message: &str) -> Outcome {
     }
 }
 
+/// Why a turn is over whose process is gone.
+pub(super) fn reason_of_end(exit: &Exit) -> String {
+    let how = match (exit.code, exit.signal) {
+        (_, Some(signal)) => format!("Codex was ended by signal {signal}"),
+        (Some(code), None) => format!("Codex ended with code {code}"),
+        (None, None) => "Codex ended".to_owned(),
+    };
+    match last_words(&exit.stderr_tail) {
+        said if said.is_empty() => format!("{how} before it was done"),
+        said => format!("{how}: {said}"),
+    }
+}
+
+/// What it printed last to standard error, without what it prints in every run.
+pub(super) fn last_words(stderr: &str) -> String {
+    let (told, _) = stderr
+        .split_once("Stack backtrace:")
+        .unwrap_or((stderr, ""));
+    let usual = |line: &str| USUAL.iter().any(|usual| line.contains(usual));
+    let lines: Vec<&str> = told.lines().filter(|line| !usual(line)).collect();
+    sentence(tail(lines.join("\n").trim(), MAX_REASON), MAX_REASON)
+}
+
 /// The status in a text such as `unexpected status 401 Unauthorized: …`.
 pub(super) fn status_in(text: &str) -> Option<u64> {
     let (_, rest) = text
@@ -155,6 +181,11 @@ fn text<'a>(error: &'a Value, name: &str) -> &'a str {
     error.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// Lines of standard error that say nothing about an end.
+const USUAL: [&str; 2] = [
+    "could not find bubblewrap on PATH",
+    "Reading additional input from stdin",
+];
 /// Longest reason of an outcome.
 pub(super) const MAX_REASON: usize = 2000;
 const MAX_NOTE: usize = 300;
@@ -265,6 +296,25 @@ mod tests {
             Some(429)
         );
         assert_eq!(status_in("the status of things"), None);
+    }
+
+    #[test]
+    fn the_reason_of_an_end_is_what_it_does_not_say_in_every_run() {
+        let exit = |stderr: &str| Exit {
+            code: Some(101),
+            signal: None,
+            stderr_tail: stderr.to_owned(),
+        };
+        let usual =
+            "\u{1b}[31mERROR\u{1b}[0m Codex could not find bubblewrap on PATH. Install it.\n";
+        let reason = reason_of_end(&exit(&format!("{usual}thread 'main' panicked\n")));
+        assert_eq!(reason, "Codex ended with code 101: thread 'main' panicked");
+        let reason = reason_of_end(&exit(usual));
+        assert_eq!(reason, "Codex ended with code 101 before it was done");
+        assert_eq!(
+            last_words("Error: no\n\nStack backtrace:\n 0: <unknown>"),
+            "Error: no"
+        );
     }
 
     #[test]

@@ -87,6 +87,7 @@ impl Call {
             (None, SCRIPT) => (ToolKind::Execute, one_line(&self.input, MAX_TITLE)),
             (None, name) => (ToolKind::Execute, name.to_owned()),
         };
+        let (_, gave) = output.split_once("\nOutput:\n").unwrap_or(("", &output));
         let went_well = ["Process exited with code 0\n", "Script completed\n"];
         let well = went_well.iter().any(|sign| output.contains(sign));
         let input = match command {
@@ -103,7 +104,7 @@ impl Call {
                 ToolStatus::Failed
             },
             input: Some(input),
-            output: Some(output).filter(|output| !output.is_empty()),
+            output: Some(gave.to_owned()).filter(|gave| !gave.is_empty()),
             locations: Vec::new(),
             diffs: Vec::new(),
         })
@@ -152,7 +153,7 @@ mod tests {
             (told.title.as_str(), told.status, told.kind),
             ("touch /opt/x", ToolStatus::Failed, ToolKind::Execute)
         );
-        assert!(told.output.unwrap().ends_with("Read-only file system"));
+        assert_eq!(told.output.as_deref(), Some("Read-only file system"));
         assert_eq!(calls.on_item(&output, 0, |_| false), None, "told once");
     }
 
