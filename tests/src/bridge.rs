@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bridge_proto::ProviderKey;
 use bridge_providers::{
     claude::ClaudeProvider,
+    codex::CodexProvider,
     custom::{CustomAgent, CustomProvider},
     demo::DemoProvider,
     provider::Provider,
@@ -209,6 +210,14 @@ pub fn claude(home: &Home) -> Arc<dyn Provider> {
     Arc::new(ClaudeProvider::new(
         ProviderKey::parse("claude").expect("a key"),
         host,
+    ))
+}
+
+/// The fake agent as Codex.
+pub fn codex(home: &Home) -> Arc<dyn Provider> {
+    let program = beside("fake_agent").display().to_string();
+    Arc::new(CodexProvider::new(
+        home.host(&[("CODEX_BIN_PATH", &program)]),
     ))
 }
 

@@ -1,5 +1,5 @@
-//! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol and
-//! Claude Code. What differs between them is how each is told to do the same thing.
+//! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol,
+//! Claude Code and Codex. What differs between them is how each is told to do the same thing.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
@@ -36,7 +36,7 @@ struct Agent {
     fail: &'static str,
 }
 
-fn agents(home: &Home) -> [Agent; 3] {
+fn agents(home: &Home) -> Vec<Agent> {
     let fake = |name, provider| Agent {
         name,
         provider,
@@ -52,6 +52,7 @@ fn agents(home: &Home) -> [Agent; 3] {
     };
     let acp = fake("acp", bridge::fake(home, "fake", &["acp"]));
     let claude = fake("claude", bridge::claude(home));
+    let codex = fake("codex", bridge::codex(home));
     let demo = Agent {
         name: "demo",
         provider: bridge::demo(home),
@@ -65,7 +66,7 @@ fn agents(home: &Home) -> [Agent; 3] {
         crash: "#demo crash",
         fail: "#demo fail boom-reason",
     };
-    [demo, acp, claude]
+    vec![demo, acp, claude, codex]
 }
 
 struct Talk {

@@ -5,6 +5,7 @@ use std::{env, path::Path, sync::Arc, time::Duration};
 use bridge_proto::{ProviderKey, Secret};
 use bridge_providers::{
     claude::ClaudeProvider,
+    codex::CodexProvider,
     custom::{CustomAgent, CustomProvider},
     demo::DemoProvider,
     gemini::GeminiProvider,
@@ -87,6 +88,7 @@ pub(crate) fn providers(settings: &Settings) -> Result<Vec<Arc<dyn Provider>>, P
         Arc::new(ClaudeProvider::new(key("claude")?, host.clone())),
         Arc::new(ClaudeProvider::new(key("claude-sdk")?, host.clone())),
         Arc::new(GeminiProvider::new(host.clone())),
+        Arc::new(CodexProvider::new(host.clone())),
         Arc::new(OpencodeProvider::new(host.clone())),
     ];
     for (name, words) in &settings.agents {

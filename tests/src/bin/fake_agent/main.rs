@@ -1,5 +1,6 @@
-//! A deterministic agent for tests. It speaks the Agent Client Protocol as `fake_agent acp`, and
-//! Claude Code's stream-json when it is started with Claude Code's own flags (`-p …`).
+//! A deterministic agent for tests. It speaks the Agent Client Protocol as `fake_agent acp`, the
+//! protocol of Codex as `fake_agent app-server`, and Claude Code's stream-json when it is started
+//! with Claude Code's own flags (`-p …`).
 //!
 //! What it does is told by lines of the prompt that begin with `@`, in order (see [`script`]).
 //! What it does before the first prompt is told by further arguments of `acp`:
@@ -11,6 +12,7 @@
 
 mod acp;
 mod claude;
+mod codex;
 mod script;
 mod turn;
 
@@ -35,8 +37,9 @@ fn main() -> ExitCode {
             Ok(Some(code)) => Ok(code),
             Err(error) => Err(error),
         },
+        ["app-server", ..] => codex::serve(&listen()),
         ["-p", options @ ..] => claude::serve(&listen(), options),
-        _ => say("fake_agent: `acp` or Claude Code's flags\n").map(|()| 2),
+        _ => say("fake_agent: `acp`, `app-server` or Claude Code's flags\n").map(|()| 2),
     };
     match done {
         Ok(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
