@@ -7,6 +7,7 @@ use bridge_proto::ProviderKey;
 use bridge_providers::{
     chat::{BaseUrl, ChatProvider, ChatSettings},
     claude::ClaudeProvider,
+    codex::CodexProvider,
     custom::{CustomAgent, CustomProvider},
     demo::DemoProvider,
     provider::Provider,
@@ -234,6 +235,14 @@ pub fn claude(home: &Home) -> Arc<dyn Provider> {
     Arc::new(ClaudeProvider::new(
         ProviderKey::parse("claude").expect("a key"),
         host,
+    ))
+}
+
+/// The fake agent as Codex.
+pub fn codex(home: &Home) -> Arc<dyn Provider> {
+    let program = beside("fake_agent").display().to_string();
+    Arc::new(CodexProvider::new(
+        home.host(&[("CODEX_BIN_PATH", &program)]),
     ))
 }
 

@@ -12,6 +12,7 @@ use bridge_proto::{
 };
 use bridge_providers::{
     claude::ClaudeProvider,
+    codex::CodexProvider,
     provider::{Heard, Provider, StartError, Steer},
 };
 use bridge_testkit::{bridge, home::Home, program::beside, talk::Talk};
@@ -23,7 +24,7 @@ struct Flavour {
     around: fn(&Home, &Path) -> Arc<dyn Provider>,
 }
 
-const FLAVOURS: [Flavour; 2] = [
+const FLAVOURS: [Flavour; 3] = [
     Flavour {
         name: "acp",
         around: |home, program| {
@@ -40,6 +41,15 @@ const FLAVOURS: [Flavour; 2] = [
             ]);
             let key = ProviderKey::parse("claude").expect("a key");
             Arc::new(ClaudeProvider::new(key, host))
+        },
+    },
+    Flavour {
+        name: "codex",
+        around: |home, program| {
+            let program = program.display().to_string();
+            Arc::new(CodexProvider::new(
+                home.host(&[("CODEX_BIN_PATH", &program)]),
+            ))
         },
     },
 ];

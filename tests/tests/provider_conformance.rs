@@ -1,5 +1,6 @@
 //! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol,
-//! Claude Code and a model behind an endpoint. What differs between them is how each is told to do the same thing.
+//! Claude Code, Codex and a model behind an endpoint. What differs between them is how each is told to
+//! do the same thing.
 
 #![cfg(unix)]
 
@@ -31,7 +32,7 @@ struct Agent {
     fail: &'static str,
 }
 
-fn agents(home: &Home) -> [Agent; 4] {
+fn agents(home: &Home) -> Vec<Agent> {
     let fake = |name, provider| Agent {
         name,
         provider,
@@ -47,6 +48,7 @@ fn agents(home: &Home) -> [Agent; 4] {
     };
     let acp = fake("acp", bridge::fake(home, "fake", &["acp"]));
     let claude = fake("claude", bridge::claude(home));
+    let codex = fake("codex", bridge::codex(home));
     let demo = Agent {
         name: "demo",
         provider: bridge::demo(home),
@@ -75,7 +77,7 @@ fn agents(home: &Home) -> [Agent; 4] {
         crash: "",
         fail: "@mock error 418",
     };
-    [demo, acp, claude, chat]
+    vec![demo, acp, claude, codex, chat]
 }
 
 /// The address of a model server that lives as long as the tests.

@@ -6,6 +6,7 @@ use bridge_proto::{ProviderKey, Secret};
 use bridge_providers::{
     chat::{ChatProvider, ChatSettings},
     claude::ClaudeProvider,
+    codex::CodexProvider,
     copilot::CopilotProvider,
     cursor::CursorProvider,
     custom::{CustomAgent, CustomProvider},
@@ -94,6 +95,7 @@ pub(crate) fn providers(settings: &Settings) -> Result<Vec<Arc<dyn Provider>>, P
         Arc::new(CopilotProvider::new(host.clone())),
         Arc::new(CursorProvider::new(host.clone())),
         Arc::new(GeminiProvider::new(host.clone())),
+        Arc::new(CodexProvider::new(host.clone())),
         Arc::new(HermesProvider::new(host.clone())),
         Arc::new(OpencodeProvider::new(host.clone())),
         Arc::new(

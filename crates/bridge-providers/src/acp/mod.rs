@@ -16,7 +16,7 @@ mod ending;
 mod extensions;
 mod greeting;
 mod handshake;
-mod jsonrpc;
+pub(crate) mod jsonrpc;
 mod listing;
 mod outcome;
 mod permissions;

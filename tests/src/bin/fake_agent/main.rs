@@ -1,5 +1,6 @@
-//! A deterministic agent for tests. It speaks the Agent Client Protocol as `fake_agent acp`, and
-//! Claude Code's stream-json when it is started with Claude Code's own flags (`-p …`).
+//! A deterministic agent for tests. It speaks the Agent Client Protocol as `fake_agent acp`, the
+//! protocol of Codex as `fake_agent app-server`, and Claude Code's stream-json when it is started
+//! with Claude Code's own flags (`-p …`).
 //!
 //! What it does is told by lines of the prompt that begin with `@`, in order (see [`script`]).
 //! As `fake_agent clock N MS` it speaks no protocol and prints what time it is, as `@clock` says it.
@@ -13,6 +14,7 @@
 
 mod acp;
 mod claude;
+mod codex;
 mod script;
 mod turn;
 
@@ -39,8 +41,9 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         ["clock", pieces, apart] => clock(pieces, apart).map(|()| 0),
+        ["app-server", ..] => codex::serve(&listen()),
         ["-p", options @ ..] => claude::serve(&listen(), options),
-        _ => say("fake_agent: `acp` or Claude Code's flags\n").map(|()| 2),
+        _ => say("fake_agent: `acp`, `app-server` or Claude Code's flags\n").map(|()| 2),
     };
     match done {
         Ok(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
