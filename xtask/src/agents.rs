@@ -14,6 +14,7 @@ use crate::run::{Done, Failure, command, pass, read, say};
 const PINNED: &[(&str, &str)] = &[
     ("@anthropic-ai/claude-code", "2.1.328"),
     ("@google/gemini-cli", "0.61.0"),
+    ("@openai/codex", "0.169.0"),
     ("opencode-ai", "1.18.33"),
 ];
 
@@ -95,6 +96,7 @@ fn programs(folder: &Path) -> Done<Vec<(PathBuf, Vec<String>)>> {
     Ok(vec![
         (node, vec![gemini, "--version".into()]),
         (modules.join(".bin/claude"), version()),
+        (modules.join(".bin/codex"), version()),
         (modules.join(".bin/opencode"), version()),
     ])
 }

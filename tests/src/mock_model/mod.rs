@@ -2,7 +2,7 @@
 //! against it without a network and without an account.
 //!
 //! It speaks what the agents of the end-to-end tests speak: the Anthropic Messages API, the Gemini
-//! API and OpenAI chat completions, streamed and whole. It keeps no conversation state; everything
+//! API, and chat completions and responses of OpenAI, streamed and whole. It keeps no conversation state; everything
 //! follows from the request, so each answer is a pure function ([`answer`]) and only the sending
 //! knows of time.
 //!
@@ -29,6 +29,7 @@ mod anthropic;
 mod gemini;
 mod offered;
 mod openai;
+mod responses;
 mod script;
 
 use std::{convert::Infallible, future::IntoFuture as _, io, net::SocketAddr, time::Duration};
@@ -259,6 +260,9 @@ fn route(method: &Method, path: &str, body: &Value, asked: &mut Asked) -> Reply 
         (path, _) if posted && path.ends_with("/chat/completions") => {
             (openai::read(body), openai::render)
         }
+        (path, _) if posted && path.ends_with("/responses") => {
+            (responses::read(body), responses::render)
+        }
         (path, _) if !posted && path.ends_with("/models") => return models(path),
         (path, _) => {
             return refusal(
@@ -296,6 +300,8 @@ fn models(path: &str) -> Reply {
             "created_at": "2025-01-01T00:00:00Z",
             "owned_by": "mock",
         }],
+        // Codex has another word for it, and a catalogue of its own.
+        "models": [],
         "has_more": false,
         "first_id": "mock-model",
         "last_id": "mock-model",

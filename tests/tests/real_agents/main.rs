@@ -1,6 +1,6 @@
 //! The real product with the real agents, offline: `ctrlnode up`, seen through its API, with
-//! Claude Code, Gemini CLI and opencode as their vendors ship them, against the model server of
-//! the test kit.
+//! Claude Code, Codex, Gemini CLI and opencode as their vendors ship them, against the model
+//! server of the test kit.
 //!
 //! Runs where `CTRLNODE_E2E_AGENTS` names the folder the agents are installed in; `cargo xtask
 //! e2e` installs them and sets it. Each test starts a product in a home of its own and ends
@@ -46,54 +46,66 @@ macro_rules! promises {
 
 promises! {
     claude_text_arrives_while_it_works: text_arrives_while_it_works(Claude);
+    codex_text_arrives_while_it_works: text_arrives_while_it_works(Codex);
     gemini_text_arrives_while_it_works: text_arrives_while_it_works(Gemini);
     opencode_text_arrives_while_it_works: text_arrives_while_it_works(Opencode);
 
     claude_results_can_be_downloaded: results_can_be_downloaded(Claude);
+    codex_results_can_be_downloaded: results_can_be_downloaded(Codex);
     gemini_results_can_be_downloaded: results_can_be_downloaded(Gemini);
     opencode_results_can_be_downloaded: results_can_be_downloaded(Opencode);
 
     claude_edits_a_repository_and_leaves_nothing_else: edits_only_what_was_asked(Claude);
+    codex_edits_a_repository_and_leaves_nothing_else: edits_only_what_was_asked(Codex);
     gemini_edits_a_repository_and_leaves_nothing_else: edits_only_what_was_asked(Gemini);
     opencode_edits_a_repository_and_leaves_nothing_else: edits_only_what_was_asked(Opencode);
 
     claude_does_not_obey_a_repository: does_not_obey_a_repository(Claude);
+    codex_does_not_obey_a_repository: does_not_obey_a_repository(Codex);
     gemini_does_not_obey_a_repository: does_not_obey_a_repository(Gemini);
     opencode_does_not_obey_a_repository: does_not_obey_a_repository(Opencode);
 
     claude_runs_a_command_when_a_person_allows_it: runs_what_is_allowed(Claude);
+    codex_runs_a_command_when_a_person_allows_it: runs_what_is_allowed(Codex);
     gemini_runs_a_command_when_a_person_allows_it: runs_what_is_allowed(Gemini);
     opencode_runs_a_command_when_a_person_allows_it: runs_what_is_allowed(Opencode);
 
     claude_does_not_run_a_rejected_command: leaves_what_is_rejected(Claude);
+    codex_does_not_run_a_rejected_command: leaves_what_is_rejected(Codex);
     gemini_does_not_run_a_rejected_command: leaves_what_is_rejected(Gemini);
     opencode_does_not_run_a_rejected_command: leaves_what_is_rejected(Opencode);
 
     claude_leaves_nobody_behind_when_cancelled: leaves_nobody_behind(Claude);
+    codex_leaves_nobody_behind_when_cancelled: leaves_nobody_behind(Codex);
     gemini_leaves_nobody_behind_when_cancelled: leaves_nobody_behind(Gemini);
     opencode_leaves_nobody_behind_when_cancelled: leaves_nobody_behind(Opencode);
 
     claude_ends_what_a_command_left_running: ends_what_was_left_running(Claude);
-    // Gemini CLI itself ends what a command leaves running.
+    // Codex and Gemini CLI themselves end what a command leaves running.
     opencode_ends_what_a_command_left_running: ends_what_was_left_running(Opencode);
 
     claude_goes_on_after_a_cancel: goes_on_after_a_cancel(Claude);
+    codex_goes_on_after_a_cancel: goes_on_after_a_cancel(Codex);
     gemini_goes_on_after_a_cancel: goes_on_after_a_cancel(Gemini);
     opencode_goes_on_after_a_cancel: goes_on_after_a_cancel(Opencode);
 
     claude_ends_with_a_reason_when_the_bridge_was_killed: survives_a_killed_bridge(Claude);
+    codex_ends_with_a_reason_when_the_bridge_was_killed: survives_a_killed_bridge(Codex);
     gemini_ends_with_a_reason_when_the_bridge_was_killed: survives_a_killed_bridge(Gemini);
     opencode_ends_with_a_reason_when_the_bridge_was_killed: survives_a_killed_bridge(Opencode);
 
     claude_remembers_the_conversation: remembers(Claude);
+    codex_remembers_the_conversation: remembers(Codex);
     gemini_remembers_the_conversation: remembers(Gemini);
     opencode_remembers_the_conversation: remembers(Opencode);
 
     claude_says_why_a_refused_key_ends_a_task: says_why_the_key_is_refused(Claude);
+    codex_says_why_a_refused_key_ends_a_task: says_why_the_key_is_refused(Codex);
     gemini_says_why_a_refused_key_ends_a_task: says_why_the_key_is_refused(Gemini);
     opencode_says_why_a_refused_key_ends_a_task: says_why_the_key_is_refused(Opencode);
 
     claude_says_why_a_broken_model_ends_a_task: says_why_the_model_is_broken(Claude);
+    codex_says_why_a_broken_model_ends_a_task: says_why_the_model_is_broken(Codex);
 }
 
 async fn text_arrives_while_it_works(product: &mut Product) -> String {
