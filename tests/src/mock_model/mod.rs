@@ -2,8 +2,8 @@
 //! against it without a network and without an account.
 //!
 //! It speaks what the agents of the end-to-end tests speak: the Anthropic Messages API, the Gemini
-//! API and OpenAI chat completions (also as Ollama speaks them), streamed and whole. It keeps no
-//! conversation state; everything follows from the request and, for errors that happen once, from
+//! API, and the responses and chat completions of OpenAI (the latter also as Ollama speaks them),
+//! streamed and whole. It keeps no conversation state; everything follows from the request and, for errors that happen once, from
 //! what was answered before, so each answer is a pure function ([`answer`]) and only the sending
 //! knows of time.
 //!
@@ -33,6 +33,7 @@ mod anthropic;
 mod gemini;
 mod offered;
 mod openai;
+mod responses;
 mod script;
 
 use std::{convert::Infallible, future::IntoFuture as _, io, net::SocketAddr, time::Duration};
@@ -268,6 +269,9 @@ fn route(method: &Method, path: &str, body: &Value, asked: &mut Asked, before: &
         (path, _) if posted && path.ends_with("/chat/completions") => {
             (openai::read(body), openai::render)
         }
+        (path, _) if posted && path.ends_with("/responses") => {
+            (responses::read(body), responses::render)
+        }
         (path, _) if !posted && path.ends_with("/models") => return models(path),
         ("/api/tags", _) if !posted => return pulled(),
         ("/api/version", _) if !posted => return Reply::ok(json!({ "version": "0.0.0-mock" })),
@@ -311,6 +315,8 @@ fn models(path: &str) -> Reply {
             "created_at": "2025-01-01T00:00:00Z",
             "owned_by": "mock",
         }],
+        // Codex has another word for it, and a catalogue of its own.
+        "models": [],
         "has_more": false,
         "first_id": "mock-model",
         "last_id": "mock-model",

@@ -266,7 +266,12 @@ const ONCE: &str = " once";
 /// Most increments of one answer.
 const MAX_PIECES: usize = 100_000;
 /// Blocks that agents add to what the user wrote.
-const INJECTED: [&str; 3] = ["system-reminder", "session_context", "environment_context"];
+const INJECTED: [&str; 4] = [
+    "system-reminder",
+    "session_context",
+    "environment_context",
+    "turn_aborted",
+];
 
 #[cfg(test)]
 pub(super) mod tests {

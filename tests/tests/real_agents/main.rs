@@ -13,7 +13,7 @@
 macro_rules! promises {
     ($($promise:ident),* $(,)?) => {
         $(mod $promise {
-            with_every_agent!($promise: claude => Claude, gemini => Gemini, opencode => Opencode);
+            with_every_agent!($promise: claude => Claude, codex => Codex, gemini => Gemini, opencode => Opencode);
         })*
     };
 }

@@ -8,11 +8,18 @@ use serde_json::json;
 use crate::agents::Agent;
 
 /// What cannot be with an agent, and why.
-const CANNOT: &[(Agent, &str, &str)] = &[(
-    Agent::Gemini,
-    "ends_what_was_left_running",
-    "Gemini CLI itself ends what a command leaves running, at the end of that command",
-)];
+const CANNOT: &[(Agent, &str, &str)] = &[
+    (
+        Agent::Gemini,
+        "ends_what_was_left_running",
+        "Gemini CLI itself ends what a command leaves running, at the end of that command",
+    ),
+    (
+        Agent::Codex,
+        "ends_what_was_left_running",
+        "Codex itself ends what a command leaves running, at the end of that command",
+    ),
+];
 
 /// What takes longer than a minute with an agent, and why; only with `--agents all`.
 const SLOW: &[(Agent, &str, &str)] = &[];

@@ -53,6 +53,8 @@ pub(super) enum Raised {
     Ask { ask: Ask, instead_of: Option<AskId> },
     /// It cannot be shown: answer with this line.
     Refused(String),
+    /// Nobody has to be asked: answer with this line.
+    Allowed(String),
 }
 
 /// What an answer leads to.
@@ -102,6 +104,9 @@ impl Asks {
                 )];
                 lines.extend(command.map(|command| readable(&command, MAX_SUMMARY)));
                 (AskKind::Other, lines)
+            }
+            (_, None, Some(_)) if needs_nobody(params) => {
+                return Raised::Allowed(decision(request, "accept"));
             }
             (_, None, Some(command)) => {
                 let mut lines = vec![readable(command, MAX_SUMMARY)];
@@ -382,6 +387,14 @@ fn action(params: &Value) -> String {
     action.to_string()
 }
 
+/// Whether a command only reads, and is not asked for because it wants more than it would have.
+fn needs_nobody(params: &Value) -> bool {
+    let plain = |name: &str| params.get(name).is_none_or(Value::is_null);
+    let command = params.get("command").and_then(Value::as_str);
+    let same = ["reason", "additionalPermissions"].into_iter().all(plain);
+    same && command.is_some_and(commands::is_harmless)
+}
+
 fn reason(params: &Value) -> Option<String> {
     let reason = params.get("reason").and_then(Value::as_str)?.trim();
     (!reason.is_empty()).then(|| format!("Its reason: {}", one_line(reason, MAX_NOTE)))
@@ -423,7 +436,7 @@ mod tests {
     fn shown(raised: Raised) -> Ask {
         match raised {
             Raised::Ask { ask, .. } => ask,
-            Raised::Refused(line) => panic!("refused: {line}"),
+            Raised::Refused(line) | Raised::Allowed(line) => panic!("answered: {line}"),
         }
     }
 
@@ -448,6 +461,29 @@ mod tests {
         let ask = shown(Asks::default().command(&json!(1), &elsewhere, "/work"));
         let wanted = format!("touch made\nin /opt\n{OUTSIDE}\nIts reason: It is needed.");
         assert_eq!(ask.summary, wanted);
+    }
+
+    #[test]
+    fn a_command_that_only_reads_is_not_asked_for_unless_it_wants_more() {
+        let read = |extra: Value| {
+            let mut params = json!({"kind": "command", "command": "/bin/bash -lc 'cat a'"});
+            if let (Some(fields), Value::Object(extra)) = (params.as_object_mut(), extra) {
+                fields.extend(extra);
+            }
+            Asks::default().command(&json!(1), &params, "/work")
+        };
+        let Raised::Allowed(line) = read(json!({"reason": null})) else {
+            panic!()
+        };
+        assert_eq!(line, r#"{"id":1,"result":{"decision":"accept"}}"#);
+        for extra in [
+            json!({"reason": "It lies outside."}),
+            json!({"additionalPermissions": {"network": {}}}),
+            json!({"networkApprovalContext": {"host": "example.org"}}),
+            json!({"kind": "writeStdin"}),
+        ] {
+            assert!(matches!(read(extra), Raised::Ask { .. }));
+        }
     }
 
     #[test]

@@ -156,6 +156,10 @@ impl CodexDialogue {
                 self.emit(RunEvent::Ask(ask));
             }
             Raised::Refused(line) => self.send(line),
+            Raised::Allowed(line) => {
+                self.send(line);
+                self.pass_on("a command that only reads was allowed", Some(params));
+            }
         }
     }
 

@@ -171,6 +171,15 @@ fn a_lasting_rule_is_offered_by_the_program_and_never_given() {
 }
 
 #[test]
+fn newer_versions_ask_before_every_look_at_a_file_and_nobody_is_bothered_with_that() {
+    let told = replay("appserver-untrusted-read");
+    assert_eq!(told.asks().len(), 0);
+    assert!(told.said().contains(&"answer accept".to_owned()));
+    let output = told.tools().last().unwrap().output.clone();
+    assert_eq!(output.as_deref(), Some("# Notes\n"));
+}
+
+#[test]
 fn a_second_question_about_the_same_is_not_asked_after_yes_for_the_session() {
     let told = replay("appserver-accept-for-session");
     assert_eq!(told.asks().len(), 1);
