@@ -1,5 +1,6 @@
 //! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol,
-//! Claude Code and a model behind an endpoint. What differs between them is how each is told to do the same thing.
+//! Claude Code and what speaks as it does, a model behind an endpoint, and, as far as they apply,
+//! a program without a protocol. What differs between them is how each is told to do the same thing.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
@@ -13,7 +14,10 @@ use bridge_proto::{
     RunKey, TaskId,
     model::{Actor, Answer, Ask, Fault, Outcome, RunEvent, ToolStatus},
 };
-use bridge_providers::provider::{Asking, Conversation, Heard, Provider, RunSpec, Steer, TurnEnd};
+use bridge_providers::{
+    custom::{PromptBy, Protocol},
+    provider::{Asking, Conversation, Heard, Provider, RunSpec, Steer, TurnEnd},
+};
 use bridge_testkit::{bridge, home::Home, mock_model::MockModel};
 use tokio::time::timeout;
 
@@ -39,7 +43,7 @@ struct Agent {
     fail: &'static str,
 }
 
-fn agents(home: &Home) -> [Agent; 4] {
+fn agents(home: &Home) -> [Agent; 5] {
     let fake = |name, provider| Agent {
         name,
         provider,
@@ -55,6 +59,10 @@ fn agents(home: &Home) -> [Agent; 4] {
     };
     let acp = fake("acp", bridge::fake(home, "fake", &["acp"]));
     let claude = fake("claude", bridge::claude(home));
+    let like_claude = fake(
+        "like-claude",
+        bridge::fake_in(home, "like-claude", &[], Protocol::ClaudeStreamJson),
+    );
     let demo = Agent {
         name: "demo",
         provider: bridge::demo(home),
@@ -83,7 +91,23 @@ fn agents(home: &Home) -> [Agent; 4] {
         crash: "",
         fail: "@mock error 418",
     };
-    [demo, acp, claude, chat]
+    [demo, acp, claude, like_claude, chat]
+}
+
+/// Agents and programs without a protocol: these take one prompt, call no tools and ask nothing.
+fn programs(home: &Home) -> Vec<Agent> {
+    let exec = |name, by| {
+        let acp = agents(home).into_iter().find(|agent| agent.name == "acp");
+        Agent {
+            name,
+            provider: bridge::fake_in(home, name, &["exec"], Protocol::Exec(by)),
+            ..acp.unwrap()
+        }
+    };
+    let mut all = Vec::from(agents(home));
+    all.push(exec("exec-input", PromptBy::Input));
+    all.push(exec("exec-argument", PromptBy::Argument));
+    all
 }
 
 /// The address of a model server that lives as long as the tests.
@@ -243,12 +267,21 @@ impl Talk {
 
 /// Runs a promise for every agent, one after the other.
 macro_rules! for_every_agent {
-    ($(#[$doc:meta])* $promise:ident, |$agent:ident, $talk:ident| $body:expr) => {
+    ($($promise:tt)*) => { for_every!(agents, $($promise)*); };
+}
+
+/// Runs a promise for every agent and every program without a protocol.
+macro_rules! for_every_program {
+    ($($promise:tt)*) => { for_every!(programs, $($promise)*); };
+}
+
+macro_rules! for_every {
+    ($list:ident, $(#[$doc:meta])* $promise:ident, |$agent:ident, $talk:ident| $body:expr) => {
         $(#[$doc])*
         #[tokio::test]
         async fn $promise() {
             let home = Home::new();
-            for $agent in agents(&home) {
+            for $agent in $list(&home) {
                 let task = format!("{}-{}", stringify!($promise), $agent.name);
                 let mut $talk = Talk::open(&home, &$agent, &task).await;
                 $body;
@@ -258,7 +291,7 @@ macro_rules! for_every_agent {
     };
 }
 
-for_every_agent!(
+for_every_program!(
     text_comes_in_pieces_and_the_answer_is_their_sum,
     |agent, talk| {
         talk.say(agent.stream).await;
@@ -402,7 +435,7 @@ for_every_agent!(a_follow_up_in_the_same_process_remembers, |agent, talk| {
     assert_eq!(talk.conversation.pid, pid, "{}", agent.name);
 });
 
-for_every_agent!(
+for_every_program!(
     a_crash_is_a_failure_of_the_agent_with_a_reason,
     |agent, talk| {
         if agent.crash.is_empty() {
@@ -429,7 +462,7 @@ for_every_agent!(
     }
 );
 
-for_every_agent!(an_error_ends_the_turn_with_its_reason, |agent, talk| {
+for_every_program!(an_error_ends_the_turn_with_its_reason, |agent, talk| {
     talk.say(agent.fail).await;
     let end = talk.over().await;
     let Outcome::Failed { reason, .. } = end.outcome else {
@@ -442,13 +475,34 @@ for_every_agent!(an_error_ends_the_turn_with_its_reason, |agent, talk| {
 #[tokio::test]
 async fn a_dropped_conversation_leaves_nothing() {
     let home = Home::new();
-    for agent in agents(&home) {
+    for agent in programs(&home) {
         let task = format!("dropped-{}", agent.name);
         let mut talk = Talk::open(&home, &agent, &task).await;
         talk.say(agent.long).await;
         talk.until(|heard| matches!(heard, Heard::Seen(_)).then_some(()))
             .await;
         drop(talk);
+        home.none_left_of(&task, "1").await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_ends_a_program_that_knows_no_other_way() {
+    let home = Home::new();
+    let bare = |agent: &Agent| agent.name.starts_with("exec");
+    for agent in programs(&home).into_iter().filter(bare) {
+        let task = format!("cancelled-{}", agent.name);
+        let mut talk = Talk::open(&home, &agent, &task).await;
+        talk.say(agent.long).await;
+        talk.until(|heard| matches!(heard, Heard::Seen(_)).then_some(()))
+            .await;
+        let steer = &talk.conversation.steer;
+        steer.send(Steer::Interrupt).await.unwrap();
+        let end = talk.over().await;
+        let cancelled = Outcome::Cancelled { by: Actor::Person };
+        assert_eq!(end.outcome, cancelled, "{}", agent.name);
+        assert_eq!(end.answer, "working\n", "{}", agent.name);
+        assert_eq!(talk.next().await, Heard::Gone, "{}", agent.name);
         home.none_left_of(&task, "1").await;
     }
 }

@@ -1,5 +1,6 @@
-//! A deterministic agent for tests. It speaks the Agent Client Protocol as `fake_agent acp`, and
-//! Claude Code's stream-json when it is started with Claude Code's own flags (`-p …`).
+//! A deterministic agent for tests. It speaks the Agent Client Protocol as `fake_agent acp`,
+//! Claude Code's stream-json when it is started with Claude Code's own flags (`-p …`), and none
+//! as `fake_agent exec` (the prompt on standard input) or `fake_agent exec PROMPT`.
 //!
 //! What it does is told by lines of the prompt that begin with `@`, in order (see [`script`]).
 //! What it does before the first prompt is told by further arguments of `acp`:
@@ -11,6 +12,7 @@
 
 mod acp;
 mod claude;
+mod exec;
 mod script;
 mod turn;
 
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
             Ok(Some(code)) => Ok(code),
             Err(error) => Err(error),
         },
+        ["exec"] => exec::serve(None),
+        ["exec", prompt] => exec::serve(Some(prompt)),
         ["-p", options @ ..] => claude::serve(&listen(), options),
         _ => say("fake_agent: `acp` or Claude Code's flags\n").map(|()| 2),
     };
