@@ -8,7 +8,7 @@ use bridge_providers::{
     chat::{BaseUrl, ChatProvider, ChatSettings},
     claude::ClaudeProvider,
     codex::CodexProvider,
-    custom::{CustomAgent, CustomProvider},
+    custom::{CustomAgent, CustomProvider, Protocol},
     demo::DemoProvider,
     provider::Provider,
 };
@@ -184,18 +184,31 @@ pub fn fake(home: &Home, key: &str, args: &[&str]) -> Arc<dyn Provider> {
     custom(home, key, &beside("fake_agent").display().to_string(), args)
 }
 
+/// The fake agent in another protocol, with these arguments.
+///
+/// # Panics
+/// When the key cannot be one.
+pub fn fake_in(home: &Home, key: &str, args: &[&str], protocol: Protocol) -> Arc<dyn Provider> {
+    let program = beside("fake_agent").display().to_string();
+    Arc::new(described(home, key, &program, args).with_protocol(protocol))
+}
+
 /// Any program as an agent of the Agent Client Protocol.
 ///
 /// # Panics
 /// When the key cannot be one.
 pub fn custom(home: &Home, key: &str, program: &str, args: &[&str]) -> Arc<dyn Provider> {
+    Arc::new(described(home, key, program, args))
+}
+
+fn described(home: &Home, key: &str, program: &str, args: &[&str]) -> CustomProvider {
     let agent = CustomAgent {
         key: ProviderKey::parse(key).expect("a key"),
         program: program.to_owned(),
         args: args.iter().map(Into::into).collect(),
         env_allow: Vec::new(),
     };
-    Arc::new(CustomProvider::new(agent, home.host(&[])))
+    CustomProvider::new(agent, home.host(&[]))
 }
 
 /// A model behind an endpoint at this address, through the agent that is built into the binary.

@@ -653,7 +653,7 @@ async fn a_look_at_an_endpoint_says_whether_it_is_there_and_lets_us_in() {
     let limit = Duration::from_secs(20);
     let model = MockModel::start().await.unwrap();
     let ollama = provider(&home, &model.address(), |settings| {
-        settings.api = Api::Ollama
+        settings.api = Api::Ollama;
     });
     let health = ollama.probe(limit).await;
     assert_eq!(

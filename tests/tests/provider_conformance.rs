@@ -1,13 +1,17 @@
 //! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol,
-//! Claude Code, Codex and a model behind an endpoint. What differs between them is how each is told to
-//! do the same thing.
+//! Claude Code and what speaks as it does, Codex, a model behind an endpoint, and, as far as they
+//! apply, a program without a protocol. What differs between them is how each is told to do the same
+//! thing.
 
 #![cfg(unix)]
 
 use std::sync::{Arc, OnceLock};
 
 use bridge_proto::model::{Actor, Answer, Fault, Outcome, RunEvent, ToolStatus};
-use bridge_providers::provider::{Heard, Provider, Steer};
+use bridge_providers::{
+    custom::{PromptBy, Protocol},
+    provider::{Heard, Provider, Steer},
+};
 use bridge_testkit::{bridge, home::Home, mock_model::MockModel, talk::Talk};
 
 /// One agent, and its words for what every agent can be told.
@@ -49,6 +53,10 @@ fn agents(home: &Home) -> Vec<Agent> {
     let acp = fake("acp", bridge::fake(home, "fake", &["acp"]));
     let claude = fake("claude", bridge::claude(home));
     let codex = fake("codex", bridge::codex(home));
+    let like_claude = fake(
+        "like-claude",
+        bridge::fake_in(home, "like-claude", &[], Protocol::ClaudeStreamJson),
+    );
     let demo = Agent {
         name: "demo",
         provider: bridge::demo(home),
@@ -77,7 +85,23 @@ fn agents(home: &Home) -> Vec<Agent> {
         crash: "",
         fail: "@mock error 418",
     };
-    vec![demo, acp, claude, codex, chat]
+    vec![demo, acp, claude, like_claude, codex, chat]
+}
+
+/// Agents and programs without a protocol: these take one prompt, call no tools and ask nothing.
+fn programs(home: &Home) -> Vec<Agent> {
+    let exec = |name, by| {
+        let acp = agents(home).into_iter().find(|agent| agent.name == "acp");
+        Agent {
+            name,
+            provider: bridge::fake_in(home, name, &["exec"], Protocol::Exec(by)),
+            ..acp.unwrap()
+        }
+    };
+    let mut all = agents(home);
+    all.push(exec("exec-input", PromptBy::Input));
+    all.push(exec("exec-argument", PromptBy::Argument));
+    all
 }
 
 /// The address of a model server that lives as long as the tests.
@@ -99,12 +123,21 @@ fn model() -> &'static str {
 
 /// Runs a promise for every agent, one after the other.
 macro_rules! for_every_agent {
-    ($(#[$doc:meta])* $promise:ident, |$agent:ident, $talk:ident| $body:expr) => {
+    ($($promise:tt)*) => { for_every!(agents, $($promise)*); };
+}
+
+/// Runs a promise for every agent and every program without a protocol.
+macro_rules! for_every_program {
+    ($($promise:tt)*) => { for_every!(programs, $($promise)*); };
+}
+
+macro_rules! for_every {
+    ($list:ident, $(#[$doc:meta])* $promise:ident, |$agent:ident, $talk:ident| $body:expr) => {
         $(#[$doc])*
         #[tokio::test]
         async fn $promise() {
             let home = Home::new();
-            for $agent in agents(&home) {
+            for $agent in $list(&home) {
                 let task = format!("{}-{}", stringify!($promise), $agent.name);
                 let mut $talk = Talk::open(&home, $agent.name, $agent.provider.as_ref(), &task).await;
                 $body;
@@ -114,7 +147,7 @@ macro_rules! for_every_agent {
     };
 }
 
-for_every_agent!(
+for_every_program!(
     text_comes_in_pieces_and_the_answer_is_their_sum,
     |agent, talk| {
         talk.say(agent.stream).await;
@@ -258,7 +291,7 @@ for_every_agent!(a_follow_up_in_the_same_process_remembers, |agent, talk| {
     assert_eq!(talk.conversation.pid, pid, "{}", agent.name);
 });
 
-for_every_agent!(
+for_every_program!(
     a_crash_is_a_failure_of_the_agent_with_a_reason,
     |agent, talk| {
         if agent.crash.is_empty() {
@@ -285,7 +318,7 @@ for_every_agent!(
     }
 );
 
-for_every_agent!(an_error_ends_the_turn_with_its_reason, |agent, talk| {
+for_every_program!(an_error_ends_the_turn_with_its_reason, |agent, talk| {
     talk.say(agent.fail).await;
     let end = talk.over().await;
     let Outcome::Failed { reason, .. } = end.outcome else {
@@ -298,13 +331,34 @@ for_every_agent!(an_error_ends_the_turn_with_its_reason, |agent, talk| {
 #[tokio::test]
 async fn a_dropped_conversation_leaves_nothing() {
     let home = Home::new();
-    for agent in agents(&home) {
+    for agent in programs(&home) {
         let task = format!("dropped-{}", agent.name);
         let mut talk = Talk::open(&home, agent.name, agent.provider.as_ref(), &task).await;
         talk.say(agent.long).await;
         talk.until(|heard| matches!(heard, Heard::Seen(_)).then_some(()))
             .await;
         drop(talk);
+        home.none_left_of(&task, "1").await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_ends_a_program_that_knows_no_other_way() {
+    let home = Home::new();
+    let bare = |agent: &Agent| agent.name.starts_with("exec");
+    for agent in programs(&home).into_iter().filter(bare) {
+        let task = format!("cancelled-{}", agent.name);
+        let mut talk = Talk::open(&home, agent.name, agent.provider.as_ref(), &task).await;
+        talk.say(agent.long).await;
+        talk.until(|heard| matches!(heard, Heard::Seen(_)).then_some(()))
+            .await;
+        let steer = &talk.conversation.steer;
+        steer.send(Steer::Interrupt).await.unwrap();
+        let end = talk.over().await;
+        let cancelled = Outcome::Cancelled { by: Actor::Person };
+        assert_eq!(end.outcome, cancelled, "{}", agent.name);
+        assert_eq!(end.answer, "working\n", "{}", agent.name);
+        assert_eq!(talk.next().await, Heard::Gone, "{}", agent.name);
         home.none_left_of(&task, "1").await;
     }
 }

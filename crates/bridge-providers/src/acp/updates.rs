@@ -46,7 +46,7 @@ impl AcpDialogue {
                     );
                 }
             }
-            RETRYING => match retry_of(&params) {
+            RETRYING => match retry_of(&params, &self.session) {
                 Some(retry) => self.emit(RunEvent::Retrying(retry), Some(params)),
                 None => self.other(RETRYING, params),
             },
@@ -367,7 +367,10 @@ fn text_of(update: &Value) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn retry_of(params: &Value) -> Option<Retry> {
+fn retry_of(params: &Value, session: &str) -> Option<Retry> {
+    if params.get("sessionId")?.as_str()? != session {
+        return None;
+    }
     let number = |key: &str| params.get(key).and_then(Value::as_u64);
     let small = |key: &str| number(key).and_then(|n| u32::try_from(n).ok());
     Some(Retry {

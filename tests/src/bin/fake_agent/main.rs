@@ -1,6 +1,7 @@
 //! A deterministic agent for tests. It speaks the Agent Client Protocol as `fake_agent acp`, the
-//! protocol of Codex as `fake_agent app-server`, and Claude Code's stream-json when it is started
-//! with Claude Code's own flags (`-p …`).
+//! protocol of Codex as `fake_agent app-server`, Claude Code's stream-json when it is started with
+//! Claude Code's own flags (`-p …`), and none as `fake_agent exec` (the prompt on standard input) or
+//! `fake_agent exec PROMPT`.
 //!
 //! What it does is told by lines of the prompt that begin with `@`, in order (see [`script`]).
 //! As `fake_agent clock N MS` it speaks no protocol and prints what time it is, as `@clock` says it.
@@ -15,6 +16,7 @@
 mod acp;
 mod claude;
 mod codex;
+mod exec;
 mod script;
 mod turn;
 
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         },
         ["clock", pieces, apart] => clock(pieces, apart).map(|()| 0),
         ["app-server", ..] => codex::serve(&listen()),
+        ["exec"] => exec::serve(None),
+        ["exec", prompt] => exec::serve(Some(prompt)),
         ["-p", options @ ..] => claude::serve(&listen(), options),
         _ => say("fake_agent: `acp`, `app-server` or Claude Code's flags\n").map(|()| 2),
     };
