@@ -2,12 +2,17 @@
 //! Claude Code. What differs between them is how each is told to do the same thing.
 
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use bridge_proto::model::{Actor, Answer, Fault, Outcome, RunEvent, ToolStatus};
-use bridge_providers::provider::{Heard, Provider, Steer};
-use bridge_testkit::{bridge, home::Home, talk::Talk};
+use bridge_proto::{
+    RunKey, TaskId,
+    model::{Actor, Answer, Ask, Fault, Outcome, RunEvent, ToolStatus},
+};
+use bridge_providers::provider::{Asking, Conversation, Heard, Provider, RunSpec, Steer, TurnEnd};
+use bridge_testkit::{bridge, home::Home};
+use tokio::time::timeout;
 
 /// One agent, and its words for what every agent can be told.
 struct Agent {
@@ -63,6 +68,132 @@ fn agents(home: &Home) -> [Agent; 3] {
     [demo, acp, claude]
 }
 
+struct Talk {
+    name: &'static str,
+    conversation: Conversation,
+    seen: Vec<RunEvent>,
+}
+
+impl Talk {
+    async fn open(home: &Home, agent: &Agent, task: &str) -> Self {
+        let directory = home.workspace().join(agent.name);
+        std::fs::create_dir_all(directory.join("output")).unwrap();
+        let spec = RunSpec {
+            run: RunKey {
+                task: TaskId::parse(task).unwrap(),
+                attempt: "1".into(),
+            },
+            directory,
+            extra_directories: Vec::new(),
+            model: None,
+            asking: Asking::Answered,
+            instructions: String::new(),
+            resume: None,
+            trusted: false,
+            temp: None,
+        };
+        let conversation = agent.provider.open(spec).await.unwrap();
+        Self {
+            name: agent.name,
+            conversation,
+            seen: Vec::new(),
+        }
+    }
+
+    async fn say(&mut self, prompt: &str) {
+        self.conversation
+            .steer
+            .send(Steer::Prompt(prompt.into()))
+            .await
+            .unwrap();
+    }
+
+    async fn next(&mut self) -> Heard {
+        let heard = timeout(Duration::from_secs(60), self.conversation.heard.recv()).await;
+        let Ok(Some(heard)) = heard else {
+            panic!("{}: nothing more after {:?}", self.name, self.seen);
+        };
+        heard
+    }
+
+    /// Reads until something fits.
+    async fn until<T>(&mut self, mut fits: impl FnMut(&Heard) -> Option<T>) -> T {
+        loop {
+            let heard = self.next().await;
+            let found = fits(&heard);
+            match heard {
+                Heard::Seen(seen) => self.seen.push(seen.event),
+                Heard::TurnOver(end) if found.is_none() => {
+                    panic!(
+                        "{}: over too early: {end:?} after {:?}",
+                        self.name, self.seen
+                    )
+                }
+                Heard::Gone if found.is_none() => panic!("{}: gone too early", self.name),
+                Heard::TurnOver(_)
+                | Heard::Gone
+                | Heard::Injected(_)
+                | Heard::Resumable(_)
+                | Heard::Applied(_) => {}
+            }
+            if let Some(found) = found {
+                return found;
+            }
+        }
+    }
+
+    async fn over(&mut self) -> TurnEnd {
+        self.until(|heard| match heard {
+            Heard::TurnOver(end) => Some(end.clone()),
+            Heard::Seen(_)
+            | Heard::Resumable(_)
+            | Heard::Applied(_)
+            | Heard::Injected(_)
+            | Heard::Gone => None,
+        })
+        .await
+    }
+
+    async fn ask(&mut self) -> Ask {
+        self.until(|heard| {
+            let Heard::Seen(seen) = heard else {
+                return None;
+            };
+            if let RunEvent::Ask(ask) = &seen.event {
+                Some(ask.clone())
+            } else {
+                None
+            }
+        })
+        .await
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for event in &self.seen {
+            if let RunEvent::Text { delta, .. } = event {
+                text.push_str(delta);
+            }
+        }
+        text
+    }
+
+    /// Closes the conversation; nothing of it may be left.
+    async fn close(mut self, home: &Home, task: &str) {
+        // A process that is gone already needs no closing.
+        drop(self.conversation.steer.send(Steer::Close).await);
+        while let Some(heard) = timeout(Duration::from_secs(60), self.conversation.heard.recv())
+            .await
+            .unwrap()
+        {
+            if heard == Heard::Gone {
+                break;
+            }
+        }
+        home.none_left_of(task, "1").await;
+    }
+}
+
 /// Runs a promise for every agent, one after the other.
 macro_rules! for_every_agent {
     ($(#[$doc:meta])* $promise:ident, |$agent:ident, $talk:ident| $body:expr) => {
@@ -72,7 +203,7 @@ macro_rules! for_every_agent {
             let home = Home::new();
             for $agent in agents(&home) {
                 let task = format!("{}-{}", stringify!($promise), $agent.name);
-                let mut $talk = Talk::open(&home, $agent.name, $agent.provider.as_ref(), &task).await;
+                let mut $talk = Talk::open(&home, &$agent, &task).await;
                 $body;
                 $talk.close(&home, &task).await;
             }
@@ -255,7 +386,7 @@ async fn a_dropped_conversation_leaves_nothing() {
     let home = Home::new();
     for agent in agents(&home) {
         let task = format!("dropped-{}", agent.name);
-        let mut talk = Talk::open(&home, agent.name, agent.provider.as_ref(), &task).await;
+        let mut talk = Talk::open(&home, &agent, &task).await;
         talk.say(agent.long).await;
         talk.until(|heard| matches!(heard, Heard::Seen(_)).then_some(()))
             .await;
@@ -273,7 +404,7 @@ async fn an_agent_that_is_gone_before_its_first_prompt_still_says_why() {
         provider,
         ..agents(&home).into_iter().next().unwrap()
     };
-    let mut talk = Talk::open(&home, agent.name, agent.provider.as_ref(), "early").await;
+    let mut talk = Talk::open(&home, &agent, "early").await;
     // Its end is seen in the process table before the prompt goes out.
     home.none_left_of("early", "1").await;
     talk.say("hello").await;
