@@ -40,7 +40,9 @@ async fn a_flood_is_told_in_few_messages(manners: Manners) {
         assert_eq!(plane.end_of(task, "r").await.status, "completed");
         assert_eq!(plane.text_of(task).trim_end(), words.join(" "), "{task}");
         let times = texts(&plane.log(), task);
-        let (first, last) = (times.first().unwrap(), times.last().unwrap());
+        let (Some(first), Some(last)) = (times.first(), times.last()) else {
+            panic!("no text of {task}")
+        };
         let lasted = last.duration_since(*first).unwrap_or_default();
         let most = lasted.as_millis() / PACE.as_millis() + 3;
         assert!(

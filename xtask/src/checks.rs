@@ -88,6 +88,13 @@ pub(crate) fn figures() -> Done {
 
 /// Runs a program of the test kit that measures the release build.
 pub(crate) fn measure(program: &str, args: &[String]) -> Done {
+    // What it starts lies beside it.
+    let build = ["build", "--locked", "--quiet", "--release"];
+    pass(
+        cargo()
+            .args(build)
+            .args(["--package", "bridge-testkit", "--bins"]),
+    )?;
     let mut run = cargo();
     run.args(["run", "--locked", "--quiet", "--release"]);
     run.args(["--package", "bridge-testkit", "--bin", program, "--"]);

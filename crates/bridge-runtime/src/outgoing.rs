@@ -213,8 +213,9 @@ const OUTSIDE_OF_TASKS: u64 = u64::MAX;
 /// The envelope around an event: action, ids, time.
 const FRAME_WEIGHT: usize = 256;
 
-/// Text is merged up to this size, so that one frame never delays the others for long.
-const MERGED_LIMIT: usize = 64 * 1024;
+/// Text is merged up to this size, so that one frame never delays the others for long; more than
+/// an agent that streams says between two messages.
+const MERGED_LIMIT: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {

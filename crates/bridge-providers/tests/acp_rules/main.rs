@@ -567,7 +567,7 @@ fn an_agent_with_a_hosted_default_is_not_sent_a_prompt_that_nobody_chose_to_send
 
 #[test]
 fn a_retry_is_told_and_a_notification_that_is_none_is_passed_on() {
-    let mut bench = Bench::open(Some("go"));
+    let mut bench = Bench::running(AcpQuirks::plain("Agent", "log in"));
     let method = "_ctrlnode/retrying";
     let retry = json!({"sessionId": "s", "attempt": 2, "limit": 4, "delayMs": 1500,
         "reason": "the service is \u{1b}[31mbusy"});

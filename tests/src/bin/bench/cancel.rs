@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bridge_testkit::wire;
+use tokio::time::timeout;
 
 use crate::{
     Figure,
@@ -43,8 +44,13 @@ async fn cancelled(world: &World, task: &str, agent: &str, prompt: &str) -> Dura
         .send(&wire::dispatch(task, "r", agent, prompt))
         .await;
     world.plane.says(task, "working").await;
-    let alive = world.home.of_run(task, "r").len();
-    assert!(alive >= AT_LEAST, "{task}: {alive} processes at work");
+    let at_work = async {
+        while world.home.of_run(task, "r").len() < AT_LEAST {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    let at_work = timeout(Duration::from_secs(60), at_work).await;
+    at_work.expect("the agent starts its programs in time");
     let asked = Instant::now();
     world.plane.send(&wire::cancel(task, agent)).await;
     let end = world.plane.end_of(task, "r").await;
@@ -53,6 +59,7 @@ async fn cancelled(world: &World, task: &str, agent: &str, prompt: &str) -> Dura
     asked.elapsed()
 }
 
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const TIMES: usize = 5;
 /// The agent, and two shells with a program each.
 const AT_LEAST: usize = 5;

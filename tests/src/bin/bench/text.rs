@@ -38,6 +38,7 @@ pub(crate) async fn after_quiet() -> Vec<Figure> {
 
 /// As many as the agent can print: merged, and no increment waits much longer than the pace.
 pub(crate) async fn under_flood() -> Vec<Figure> {
+    let raw = raw_way(QUIET, QUIET_MILLIS).await;
     let world = World::start(4).await;
     let end = world
         .plane
@@ -64,7 +65,8 @@ pub(crate) async fn under_flood() -> Vec<Figure> {
             percentile(&all, 99),
             "ms",
         )
-        .at_most(35.0),
+        .at_most(35.0)
+        .beside(percentile(&raw, 99)),
         Figure::plain("under flood, messages per 30 ms and task", per_pace, "").at_most(1.0),
         Figure::plain(
             "under flood, increments per second",
@@ -82,7 +84,7 @@ pub(crate) async fn to_the_last_byte() -> Vec<Figure> {
         ("few", 2_000, "2,000 increments, from task to end"),
         ("many", 1_000_000, "1,000,000 increments, from task to end"),
     ] {
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), world.processor());
         let prompt = format!("@stream {pieces}");
         let end = world.plane.run(task, "r", "fake", &prompt).await;
         let took = begun.elapsed();
@@ -93,6 +95,12 @@ pub(crate) async fn to_the_last_byte() -> Vec<Figure> {
             "the text of {task} differs"
         );
         figures.push(Figure::plain(what, seconds(took), "s"));
+        let busy = world.processor() - before;
+        figures.push(Figure::plain(
+            "  processor time of the bridge for it",
+            busy,
+            "s",
+        ));
     }
     let most = world.memory("VmHWM");
     figures.push(Figure::plain("most memory of the bridge meanwhile", most, "MiB").at_most(64.0));

@@ -74,7 +74,27 @@ impl World {
             .expect("the kernel tells memory in KiB");
         kib / 1024.0
     }
+
+    /// The processor time the bridge has had, in seconds.
+    pub(crate) fn processor(&self) -> f64 {
+        let file = format!("/proc/{}/stat", self.bridge.pid());
+        let stat = fs::read_to_string(file).expect("the kernel tells of a living process");
+        // Behind the name, which may hold anything: state, then twelve numbers, then these two.
+        let numbers = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace();
+        let ticks = numbers
+            .skip(11)
+            .take(2)
+            .filter_map(|number| number.parse::<f64>().ok());
+        ticks.sum::<f64>() / TICKS_PER_SECOND
+    }
 }
+
+/// In which the kernel tells processor time, on every machine this runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 pub(crate) fn nanoseconds(at: std::time::SystemTime) -> u128 {
     let since = at.duration_since(std::time::UNIX_EPOCH);

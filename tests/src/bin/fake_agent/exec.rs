@@ -57,4 +57,24 @@ impl Words for Lines {
     fn is_cancel(&mut self, _message: &Value) -> io::Result<bool> {
         Ok(false)
     }
+
+    // Whatever it prints is its answer, so there is nothing it could get wrong.
+
+    fn wrong(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn unknown(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn stray(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reuse(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn odd_end(&mut self) {}
 }
