@@ -4,6 +4,7 @@
 //! - [`bridge`]: a whole bridge in this process, [`wire`]: what is said to it;
 //! - [`home`]: a home folder of its own, with real `ctrlnode` processes in it;
 //! - [`mock_model`]: a model server for the real agents, scripted by the prompt;
+//! - [`recorder`]: an agent that notes how its conversations are opened;
 //! - [`program`]: the product as a program of its own;
 //! - [`scenario`]: scripted integration tests, read from TOML files;
 //! - [`loopback`]: an HTTP client for servers of this machine.
@@ -14,5 +15,6 @@ pub mod home;
 pub mod loopback;
 pub mod mock_model;
 pub mod program;
+pub mod recorder;
 pub mod scenario;
 pub mod wire;

@@ -4,6 +4,7 @@ use bridge_proto::{
     AskId, RunKey, TaskId,
     model::{Answer, Ask, Outcome, RunEvent, Tuning},
 };
+use bridge_providers::provider::Asking;
 
 use super::turn::Turn;
 
@@ -11,7 +12,11 @@ use super::turn::Turn;
 #[derive(Debug)]
 pub(crate) enum ToRunner {
     /// Do this turn; never sent while another is running.
-    Turn(Box<Turn>),
+    Turn {
+        turn: Box<Turn>,
+        /// As it is now: while the run waited in the queue, a viewer may have come or gone.
+        asking: Asking,
+    },
     /// Tell the agent the answer to its question.
     Answer(AskId, Answer),
     /// Publish this about the running turn.

@@ -2,12 +2,12 @@
 //! supervisor tells it what to do through one channel and hears of it through another. It pushes
 //! its events itself, so that a full outbox slows this run and nothing else.
 
+mod live;
 mod message;
 mod turn;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    path::PathBuf,
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -18,12 +18,15 @@ use bridge_proto::{
     ctrlnode::status_tag,
     model::{Actor, EventBody, Fault, Observed, Outcome, RunEvent, RunKind, ToolState},
 };
-use bridge_providers::provider::{Conversation, Heard, Provider, Steer, TurnEnd};
+use bridge_providers::provider::{Asking, Heard, Steer, TurnEnd};
 use bridge_transport::Handle;
 use bridge_workspace::journal::RESERVE_BLOCK;
 use tokio::sync::mpsc;
 
-use self::turn::{prepare, refused, spec};
+use self::{
+    live::Live,
+    turn::{prepare, refused, spec},
+};
 pub(crate) use self::{
     message::{FromRunner, ToRunner},
     turn::{Site, Ticket, Turn},
@@ -38,30 +41,6 @@ pub(crate) struct Runner {
     pub(crate) inbox: mpsc::Receiver<ToRunner>,
     pub(crate) supervisor: mpsc::Sender<FromRunner>,
     pub(crate) send_thinking: bool,
-}
-
-struct Live {
-    conversation: Conversation,
-    provider: Arc<dyn Provider>,
-    directory: PathBuf,
-    begun: bool,
-}
-
-impl Live {
-    /// Ends the conversation with all it started. A later follow-up resumes by id.
-    async fn close(mut self, limit: Duration) {
-        steer(Some(&self), Steer::Close).await;
-        let gone = async {
-            while let Some(heard) = self.conversation.heard.recv().await {
-                if heard == Heard::Gone {
-                    break;
-                }
-            }
-        };
-        if tokio::time::timeout(limit, gone).await.is_err() {
-            tracing::debug!("the agent does not end by itself; it is ended");
-        }
-    }
 }
 
 /// What a running turn keeps beside the conversation.
@@ -96,9 +75,13 @@ impl Runner {
             };
             tokio::select! {
                 message = self.inbox.recv() => match message {
-                    Some(ToRunner::Turn(turn)) => self.turn(*turn, &mut live).await,
+                    Some(ToRunner::Turn { turn, asking }) => {
+                        self.turn(*turn, asking, &mut live).await;
+                    }
                     Some(ToRunner::Tune(tuning)) => {
-                        steer(live.as_ref(), Steer::Tune(tuning)).await;
+                        if let Some(live) = &live {
+                            live.steer(Steer::Tune(tuning)).await;
+                        }
                     }
                     Some(ToRunner::Answer(..) | ToRunner::Publish(_) | ToRunner::Interrupt) => {
                         tracing::debug!(task = %self.task, "came after the turn was over");
@@ -121,21 +104,18 @@ impl Runner {
         }
     }
 
-    async fn turn(&mut self, turn: Turn, live: &mut Option<Live>) {
+    async fn turn(&mut self, turn: Turn, asking: Asking, live: &mut Option<Live>) {
         let run = turn.ticket.run.clone();
-        let outcome = self.work(turn, live).await;
+        let outcome = self.work(turn, asking, live).await;
         if live.is_none() {
             self.tell(FromRunner::Gone(self.task.clone())).await;
         }
         self.tell(FromRunner::TurnOver { run, outcome }).await;
     }
 
-    async fn work(&mut self, turn: Turn, live: &mut Option<Live>) -> Outcome {
-        let fits = live.as_ref().is_some_and(|live| {
-            live.directory == turn.site.directory() && live.provider.key() == turn.provider.key()
-        });
-        if !fits {
-            *live = None;
+    async fn work(&mut self, turn: Turn, asking: Asking, live: &mut Option<Live>) -> Outcome {
+        if let Some(other) = live.take_if(|live| !live.serves(&turn, asking)) {
+            other.close(CLOSE_LIMIT).await;
         }
         let resume = turn.site.dir.session(turn.provider.key());
         let resume = resume.filter(|_| turn.kind != RunKind::Dispatch);
@@ -159,7 +139,7 @@ impl Runner {
             reserved: RESERVE_BLOCK,
         };
         if live.is_none() {
-            let spec = spec(&session.turn, resume.clone());
+            let spec = spec(&session.turn, asking, resume.clone());
             let provider = Arc::clone(&session.turn.provider);
             let opened = tokio::select! {
                 opened = provider.open(spec) => opened,
@@ -174,12 +154,7 @@ impl Runner {
                     {
                         tracing::warn!(task = %self.task, %error, "the process could not be journalled");
                     }
-                    *live = Some(Live {
-                        conversation,
-                        provider,
-                        directory,
-                        begun: false,
-                    });
+                    *live = Some(Live::new(conversation, provider, &directory, asking));
                 }
                 Err(error) => return refused(&error),
             }
@@ -202,7 +177,7 @@ impl Runner {
             }),
         )
         .await;
-        steer(Some(open), Steer::Prompt(prompt)).await;
+        open.steer(Steer::Prompt(prompt)).await;
         let (end, gone) = self.listen(&mut session, open).await;
         if gone {
             *live = None;
@@ -390,34 +365,26 @@ impl Runner {
 
 async fn act(message: Option<ToRunner>, session: &mut Session, live: &Live) {
     match message {
-        Some(ToRunner::Answer(ask, answer)) => steer(Some(live), Steer::Answer(ask, answer)).await,
+        Some(ToRunner::Answer(ask, answer)) => live.steer(Steer::Answer(ask, answer)).await,
         Some(ToRunner::Publish(event)) => {
             session
                 .publish
                 .push_back(EventBody::Seen(Box::new(Observed::from(event))));
         }
         Some(ToRunner::Tune(tuning)) => {
-            steer(Some(live), Steer::Tune(tuning)).await;
+            live.steer(Steer::Tune(tuning)).await;
         }
         Some(ToRunner::Interrupt | ToRunner::Close) | None => {
             if !std::mem::replace(&mut session.interrupted, true) {
-                steer(Some(live), Steer::Interrupt).await;
+                live.steer(Steer::Interrupt).await;
             }
         }
-        Some(ToRunner::Turn(turn)) => {
+        Some(ToRunner::Turn { turn, .. }) => {
             tracing::error!(
                 ?turn,
                 "two turns of one task at once; the second is dropped"
             );
         }
-    }
-}
-
-async fn steer(live: Option<&Live>, what: Steer) {
-    if let Some(live) = live
-        && live.conversation.steer.send(what).await.is_err()
-    {
-        tracing::debug!("the conversation is over");
     }
 }
 

@@ -69,7 +69,6 @@ pub(crate) struct Turn {
     pub(crate) text: String,
     pub(crate) focus_files: Vec<String>,
     pub(crate) model: Option<String>,
-    pub(crate) asking: Asking,
     pub(crate) site: Site,
 }
 
@@ -160,7 +159,7 @@ pub(super) async fn prepare(turn: Turn, remembers: bool) -> Result<Prepared, Str
         .unwrap_or_else(|error| Err(format!("preparing the run failed: {error}")))
 }
 
-pub(super) fn spec(turn: &Turn, resume: Option<ResumeId>) -> RunSpec {
+pub(super) fn spec(turn: &Turn, asking: Asking, resume: Option<ResumeId>) -> RunSpec {
     let site = &turn.site;
     let extra_directories = match &site.repository {
         Some(_) => vec![site.dir.path().to_owned()],
@@ -171,7 +170,7 @@ pub(super) fn spec(turn: &Turn, resume: Option<ResumeId>) -> RunSpec {
         directory: site.directory(),
         extra_directories,
         model: turn.model.clone().or_else(|| turn.agent.model.clone()),
-        asking: turn.asking,
+        asking,
         instructions: prompt::instructions(&turn.agent),
         resume,
         trusted: site.trusted,

@@ -119,7 +119,6 @@ impl Daemon {
             text: asked.text,
             focus_files: asked.focus_files,
             model: asked.model,
-            asking: self.settings.policy.asking(self.viewer == Some(true)),
             site: *site,
         };
         let job = Job {

@@ -46,6 +46,10 @@ impl Daemon {
 
     fn begin(&mut self, run: &RunKey, work: Box<Turn>) {
         let task = run.task.clone();
+        let turn = ToRunner::Turn {
+            turn: work,
+            asking: self.settings.policy.asking(self.viewer == Some(true)),
+        };
         let runner = self.runners.entry(task.clone()).or_insert_with(|| {
             let (inbox, from_supervisor) = mpsc::channel(RUNNER_INBOX);
             let runner = Runner {
@@ -61,7 +65,7 @@ impl Daemon {
                 abort: self.closing.spawn(runner.run()),
             }
         });
-        if runner.inbox.try_send(ToRunner::Turn(work)).is_err() {
+        if runner.inbox.try_send(turn).is_err() {
             tracing::error!(%run, "the runner of the task does not take its turn");
             let outcome = Outcome::Failed {
                 fault: Fault::Bridge,
