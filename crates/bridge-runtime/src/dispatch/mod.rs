@@ -177,10 +177,19 @@ impl<W> Dispatch<W> {
 
     /// Stops everything of a task, on a person's word.
     pub fn cancel(&mut self, now: Instant, task: &TaskId) -> Vec<Effect<W>> {
-        let outcome = Outcome::Cancelled { by: Actor::Person };
-        let mut effects = self.end_queued(|job| job.run.task == *task, &outcome);
-        effects.extend(self.stop(now, task, outcome));
+        let mut effects = self.end_queued(|job| job.run.task == *task, &BY_PERSON);
+        effects.extend(self.stop(now, task, BY_PERSON));
         effects
+    }
+
+    /// Stops a run that will come to nothing; it ends with this outcome, unless it was being
+    /// stopped before.
+    pub fn give_up(&mut self, now: Instant, run: &RunKey, outcome: Outcome) -> Vec<Effect<W>> {
+        if self.run_of(&run.task) == Some(run) {
+            self.stop(now, &run.task, outcome)
+        } else {
+            Vec::new()
+        }
     }
 
     /// The run gave a sign of life.
@@ -325,16 +334,21 @@ impl<W> Dispatch<W> {
     }
 
     fn stop(&mut self, now: Instant, task: &TaskId, outcome: Outcome) -> Vec<Effect<W>> {
-        match self.working.get_mut(task) {
-            Some(working) if working.stopping.is_none() => {
-                working.stopping = Some(Stopping {
-                    outcome,
-                    give_up: now + GIVE_UP,
-                });
-                vec![Effect::Interrupt { task: task.clone() }]
+        let Some(working) = self.working.get_mut(task) else {
+            return Vec::new();
+        };
+        if let Some(stopping) = &mut working.stopping {
+            // What a person cancelled is cancelled, whatever stopped it first.
+            if outcome == BY_PERSON {
+                stopping.outcome = outcome;
             }
-            Some(_) | None => Vec::new(),
+            return Vec::new();
         }
+        working.stopping = Some(Stopping {
+            outcome,
+            give_up: now + GIVE_UP,
+        });
+        vec![Effect::Interrupt { task: task.clone() }]
     }
 
     fn end_queued(&mut self, over: impl Fn(&Job<W>) -> bool, outcome: &Outcome) -> Vec<Effect<W>> {
@@ -391,6 +405,8 @@ impl<W> Dispatch<W> {
         now.then_some(Effect::Drained)
     }
 }
+
+const BY_PERSON: Outcome = Outcome::Cancelled { by: Actor::Person };
 
 /// Every provider's cancel ladder ends within 10 s (decision 13); two more for slow machines.
 const GIVE_UP: Duration = Duration::from_secs(12);

@@ -40,8 +40,6 @@ fn end(task: &str, attempt: &str, outcome: Outcome) -> Effect<()> {
     }
 }
 
-const BY_PERSON: Outcome = Outcome::Cancelled { by: Actor::Person };
-
 fn table() -> (Dispatch<()>, Instant) {
     (
         Dispatch::new(Policy {
@@ -135,6 +133,45 @@ fn a_cancelled_run_is_cancelled_whatever_the_agent_answers() {
         [],
         "one end only"
     );
+}
+
+#[test]
+fn a_run_that_is_given_up_fails_unless_a_person_cancels_it() {
+    let outcome = || Outcome::Failed {
+        fault: Fault::Model,
+        reason: "the model did not answer".into(),
+    };
+    let (mut table, now) = table();
+    let run = key("a", "1");
+    let interrupt = || {
+        [Effect::Interrupt {
+            task: run.task.clone(),
+        }]
+    };
+    table.submit(now, job("a", "1"));
+    assert_eq!(
+        table.give_up(now, &key("a", "0"), outcome()),
+        [],
+        "an earlier run of the task"
+    );
+    assert_eq!(table.give_up(now, &run, outcome()), interrupt());
+    let over = table.turn_over(now, &run, Outcome::Completed);
+    assert_eq!(over, [end("a", "1", outcome())]);
+
+    for cancel_first in [true, false] {
+        table.submit(now, job("a", "1"));
+        let mut effects = Vec::new();
+        if cancel_first {
+            effects.extend(table.cancel(now, &run.task));
+            effects.extend(table.give_up(now, &run, outcome()));
+        } else {
+            effects.extend(table.give_up(now, &run, outcome()));
+            effects.extend(table.cancel(now, &run.task));
+        }
+        assert_eq!(effects, interrupt(), "one interrupt is enough");
+        let over = table.turn_over(now, &run, outcome());
+        assert_eq!(over, [end("a", "1", BY_PERSON)]);
+    }
 }
 
 #[test]

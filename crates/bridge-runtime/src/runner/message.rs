@@ -40,6 +40,8 @@ pub(crate) enum FromRunner {
         ask: Box<Ask>,
         inside: bool,
     },
+    /// The model is not waited for any longer; the turn goes on until it is stopped.
+    GivenUp { run: RunKey, outcome: Outcome },
     /// The agent withdrew its question; published.
     Withdrawn { run: RunKey, ask: AskId },
     /// The agent took the answer.

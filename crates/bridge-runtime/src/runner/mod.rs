@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     pin::pin,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bridge_proto::{
@@ -31,7 +31,9 @@ pub(crate) use self::{
     message::{FromRunner, ToRunner},
     turn::{Site, Ticket, Turn},
 };
-use crate::{contents::touched, outgoing::Outgoing, run_log::RunLog, scribe::Scribe};
+use crate::{
+    contents::touched, outgoing::Outgoing, patience::Patience, run_log::RunLog, scribe::Scribe,
+};
 
 /// The task of a task.
 pub(crate) struct Runner {
@@ -41,6 +43,8 @@ pub(crate) struct Runner {
     pub(crate) inbox: mpsc::Receiver<ToRunner>,
     pub(crate) supervisor: mpsc::Sender<FromRunner>,
     pub(crate) send_thinking: bool,
+    /// As [`Policy::patience`](crate::Policy::patience).
+    pub(crate) patience: Option<Duration>,
 }
 
 /// What a running turn keeps beside the conversation.
@@ -50,6 +54,7 @@ struct Session {
     number: Option<u32>,
     publish: VecDeque<EventBody>,
     tools: BTreeMap<ToolCallId, Vec<String>>,
+    patience: Patience,
     interrupted: bool,
     reserved: u64,
 }
@@ -135,6 +140,7 @@ impl Runner {
             turn,
             publish: VecDeque::new(),
             tools: BTreeMap::new(),
+            patience: Patience::new(instant(), self.patience),
             interrupted: false,
             reserved: RESERVE_BLOCK,
         };
@@ -177,6 +183,7 @@ impl Runner {
             }),
         )
         .await;
+        session.patience = Patience::new(instant(), self.patience);
         open.steer(Steer::Prompt(prompt)).await;
         let (end, gone) = self.listen(&mut session, open).await;
         if gone {
@@ -201,15 +208,20 @@ impl Runner {
                 self.push(session, live, outgoing).await;
             }
             tokio::select! {
+                biased;
                 message = self.inbox.recv() => act(message, session, live).await,
                 _ = alive.tick() => if std::mem::take(&mut heard_since) {
                     self.tell(FromRunner::Alive(session.turn.ticket.run.clone())).await;
                 },
                 heard = live.conversation.heard.recv() => {
-                    heard_since = true;
                     match heard {
-                        Some(Heard::Seen(seen)) => self.seen(session, live, *seen).await,
+                        Some(Heard::Seen(seen)) => {
+                            // A word about silence is no sign of life.
+                            heard_since |= !matches!(seen.event, RunEvent::Silent { .. });
+                            self.seen(session, live, *seen).await;
+                        }
                         Some(Heard::Applied(ask)) => {
+                            session.patience.applied(instant(), &ask);
                             let run = session.turn.ticket.run.clone();
                             self.tell(FromRunner::Applied { run, ask }).await;
                         }
@@ -228,11 +240,19 @@ impl Runner {
                         }
                     }
                 },
+                // What was said in time but not read yet counts first.
+                () = until(session.patience.deadline()) => {
+                    if let Some(outcome) = session.patience.on_timeout(instant()) {
+                        let run = session.turn.ticket.run.clone();
+                        self.tell(FromRunner::GivenUp { run, outcome }).await;
+                    }
+                }
             }
         }
     }
 
     async fn seen(&mut self, session: &mut Session, live: &Live, mut seen: Observed) {
+        session.patience.seen(instant(), &seen.event);
         let run = session.turn.ticket.run.clone();
         match &mut seen.event {
             RunEvent::Tool(tool) => session.track(tool),
@@ -375,6 +395,7 @@ async fn act(message: Option<ToRunner>, session: &mut Session, live: &Live) {
             live.steer(Steer::Tune(tuning)).await;
         }
         Some(ToRunner::Interrupt | ToRunner::Close) | None => {
+            session.patience.stop();
             if !std::mem::replace(&mut session.interrupted, true) {
                 live.steer(Steer::Interrupt).await;
             }
@@ -385,6 +406,17 @@ async fn act(message: Option<ToRunner>, session: &mut Session, live: &Live) {
                 "two turns of one task at once; the second is dropped"
             );
         }
+    }
+}
+
+fn instant() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -59,6 +59,7 @@ impl Daemon {
                 inbox: from_supervisor,
                 supervisor: self.reports.clone(),
                 send_thinking: self.settings.policy.send_thinking,
+                patience: self.settings.policy.patience,
             };
             RunnerRef {
                 inbox,

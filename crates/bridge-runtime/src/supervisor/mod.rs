@@ -325,6 +325,10 @@ impl Daemon {
                 self.ask_closed(&run);
                 Vec::new()
             }
+            FromRunner::GivenUp { run, outcome } => {
+                tracing::info!(%run, ?outcome, "the model is not waited for any longer");
+                self.dispatch.give_up(now, &run, outcome)
+            }
             FromRunner::TurnOver { run, outcome } => {
                 let effects = self.dispatch.turn_over(now, &run, outcome);
                 if !self.dispatch.keeps(&run.task) {
