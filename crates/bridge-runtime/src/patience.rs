@@ -234,6 +234,8 @@ mod tests {
             digest: Digest::of(&["which?"]),
             tool: None,
             expires: None,
+            answered: None,
+            action: None,
         }
     }
 

@@ -70,6 +70,8 @@ impl AskBook {
             digest: digest_of(state, params),
             tool: tool.clone(),
             expires: None,
+            answered: None,
+            action: None,
         };
         self.open.insert(
             id,

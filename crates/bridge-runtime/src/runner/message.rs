@@ -7,6 +7,7 @@ use bridge_proto::{
 use bridge_providers::provider::Asking;
 
 use super::turn::Turn;
+use crate::dispatch::Extent;
 
 /// What the supervisor tells a runner.
 #[derive(Debug)]
@@ -21,8 +22,11 @@ pub(crate) enum ToRunner {
     Answer(AskId, Answer),
     /// Publish this about the running turn.
     Publish(RunEvent),
+    /// Put the message of this run into the running turn; answered by [`FromRunner::Injected`], or
+    /// by the end of the turn.
+    Inject { run: RunKey, text: String },
     /// End the running turn.
-    Interrupt,
+    Interrupt(Extent),
     /// Change settings of the conversation.
     Tune(Tuning),
     /// Close the conversation and end.
@@ -40,6 +44,8 @@ pub(crate) enum FromRunner {
         ask: Box<Ask>,
         inside: bool,
     },
+    /// Whether the running turn has the message of this run; published before.
+    Injected { run: RunKey, taken: bool },
     /// The model is not waited for any longer; the turn goes on until it is stopped.
     GivenUp { run: RunKey, outcome: Outcome },
     /// The agent withdrew its question; published.

@@ -4,6 +4,8 @@
 
 mod live;
 mod message;
+mod remains;
+mod tuning;
 mod turn;
 
 use std::{
@@ -14,17 +16,18 @@ use std::{
 };
 
 use bridge_proto::{
-    TaskId, ToolCallId,
+    RunKey, TaskId, ToolCallId,
     ctrlnode::status_tag,
     model::{Actor, EventBody, Fault, Observed, Outcome, RunEvent, RunKind, ToolState},
 };
-use bridge_providers::provider::{Asking, Heard, Steer, TurnEnd};
+use bridge_providers::provider::{Asking, Heard, Injection, Steer, TurnEnd};
 use bridge_transport::Handle;
 use bridge_workspace::journal::RESERVE_BLOCK;
 use tokio::sync::mpsc;
 
 use self::{
     live::Live,
+    remains::Baseline,
     turn::{prepare, refused, spec},
 };
 pub(crate) use self::{
@@ -32,7 +35,8 @@ pub(crate) use self::{
     turn::{Site, Ticket, Turn},
 };
 use crate::{
-    contents::touched, outgoing::Outgoing, patience::Patience, run_log::RunLog, scribe::Scribe,
+    contents::touched, dispatch::Extent, outgoing::Outgoing, patience::Patience, run_log::RunLog,
+    scribe::Scribe,
 };
 
 /// The task of a task.
@@ -55,11 +59,23 @@ struct Session {
     publish: VecDeque<EventBody>,
     tools: BTreeMap<ToolCallId, Vec<String>>,
     patience: Patience,
-    interrupted: bool,
+    /// Messages the conversation has not answered yet, and whose they are.
+    injecting: VecDeque<(RunKey, String)>,
+    baseline: Baseline,
+    stopping: Option<Extent>,
     reserved: u64,
 }
 
 impl Session {
+    /// Says something to people, if there is something to say.
+    fn say(&mut self, words: Option<String>) {
+        if let Some(text) = words {
+            let event = RunEvent::Status { text };
+            self.publish
+                .push_back(EventBody::Seen(Box::new(Observed::from(event))));
+        }
+    }
+
     fn track(&mut self, tool: &ToolState) {
         if self.tools.len() < TRACKED_TOOLS || self.tools.contains_key(&tool.id) {
             self.tools.insert(tool.id.clone(), touched(tool));
@@ -84,11 +100,16 @@ impl Runner {
                         self.turn(*turn, asking, &mut live).await;
                     }
                     Some(ToRunner::Tune(tuning)) => {
-                        if let Some(live) = &live {
-                            live.steer(Steer::Tune(tuning)).await;
-                        }
+                        let words = match &mut live {
+                            Some(live) => live.tune(&tuning).await,
+                            None => None,
+                        };
+                        tracing::debug!(task = %self.task, ?words, "tuned between turns");
                     }
-                    Some(ToRunner::Answer(..) | ToRunner::Publish(_) | ToRunner::Interrupt) => {
+                    Some(ToRunner::Inject { run, .. }) => {
+                        self.tell(FromRunner::Injected { run, taken: false }).await;
+                    }
+                    Some(ToRunner::Answer(..) | ToRunner::Publish(_) | ToRunner::Interrupt(_)) => {
                         tracing::debug!(task = %self.task, "came after the turn was over");
                     }
                     Some(ToRunner::Close) | None => break,
@@ -99,6 +120,9 @@ impl Runner {
                         self.tell(FromRunner::Gone(self.task.clone())).await;
                     }
                     Some(other) => {
+                        if let (Heard::Injected(_), Some(live)) = (&other, &mut live) {
+                            live.forget_answer();
+                        }
                         tracing::debug!(task = %self.task, ?other, "heard between turns");
                     }
                 },
@@ -141,15 +165,19 @@ impl Runner {
             publish: VecDeque::new(),
             tools: BTreeMap::new(),
             patience: Patience::new(instant(), self.patience),
-            interrupted: false,
+            injecting: VecDeque::new(),
+            baseline: Baseline::look(None, true).await,
+            stopping: None,
             reserved: RESERVE_BLOCK,
         };
+        let mut early = Vec::new();
         if live.is_none() {
             let spec = spec(&session.turn, asking, resume.clone());
+            let model = spec.model.clone();
             let provider = Arc::clone(&session.turn.provider);
             let opened = tokio::select! {
                 opened = provider.open(spec) => opened,
-                () = self.interrupted() => return CANCELLED,
+                () = self.interrupted(&mut early) => return CANCELLED,
             };
             match opened {
                 Ok(conversation) => {
@@ -160,7 +188,7 @@ impl Runner {
                     {
                         tracing::warn!(task = %self.task, %error, "the process could not be journalled");
                     }
-                    *live = Some(Live::new(conversation, provider, &directory, asking));
+                    *live = Some(Live::new(conversation, provider, &directory, asking, model));
                 }
                 Err(error) => return refused(&error),
             }
@@ -173,6 +201,21 @@ impl Runner {
         } else {
             prepared.first
         };
+        session.baseline = Baseline::look(open.conversation.pid, open.begun).await;
+        early.retain(|message| match message {
+            ToRunner::Tune(tuning) => {
+                session.turn.tuning.update(tuning.clone());
+                false
+            }
+            ToRunner::Turn { .. }
+            | ToRunner::Answer(..)
+            | ToRunner::Publish(_)
+            | ToRunner::Inject { .. }
+            | ToRunner::Interrupt(_)
+            | ToRunner::Close => true,
+        });
+        let words = open.tune(&session.turn.tuning.clone()).await;
+        session.say(words);
         open.begun = true;
         let ticket = session.turn.ticket.clone();
         self.push(
@@ -185,15 +228,23 @@ impl Runner {
         .await;
         session.patience = Patience::new(instant(), self.patience);
         open.steer(Steer::Prompt(prompt)).await;
+        for message in early {
+            act(Some(message), &mut session, open).await;
+        }
         let (end, gone) = self.listen(&mut session, open).await;
-        if gone {
-            *live = None;
-        } else if session.interrupted
+        open.forget_messages(session.injecting.len());
+        let ends = match session.stopping {
+            None => false,
+            Some(Extent::Turn) => gone || !session.baseline.is_restored().await,
             // An agent that obeyed may still have commands in the background, and they must not
             // outlive the cancel.
-            && let Some(cancelled) = live.take()
-        {
-            cancelled.close(CLOSE_LIMIT).await;
+            Some(Extent::Conversation) => true,
+        };
+        if gone {
+            *live = None;
+        } else if ends && let Some(stopped) = live.take() {
+            tracing::debug!(task = %self.task, "an interrupted conversation is ended");
+            stopped.close(CLOSE_LIMIT).await;
         }
         self.finish(session, end).await
     }
@@ -225,7 +276,9 @@ impl Runner {
                             let run = session.turn.ticket.run.clone();
                             self.tell(FromRunner::Applied { run, ask }).await;
                         }
-                        Some(Heard::Injected(_)) => {}
+                        Some(Heard::Injected(injection)) => {
+                            self.injected(session, live, injection).await;
+                        }
                         Some(Heard::Resumable(id)) => {
                             let (dir, key) = (&session.turn.site.dir, live.provider.key());
                             if let Err(error) = dir.save_session(key, &id) {
@@ -251,8 +304,27 @@ impl Runner {
         }
     }
 
-    async fn seen(&mut self, session: &mut Session, live: &Live, mut seen: Observed) {
+    /// The conversation says what became of the message that was said first.
+    async fn injected(&mut self, session: &mut Session, live: &mut Live, injection: Injection) {
+        if live.forget_answer() {
+            return;
+        }
+        let Some((run, text)) = session.injecting.pop_front() else {
+            tracing::warn!(task = %self.task, "an answer to a message nobody sent");
+            return;
+        };
+        let taken = injection == Injection::Taken;
+        // First where it is decided: what is abandoned at this moment must not be said twice.
+        self.tell(FromRunner::Injected { run, taken }).await;
+        if taken {
+            let event = RunEvent::Injected { text };
+            self.seen(session, live, Observed::from(event)).await;
+        }
+    }
+
+    async fn seen(&mut self, session: &mut Session, live: &mut Live, mut seen: Observed) {
         session.patience.seen(instant(), &seen.event);
+        session.baseline.seen(&seen.event).await;
         let run = session.turn.ticket.run.clone();
         match &mut seen.event {
             RunEvent::Tool(tool) => session.track(tool),
@@ -304,7 +376,7 @@ impl Runner {
 
     /// Pushes one event, still listening to the supervisor while the outbox is full. Once the
     /// turn is interrupted, what would have to wait is given up.
-    async fn push(&mut self, session: &mut Session, live: &Live, outgoing: Outgoing) {
+    async fn push(&mut self, session: &mut Session, live: &mut Live, outgoing: Outgoing) {
         let link = self.link.clone();
         let mut pushing = pin!(link.push(outgoing));
         let mut alive = tokio::time::interval(SIGN_OF_LIFE);
@@ -317,7 +389,7 @@ impl Runner {
                     }
                     break;
                 }
-                () = std::future::ready(()), if session.interrupted => break,
+                () = std::future::ready(()), if session.stopping.is_some() => break,
                 message = self.inbox.recv() => act(message, session, live).await,
                 _ = alive.tick() => {
                     self.tell(FromRunner::Alive(session.turn.ticket.run.clone())).await;
@@ -366,12 +438,12 @@ impl Runner {
         outcome
     }
 
-    /// Comes back when the turn shall not go on.
-    async fn interrupted(&mut self) {
+    /// Comes back when the turn shall not go on; keeps what has to wait for its beginning.
+    async fn interrupted(&mut self, early: &mut Vec<ToRunner>) {
         loop {
             match self.inbox.recv().await {
-                Some(ToRunner::Interrupt | ToRunner::Close) | None => return,
-                Some(_) => {}
+                Some(ToRunner::Interrupt(_) | ToRunner::Close) | None => return,
+                Some(message) => early.push(message),
             }
         }
     }
@@ -383,7 +455,7 @@ impl Runner {
     }
 }
 
-async fn act(message: Option<ToRunner>, session: &mut Session, live: &Live) {
+async fn act(message: Option<ToRunner>, session: &mut Session, live: &mut Live) {
     match message {
         Some(ToRunner::Answer(ask, answer)) => live.steer(Steer::Answer(ask, answer)).await,
         Some(ToRunner::Publish(event)) => {
@@ -392,14 +464,15 @@ async fn act(message: Option<ToRunner>, session: &mut Session, live: &Live) {
                 .push_back(EventBody::Seen(Box::new(Observed::from(event))));
         }
         Some(ToRunner::Tune(tuning)) => {
-            live.steer(Steer::Tune(tuning)).await;
+            let words = live.tune(&tuning).await;
+            session.say(words);
         }
-        Some(ToRunner::Interrupt | ToRunner::Close) | None => {
-            session.patience.stop();
-            if !std::mem::replace(&mut session.interrupted, true) {
-                live.steer(Steer::Interrupt).await;
-            }
+        Some(ToRunner::Inject { run, text }) => {
+            live.steer(Steer::Inject(text.clone())).await;
+            session.injecting.push_back((run, text));
         }
+        Some(ToRunner::Interrupt(extent)) => stop(extent, session, live).await,
+        Some(ToRunner::Close) | None => stop(Extent::Conversation, session, live).await,
         Some(ToRunner::Turn { turn, .. }) => {
             tracing::error!(
                 ?turn,
@@ -407,6 +480,14 @@ async fn act(message: Option<ToRunner>, session: &mut Session, live: &Live) {
             );
         }
     }
+}
+
+async fn stop(extent: Extent, session: &mut Session, live: &Live) {
+    session.patience.stop();
+    if session.stopping.is_none() {
+        live.steer(Steer::Interrupt).await;
+    }
+    session.stopping = session.stopping.max(Some(extent));
 }
 
 fn instant() -> Instant {

@@ -12,7 +12,7 @@ use std::{
 use bridge_proto::{
     ResumeId, RunKey,
     ctrlnode::RunFacts,
-    model::{AgentProfile, Event, EventBody, Fault, Fix, Outcome, RunKind, Source},
+    model::{AgentProfile, Event, EventBody, Fault, Fix, Outcome, RunKind, Source, Tuning},
 };
 use bridge_providers::provider::{Asking, Provider, RunSpec, StartError};
 use bridge_workspace::{Repository, RepositoryContext, TaskDir, TaskLog};
@@ -68,7 +68,7 @@ pub(crate) struct Turn {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) text: String,
     pub(crate) focus_files: Vec<String>,
-    pub(crate) model: Option<String>,
+    pub(crate) tuning: Tuning,
     pub(crate) site: Site,
 }
 
@@ -169,7 +169,11 @@ pub(super) fn spec(turn: &Turn, asking: Asking, resume: Option<ResumeId>) -> Run
         run: turn.ticket.run.clone(),
         directory: site.directory(),
         extra_directories,
-        model: turn.model.clone().or_else(|| turn.agent.model.clone()),
+        model: turn
+            .tuning
+            .model
+            .clone()
+            .or_else(|| turn.agent.model.clone()),
         asking,
         instructions: prompt::instructions(&turn.agent),
         resume,
