@@ -334,6 +334,7 @@ for_every_agent!(
         talk.say(agent.stream).await;
         talk.over().await;
         let mut told = [false; 3];
+        let mut refused = [false; 3];
         for event in &talk.seen {
             if let RunEvent::Model { model } = event {
                 told[0] |= model == "no-such-model";
@@ -341,12 +342,17 @@ for_every_agent!(
                 told[1] |= mode == "plan";
             } else if let RunEvent::Effort { effort } = event {
                 told[2] |= effort == "high";
+            } else if let RunEvent::Status { text } = event {
+                for (refused, wanted) in refused.iter_mut().zip(["no-such-model", "plan", "high"]) {
+                    *refused |= text.contains(wanted);
+                }
             }
         }
         let can = [abilities.model, abilities.mode, abilities.effort];
-        for (told, can) in told.into_iter().zip(can) {
+        for ((told, refused), can) in told.into_iter().zip(refused).zip(can) {
+            assert!(!(told && refused), "{}: {:?}", agent.name, talk.seen);
             if can != Choosing::Never {
-                assert!(told, "{}: {:?}", agent.name, talk.seen);
+                assert!(told || refused, "{}: {:?}", agent.name, talk.seen);
             }
         }
         if agent.name == "acp" {

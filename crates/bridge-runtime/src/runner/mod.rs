@@ -216,7 +216,6 @@ impl Runner {
         });
         let words = open.tune(&session.turn.tuning.clone()).await;
         session.say(words);
-        open.begun = true;
         let ticket = session.turn.ticket.clone();
         self.push(
             &mut session,
@@ -227,11 +226,18 @@ impl Runner {
         )
         .await;
         session.patience = Patience::new(instant(), self.patience);
-        open.steer(Steer::Prompt(prompt)).await;
-        for message in early {
-            act(Some(message), &mut session, open).await;
-        }
-        let (end, gone) = self.listen(&mut session, open).await;
+        let (end, gone) = if session.stopping.is_some() {
+            // Stopped before it was asked anything: it is not asked at all.
+            let (outcome, answer) = (CANCELLED, String::new());
+            (TurnEnd { outcome, answer }, false)
+        } else {
+            open.begun = true;
+            open.steer(Steer::Prompt(prompt)).await;
+            for message in early {
+                act(Some(message), &mut session, open).await;
+            }
+            self.listen(&mut session, open).await
+        };
         open.forget_messages(session.injecting.len());
         let ends = match session.stopping {
             None => false,

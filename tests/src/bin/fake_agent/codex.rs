@@ -91,7 +91,7 @@ impl Codex {
         };
         let item = json!({
             "type": "commandExecution", "id": self.call(), "status": status, "cwd": ".",
-            "command": "/bin/bash -lc 'echo fake'", "aggregatedOutput": output,
+            "command": "/bin/bash -lc 'touch fake'", "aggregatedOutput": output,
         });
         self.tell(method, json!({ "item": item }))
     }
@@ -137,7 +137,7 @@ impl Words for Codex {
         self.command(false, "inProgress", &Value::Null)?;
         let params = json!({
             "kind": "command", "threadId": THREAD, "turnId": self.turn(), "itemId": self.call(),
-            "command": "/bin/bash -lc 'echo fake'", "cwd": ".",
+            "command": "/bin/bash -lc 'touch fake'", "cwd": ".",
             "availableDecisions": ["accept", "cancel"],
         });
         let method = "item/commandExecution/requestApproval";
