@@ -1,13 +1,17 @@
 //! A whole bridge in this process: supervisor, workspace, journal and link, with the timings of
 //! a test and the agents a test wants.
 
-use std::{sync::Arc, time::Duration};
+use std::{env, fs, sync::Arc, time::Duration};
 
 use bridge_proto::ProviderKey;
 use bridge_providers::{
     claude::ClaudeProvider,
+    copilot::CopilotProvider,
+    cursor::CursorProvider,
     custom::{CustomAgent, CustomProvider},
     demo::DemoProvider,
+    hermes::HermesProvider,
+    host::Host,
     provider::Provider,
 };
 use bridge_runtime::{
@@ -210,6 +214,45 @@ pub fn claude(home: &Home) -> Arc<dyn Provider> {
         ProviderKey::parse("claude").expect("a key"),
         host,
     ))
+}
+
+/// The fake agent as GitHub Copilot CLI.
+pub fn copilot(home: &Home) -> Arc<dyn Provider> {
+    let token = ("COPILOT_GITHUB_TOKEN", "none");
+    Arc::new(CopilotProvider::new(named(home, "copilot", token)))
+}
+
+/// The fake agent as Hermes Agent.
+///
+/// # Panics
+/// When the home cannot be written.
+pub fn hermes(home: &Home) -> Arc<dyn Provider> {
+    let folder = home.path().join(".hermes");
+    fs::create_dir_all(&folder).expect("a home can be written");
+    fs::write(folder.join(".env"), "FAKE_API_KEY=none\n").expect("a home can be written");
+    let own = ("HERMES_HOME", folder.to_str().expect("a plain path"));
+    Arc::new(HermesProvider::new(named(home, "hermes", own)))
+}
+
+/// The fake agent as Cursor CLI.
+pub fn cursor(home: &Home) -> Arc<dyn Provider> {
+    let key = ("CURSOR_API_KEY", "none");
+    Arc::new(CursorProvider::new(named(home, "cursor-agent", key)))
+}
+
+/// A machine on which the fake agent is first found under this name.
+fn named(home: &Home, name: &str, variable: (&str, &str)) -> Host {
+    let bin = home.path().join("programs");
+    fs::create_dir_all(&bin).expect("a home can be written");
+    let program = bin.join(format!("{name}{}", env::consts::EXE_SUFFIX));
+    if !program.exists() {
+        fs::copy(beside("fake_agent"), &program).expect("a home can be written");
+    }
+    let inherited = env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(bin).chain(env::split_paths(&inherited));
+    let path = env::join_paths(path).expect("folders of a search path");
+    let path = path.to_str().expect("a plain path");
+    home.host(&[("PATH", path), variable])
 }
 
 fn bearer(token: &str) -> Option<HeaderValue> {

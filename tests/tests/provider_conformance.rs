@@ -1,5 +1,6 @@
-//! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol and
-//! Claude Code. What differs between them is how each is told to do the same thing.
+//! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol, those
+//! of them that have ways of their own, and Claude Code. What differs between them is how each is
+//! told to do the same thing.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
@@ -36,7 +37,7 @@ struct Agent {
     fail: &'static str,
 }
 
-fn agents(home: &Home) -> [Agent; 3] {
+fn agents(home: &Home) -> Vec<Agent> {
     let fake = |name, provider| Agent {
         name,
         provider,
@@ -52,6 +53,13 @@ fn agents(home: &Home) -> [Agent; 3] {
     };
     let acp = fake("acp", bridge::fake(home, "fake", &["acp"]));
     let claude = fake("claude", bridge::claude(home));
+    let copilot = Agent {
+        // A rejection ends its turn.
+        denied: "",
+        ..fake("copilot", bridge::copilot(home))
+    };
+    let hermes = fake("hermes", bridge::hermes(home));
+    let cursor = fake("cursor", bridge::cursor(home));
     let demo = Agent {
         name: "demo",
         provider: bridge::demo(home),
@@ -65,7 +73,7 @@ fn agents(home: &Home) -> [Agent; 3] {
         crash: "#demo crash",
         fail: "#demo fail boom-reason",
     };
-    [demo, acp, claude]
+    vec![demo, acp, claude, copilot, hermes, cursor]
 }
 
 struct Talk {
@@ -279,7 +287,7 @@ for_every_agent!(an_allowed_question_goes_on, |agent, talk| {
         end.answer
     );
     assert!(
-        !end.answer.contains(agent.denied),
+        agent.denied.is_empty() || !end.answer.contains(agent.denied),
         "{}: {}",
         agent.name,
         end.answer
