@@ -1,19 +1,19 @@
 //! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol, those
-//! of them that have ways of their own, and Claude Code. What differs between them is how each is
-//! told to do the same thing.
+//! of them that have ways of their own, Claude Code and what speaks as it does, Codex, a model behind
+//! an endpoint, and, as far as they apply, a program without a protocol. What differs between them is
+//! how each is told to do the same thing.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
-use std::{sync::Arc, time::Duration};
+use std::sync::{Arc, OnceLock};
 
-use bridge_proto::{
-    RunKey, TaskId,
-    model::{Actor, Answer, Ask, Fault, Outcome, RunEvent, ToolStatus},
+use bridge_proto::model::{Actor, Answer, Fault, Outcome, RunEvent, ToolStatus};
+use bridge_providers::{
+    custom::{PromptBy, Protocol},
+    provider::{Heard, Provider, Steer},
 };
-use bridge_providers::provider::{Asking, Conversation, Heard, Provider, RunSpec, Steer, TurnEnd};
-use bridge_testkit::{bridge, home::Home};
-use tokio::time::timeout;
+use bridge_testkit::{bridge, home::Home, mock_model::MockModel, talk::Talk};
 
 /// One agent, and its words for what every agent can be told.
 struct Agent {
@@ -31,9 +31,9 @@ struct Agent {
     long: &'static str,
     /// Says what was written before.
     remember: &'static str,
-    /// Ends in the middle of a turn.
+    /// Ends in the middle of a turn; empty: cannot be told to, and is killed while it works.
     crash: &'static str,
-    /// The turn fails and gives this reason.
+    /// The turn fails and gives the last word of this as its reason.
     fail: &'static str,
 }
 
@@ -60,6 +60,11 @@ fn agents(home: &Home) -> Vec<Agent> {
     };
     let hermes = fake("hermes", bridge::hermes(home));
     let cursor = fake("cursor", bridge::cursor(home));
+    let codex = fake("codex", bridge::codex(home));
+    let like_claude = fake(
+        "like-claude",
+        bridge::fake_in(home, "like-claude", &[], Protocol::ClaudeStreamJson),
+    );
     let demo = Agent {
         name: "demo",
         provider: bridge::demo(home),
@@ -73,145 +78,86 @@ fn agents(home: &Home) -> Vec<Agent> {
         crash: "#demo crash",
         fail: "#demo fail boom-reason",
     };
-    vec![demo, acp, claude, copilot, hermes, cursor]
+    std::fs::create_dir_all(home.workspace().join("chat")).unwrap();
+    std::fs::write(home.workspace().join("chat/note.txt"), "a note\n").unwrap();
+    let chat = Agent {
+        name: "chat",
+        provider: bridge::chat(home, "chat", model()),
+        stream: "@mock text 40",
+        tool: "@mock read note.txt",
+        ask: "@mock write answer.md",
+        allowed: "has been written",
+        denied: "did not allow",
+        long: "@mock slow",
+        remember: "@mock recall",
+        crash: "",
+        fail: "@mock error 418",
+    };
+    vec![
+        demo,
+        acp,
+        claude,
+        like_claude,
+        codex,
+        copilot,
+        hermes,
+        cursor,
+        chat,
+    ]
 }
 
-struct Talk {
-    name: &'static str,
-    conversation: Conversation,
-    seen: Vec<RunEvent>,
+/// Agents and programs without a protocol: these take one prompt, call no tools and ask nothing.
+fn programs(home: &Home) -> Vec<Agent> {
+    let exec = |name, by| {
+        let acp = agents(home).into_iter().find(|agent| agent.name == "acp");
+        Agent {
+            name,
+            provider: bridge::fake_in(home, name, &["exec"], Protocol::Exec(by)),
+            ..acp.unwrap()
+        }
+    };
+    let mut all = agents(home);
+    all.push(exec("exec-input", PromptBy::Input));
+    all.push(exec("exec-argument", PromptBy::Argument));
+    all
 }
 
-impl Talk {
-    async fn open(home: &Home, agent: &Agent, task: &str) -> Self {
-        let directory = home.workspace().join(agent.name);
-        std::fs::create_dir_all(directory.join("output")).unwrap();
-        let spec = RunSpec {
-            run: RunKey {
-                task: TaskId::parse(task).unwrap(),
-                attempt: "1".into(),
-            },
-            directory,
-            extra_directories: Vec::new(),
-            model: None,
-            asking: Asking::Answered,
-            instructions: String::new(),
-            resume: None,
-            trusted: false,
-            temp: None,
-        };
-        let conversation = agent.provider.open(spec).await.unwrap();
-        Self {
-            name: agent.name,
-            conversation,
-            seen: Vec::new(),
-        }
-    }
-
-    async fn say(&mut self, prompt: &str) {
-        self.conversation
-            .steer
-            .send(Steer::Prompt(prompt.into()))
-            .await
-            .unwrap();
-    }
-
-    async fn next(&mut self) -> Heard {
-        let heard = timeout(Duration::from_secs(60), self.conversation.heard.recv()).await;
-        let Ok(Some(heard)) = heard else {
-            panic!("{}: nothing more after {:?}", self.name, self.seen);
-        };
-        heard
-    }
-
-    /// Reads until something fits.
-    async fn until<T>(&mut self, mut fits: impl FnMut(&Heard) -> Option<T>) -> T {
-        loop {
-            let heard = self.next().await;
-            let found = fits(&heard);
-            match heard {
-                Heard::Seen(seen) => self.seen.push(seen.event),
-                Heard::TurnOver(end) if found.is_none() => {
-                    panic!(
-                        "{}: over too early: {end:?} after {:?}",
-                        self.name, self.seen
-                    )
-                }
-                Heard::Gone if found.is_none() => panic!("{}: gone too early", self.name),
-                Heard::TurnOver(_)
-                | Heard::Gone
-                | Heard::Injected(_)
-                | Heard::Resumable(_)
-                | Heard::Applied(_) => {}
-            }
-            if let Some(found) = found {
-                return found;
-            }
-        }
-    }
-
-    async fn over(&mut self) -> TurnEnd {
-        self.until(|heard| match heard {
-            Heard::TurnOver(end) => Some(end.clone()),
-            Heard::Seen(_)
-            | Heard::Resumable(_)
-            | Heard::Applied(_)
-            | Heard::Injected(_)
-            | Heard::Gone => None,
-        })
-        .await
-    }
-
-    async fn ask(&mut self) -> Ask {
-        self.until(|heard| {
-            let Heard::Seen(seen) = heard else {
-                return None;
-            };
-            if let RunEvent::Ask(ask) = &seen.event {
-                Some(ask.clone())
-            } else {
-                None
-            }
-        })
-        .await
-    }
-
-    fn text(&self) -> String {
-        let mut text = String::new();
-        for event in &self.seen {
-            if let RunEvent::Text { delta, .. } = event {
-                text.push_str(delta);
-            }
-        }
-        text
-    }
-
-    /// Closes the conversation; nothing of it may be left.
-    async fn close(mut self, home: &Home, task: &str) {
-        // A process that is gone already needs no closing.
-        drop(self.conversation.steer.send(Steer::Close).await);
-        while let Some(heard) = timeout(Duration::from_secs(60), self.conversation.heard.recv())
-            .await
-            .unwrap()
-        {
-            if heard == Heard::Gone {
-                break;
-            }
-        }
-        home.none_left_of(task, "1").await;
-    }
+/// The address of a model server that lives as long as the tests.
+fn model() -> &'static str {
+    static ADDRESS: OnceLock<String> = OnceLock::new();
+    ADDRESS.get_or_init(|| {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let server = MockModel::start().await.unwrap();
+                tell.send(server.address()).unwrap();
+                std::future::pending::<()>().await;
+            });
+        });
+        told.recv().unwrap()
+    })
 }
 
 /// Runs a promise for every agent, one after the other.
 macro_rules! for_every_agent {
-    ($(#[$doc:meta])* $promise:ident, |$agent:ident, $talk:ident| $body:expr) => {
+    ($($promise:tt)*) => { for_every!(agents, $($promise)*); };
+}
+
+/// Runs a promise for every agent and every program without a protocol.
+macro_rules! for_every_program {
+    ($($promise:tt)*) => { for_every!(programs, $($promise)*); };
+}
+
+macro_rules! for_every {
+    ($list:ident, $(#[$doc:meta])* $promise:ident, |$agent:ident, $talk:ident| $body:expr) => {
         $(#[$doc])*
         #[tokio::test]
         async fn $promise() {
             let home = Home::new();
-            for $agent in agents(&home) {
+            for $agent in $list(&home) {
                 let task = format!("{}-{}", stringify!($promise), $agent.name);
-                let mut $talk = Talk::open(&home, &$agent, &task).await;
+                let mut $talk = Talk::open(&home, $agent.name, $agent.provider.as_ref(), &task).await;
                 $body;
                 $talk.close(&home, &task).await;
             }
@@ -219,7 +165,7 @@ macro_rules! for_every_agent {
     };
 }
 
-for_every_agent!(
+for_every_program!(
     text_comes_in_pieces_and_the_answer_is_their_sum,
     |agent, talk| {
         talk.say(agent.stream).await;
@@ -363,10 +309,15 @@ for_every_agent!(a_follow_up_in_the_same_process_remembers, |agent, talk| {
     assert_eq!(talk.conversation.pid, pid, "{}", agent.name);
 });
 
-for_every_agent!(
+for_every_program!(
     a_crash_is_a_failure_of_the_agent_with_a_reason,
     |agent, talk| {
-        talk.say(agent.crash).await;
+        if agent.crash.is_empty() {
+            talk.say(agent.long).await;
+            talk.kill().await;
+        } else {
+            talk.say(agent.crash).await;
+        }
         let end = talk.over().await;
         let Outcome::Failed {
             fault: Fault::Agent,
@@ -375,30 +326,57 @@ for_every_agent!(
         else {
             panic!("{}: {:?}", agent.name, end.outcome)
         };
-        assert!(reason.contains('3'), "{}: {reason}", agent.name);
+        let why = if agent.crash.is_empty() {
+            "signal 9"
+        } else {
+            "3"
+        };
+        assert!(reason.contains(why), "{}: {reason}", agent.name);
         assert_eq!(talk.next().await, Heard::Gone, "{}", agent.name);
     }
 );
 
-for_every_agent!(an_error_ends_the_turn_with_its_reason, |agent, talk| {
+for_every_program!(an_error_ends_the_turn_with_its_reason, |agent, talk| {
     talk.say(agent.fail).await;
     let end = talk.over().await;
     let Outcome::Failed { reason, .. } = end.outcome else {
         panic!("{}: {:?}", agent.name, end.outcome)
     };
-    assert!(reason.contains("boom-reason"), "{}: {reason}", agent.name);
+    let why = agent.fail.rsplit(' ').next().unwrap();
+    assert!(reason.contains(why), "{}: {reason}", agent.name);
 });
 
 #[tokio::test]
 async fn a_dropped_conversation_leaves_nothing() {
     let home = Home::new();
-    for agent in agents(&home) {
+    for agent in programs(&home) {
         let task = format!("dropped-{}", agent.name);
-        let mut talk = Talk::open(&home, &agent, &task).await;
+        let mut talk = Talk::open(&home, agent.name, agent.provider.as_ref(), &task).await;
         talk.say(agent.long).await;
         talk.until(|heard| matches!(heard, Heard::Seen(_)).then_some(()))
             .await;
         drop(talk);
+        home.none_left_of(&task, "1").await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_ends_a_program_that_knows_no_other_way() {
+    let home = Home::new();
+    let bare = |agent: &Agent| agent.name.starts_with("exec");
+    for agent in programs(&home).into_iter().filter(bare) {
+        let task = format!("cancelled-{}", agent.name);
+        let mut talk = Talk::open(&home, agent.name, agent.provider.as_ref(), &task).await;
+        talk.say(agent.long).await;
+        talk.until(|heard| matches!(heard, Heard::Seen(_)).then_some(()))
+            .await;
+        let steer = &talk.conversation.steer;
+        steer.send(Steer::Interrupt).await.unwrap();
+        let end = talk.over().await;
+        let cancelled = Outcome::Cancelled { by: Actor::Person };
+        assert_eq!(end.outcome, cancelled, "{}", agent.name);
+        assert_eq!(end.answer, "working\n", "{}", agent.name);
+        assert_eq!(talk.next().await, Heard::Gone, "{}", agent.name);
         home.none_left_of(&task, "1").await;
     }
 }
@@ -412,7 +390,7 @@ async fn an_agent_that_is_gone_before_its_first_prompt_still_says_why() {
         provider,
         ..agents(&home).into_iter().next().unwrap()
     };
-    let mut talk = Talk::open(&home, &agent, "early").await;
+    let mut talk = Talk::open(&home, agent.name, agent.provider.as_ref(), "early").await;
     // Its end is seen in the process table before the prompt goes out.
     home.none_left_of("early", "1").await;
     talk.say("hello").await;

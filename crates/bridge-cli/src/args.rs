@@ -95,6 +95,24 @@ pub(crate) enum Command {
     /// The built-in demo agent: speaks the Agent Client Protocol on standard input and output
     #[command(hide = true)]
     DemoAgent,
+    /// The built-in agent for models behind an endpoint; told by its environment which one
+    #[command(hide = true)]
+    ChatAgent {
+        /// What to do
+        #[arg(default_value = "serve")]
+        job: ChatAgentJob,
+    },
+}
+
+/// The jobs of the built-in agent for models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ChatAgentJob {
+    /// Speak the Agent Client Protocol on standard input and output
+    Serve,
+    /// Look whether the endpoint answers
+    Check,
+    /// Print its models
+    Models,
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,10 @@
 //! Knows nothing of wires, task folders or the journal.
 
 pub mod acp;
+mod answer;
+pub mod chat;
 pub mod claude;
+pub mod codex;
 pub mod conversation;
 pub mod copilot;
 pub mod cursor;

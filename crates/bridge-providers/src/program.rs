@@ -30,6 +30,11 @@ pub(crate) fn login_needed(hint: &str) -> Health {
     unavailable(HealthReason::AuthRequired, hint)
 }
 
+/// It is known where it is, and nobody answers there.
+pub(crate) fn unreachable(hint: &str) -> Health {
+    unavailable(HealthReason::ServiceUnreachable, hint)
+}
+
 fn unavailable(reason: HealthReason, hint: &str) -> Health {
     Health {
         available: false,

@@ -16,7 +16,7 @@ mod ending;
 mod extensions;
 mod greeting;
 mod handshake;
-mod jsonrpc;
+pub(crate) mod jsonrpc;
 mod listing;
 mod outcome;
 mod permissions;
@@ -37,3 +37,4 @@ pub use quirks::{
     AcpQuirks, AskQuirks, Beginning, ReloadQuirks, TextQuirks, ToolQuirks, TurnQuirks,
 };
 pub(crate) use turn::Turn;
+pub(crate) use updates::RETRYING;

@@ -16,7 +16,7 @@ pub(crate) fn of_stop_reason(quirks: &AcpQuirks, reason: Option<&str>) -> Outcom
         },
         Some("max_turn_requests") => Outcome::Blocked {
             fix: Fix::Limit,
-            reason: format!("{name} stopped: the turn needed too many model calls"),
+            reason: format!("{name} stopped: max turns reached without a final answer"),
         },
         Some("refusal") => Outcome::Failed {
             fault: Fault::Model,

@@ -1,7 +1,7 @@
 //! What the agent tells and asks: session updates become events, permission requests become
 //! questions, everything else is passed on or refused, and nothing is left unanswered.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bridge_proto::model::{AskEnd, PlanItem, Retry, RunEvent, Usage};
 use serde_json::Value;
@@ -46,6 +46,10 @@ impl AcpDialogue {
                     );
                 }
             }
+            RETRYING => match retry_of(&params, &self.session) {
+                Some(retry) => self.emit(RunEvent::Retrying(retry), Some(params)),
+                None => self.other(RETRYING, params),
+            },
             other => {
                 if let Some(name) = self.extension(other) {
                     let name = name.to_owned();
@@ -363,6 +367,20 @@ fn text_of(update: &Value) -> Option<String> {
         .map(str::to_owned)
 }
 
+fn retry_of(params: &Value, session: &str) -> Option<Retry> {
+    if params.get("sessionId")?.as_str()? != session {
+        return None;
+    }
+    let number = |key: &str| params.get(key).and_then(Value::as_u64);
+    let small = |key: &str| number(key).and_then(|n| u32::try_from(n).ok());
+    Some(Retry {
+        attempt: small("attempt")?,
+        limit: small("limit"),
+        delay: number("delayMs").map(Duration::from_millis),
+        reason: sentence(params.get("reason")?.as_str()?, 400),
+    })
+}
+
 fn sum(before: Option<u64>, more: Option<u64>) -> Option<u64> {
     match (before, more) {
         (Some(before), Some(more)) => Some(before.saturating_add(more)),
@@ -370,6 +388,8 @@ fn sum(before: Option<u64>, more: Option<u64>) -> Option<u64> {
     }
 }
 
+/// Beside the protocol, as it allows: an agent of ours sends a failed request to its model again.
+pub(crate) const RETRYING: &str = "_ctrlnode/retrying";
 const METHOD_NOT_FOUND: i64 = -32601;
 const REQUEST_CANCELLED: i64 = -32800;
 const MAX_PLAN: usize = 500;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bridge_proto::{
     ResumeId,
-    model::{Answer, Ask, AskEnd, Fault, Fix, Outcome, RunEvent, ToolStatus, Tuning},
+    model::{Answer, Ask, AskEnd, Fault, Fix, Outcome, Retry, RunEvent, ToolStatus, Tuning},
 };
 use bridge_providers::{
     acp::{AcpQuirks, AcpStart},
@@ -563,4 +563,39 @@ fn an_agent_with_a_hosted_default_is_not_sent_a_prompt_that_nobody_chose_to_send
     bench.reply_error(-32602, "no key for it");
     assert!(reason(&bench.outcomes()[0]).contains("no key for it"));
     assert!(!bench.methods().contains(&"session/prompt"));
+}
+
+#[test]
+fn a_retry_is_told_and_a_notification_that_is_none_is_passed_on() {
+    let mut bench = Bench::running(AcpQuirks::plain("Agent", "log in"));
+    let method = "_ctrlnode/retrying";
+    let retry = json!({"sessionId": "s", "attempt": 2, "limit": 4, "delayMs": 1500,
+        "reason": "the service is \u{1b}[31mbusy"});
+    bench.line(&json!({"jsonrpc": "2.0", "method": method, "params": retry}));
+    for odd in [
+        json!({"sessionId": "other", "attempt": 1, "reason": "x"}),
+        json!({"sessionId": "s", "attempt": -1, "reason": "x"}),
+        json!({"sessionId": "s", "attempt": 1}),
+        json!(null),
+    ] {
+        bench.line(&json!({"jsonrpc": "2.0", "method": method, "params": odd}));
+    }
+    let mut retries = Vec::new();
+    let mut others = 0;
+    for step in &bench.steps {
+        if let Step::Emit(seen) = step {
+            match &seen.event {
+                RunEvent::Retrying(retry) => retries.push(retry.clone()),
+                RunEvent::Other { .. } => others += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let wanted = Retry {
+        attempt: 2,
+        limit: Some(4),
+        delay: Some(Duration::from_millis(1500)),
+        reason: "the service is busy".into(),
+    };
+    assert_eq!((retries, others), (vec![wanted], 4));
 }

@@ -312,7 +312,9 @@ impl Runner {
     async fn push(&mut self, session: &mut Session, live: &Live, outgoing: Outgoing) {
         let link = self.link.clone();
         let mut pushing = pin!(link.push(outgoing));
-        let mut alive = tokio::time::interval(SIGN_OF_LIFE);
+        // Most are taken at once; only one that waits is a sign of life.
+        let first_sign = tokio::time::Instant::now() + SIGN_OF_LIFE;
+        let mut alive = tokio::time::interval_at(first_sign, SIGN_OF_LIFE);
         loop {
             tokio::select! {
                 biased;

@@ -20,7 +20,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    say, script,
+    acp::{self, error, line, result},
+    script,
     turn::{End, Words, play},
 };
 
@@ -55,6 +56,7 @@ pub(crate) fn serve(flavour: Flavour, inbox: &Receiver<Value>) -> io::Result<i32
         open: None,
         rejected: false,
         wedged: false,
+        stop: "end_turn",
         earlier: Vec::new(),
     };
     while let Ok(message) = inbox.recv() {
@@ -102,6 +104,8 @@ struct Agent {
     rejected: bool,
     /// Nothing runs in the session any more.
     wedged: bool,
+    /// Why the turn ends, if nothing comes between.
+    stop: &'static str,
     earlier: Vec<String>,
 }
 
@@ -186,6 +190,7 @@ impl Agent {
             }
         }
         self.rejected = false;
+        self.stop = "end_turn";
         let earlier = self.earlier.clone();
         let (end, exit) = play(self, inbox, &script::read(text), &earlier)?;
         self.earlier.push(script::subject(text));
@@ -215,9 +220,9 @@ impl Agent {
         let usage = json!({ "inputTokens": self.used, "outputTokens": self.used });
         match self.flavour {
             Flavour::Copilot | Flavour::Hermes => {
-                result(id, &json!({ "stopReason": "end_turn", "usage": usage }))
+                result(id, &json!({ "stopReason": self.stop, "usage": usage }))
             }
-            Flavour::Cursor => result(id, &json!({ "stopReason": "end_turn" })),
+            Flavour::Cursor => result(id, &json!({ "stopReason": self.stop })),
         }
     }
 
@@ -246,8 +251,7 @@ impl Agent {
     }
 
     fn update(&self, update: &Value) -> io::Result<()> {
-        let params = json!({ "sessionId": self.session, "update": update });
-        line(&json!({ "jsonrpc": "2.0", "method": "session/update", "params": params }))
+        acp::update(&self.session, update)
     }
 
     fn chunk(&self, text: &str) -> io::Result<()> {
@@ -363,6 +367,33 @@ impl Words for Agent {
     fn is_cancel(&mut self, message: &Value) -> io::Result<bool> {
         Ok(message["method"] == "session/cancel")
     }
+
+    fn wrong(&mut self) -> io::Result<()> {
+        acp::wrong(&self.session)
+    }
+
+    fn unknown(&mut self) -> io::Result<()> {
+        acp::unknown(&self.session)
+    }
+
+    fn stray(&mut self) -> io::Result<()> {
+        acp::stray()
+    }
+
+    fn reuse(&mut self) -> io::Result<()> {
+        let calls = self.calls;
+        self.tool()?;
+        self.calls = calls;
+        self.tool()?;
+        // The same question twice under one number; the answer is waited for by the next `@ask`.
+        self.ask()?;
+        self.asked -= 1;
+        Ok(())
+    }
+
+    fn odd_end(&mut self) {
+        self.stop = "confused";
+    }
 }
 
 fn content(text: &str) -> Value {
@@ -375,17 +406,4 @@ fn file_of(session: &str) -> PathBuf {
     let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let name: String = session.chars().filter(|c| *c != '/').collect();
     home.join(".hermes/fake-sessions").join(name)
-}
-
-fn result(id: &Value, result: &Value) -> io::Result<()> {
-    line(&json!({ "jsonrpc": "2.0", "id": id, "result": result }))
-}
-
-fn error(id: &Value, code: i64, message: &str) -> io::Result<()> {
-    let error = json!({ "code": code, "message": message });
-    line(&json!({ "jsonrpc": "2.0", "id": id, "error": error }))
-}
-
-fn line(message: &Value) -> io::Result<()> {
-    say(&format!("{message}\n"))
 }

@@ -6,7 +6,7 @@ use crate::plain::tail;
 
 /// What the turn has said so far. Keeps the newest [`LIMIT`] bytes.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     entries: Vec<Entry>,
     weight: usize,
 }
@@ -22,7 +22,7 @@ struct Entry {
 
 impl Answer {
     /// Appends to a block, which is made if need be.
-    pub(super) fn append(&mut self, block: &BlockId, delta: &str) {
+    pub(crate) fn append(&mut self, block: &BlockId, delta: &str) {
         self.weight += delta.len();
         if let Some(entry) = self
             .entries
@@ -44,7 +44,7 @@ impl Answer {
     }
 
     /// Puts a text in the place of what a block had.
-    pub(super) fn replace(&mut self, block: &BlockId, text: &str) {
+    pub(crate) fn replace(&mut self, block: &BlockId, text: &str) {
         if let Some(at) = self.entries.iter().position(|entry| entry.block == *block) {
             if text.is_empty() {
                 let gone = self.entries.remove(at);
@@ -61,7 +61,7 @@ impl Answer {
     }
 
     /// Whether this is what the block says already.
-    pub(super) fn says(&self, block: &BlockId, text: &str) -> bool {
+    pub(crate) fn says(&self, block: &BlockId, text: &str) -> bool {
         match self
             .entries
             .iter()
@@ -74,7 +74,7 @@ impl Answer {
     }
 
     /// The blocks that have text, one after another on lines of their own.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let texts: Vec<&str> = self
             .entries
             .iter()
