@@ -8,7 +8,7 @@ use bridge_proto::{
     model::{Answer, Ask, Outcome, RunEvent},
 };
 use bridge_providers::provider::{
-    Asking, Conversation, Heard, Provider, RunSpec, StartError, Steer, TurnEnd,
+    Asking, Conversation, Heard, Injection, Provider, RunSpec, StartError, Steer, TurnEnd,
 };
 use tokio::time::timeout;
 
@@ -211,16 +211,41 @@ impl Talk {
         assert_eq!(self.conversation.pid, pid, "{}", self.name);
     }
 
+    /// Waits for the first text of the turn.
+    ///
+    /// # Panics
+    /// When the turn is over without any.
+    pub async fn begins(&mut self) {
+        self.until(|heard| {
+            let text =
+                matches!(heard, Heard::Seen(seen) if matches!(seen.event, RunEvent::Text { .. }));
+            text.then_some(())
+        })
+        .await;
+    }
+
+    /// What became of a message for the turn at work.
+    ///
+    /// # Panics
+    /// When that is not said.
+    pub async fn injected(&mut self) -> Injection {
+        self.until(|heard| match heard {
+            Heard::Injected(injection) => Some(*injection),
+            Heard::Seen(_)
+            | Heard::Resumable(_)
+            | Heard::Applied(_)
+            | Heard::TurnOver(_)
+            | Heard::Gone => None,
+        })
+        .await
+    }
+
     /// Kills its process once it has said something.
     ///
     /// # Panics
     /// When it says nothing, or has no process.
     pub async fn kill(&mut self) {
-        self.until(|heard| {
-            matches!(heard, Heard::Seen(seen) if matches!(seen.event, RunEvent::Text { .. }))
-                .then_some(())
-        })
-        .await;
+        self.begins().await;
         let pid = self.conversation.pid.expect("it has a process");
         let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("it is a process");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL)

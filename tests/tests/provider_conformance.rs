@@ -8,10 +8,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bridge_proto::model::{Actor, Answer, Fault, Outcome, RunEvent, ToolStatus};
+use bridge_proto::model::{Actor, Answer, Choosing, Fault, Outcome, RunEvent, ToolStatus, Tuning};
 use bridge_providers::{
     custom::{PromptBy, Protocol},
-    provider::{Heard, Provider, Steer},
+    provider::{Heard, Injection, Provider, Steer},
 };
 use bridge_testkit::{bridge, home::Home, mock_model::MockModel, talk::Talk};
 
@@ -29,6 +29,8 @@ struct Agent {
     denied: &'static str,
     /// Works until it is stopped.
     long: &'static str,
+    /// Waits for a message while it works, if it can hear one, and says it.
+    listen: &'static str,
     /// Says what was written before.
     remember: &'static str,
     /// Ends in the middle of a turn; empty: cannot be told to, and is killed while it works.
@@ -47,11 +49,12 @@ fn agents(home: &Home) -> Vec<Agent> {
         allowed: "It was allowed.",
         denied: "It was denied.",
         long: "@say working\n@hang",
+        listen: "@say working\n@listen",
         remember: "@remember",
         crash: "@say before\n@exit 3",
         fail: "@error boom-reason",
     };
-    let acp = fake("acp", bridge::fake(home, "fake", &["acp"]));
+    let acp = fake("acp", bridge::fake(home, "fake", &["acp", "--modes"]));
     let claude = fake("claude", bridge::claude(home));
     let copilot = Agent {
         // A rejection ends its turn.
@@ -74,6 +77,7 @@ fn agents(home: &Home) -> Vec<Agent> {
         allowed: "",
         denied: "You said no",
         long: "#demo slow 600",
+        listen: "#demo slow 600",
         remember: "#demo remember",
         crash: "#demo crash",
         fail: "#demo fail boom-reason",
@@ -89,6 +93,7 @@ fn agents(home: &Home) -> Vec<Agent> {
         allowed: "has been written",
         denied: "did not allow",
         long: "@mock slow",
+        listen: "@mock slow",
         remember: "@mock recall",
         crash: "",
         fail: "@mock error 418",
@@ -267,11 +272,7 @@ for_every_agent!(
     a_cancel_ends_the_turn_and_leaves_the_conversation,
     |agent, talk| {
         talk.say(agent.long).await;
-        talk.until(|heard| {
-            matches!(heard, Heard::Seen(seen) if matches!(seen.event, RunEvent::Text { .. }))
-                .then_some(())
-        })
-        .await;
+        talk.begins().await;
         talk.conversation
             .steer
             .send(Steer::Interrupt)
@@ -291,6 +292,84 @@ for_every_agent!(
             "{}",
             agent.name
         );
+    }
+);
+
+for_every_agent!(
+    a_message_for_a_turn_at_work_is_read_in_it_or_not_said_at_all,
+    |agent, talk| {
+        let can = agent.provider.abilities().inject;
+        let steer = talk.conversation.steer.clone();
+        let inject = || Steer::Inject("the red fox".into());
+        talk.say(agent.listen).await;
+        talk.begins().await;
+        steer.send(inject()).await.unwrap();
+        let injection = talk.injected().await;
+        if can {
+            assert_eq!(injection, Injection::Taken, "{}", agent.name);
+        } else {
+            assert_eq!(injection, Injection::Refused, "{}", agent.name);
+            steer.send(Steer::Interrupt).await.unwrap();
+        }
+        let end = talk.over().await;
+        assert_eq!(
+            end.answer.contains("the red fox"),
+            can,
+            "{}: {}",
+            agent.name,
+            end.answer
+        );
+        // Without a turn there is nothing to put it into.
+        steer.send(inject()).await.unwrap();
+        assert_eq!(talk.injected().await, Injection::Refused, "{}", agent.name);
+        talk.say(agent.remember).await;
+        let end = talk.over().await;
+        assert!(
+            !end.answer.contains("red fox"),
+            "{}: {}",
+            agent.name,
+            end.answer
+        );
+    }
+);
+
+for_every_agent!(
+    what_a_conversation_is_set_to_is_told_and_what_it_cannot_be_is_not,
+    |agent, talk| {
+        let abilities = agent.provider.abilities();
+        talk.say(agent.stream).await;
+        talk.over().await;
+        let wanted = Tuning {
+            model: Some("no-such-model".into()),
+            mode: Some("plan".into()),
+            effort: Some("high".into()),
+        };
+        talk.conversation
+            .steer
+            .send(Steer::Tune(wanted))
+            .await
+            .unwrap();
+        talk.say(agent.stream).await;
+        talk.over().await;
+        let mut told = [false; 3];
+        for event in &talk.seen {
+            if let RunEvent::Model { model } = event {
+                told[0] |= model == "no-such-model";
+            } else if let RunEvent::Mode { mode } = event {
+                told[1] |= mode == "plan";
+            } else if let RunEvent::Effort { effort } = event {
+                told[2] |= effort == "high";
+            }
+        }
+        let can = [abilities.model, abilities.mode, abilities.effort];
+        for (told, can) in told.into_iter().zip(can) {
+            if can != Choosing::Never {
+                assert!(told, "{}: {:?}", agent.name, talk.seen);
+            }
+        }
+        if agent.name == "acp" {
+            assert_eq!(told, [false, true, false], "its session offers modes alone");
+        }
     }
 );
 

@@ -99,6 +99,14 @@ impl Settings {
                 .unwrap_or(defaults.parallel)
                 .clamp(1, 64),
             silence: minutes("TASK_TIMEOUT_MINUTES", defaults.silence)?,
+            patience: match number(
+                "CTRLNODE_MODEL_PATIENCE_SECONDS",
+                text("CTRLNODE_MODEL_PATIENCE_SECONDS"),
+            )? {
+                None => defaults.patience,
+                Some(0_u64) => None,
+                Some(seconds) => Some(Duration::from_secs(seconds.min(7 * 24 * 3600))),
+            },
             ask_wait: minutes("CTRLNODE_ASK_MINUTES", defaults.ask_wait)?,
             edits: one_of("CTRLNODE_EDITS", text("CTRLNODE_EDITS"), EDITS)?
                 .unwrap_or(defaults.edits),

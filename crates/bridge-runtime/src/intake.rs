@@ -8,7 +8,7 @@ use bridge_proto::{
     ctrlnode,
     model::{
         Command, CommandBody, FileRoot, FollowUp, Origin, Place, Reply, Request, RunKind, Source,
-        StartRun,
+        StartRun, Tuning, When,
     },
 };
 use bridge_transport::{ConnId, Handle, Inbound, Inbox};
@@ -39,7 +39,8 @@ pub(crate) struct Asked {
     pub(crate) kind: RunKind,
     pub(crate) text: String,
     pub(crate) focus_files: Vec<String>,
-    pub(crate) model: Option<String>,
+    pub(crate) when: When,
+    pub(crate) tuning: Tuning,
     pub(crate) place: Place,
     pub(crate) task_log: Option<String>,
     pub(crate) origin: Origin,
@@ -134,6 +135,7 @@ impl Intake {
                 return Ok(());
             }
             other @ (CommandBody::Cancel { .. }
+            | CommandBody::Interrupt { .. }
             | CommandBody::Answer { .. }
             | CommandBody::Tune { .. }
             | CommandBody::Agents(_)) => other,
@@ -249,7 +251,8 @@ fn asked_start(start: StartRun, origin: Origin) -> Asked {
         kind: RunKind::Dispatch,
         text: start.prompt,
         focus_files: Vec::new(),
-        model: start.model,
+        when: When::After,
+        tuning: start.tuning,
         place: start.place,
         task_log: start.task_log,
         origin,
@@ -263,7 +266,8 @@ fn asked_follow_up(follow: FollowUp, origin: Origin) -> Asked {
         kind: follow.kind,
         text: follow.message,
         focus_files: follow.focus_files,
-        model: None,
+        when: follow.when,
+        tuning: follow.tuning,
         place: follow.place,
         task_log: None,
         origin,

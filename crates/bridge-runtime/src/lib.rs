@@ -23,6 +23,7 @@ mod ends;
 pub mod health;
 mod intake;
 pub mod outgoing;
+mod patience;
 pub mod policy;
 mod prompt;
 mod run_log;

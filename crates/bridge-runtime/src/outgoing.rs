@@ -151,14 +151,18 @@ impl Payload for Outgoing {
     }
 }
 
-/// Ends and questions must arrive, and what the supervisor itself says must not hold it up;
+/// Ends, questions and what a person said must arrive, and what the supervisor itself says must not hold it up;
 /// everything else may wait for room.
 fn must_arrive(body: &EventBody) -> bool {
     match body {
-        EventBody::Queued { .. } | EventBody::Ended { .. } | EventBody::Rejected(_) => true,
-        EventBody::Seen(seen) => {
-            matches!(seen.event, RunEvent::Ask(_) | RunEvent::AskClosed { .. })
-        }
+        EventBody::Queued { .. }
+        | EventBody::Ended { .. }
+        | EventBody::Joined { .. }
+        | EventBody::Rejected(_) => true,
+        EventBody::Seen(seen) => matches!(
+            seen.event,
+            RunEvent::Ask(_) | RunEvent::AskClosed { .. } | RunEvent::Injected { .. }
+        ),
         EventBody::Started { .. } => false,
     }
 }
@@ -202,6 +206,7 @@ fn weight(event: &Event) -> usize {
         EventBody::Queued { .. }
         | EventBody::Started { .. }
         | EventBody::Ended { .. }
+        | EventBody::Joined { .. }
         | EventBody::Rejected(_) => 0,
     };
     body + FRAME_WEIGHT

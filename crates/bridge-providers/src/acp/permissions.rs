@@ -91,6 +91,8 @@ impl AskBook {
             digest: digest_of(state, params),
             tool: state.map(|state| state.id.clone()),
             expires: None,
+            answered: None,
+            action: None,
         };
         Some(self.keep(ask, rpc_id, expires, Form::Permission))
     }
@@ -125,6 +127,8 @@ impl AskBook {
             digest,
             tool: None,
             expires: None,
+            answered: None,
+            action: None,
         };
         Some(self.keep(ask, rpc_id, None, form))
     }

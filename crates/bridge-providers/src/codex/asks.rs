@@ -333,6 +333,8 @@ impl Asks {
             digest,
             tool: item.and_then(|item| ToolCallId::parse(item).ok()),
             expires: None,
+            answered: None,
+            action: None,
         }
     }
 }

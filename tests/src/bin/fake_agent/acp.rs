@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Serves until the input ends; gives the exit code.
-pub(crate) fn serve(inbox: &Receiver<Value>) -> io::Result<i32> {
+pub(crate) fn serve(inbox: &Receiver<Value>, options: &[&str]) -> io::Result<i32> {
     let mut sessions: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut asked = 0;
     while let Ok(message) = inbox.recv() {
@@ -25,9 +25,16 @@ pub(crate) fn serve(inbox: &Receiver<Value>) -> io::Result<i32> {
             }
             "session/new" => {
                 let session = format!("fake-{}", sessions.len() + 1);
-                result(id, &json!({ "sessionId": session }))?;
+                let mut made = json!({ "sessionId": session });
+                if options.contains(&"--modes") {
+                    let mode = |id: &str| json!({ "id": id, "name": id });
+                    made["modes"] = json!({ "currentModeId": "code",
+                        "availableModes": [mode("code"), mode("plan")] });
+                }
+                result(id, &made)?;
                 sessions.insert(session, Vec::new());
             }
+            "session/set_mode" => result(id, &json!({}))?,
             "session/prompt" => {
                 let session = params["sessionId"].as_str().unwrap_or_default().to_owned();
                 let prompt = params["prompt"][0]["text"].as_str().unwrap_or_default();
@@ -119,6 +126,14 @@ impl Words for Acp {
             .pointer("/result/outcome/optionId")
             .and_then(Value::as_str);
         Ok(ours.then_some(chosen == Some("yes")))
+    }
+
+    fn retry(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn further(&mut self, _: &Value) -> Option<String> {
+        None
     }
 
     fn is_cancel(&mut self, message: &Value) -> io::Result<bool> {

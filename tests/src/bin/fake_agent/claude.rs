@@ -180,6 +180,18 @@ impl Words for Claude {
         Ok(Some(allowed))
     }
 
+    fn retry(&mut self) -> io::Result<()> {
+        self.line(
+            json!({ "type": "system", "subtype": "api_retry", "attempt": 1,
+            "max_retries": 10, "retry_delay_ms": 500, "error_status": 529, "error": "overloaded" }),
+        )
+    }
+
+    fn further(&mut self, message: &Value) -> Option<String> {
+        let text = message.pointer("/message/content/0/text")?.as_str()?;
+        (message["type"] == "user").then(|| text.to_owned())
+    }
+
     fn is_cancel(&mut self, message: &Value) -> io::Result<bool> {
         if message["type"] != "control_request" {
             return Ok(false);

@@ -164,6 +164,17 @@ impl Words for Codex {
         Ok(Some(allowed))
     }
 
+    fn retry(&mut self) -> io::Result<()> {
+        let error = json!({ "message": "overloaded", "codexErrorInfo": "serverOverloaded" });
+        self.tell("error", json!({ "error": error, "willRetry": true }))
+    }
+
+    fn further(&mut self, message: &Value) -> Option<String> {
+        let steers = message["method"] == "turn/steer";
+        let text = message.pointer("/params/input/0/text")?.as_str()?;
+        steers.then(|| text.to_owned())
+    }
+
     fn is_cancel(&mut self, message: &Value) -> io::Result<bool> {
         let Some(id) = message.get("id") else {
             return Ok(false);

@@ -54,6 +54,14 @@ impl Words for Lines {
         Ok(None)
     }
 
+    fn retry(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn further(&mut self, _: &Value) -> Option<String> {
+        None
+    }
+
     fn is_cancel(&mut self, _message: &Value) -> io::Result<bool> {
         Ok(false)
     }

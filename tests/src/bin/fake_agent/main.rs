@@ -13,6 +13,7 @@
 //! - `--exit CODE`: ends at once
 //! - `--deaf`: reads nothing and says nothing
 //! - `--silent`: reads, but answers nothing
+//! - `--modes`: its sessions can be in the modes `code` and `plan`
 
 mod acp;
 mod claude;
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
         ["--version"] => say("9.9.9 (Fake Agent)\n").map(|()| 0),
         ["auth", "status", ..] => say("{\"loggedIn\":true}\n").map(|()| 0),
         ["acp", options @ ..] => match before(options) {
-            Ok(None) => acp::serve(&listen()),
+            Ok(None) => acp::serve(&listen(), options),
             Ok(Some(code)) => Ok(code),
             Err(error) => Err(error),
         },
@@ -89,6 +90,7 @@ fn before(options: &[&str]) -> io::Result<Option<i32>> {
                     say(&format!("Welcome! This is line {n} of a banner.\n"))?;
                 }
             }
+            "--modes" => {}
             "--exit" => {
                 let code = options.next().and_then(|code| code.parse().ok());
                 return Ok(Some(code.unwrap_or(1)));

@@ -14,6 +14,12 @@ pub(crate) enum Step {
     Tool,
     /// Ask for a permission and say whether it was given.
     Ask,
+    /// Wait for a further message in this turn and say what it was.
+    Listen,
+    /// Start a process that outlives the turn.
+    Background,
+    /// Say that a failed model call is tried again, where the protocol has a word for it.
+    Retry,
     /// Do nothing more until told to stop.
     Hang,
     /// Do nothing more and read nothing any more, whatever comes.
@@ -83,6 +89,9 @@ fn step(line: &str) -> Option<Step> {
         }
         "tool" => Step::Tool,
         "ask" => Step::Ask,
+        "listen" => Step::Listen,
+        "background" => Step::Background,
+        "retry" => Step::Retry,
         "hang" => Step::Hang,
         "deaf" => Step::Deaf,
         "exit" => Step::Exit(code()),

@@ -32,6 +32,10 @@ pub(crate) trait Words {
     fn ask(&mut self) -> io::Result<()>;
     /// The answer to the open question, when the message is one.
     fn answer(&mut self, message: &Value) -> io::Result<Option<bool>>;
+    /// A failed model call is tried again.
+    fn retry(&mut self) -> io::Result<()>;
+    /// What a person says while the turn goes on, when the message is that.
+    fn further(&mut self, message: &Value) -> Option<String>;
     /// Whether the message asks to stop; answers it where the protocol wants that.
     fn is_cancel(&mut self, message: &Value) -> io::Result<bool>;
 
@@ -112,6 +116,20 @@ fn one(
             };
             words.text(&in_words(said))?;
         }
+        Step::Listen => loop {
+            let Ok(message) = inbox.recv() else {
+                return Ok(Some(End::Gone));
+            };
+            if words.is_cancel(&message)? {
+                return Ok(Some(End::Cancelled));
+            }
+            if let Some(text) = words.further(&message) {
+                words.text(&in_words(&format!("Heard: {text}")))?;
+                break;
+            }
+        },
+        Step::Background => background()?,
+        Step::Retry => words.retry()?,
         Step::Hang => loop {
             let Ok(message) = inbox.recv() else {
                 return Ok(Some(End::Gone));
@@ -182,6 +200,20 @@ pub(crate) fn shapeless() -> io::Result<()> {
 #[expect(clippy::exit, reason = "a crash is what the test asked for")]
 fn exit_now(code: i32) -> ! {
     process::exit(code)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a process nobody waits for is what the test asked for"
+)]
+fn background() -> io::Result<()> {
+    process::Command::new("sleep")
+        .arg("600")
+        .stdin(process::Stdio::null())
+        .stdout(process::Stdio::null())
+        .stderr(process::Stdio::null())
+        .spawn()
+        .map(drop)
 }
 
 fn in_words(text: &str) -> Vec<String> {
