@@ -24,7 +24,7 @@ struct Flavour {
     around: fn(&Home, &Path) -> Arc<dyn Provider>,
 }
 
-const FLAVOURS: [Flavour; 3] = [
+const FLAVOURS: [Flavour; 6] = [
     Flavour {
         name: "acp",
         around: |home, program| {
@@ -52,6 +52,18 @@ const FLAVOURS: [Flavour; 3] = [
             ))
         },
     },
+    Flavour {
+        name: "copilot",
+        around: bridge::copilot_as,
+    },
+    Flavour {
+        name: "hermes",
+        around: bridge::hermes_as,
+    },
+    Flavour {
+        name: "cursor-agent",
+        around: bridge::cursor_as,
+    },
 ];
 
 impl Flavour {
@@ -61,11 +73,11 @@ impl Flavour {
     }
 }
 
-/// A program in this home that is made of these lines of shell; `"$FAKE" "$@"` in them is the fake
-/// agent as it was meant.
+/// A program of this name in this home that is made of these lines of shell; `"$FAKE" "$@"` in them
+/// is the fake agent as it was meant.
 fn script(home: &Home, name: &str, lines: &str) -> std::path::PathBuf {
     let program = home.path().join(name);
-    let fake = beside("fake_agent");
+    let fake = bridge::called(home, name, &beside("fake_agent"));
     let text = format!("#!/bin/sh\nFAKE='{}'\n{lines}\n", fake.display());
     fs::write(&program, text).expect("a fresh folder can be written");
     let executable = fs::Permissions::from_mode(0o755);

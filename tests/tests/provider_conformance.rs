@@ -1,9 +1,10 @@
-//! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol,
-//! Claude Code and what speaks as it does, Codex, a model behind an endpoint, and, as far as they
-//! apply, a program without a protocol. What differs between them is how each is told to do the same
-//! thing.
+//! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol, those
+//! of them that have ways of their own, Claude Code and what speaks as it does, Codex, a model behind
+//! an endpoint, and, as far as they apply, a program without a protocol. What differs between them is
+//! how each is told to do the same thing.
 
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use std::sync::{Arc, OnceLock};
 
@@ -55,6 +56,13 @@ fn agents(home: &Home) -> Vec<Agent> {
     };
     let acp = fake("acp", bridge::fake(home, "fake", &["acp", "--modes"]));
     let claude = fake("claude", bridge::claude(home));
+    let copilot = Agent {
+        // A rejection ends its turn.
+        denied: "",
+        ..fake("copilot", bridge::copilot(home))
+    };
+    let hermes = fake("hermes", bridge::hermes(home));
+    let cursor = fake("cursor", bridge::cursor(home));
     let codex = fake("codex", bridge::codex(home));
     let like_claude = fake(
         "like-claude",
@@ -90,7 +98,17 @@ fn agents(home: &Home) -> Vec<Agent> {
         crash: "",
         fail: "@mock error 418",
     };
-    vec![demo, acp, claude, like_claude, codex, chat]
+    vec![
+        demo,
+        acp,
+        claude,
+        like_claude,
+        codex,
+        copilot,
+        hermes,
+        cursor,
+        chat,
+    ]
 }
 
 /// Agents and programs without a protocol: these take one prompt, call no tools and ask nothing.
@@ -220,7 +238,7 @@ for_every_agent!(an_allowed_question_goes_on, |agent, talk| {
         end.answer
     );
     assert!(
-        !end.answer.contains(agent.denied),
+        agent.denied.is_empty() || !end.answer.contains(agent.denied),
         "{}: {}",
         agent.name,
         end.answer

@@ -108,9 +108,10 @@ pub(super) fn call(deed: Deed<'_>, talk: &Talk) -> Option<Call> {
     };
     match deed {
         Deed::Write { path, content } => {
-            let lines: String = content.lines().map(|line| format!("+{line}\n")).collect();
+            let lines: Vec<String> = content.lines().map(|line| format!("+{line}")).collect();
+            let lines = lines.join("\n");
             patch(format!(
-                "*** Begin Patch\n*** Add File: {path}\n{lines}*** End Patch"
+                "*** Begin Patch\n*** Add File: {path}\n{lines}\n*** End Patch"
             ))
         }
         Deed::Edit { path, old, new } => {

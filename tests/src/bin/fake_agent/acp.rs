@@ -74,9 +74,8 @@ struct Acp {
 }
 
 impl Acp {
-    fn update(&self, update: &Value) -> io::Result<()> {
-        let params = json!({ "sessionId": self.session, "update": update });
-        line(&json!({ "jsonrpc": "2.0", "method": "session/update", "params": params }))
+    fn update(&self, what: &Value) -> io::Result<()> {
+        update(&self.session, what)
     }
 
     fn call(&self) -> String {
@@ -142,45 +141,15 @@ impl Words for Acp {
     }
 
     fn wrong(&mut self) -> io::Result<()> {
-        shapeless()?;
-        for params in [json!(null), json!(7), json!([]), json!({ "update": 7 })] {
-            line(&json!({ "jsonrpc": "2.0", "method": "session/update", "params": params }))?;
-        }
-        for update in [
-            json!({}),
-            json!({ "sessionUpdate": 7 }),
-            json!({ "sessionUpdate": "agent_message_chunk" }),
-            json!({ "sessionUpdate": "agent_message_chunk", "content": { "type": 7 } }),
-            json!({ "sessionUpdate": "agent_message_chunk", "content": { "type": "text" } }),
-            json!({ "sessionUpdate": "tool_call", "toolCallId": 7, "content": 7 }),
-            json!({ "sessionUpdate": "tool_call_update", "toolCallId": "never", "locations": 7 }),
-            json!({ "sessionUpdate": "plan", "entries": { "a": 1 } }),
-        ] {
-            self.update(&update)?;
-        }
-        Ok(())
+        wrong(&self.session)
     }
 
     fn unknown(&mut self) -> io::Result<()> {
-        self.update(&json!({ "sessionUpdate": "telepathy", "thought": "x" }))?;
-        let content = json!({ "type": "smell", "data": "x" });
-        self.update(&json!({ "sessionUpdate": "agent_message_chunk", "content": content }))?;
-        line(&json!({ "jsonrpc": "2.0", "method": "session/telepathy", "params": {} }))?;
-        line(&json!({ "jsonrpc": "2.0", "id": "t1", "method": "mind/read", "params": {} }))
+        unknown(&self.session)
     }
 
     fn stray(&mut self) -> io::Result<()> {
-        for id in [
-            json!(999_999),
-            json!("never"),
-            json!(null),
-            json!(-1),
-            json!(1.5),
-        ] {
-            result(&id, &json!({ "stopReason": "end_turn" }))?;
-            error(&id, -32603, "an answer to nothing")?;
-        }
-        Ok(())
+        stray()
     }
 
     fn reuse(&mut self) -> io::Result<()> {
@@ -197,15 +166,71 @@ impl Words for Acp {
     }
 }
 
-fn result(id: &Value, result: &Value) -> io::Result<()> {
+/// Messages of the wrong shape.
+pub(crate) fn wrong(session: &str) -> io::Result<()> {
+    shapeless()?;
+    for params in [json!(null), json!(7), json!([]), json!({ "update": 7 })] {
+        line(&json!({ "jsonrpc": "2.0", "method": "session/update", "params": params }))?;
+    }
+    for what in [
+        json!({}),
+        json!({ "sessionUpdate": 7 }),
+        json!({ "sessionUpdate": "agent_message_chunk" }),
+        json!({ "sessionUpdate": "agent_message_chunk", "content": { "type": 7 } }),
+        json!({ "sessionUpdate": "agent_message_chunk", "content": { "type": "text" } }),
+        json!({ "sessionUpdate": "tool_call", "toolCallId": 7, "content": 7 }),
+        json!({ "sessionUpdate": "tool_call_update", "toolCallId": "never", "locations": 7 }),
+        json!({ "sessionUpdate": "plan", "entries": { "a": 1 } }),
+    ] {
+        update(session, &what)?;
+    }
+    Ok(())
+}
+
+/// Messages of kinds that nobody knows.
+pub(crate) fn unknown(session: &str) -> io::Result<()> {
+    update(
+        session,
+        &json!({ "sessionUpdate": "telepathy", "thought": "x" }),
+    )?;
+    let content = json!({ "type": "smell", "data": "x" });
+    update(
+        session,
+        &json!({ "sessionUpdate": "agent_message_chunk", "content": content }),
+    )?;
+    line(&json!({ "jsonrpc": "2.0", "method": "session/telepathy", "params": {} }))?;
+    line(&json!({ "jsonrpc": "2.0", "id": "t1", "method": "mind/read", "params": {} }))
+}
+
+/// Answers to requests that nobody made.
+pub(crate) fn stray() -> io::Result<()> {
+    for id in [
+        json!(999_999),
+        json!("never"),
+        json!(null),
+        json!(-1),
+        json!(1.5),
+    ] {
+        result(&id, &json!({ "stopReason": "end_turn" }))?;
+        error(&id, -32603, "an answer to nothing")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn update(session: &str, update: &Value) -> io::Result<()> {
+    let params = json!({ "sessionId": session, "update": update });
+    line(&json!({ "jsonrpc": "2.0", "method": "session/update", "params": params }))
+}
+
+pub(crate) fn result(id: &Value, result: &Value) -> io::Result<()> {
     line(&json!({ "jsonrpc": "2.0", "id": id, "result": result }))
 }
 
-fn error(id: &Value, code: i64, message: &str) -> io::Result<()> {
+pub(crate) fn error(id: &Value, code: i64, message: &str) -> io::Result<()> {
     let error = json!({ "code": code, "message": message });
     line(&json!({ "jsonrpc": "2.0", "id": id, "error": error }))
 }
 
-fn line(message: &Value) -> io::Result<()> {
+pub(crate) fn line(message: &Value) -> io::Result<()> {
     say(&format!("{message}\n"))
 }

@@ -1,7 +1,8 @@
 //! A deterministic agent for tests. It speaks the Agent Client Protocol as `fake_agent acp`, the
 //! protocol of Codex as `fake_agent app-server`, Claude Code's stream-json when it is started with
 //! Claude Code's own flags (`-p …`), and none as `fake_agent exec` (the prompt on standard input) or
-//! `fake_agent exec PROMPT`.
+//! `fake_agent exec PROMPT`. Under the name of an agent of the Agent Client Protocol it has the ways
+//! of that agent (see [`quirky`]).
 //!
 //! What it does is told by lines of the prompt that begin with `@`, in order (see [`script`]).
 //! As `fake_agent clock N MS` it speaks no protocol and prints what time it is, as `@clock` says it.
@@ -18,6 +19,7 @@ mod acp;
 mod claude;
 mod codex;
 mod exec;
+mod quirky;
 mod script;
 mod turn;
 
@@ -32,10 +34,19 @@ use std::{
 
 use serde_json::Value;
 
+use self::quirky::Flavour;
+
 fn main() -> ExitCode {
-    let args: Vec<String> = env::args().skip(1).collect();
-    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let args: Vec<String> = env::args().collect();
+    let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    let flavour = args.first().and_then(|program| Flavour::of(program));
     let done = match words.as_slice() {
+        ["acp", "--check"] => say("Hermes ACP check OK\n").map(|()| 0),
+        ["acp", "--version"] => say("9.9.9\n").map(|()| 0),
+        ["acp" | "--acp", ..] if flavour.is_some() => match flavour {
+            Some(flavour) => quirky::serve(flavour, &listen()),
+            None => Ok(2),
+        },
         ["--version"] => say("9.9.9 (Fake Agent)\n").map(|()| 0),
         ["auth", "status", ..] => say("{\"loggedIn\":true}\n").map(|()| 0),
         ["acp", options @ ..] => match before(options) {
