@@ -19,6 +19,7 @@ use bridge_providers::{
     demo::DemoProvider,
     hermes::HermesProvider,
     host::Host,
+    openclaw::OpenclawProvider,
     provider::Provider,
 };
 use bridge_runtime::{
@@ -34,6 +35,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 
 use crate::{
+    fake_gateway::FakeGateway,
     home::Home,
     program::{beside, ctrlnode},
 };
@@ -358,6 +360,17 @@ fn first_found(home: &Home, name: &str, program: &Path, variable: (&str, &str)) 
     let path = env::join_paths(path).expect("folders of a search path");
     let path = path.to_str().expect("a plain path");
     home.host(&[("PATH", path), variable])
+}
+
+/// OpenClaw with this gateway.
+pub fn openclaw(home: &Home, gateway: &FakeGateway) -> Arc<dyn Provider> {
+    let variables = gateway.variables();
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let state = home.path().join("state/openclaw");
+    Arc::new(OpenclawProvider::new(home.host(&variables), &state))
 }
 
 fn bearer(token: &str) -> Option<HeaderValue> {

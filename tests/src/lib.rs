@@ -1,6 +1,7 @@
 //! What the tests that cross crates need: fakes of the world around the product.
 //!
 //! - [`fake_plane`]: a control plane that refuses, stalls, drops and sends what a test wants;
+//! - [`fake_gateway`]: a gateway of OpenClaw whose agents do what their prompt says;
 //! - [`bridge`]: a whole bridge in this process, [`wire`]: what is said to it;
 //! - [`home`]: a home folder of its own, with real `ctrlnode` processes in it;
 //! - [`mock_model`]: a model server for the real agents, scripted by the prompt;
@@ -12,6 +13,7 @@
 //! - [`loopback`]: an HTTP client for servers of this machine.
 
 pub mod bridge;
+pub mod fake_gateway;
 pub mod fake_plane;
 pub mod home;
 pub mod loopback;

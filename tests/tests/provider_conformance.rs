@@ -1,5 +1,5 @@
 //! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol, those
-//! of them that have ways of their own, Claude Code and what speaks as it does, Codex, a model behind
+//! of them that have ways of their own, Claude Code and what speaks as it does, Codex, OpenClaw, a model behind
 //! an endpoint, and, as far as they apply, a program without a protocol. What differs between them is
 //! how each is told to do the same thing.
 
@@ -13,7 +13,13 @@ use bridge_providers::{
     custom::{PromptBy, Protocol},
     provider::{Heard, Injection, Provider, Steer},
 };
-use bridge_testkit::{bridge, home::Home, mock_model::MockModel, talk::Talk};
+use bridge_testkit::{
+    bridge,
+    fake_gateway::{FakeGateway, Manners},
+    home::Home,
+    mock_model::MockModel,
+    talk::Talk,
+};
 
 /// One agent, and its words for what every agent can be told.
 struct Agent {
@@ -37,6 +43,8 @@ struct Agent {
     crash: &'static str,
     /// The turn fails and gives the last word of this as its reason.
     fail: &'static str,
+    /// What works for it when that is no process of ours.
+    _gateway: Option<FakeGateway>,
 }
 
 fn agents(home: &Home) -> Vec<Agent> {
@@ -53,6 +61,7 @@ fn agents(home: &Home) -> Vec<Agent> {
         remember: "@remember",
         crash: "@say before\n@exit 3",
         fail: "@error boom-reason",
+        _gateway: None,
     };
     let acp = fake("acp", bridge::fake(home, "fake", &["acp", "--modes"]));
     let claude = fake("claude", bridge::claude(home));
@@ -68,6 +77,12 @@ fn agents(home: &Home) -> Vec<Agent> {
         "like-claude",
         bridge::fake_in(home, "like-claude", &[], Protocol::ClaudeStreamJson),
     );
+    let gateway = FakeGateway::start(Manners::default());
+    let openclaw = fake("openclaw", bridge::openclaw(home, &gateway));
+    let openclaw = Agent {
+        _gateway: Some(gateway),
+        ..openclaw
+    };
     let demo = Agent {
         name: "demo",
         provider: bridge::demo(home),
@@ -81,6 +96,7 @@ fn agents(home: &Home) -> Vec<Agent> {
         remember: "#demo remember",
         crash: "#demo crash",
         fail: "#demo fail boom-reason",
+        _gateway: None,
     };
     std::fs::create_dir_all(home.workspace().join("chat")).unwrap();
     std::fs::write(home.workspace().join("chat/note.txt"), "a note\n").unwrap();
@@ -97,6 +113,7 @@ fn agents(home: &Home) -> Vec<Agent> {
         remember: "@mock recall",
         crash: "",
         fail: "@mock error 418",
+        _gateway: None,
     };
     vec![
         demo,
@@ -107,6 +124,7 @@ fn agents(home: &Home) -> Vec<Agent> {
         copilot,
         hermes,
         cursor,
+        openclaw,
         chat,
     ]
 }

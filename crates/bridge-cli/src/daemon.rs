@@ -13,6 +13,7 @@ use bridge_providers::{
     demo::DemoProvider,
     gemini::GeminiProvider,
     hermes::HermesProvider,
+    openclaw::OpenclawProvider,
     opencode::OpencodeProvider,
     provider::Provider,
 };
@@ -27,6 +28,7 @@ use crate::{
     agents_file::{AgentKind, NamedAgent},
     report::{Exit, Problem},
     settings::{Settings, places, variable},
+    state,
 };
 
 /// A bridge that is ready to run.
@@ -106,6 +108,10 @@ pub(crate) fn providers(settings: &Settings) -> Result<Vec<Arc<dyn Provider>>, P
             ChatProvider::openrouter(host.clone(), this.clone(), vec!["chat-agent".into()])
                 .with_clear_text(settings.allow_plain),
         ),
+        Arc::new(OpenclawProvider::new(
+            host.clone(),
+            &state::of_agents(&settings.base),
+        )),
     ];
     for agent in &settings.agents_file.agents {
         all.push(named(agent, settings, &this));

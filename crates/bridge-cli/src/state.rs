@@ -66,14 +66,11 @@ impl StateFolder {
         if let Some(folder) = named {
             return Ok(Self(folder.to_owned()));
         }
-        let project = directories::ProjectDirs::from("", "", "ctrlnode").ok_or_else(|| {
+        let folder = usual().ok_or_else(|| {
             Problem::new("there is no home folder to keep the hub's data in")
                 .hint("name a folder with --state")
                 .exit(Exit::NotConfigured)
         })?;
-        let folder = project
-            .state_dir()
-            .unwrap_or_else(|| project.data_local_dir());
         Ok(Self(folder.join("hub")))
     }
 
@@ -168,6 +165,21 @@ impl StateFolder {
         .hint("name another one with --state")
         .because(error)
     }
+}
+
+/// Where adapters of agents keep what makes this machine known to them, whichever hub or plane it
+/// works for: the user's usual folder, or one below the workspace where there is no home.
+pub(crate) fn of_agents(workspace: &Path) -> PathBuf {
+    let folder = usual().unwrap_or_else(|| workspace.join(".ctrlnode"));
+    folder.join("agents")
+}
+
+fn usual() -> Option<PathBuf> {
+    let project = directories::ProjectDirs::from("", "", "ctrlnode")?;
+    let folder = project
+        .state_dir()
+        .unwrap_or_else(|| project.data_local_dir());
+    Some(folder.to_owned())
 }
 
 /// A state folder that is taken.

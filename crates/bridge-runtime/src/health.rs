@@ -127,4 +127,26 @@ mod tests {
             "nor does a provider that is gone"
         );
     }
+
+    #[test]
+    fn a_service_that_did_not_answer_is_asked_again_and_nobody_else() {
+        let mut board = HealthBoard::default();
+        let here = || {
+            BTreeMap::from([
+                (key("gateway"), health(true, None)),
+                (key("program"), health(true, None)),
+            ])
+        };
+        board.on_scan(here());
+        let failed = |reason| Health {
+            reason: Some(reason),
+            ..health(false, None)
+        };
+        board.on_probe(key("gateway"), failed(HealthReason::ServiceUnreachable));
+        board.on_probe(key("program"), failed(HealthReason::BinaryMissing));
+        assert_eq!(board.on_scan(here()), BTreeSet::from([key("gateway")]));
+        assert!(!board.is_available(&key("gateway")), "until it answers");
+        board.on_probe(key("gateway"), health(true, None));
+        assert_eq!(board.on_scan(here()), BTreeSet::new());
+    }
 }

@@ -69,7 +69,14 @@ impl Deed<'_> {
             Self::Write { .. } => &["Write", "write_file", "write"],
             Self::Edit { .. } => &["Edit", "replace", "edit", "edit_file"],
             Self::Read { .. } => &["Read", "read_file", "read"],
-            Self::Shell { .. } => &["Bash", "run_shell_command", "bash", "shell", "exec_command"],
+            Self::Shell { .. } => &[
+                "Bash",
+                "run_shell_command",
+                "bash",
+                "shell",
+                "exec_command",
+                "exec",
+            ],
         }
     }
 
@@ -81,6 +88,9 @@ impl Deed<'_> {
             .collect::<String>()
             .to_lowercase();
         let value = match (self, parameter.as_str()) {
+            (Self::Edit { old, new, .. }, "edits") => {
+                return Some(json!([{ "oldText": old, "newText": new }]));
+            }
             (
                 Self::Write { path, .. } | Self::Edit { path, .. } | Self::Read { path },
                 "filepath" | "path" | "absolutepath",

@@ -5,7 +5,10 @@ use std::{ffi::OsString, fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 
 use serde_json::json;
 
-use crate::installed::{Installed, launcher};
+use crate::{
+    gateway::Gateway,
+    installed::{Installed, launcher},
+};
 
 /// One of the agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +17,7 @@ pub(crate) enum Agent {
     Codex,
     Gemini,
     Opencode,
+    Openclaw,
 }
 
 impl Agent {
@@ -24,6 +28,26 @@ impl Agent {
             Self::Codex => "codex",
             Self::Gemini => "gemini",
             Self::Opencode => "opencode",
+            Self::Openclaw => "openclaw",
+        }
+    }
+
+    /// A command that sleeps long. Claude Code refuses one that begins with `sleep`; OpenClaw asks
+    /// a person only about commands whose every program it can name beforehand.
+    pub(crate) fn long_command(self) -> &'static str {
+        match self {
+            Self::Claude | Self::Codex | Self::Gemini | Self::Opencode => {
+                "for i in 1 2 3; do sleep 321; done"
+            }
+            Self::Openclaw => "sleep 321",
+        }
+    }
+
+    /// What works for it, where that is no program of the product.
+    pub(crate) async fn gateway(self, home: &Path, model: &str) -> Option<Gateway> {
+        match self {
+            Self::Claude | Self::Codex | Self::Gemini | Self::Opencode => None,
+            Self::Openclaw => Some(Gateway::start(home, model).await),
         }
     }
 
@@ -38,6 +62,10 @@ impl Agent {
                 vec![installed.node()?, script]
             }
             Self::Opencode => vec![modules().join(".bin/opencode")],
+            Self::Openclaw => {
+                let script = modules().join("openclaw/openclaw.mjs");
+                vec![installed.node()?, script]
+            }
         };
         let program = bin.join(self.id());
         fs::write(&program, launcher(&words))?;
@@ -68,13 +96,14 @@ impl Agent {
                 ("OPENCODE_DISABLE_MODELS_FETCH", "1".into()),
                 ("OPENCODE_DISABLE_LSP_DOWNLOAD", "1".into()),
             ],
+            Self::Openclaw => vec![("OPENCLAW_STATE_DIR", Gateway::state(home).into())],
         }
     }
 
     /// Files it wants in the home folder.
     pub(crate) fn prepare(self, home: &Path) -> io::Result<()> {
         match self {
-            Self::Claude | Self::Opencode => Ok(()),
+            Self::Claude | Self::Opencode | Self::Openclaw => Ok(()),
             Self::Codex => {
                 let folder = home.join("codex");
                 fs::create_dir_all(&folder)?;
@@ -136,6 +165,18 @@ impl Agent {
                 let config =
                     json!({ "mcp": { "trap": server }, "permission": { "bash": "allow" } });
                 vec![("opencode.json", config)]
+            }
+            Self::Openclaw => {
+                let config = json!({
+                    "tools": { "exec": { "mode": "full" } },
+                    "hooks": { "internal": { "enabled": true } },
+                    "mcp": { "servers": server },
+                });
+                vec![
+                    ("openclaw.json", config.clone()),
+                    (".openclaw/openclaw.json", config),
+                    (".mcp.json", json!({ "mcpServers": server })),
+                ]
             }
         };
         for (name, content) in files {

@@ -22,7 +22,10 @@ promises![
 ];
 
 async fn leaves_nobody_behind(product: &mut Product) -> String {
-    let prompt = format!("Take your time.\n@mock shell {LONG}");
+    let prompt = format!(
+        "Take your time.\n@mock shell {}",
+        product.agent.long_command()
+    );
     let task = product.give(&prompt, output()).await;
     let (story, took) = cancel_while_it_sleeps(product, &task).await;
     format!("{story}, cancelled in {took:?}")
@@ -38,7 +41,10 @@ async fn ends_what_was_left_running(product: &mut Product) -> String {
 }
 
 async fn goes_on_after_a_cancel(product: &mut Product) -> String {
-    let prompt = format!("The word is heron-2986.\n@mock shell {LONG}");
+    let prompt = format!(
+        "The word is heron-2986.\n@mock shell {}",
+        product.agent.long_command()
+    );
     let task = product.give(&prompt, output()).await;
     let (first, _) = cancel_while_it_sleeps(product, &task).await;
     product
@@ -55,7 +61,10 @@ async fn goes_on_after_a_cancel(product: &mut Product) -> String {
 }
 
 async fn survives_a_killed_bridge(product: &mut Product) -> String {
-    let prompt = format!("Take your time.\n@mock shell {LONG}");
+    let prompt = format!(
+        "Take your time.\n@mock shell {}",
+        product.agent.long_command()
+    );
     let task = product.give(&prompt, output()).await;
     let following = Box::pin(follow(product, &task, 0, Person::Allows));
     drop(until_it_sleeps(product, following).await);
@@ -122,6 +131,3 @@ where
         Either::Right(((), following)) => following,
     }
 }
-
-/// Claude Code refuses a command that begins with `sleep`.
-const LONG: &str = "for i in 1 2 3; do sleep 321; done";

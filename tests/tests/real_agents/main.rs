@@ -13,7 +13,8 @@
 macro_rules! promises {
     ($($promise:ident),* $(,)?) => {
         $(mod $promise {
-            with_every_agent!($promise: claude => Claude, codex => Codex, gemini => Gemini, opencode => Opencode);
+            with_every_agent!($promise: claude => Claude, codex => Codex, gemini => Gemini, opencode => Opencode,
+                openclaw => Openclaw);
         })*
     };
 }
@@ -31,6 +32,7 @@ mod agents;
 mod commands;
 mod ending;
 mod files;
+mod gateway;
 mod installed;
 mod memory;
 mod product;
@@ -86,7 +88,7 @@ fn output() -> Value {
     json!({ "mode": "output" })
 }
 
-/// Until the agent is found and said to be healthy.
-const START_LIMIT: Duration = Duration::from_secs(60);
+/// Until the agent is found and said to be healthy; the gateway of OpenClaw starts slowly.
+const START_LIMIT: Duration = Duration::from_secs(200);
 /// For what a test does with it; Gemini CLI can resume only when the minute of the clock has changed.
 const LIMIT: Duration = Duration::from_secs(120);

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agents::Agent,
+    gateway::Gateway,
     installed::Installed,
     remains::{self, Process},
 };
@@ -32,6 +33,8 @@ pub(crate) struct Product {
     pub(crate) agent: Agent,
     pub(crate) model: MockModel,
     running: Option<Running>,
+    /// Ends before the home it lives in.
+    gateway: Option<Gateway>,
     home: tempfile::TempDir,
     http: reqwest::Client,
     note: Note,
@@ -65,11 +68,13 @@ impl Product {
         agent.install(installed, &bin).unwrap();
         agent.prepare(home.path()).unwrap();
         let model = MockModel::start().await.unwrap();
+        let gateway = agent.gateway(home.path(), &model.address()).await;
         let running = up(agent, home.path(), &model.address(), &[]);
         let mut product = Self {
             agent,
             model,
             running: Some(running),
+            gateway,
             home,
             http: loopback::http_client(),
             note: Note {
@@ -267,6 +272,7 @@ impl Product {
         let own = self.running.as_ref().map(Running::id);
         let mut all = remains::of_home(self.home.path());
         all.retain(|process| Some(process.pid) != own);
+        all.extend(self.gateway.iter().flat_map(Gateway::processes));
         all
     }
 

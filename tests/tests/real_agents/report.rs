@@ -19,6 +19,11 @@ const CANNOT: &[(Agent, &str, &str)] = &[
         "ends_what_was_left_running",
         "Codex itself ends what a command leaves running, at the end of that command",
     ),
+    (
+        Agent::Openclaw,
+        "ends_what_was_left_running",
+        "OpenClaw asks nobody about a command that goes on in the background: it does not run it",
+    ),
 ];
 
 /// What takes longer than a minute with an agent, and why; only with `--agents all`.

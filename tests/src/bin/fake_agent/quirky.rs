@@ -364,6 +364,14 @@ impl Words for Agent {
         Ok(Some(allowed))
     }
 
+    fn retry(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn further(&mut self, _: &Value) -> Option<String> {
+        None
+    }
+
     fn is_cancel(&mut self, message: &Value) -> io::Result<bool> {
         Ok(message["method"] == "session/cancel")
     }
