@@ -247,7 +247,7 @@ for_every_flavour!(
     an_agent_that_ends_in_the_middle_keeps_what_it_said,
     |home, flavour, task| {
         let mut talk = flavour.open(&home, &beside("fake_agent"), &task).await;
-        talk.say("@say some words\n@children\n@exit 139").await;
+        talk.say("@say some words\n@deaf-children\n@exit 139").await;
         let end = talk.over().await;
         let Outcome::Failed {
             fault: Fault::Agent,
@@ -267,7 +267,7 @@ for_every_flavour!(
         let lines = "trap '' TERM INT HUP QUIT\nexec \"$FAKE\" \"$@\"";
         let program = script(&home, flavour.name, lines);
         let mut talk = flavour.open(&home, &program, &task).await;
-        talk.say("@children\n@say working\n@deaf").await;
+        talk.say("@deaf-children\n@say working\n@deaf").await;
         talk.until(|heard| {
             let working = |seen: &RunEvent| matches!(seen, RunEvent::Text { .. });
             matches!(heard, Heard::Seen(seen) if working(&seen.event)).then_some(())
@@ -289,7 +289,7 @@ for_every_flavour!(
     what_an_agent_leaves_running_ends_with_the_conversation,
     |home, flavour, task| {
         let mut talk = flavour.open(&home, &beside("fake_agent"), &task).await;
-        talk.say("@children\n@say done").await;
+        talk.say("@deaf-children\n@say done").await;
         assert_eq!(talk.over().await.outcome, Outcome::Completed);
         assert!(home.of_run(&task, "1").len() >= 3, "{}", flavour.name);
         talk.close(&home, &task).await;

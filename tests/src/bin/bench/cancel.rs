@@ -10,8 +10,8 @@ use crate::{
     world::{World, seconds},
 };
 
-/// Of an agent that obeys, and of one that no signal but the last ends; both have started
-/// programs that do not listen either.
+/// Of an agent that obeys, and of one that no signal but the last ends; both have started programs
+/// that are like them in that.
 pub(crate) async fn obeyed_and_ignored() -> Vec<Figure> {
     let world = World::start(4).await;
     let mut obeyed = Duration::ZERO;
@@ -19,7 +19,7 @@ pub(crate) async fn obeyed_and_ignored() -> Vec<Figure> {
         let prompt = "@children\n@say working\n@hang";
         obeyed = obeyed.max(cancelled(&world, &format!("o{n}"), "fake", prompt).await);
     }
-    let prompt = "@children\n@say working\n@deaf";
+    let prompt = "@deaf-children\n@say working\n@deaf";
     let ignored = cancelled(&world, "stubborn", "stubborn", prompt).await;
     world.stop().await;
     vec![

@@ -44,8 +44,9 @@ pub(crate) enum Step {
     Reuse,
     /// The turn shall end for a reason that nobody knows.
     OddEnd,
-    /// Start two programs that outlive this one, one of them in a session of its own.
-    Children,
+    /// Start two programs that outlive this one, one of them in a session of its own; whether no
+    /// signal but the last ends them.
+    Children { deaf: bool },
     /// Print so many bytes to standard error.
     Stderr(u64),
     /// Say what the earlier prompts were.
@@ -104,7 +105,8 @@ fn step(line: &str) -> Option<Step> {
         "stray" => Step::Stray,
         "reuse" => Step::Reuse,
         "odd-end" => Step::OddEnd,
-        "children" => Step::Children,
+        "children" => Step::Children { deaf: false },
+        "deaf-children" => Step::Children { deaf: true },
         "stderr" => Step::Stderr(number(1 << 20)),
         "remember" => Step::Remember,
         "exit-after" => Step::ExitAfter(code()),

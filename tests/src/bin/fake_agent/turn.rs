@@ -158,7 +158,7 @@ fn one(
         Step::Stray => words.stray()?,
         Step::Reuse => words.reuse()?,
         Step::OddEnd => words.odd_end(),
-        Step::Children => children()?,
+        Step::Children { deaf } => children(*deaf)?,
         Step::Stderr(bytes) => flood(*bytes)?,
         Step::ExitAfter(_) => {}
     }
@@ -171,16 +171,17 @@ pub(crate) fn nanoseconds() -> u128 {
     now.unwrap_or_default().as_nanos()
 }
 
-/// Two programs that do not end by themselves and do not listen to anybody.
+/// Two programs that do not end by themselves.
 #[expect(
     clippy::disallowed_methods,
     reason = "a program that leaves others behind is what the test asked for"
 )]
-fn children() -> io::Result<()> {
+fn children(deaf: bool) -> io::Result<()> {
+    let script = if deaf { DEAF } else { STAYS };
     for launcher in [&["sh"][..], &["setsid", "sh"]] {
         let (program, words) = launcher.split_first().unwrap_or((&"sh", &[]));
         let mut command = process::Command::new(program);
-        command.args(words).args(["-c", STAYS]);
+        command.args(words).args(["-c", script]);
         command.stdin(process::Stdio::null());
         command.stdout(process::Stdio::null());
         command.stderr(process::Stdio::null());
@@ -246,5 +247,7 @@ fn flood(bytes: u64) -> io::Result<()> {
 const SHAPELESS: &str = "null\n7\n\"text\"\n[]\n[[],{}]\n{}\n{\"a\":1}{\"b\":2}\n\
     {\"type\":7}\n{\"method\":7}\n{\"jsonrpc\":\"2.0\"}\n{\"id\":{}}\n\
     {\"jsonrpc\":\"2.0\",\"id\":[1],\"result\":null,\"error\":null}\n";
-/// A shell that goes on whatever it is told, with another program below it.
-const STAYS: &str = "trap '' TERM INT HUP; while :; do sleep 600; done";
+/// A shell with another program below it.
+const STAYS: &str = "while :; do sleep 600; done";
+/// The same, whatever it is told.
+const DEAF: &str = "trap '' TERM INT HUP; while :; do sleep 600; done";
