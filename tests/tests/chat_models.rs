@@ -199,6 +199,16 @@ fn said(parts: &[Part]) -> Vec<Part> {
     all
 }
 
+/// Waits until the client has hung up on an answer that was still to come.
+async fn hung_up(server: &RawEndpoint) {
+    let mut seen = server.seen();
+    let hung_up = seen.wait_for(|seen| seen.hung_up == 1);
+    timeout(Duration::from_secs(30), hung_up)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
 fn failure(end: &TurnEnd) -> &str {
     let Outcome::Failed { fault, reason } = &end.outcome else {
         panic!("{end:?}")
@@ -221,11 +231,7 @@ async fn an_endless_answer_is_ended_by_us() {
         "{:?}",
         end.outcome
     );
-    server
-        .seen()
-        .wait_for(|seen| seen.hung_up == 1)
-        .await
-        .unwrap();
+    hung_up(&server).await;
     talk.close().await;
 }
 
@@ -244,11 +250,7 @@ async fn a_line_of_a_hundred_megabytes_is_not_read_to_its_end() {
         "{:?}",
         end.outcome
     );
-    server
-        .seen()
-        .wait_for(|seen| seen.hung_up == 1)
-        .await
-        .unwrap();
+    hung_up(&server).await;
     talk.close().await;
 }
 
@@ -319,11 +321,7 @@ async fn an_endpoint_that_never_answers_is_waited_for_no_longer_than_told() {
         "{:?}",
         end.outcome
     );
-    server
-        .seen()
-        .wait_for(|seen| seen.hung_up == 1)
-        .await
-        .unwrap();
+    hung_up(&server).await;
     talk.close().await;
 }
 
@@ -428,12 +426,7 @@ async fn a_cancel_hangs_up_at_once() {
     talk.steer(Steer::Interrupt).await;
     let end = timeout(Duration::from_secs(2), talk.over()).await.unwrap();
     assert_eq!(end.outcome, Outcome::Cancelled { by: Actor::Person });
-    let mut seen = server.seen();
-    let hung_up = seen.wait_for(|seen| seen.hung_up == 1);
-    timeout(Duration::from_secs(2), hung_up)
-        .await
-        .unwrap()
-        .unwrap();
+    hung_up(&server).await;
     talk.close().await;
 }
 

@@ -1,6 +1,6 @@
 //! The user's own agents, from a file. It names programs that are started as the user, so it
 //! counts only where nobody else could have written it, and is never read from a workspace, where
-//! agents write.
+//! agents write (decision 22).
 
 mod parse;
 

@@ -7,7 +7,7 @@
 //!  client ◄─ACP─► agent ──► talk (pure) ◄──► reply ◄── sse, chunk, fence (pure)
 //!                   │         └── history, request, tools, retry, words (pure)
 //!                   ├── endpoint: HTTP
-//!                   └── place, search: files beneath an open handle
+//!                   └── place, search, protected: files beneath an open handle
 //! ```
 //!
 //! Reading order: [`ChatSettings`] (what it is told), `talk` (what a conversation does), `reply`
@@ -22,6 +22,7 @@ mod history;
 mod memory;
 mod models;
 mod place;
+mod protected;
 mod provider;
 mod reply;
 mod request;

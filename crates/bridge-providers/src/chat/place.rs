@@ -13,7 +13,7 @@ use cap_std::{
 };
 use thiserror::Error;
 
-use super::tools::Deed;
+use super::{protected, tools::Deed};
 use crate::plain::head;
 
 /// The working directory, and further folders of the run.
@@ -224,14 +224,14 @@ impl Place {
     pub(super) fn existing(&self, path: &str) -> Result<Spot, FileError> {
         let named = self.named(path)?;
         let spot = self.resolve(&named, path)?;
-        guard(&spot.path, READ, path)?;
+        guard(&spot.path, protected::is_closed, path)?;
         Ok(spot)
     }
 
     /// A file that may have to be made: the deepest folder that exists is resolved.
     fn new_or_existing(&self, path: &str) -> Result<Spot, FileError> {
         let named = self.named(path)?;
-        guard(&named.path, WRITE, path)?;
+        guard(&named.path, protected::is_unchanged, path)?;
         let dir = &self.root(&named).dir;
         for kept in named.path.ancestors() {
             let deepest = Spot {
@@ -252,8 +252,8 @@ impl Place {
                             real.path.join(rest)
                         },
                     };
-                    guard(&spot.path, READ, path)?;
-                    guard(&spot.path, WRITE, path)?;
+                    guard(&spot.path, protected::is_closed, path)?;
+                    guard(&spot.path, protected::is_unchanged, path)?;
                     return Ok(spot);
                 }
                 // A link to nowhere would be followed by whoever opens it.
@@ -311,7 +311,7 @@ impl Place {
         if parts.components().count() > PATH_PARTS {
             return Err(odd());
         }
-        guard(&parts, READ, text)?;
+        guard(&parts, protected::is_closed, text)?;
         Ok(Spot { root, path: parts })
     }
 
@@ -448,35 +448,12 @@ pub(super) fn fault(path: &str, error: io::Error) -> FileError {
 }
 
 fn guard(path: &Path, rule: fn(&str) -> bool, shown: &str) -> Result<(), FileError> {
-    let closed = path.components().any(|part| {
-        let name = part.as_os_str().to_string_lossy().to_lowercase();
-        // Some file systems do not tell these names apart.
-        rule(name.trim_end_matches(['.', ' ']))
-    });
-    if closed {
+    if protected::any(path, rule) {
         return Err(FileError::Protected {
             path: shown.to_owned(),
         });
     }
     Ok(())
-}
-
-/// Whether a name in lower case is kept from models altogether.
-pub(super) const READ: fn(&str) -> bool = |name| {
-    let secret_env = name == ".env" || (name.starts_with(".env.") && !is_sample(name));
-    let key = name.rsplit_once('.').is_some_and(|(stem, ending)| {
-        KEY_ENDINGS.contains(&ending) && !(stem.is_empty() && ending == "key")
-    });
-    CLOSED.contains(&name) || secret_env || key
-};
-
-/// Whether a file of this name would be obeyed by a program later.
-const WRITE: fn(&str) -> bool = |name| UNCHANGED.contains(&name);
-
-fn is_sample(name: &str) -> bool {
-    ["example", "sample", "template", "dist"]
-        .iter()
-        .any(|word| name.ends_with(word))
 }
 
 /// Of a file that is read or written.
@@ -486,43 +463,6 @@ const READ_BYTES: usize = 64 << 10;
 const PATH_BYTES: usize = 4096;
 const PATH_PARTS: usize = 64;
 const MAX_ROOTS: usize = 16;
-/// Git internals, and what holds keys and logins.
-const CLOSED: [&str; 21] = [
-    ".git",
-    ".envrc",
-    ".ssh",
-    ".gnupg",
-    ".aws",
-    ".azure",
-    ".kube",
-    ".netrc",
-    "_netrc",
-    ".npmrc",
-    ".pypirc",
-    ".pgpass",
-    ".my.cnf",
-    ".git-credentials",
-    ".vault-token",
-    ".password-store",
-    "id_rsa",
-    "id_dsa",
-    "id_ecdsa",
-    "id_ed25519",
-    "credentials.json",
-];
-const KEY_ENDINGS: [&str; 7] = ["pem", "key", "p12", "pfx", "jks", "kdbx", "keystore"];
-/// Settings of agents, whose hooks are commands, and of this bridge.
-const UNCHANGED: [&str; 9] = [
-    ".claude",
-    ".codex",
-    ".copilot",
-    ".ctrlnode",
-    ".cursor",
-    ".gemini",
-    ".hermes",
-    ".openclaw",
-    ".opencode",
-];
 
 #[cfg(test)]
 mod tests {

@@ -340,6 +340,13 @@ impl Provider for ChatProvider {
         if models.is_empty() {
             models.extend(settings.allowed.iter().cloned());
         }
+        // Gateways take more names than they list; what Ollama does not list, it has not got.
+        if let (Some(default), Api::OpenAi) = (default, settings.api)
+            && settings.allows(default)
+            && !models.iter().any(|model| model == default)
+        {
+            models.insert(0, default.to_owned());
+        }
         if models.is_empty() {
             return Err(failed("it lists none".into()));
         }

@@ -80,7 +80,7 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match job {
             ChatJob::Serve => agent::serve(input, output, settings, endpoint).await?,
             ChatJob::Check => {
@@ -95,7 +95,10 @@ pub fn run(
             }
         }
         Ok(())
-    })
+    });
+    // A name that is still being looked up is nothing to wait for.
+    runtime.shutdown_background();
+    done
 }
 
 fn failed(trouble: Trouble) -> ChatError {

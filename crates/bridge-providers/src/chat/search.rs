@@ -9,7 +9,10 @@ use std::{
 use cap_std::fs::Dir;
 use regex::{Regex, RegexBuilder};
 
-use super::place::{FileError, Place, READ, Spot, fault, text_of};
+use super::{
+    place::{FileError, Place, Spot, fault, text_of},
+    protected,
+};
 use crate::plain::head;
 
 /// Files whose names fit, a line each.
@@ -144,7 +147,7 @@ impl Ground {
                 let Ok(kind) = entry.file_type() else {
                     continue;
                 };
-                if READ(&plain) || plain == "node_modules" {
+                if protected::is_closed(&plain) || plain == "node_modules" {
                     continue;
                 }
                 let below = below.join(&name);

@@ -58,7 +58,6 @@ impl ChatSettings {
         Self {
             name: name.to_owned(),
             api: Api::OpenAi,
-            base,
             model: None,
             allowed: Vec::new(),
             allowed_in: "allowed_models".to_owned(),
@@ -66,8 +65,14 @@ impl ChatSettings {
             max_tokens: None,
             context_tokens: None,
             turn_limit: TURN_LIMIT,
-            quiet_limit: QUIET_LIMIT,
+            // On this machine a large model is loaded, and a long prompt read, without a word.
+            quiet_limit: if base.is_loopback() {
+                TURN_LIMIT
+            } else {
+                QUIET_LIMIT
+            },
             state: None,
+            base,
         }
     }
 

@@ -12,6 +12,8 @@
 //!    └── over: answered, out of calls, failed, cancelled, out of time
 //! ```
 
+mod turn;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
@@ -21,6 +23,7 @@ use std::{
 use bridge_proto::model::Usage;
 use serde_json::{Value, json};
 
+use self::turn::{Doing, Stage, Step, Turn};
 use super::{
     chunk::Finish,
     history::{Call, History, Message, Tongue},
@@ -81,55 +84,6 @@ pub(super) struct Talk {
     cost: Option<f64>,
     turn: Option<Turn>,
     acts: VecDeque<Act>,
-}
-
-#[derive(Debug)]
-struct Turn {
-    /// When it has to be over.
-    due: Instant,
-    /// Requests so far, without retries.
-    requests: u32,
-    retries: Retries,
-    usage: Usage,
-    jitter: u64,
-    /// The model has said something.
-    said: bool,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// The endpoint has the request.
-    Answering {
-        reply: Box<Reply>,
-        heard: Instant,
-        /// The names of calls that were announced, by their numbers in the answer.
-        announced: BTreeMap<u64, String>,
-    },
-    /// Before the request is sent again.
-    Waiting { until: Instant },
-    /// The calls of the answer are made.
-    Acting {
-        queue: VecDeque<Step>,
-        doing: Option<Box<(Step, Doing)>>,
-    },
-}
-
-/// A call that is to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Step {
-    /// Its name towards the client.
-    id: String,
-    call: Call,
-}
-
-#[derive(Debug)]
-enum Doing {
-    Looking,
-    Preparing(Deed),
-    /// A person is asked, since when.
-    Asking(Change, Instant),
-    Applying(Change),
 }
 
 impl Talk {
@@ -256,8 +210,6 @@ impl Talk {
             self.acts.push_back(Act::Apply(change.clone()));
             self.set_doing(step, Doing::Applying(change));
         } else {
-            self.acts
-                .push_back(Act::Update(words::update(call.clone(), "pending")));
             self.acts.push_back(Act::Ask(call));
             self.set_doing(step, Doing::Asking(change, now));
         }
@@ -619,19 +571,6 @@ impl Talk {
             self.acts
                 .push_back(Act::Over(End::Failed { code, message }));
         }
-    }
-}
-
-impl Turn {
-    /// Whether its time runs.
-    fn is_timed(&self) -> bool {
-        let asking = match &self.stage {
-            Stage::Acting { doing, .. } => doing
-                .as_ref()
-                .is_some_and(|doing| matches!(doing.1, Doing::Asking(..))),
-            Stage::Answering { .. } | Stage::Waiting { .. } => false,
-        };
-        !asking
     }
 }
 
