@@ -234,10 +234,10 @@ impl Agent {
         result(id, &json!({ "stopReason": "cancelled" }))
     }
 
-    fn failed(&self, id: &Value, reason: &str) -> io::Result<()> {
+    fn failed(&mut self, id: &Value, reason: &str) -> io::Result<()> {
+        self.retry()?;
         match self.flavour {
             Flavour::Copilot => {
-                self.chunk("Info: Request failed due to a transient API error. Retrying...")?;
                 self.chunk(&format!("Error: {reason}"))?;
                 result(id, &json!({ "stopReason": "end_turn" }))
             }
@@ -362,6 +362,19 @@ impl Words for Agent {
             self.chunk("Info: Operation cancelled by user")?;
         }
         Ok(Some(allowed))
+    }
+
+    fn retry(&mut self) -> io::Result<()> {
+        match self.flavour {
+            Flavour::Copilot => {
+                self.chunk("Info: Request failed due to a transient API error. Retrying...")
+            }
+            Flavour::Hermes | Flavour::Cursor => Ok(()),
+        }
+    }
+
+    fn further(&mut self, _: &Value) -> Option<String> {
+        None
     }
 
     fn is_cancel(&mut self, message: &Value) -> io::Result<bool> {
