@@ -150,4 +150,5 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-const AGENTS: [&str; 5] = ["claude-acp", "copilot", "gemini", "hermes", "opencode"];
+/// The folders of recordings.
+pub(crate) const AGENTS: [&str; 5] = ["claude-acp", "copilot", "gemini", "hermes", "opencode"];

@@ -10,7 +10,7 @@ use bridge_providers::dialogue::Step;
 use serde_json::Value;
 
 use crate::{
-    recording::{Recording, folder},
+    recording::{AGENTS, Recording, folder},
     replay::{Replay, Told},
 };
 
@@ -47,18 +47,15 @@ fn write(file: &Path, text: &str) {
     fs::write(file, text).unwrap();
 }
 
-/// Snapshots that belong to no recording any more.
+/// Snapshots of these agents that belong to no recording any more.
 pub(crate) fn stale(recordings: &[Recording]) -> Vec<String> {
     let names: Vec<&str> = recordings.iter().map(|one| one.name.as_str()).collect();
     let mut stale = Vec::new();
-    for agent in fs::read_dir(folder("tests/snapshots")).unwrap().flatten() {
-        for file in fs::read_dir(agent.path()).unwrap().flatten() {
+    for agent in AGENTS {
+        let snapshots = folder("tests/snapshots").join(agent);
+        for file in fs::read_dir(snapshots).unwrap().flatten() {
             let stem = file.path().with_extension("");
-            let name = format!(
-                "{}/{}",
-                agent.file_name().to_string_lossy(),
-                stem.file_name().unwrap().to_string_lossy()
-            );
+            let name = format!("{agent}/{}", stem.file_name().unwrap().to_string_lossy());
             if !names.contains(&name.as_str()) {
                 stale.push(name);
             }

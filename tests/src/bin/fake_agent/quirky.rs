@@ -234,10 +234,10 @@ impl Agent {
         result(id, &json!({ "stopReason": "cancelled" }))
     }
 
-    fn failed(&self, id: &Value, reason: &str) -> io::Result<()> {
+    fn failed(&mut self, id: &Value, reason: &str) -> io::Result<()> {
+        self.retry()?;
         match self.flavour {
             Flavour::Copilot => {
-                self.chunk("Info: Request failed due to a transient API error. Retrying...")?;
                 self.chunk(&format!("Error: {reason}"))?;
                 result(id, &json!({ "stopReason": "end_turn" }))
             }
@@ -365,7 +365,12 @@ impl Words for Agent {
     }
 
     fn retry(&mut self) -> io::Result<()> {
-        Ok(())
+        match self.flavour {
+            Flavour::Copilot => {
+                self.chunk("Info: Request failed due to a transient API error. Retrying...")
+            }
+            Flavour::Hermes | Flavour::Cursor => Ok(()),
+        }
     }
 
     fn further(&mut self, _: &Value) -> Option<String> {
