@@ -5,8 +5,11 @@
 //! - [`bridge`]: a whole bridge in this process, [`wire`]: what is said to it;
 //! - [`home`]: a home folder of its own, with real `ctrlnode` processes in it;
 //! - [`mock_model`]: a model server for the real agents, scripted by the prompt;
+//! - [`raw_endpoint`]: an HTTP server that answers with any bytes, however wrong;
+//! - [`recorder`]: an agent that notes how its conversations are opened;
 //! - [`program`]: the product as a program of its own;
 //! - [`scenario`]: scripted integration tests, read from TOML files;
+//! - [`talk`]: a conversation with one agent, without a bridge around it;
 //! - [`loopback`]: an HTTP client for servers of this machine.
 
 pub mod bridge;
@@ -16,5 +19,8 @@ pub mod home;
 pub mod loopback;
 pub mod mock_model;
 pub mod program;
+pub mod raw_endpoint;
+pub mod recorder;
 pub mod scenario;
+pub mod talk;
 pub mod wire;

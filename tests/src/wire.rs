@@ -50,6 +50,18 @@ pub fn follow_up(task: &str, request: &str, agent: &str, message: &str) -> Value
     })
 }
 
+/// A further message to a task, for the turn at work.
+pub fn follow_up_now(task: &str, request: &str, agent: &str, message: &str) -> Value {
+    let mut frame = follow_up(task, request, agent, message);
+    frame["args"]["when"] = json!("now");
+    frame
+}
+
+/// Stops the turn of a task and keeps its conversation.
+pub fn interrupt(task: &str) -> Value {
+    json!({ "action": "interrupt_task", "taskId": task })
+}
+
 /// Stops a task.
 pub fn cancel(task: &str, agent: &str) -> Value {
     json!({ "action": "cancel_task", "taskId": task, "agentId": agent })

@@ -71,7 +71,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("rusqlite", &["bridge-hub"]),
     ("axum", &["bridge-hub", "bridge-testkit"]),
     ("clap", &["bridge-cli", "xtask"]),
-    ("cap-std", &["bridge-workspace"]),
+    ("cap-std", &["bridge-workspace", "bridge-providers"]),
 ];
 
 /// Checks the graph; names every wrong edge.

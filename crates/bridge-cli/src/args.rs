@@ -95,6 +95,24 @@ pub(crate) enum Command {
     /// The built-in demo agent: speaks the Agent Client Protocol on standard input and output
     #[command(hide = true)]
     DemoAgent,
+    /// The built-in agent for models behind an endpoint; told by its environment which one
+    #[command(hide = true)]
+    ChatAgent {
+        /// What to do
+        #[arg(default_value = "serve")]
+        job: ChatAgentJob,
+    },
+}
+
+/// The jobs of the built-in agent for models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ChatAgentJob {
+    /// Speak the Agent Client Protocol on standard input and output
+    Serve,
+    /// Look whether the endpoint answers
+    Check,
+    /// Print its models
+    Models,
 }
 
 #[derive(Debug, Args)]
@@ -233,6 +251,9 @@ pub(crate) enum TaskCommand {
         task: String,
         /// The message; `-` reads it from standard input
         message: String,
+        /// Let the agent read it in the turn at work, where it can; else it waits for the end of it
+        #[arg(long)]
+        now: bool,
         /// One JSON object a line instead of text
         #[arg(long)]
         json: bool,
@@ -275,10 +296,22 @@ pub(crate) enum TaskCommand {
         #[arg(long)]
         ask: Option<String>,
     },
-    /// Stop a task
+    /// Stop what the agent does now and keep its conversation for the next message
+    Interrupt {
+        /// The task's id, or its first letters
+        task: String,
+    },
+    /// Stop a task: what works and what waits
     Cancel {
         /// The task's id, or its first letters
         task: String,
+    },
+    /// Change model, mode or thinking effort of a task, now or for its next run
+    Tune {
+        /// The task's id, or its first letters
+        task: String,
+        #[command(flatten)]
+        tuning: TuningArgs,
     },
 }
 
@@ -299,9 +332,8 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) machine: Option<String>,
 
-    /// Which model, when the agent offers several
-    #[arg(long)]
-    pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) tuning: TuningArgs,
 
     /// A file to hand over; may be given several times
     #[arg(long, value_name = "FILE")]
@@ -314,6 +346,22 @@ pub(crate) struct RunArgs {
     /// One JSON object a line instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Settings of a conversation.
+#[derive(Debug, Args)]
+pub(crate) struct TuningArgs {
+    /// Which model, when the agent offers several
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+
+    /// Which of the agent's modes, by its own name for it
+    #[arg(long)]
+    pub(crate) mode: Option<String>,
+
+    /// How much the agent thinks, by its own name for it, for example low or high
+    #[arg(long)]
+    pub(crate) effort: Option<String>,
 }
 
 #[cfg(test)]

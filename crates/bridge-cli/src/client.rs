@@ -2,8 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use bridge_hub::{Machine, StoredEvent, TaskSummary, TaskView, TokenView};
-use bridge_proto::Secret;
+use bridge_hub::{Applies, Machine, StoredEvent, TaskSummary, TaskView, TokenView};
+use bridge_proto::{
+    Secret,
+    model::{Tuning, When},
+};
 use eventsource_stream::Eventsource as _;
 use futures_util::{Stream, StreamExt as _};
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -62,6 +65,16 @@ pub(crate) struct Made {
 #[derive(Deserialize)]
 struct MadeTask {
     id: String,
+}
+
+#[derive(Deserialize)]
+struct MadeRun {
+    attempt: String,
+}
+
+#[derive(Deserialize)]
+struct Tuned {
+    applies: Applies,
 }
 
 #[derive(Deserialize)]
@@ -153,12 +166,34 @@ impl Client {
         Ok(made.id)
     }
 
-    pub(crate) async fn follow_up(&self, id: &str, text: &str) -> Result<(), Problem> {
-        let body = json!({ "text": text });
+    /// Gives the attempt of the run that was made.
+    pub(crate) async fn follow_up(
+        &self,
+        id: &str,
+        text: &str,
+        when: When,
+    ) -> Result<String, Problem> {
+        let body = json!({ "text": text, "when": when });
         let path = format!("tasks/{id}/followups");
-        self.call::<Value>(Method::POST, &path, Some(&body))
+        let made: MadeRun = self.call(Method::POST, &path, Some(&body)).await?;
+        Ok(made.attempt)
+    }
+
+    pub(crate) async fn interrupt(&self, id: &str) -> Result<(), Problem> {
+        let path = format!("tasks/{id}/interrupt");
+        self.call::<Value>(Method::POST, &path, None)
             .await
             .map(drop)
+    }
+
+    /// Says when the settings are in force.
+    pub(crate) async fn tune(&self, id: &str, tuning: &Tuning) -> Result<Applies, Problem> {
+        let path = format!("tasks/{id}/tune");
+        let body = serde_json::to_value(tuning).map_err(|error| {
+            Problem::new("the settings cannot be written as JSON").because(error)
+        })?;
+        let tuned: Tuned = self.call(Method::POST, &path, Some(&body)).await?;
+        Ok(tuned.applies)
     }
 
     pub(crate) async fn cancel(&self, id: &str) -> Result<(), Problem> {

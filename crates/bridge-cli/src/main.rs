@@ -1,5 +1,6 @@
 //! The binary `ctrlnode`: parse, run, report, exit code.
 
+mod agents_file;
 mod args;
 mod browser;
 mod client;
@@ -17,8 +18,12 @@ use std::{
     process::ExitCode,
 };
 
-use args::{BridgeCommand, Cli, Command, SetupArgs};
-use bridge_providers::demo::{self, DemoSettings};
+use args::{BridgeCommand, ChatAgentJob, Cli, Command, SetupArgs};
+use bridge_proto::Secret;
+use bridge_providers::{
+    chat::{self, ChatJob, ChatSettings},
+    demo::{self, DemoSettings},
+};
 use clap::{CommandFactory as _, Parser as _};
 use report::{Exit, Problem};
 
@@ -26,6 +31,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Some(Command::DemoAgent) = cli.command {
         return demo_agent();
+    }
+    if let Some(Command::ChatAgent { job }) = cli.command {
+        return chat_agent(job);
     }
     match run(cli) {
         Ok(exit) => exit.into(),
@@ -72,7 +80,7 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
             io::stdout().write_all(&script).map_err(Problem::output)?;
             Ok(Exit::Done)
         }
-        Command::DemoAgent => Ok(Exit::Done),
+        Command::DemoAgent | Command::ChatAgent { .. } => Ok(Exit::Done),
     }
 }
 
@@ -98,6 +106,28 @@ fn demo_agent() -> ExitCode {
                 return ExitCode::FAILURE;
             }
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// This binary as the agent for a model; its environment says which one, and holds the key.
+fn chat_agent(job: ChatAgentJob) -> ExitCode {
+    let job = match job {
+        ChatAgentJob::Serve => ChatJob::Serve,
+        ChatAgentJob::Check => ChatJob::Check,
+        ChatAgentJob::Models => ChatJob::Models,
+    };
+    let settings = settings::variable(ChatSettings::VARIABLE);
+    let key = settings::variable(ChatSettings::KEY_VARIABLE).map(|key| Secret::new(&key));
+    let input = BufReader::new(io::stdin());
+    let done = chat::run(job, settings.as_deref(), key.as_ref(), input, io::stdout());
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if writeln!(io::stderr(), "{error}").is_err() {
+                return ExitCode::FAILURE;
+            }
+            error.exit_code().into()
         }
     }
 }

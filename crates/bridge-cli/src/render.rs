@@ -2,6 +2,7 @@
 //! the agent does on standard error.
 
 use std::{
+    collections::{HashMap, HashSet},
     io::{self, IsTerminal as _, Write as _},
     time::Instant,
 };
@@ -23,7 +24,11 @@ pub(crate) struct Renderer {
     tools: usize,
     open_line: bool,
     thinking: bool,
-    finished_tools: std::collections::HashSet<String>,
+    finished_tools: HashSet<String>,
+    /// The run whose end is waited for; `None`: any.
+    run: Option<String>,
+    /// How the other runs ended meanwhile.
+    ended: HashMap<String, Exit>,
 }
 
 impl Renderer {
@@ -38,7 +43,17 @@ impl Renderer {
             tools: 0,
             open_line: false,
             thinking: false,
-            finished_tools: std::collections::HashSet::new(),
+            finished_tools: HashSet::new(),
+            run: None,
+            ended: HashMap::new(),
+        }
+    }
+
+    /// For one run of a task, or the one its message is read in.
+    pub(crate) fn of(run: &str, json: bool) -> Self {
+        Self {
+            run: Some(run.to_owned()),
+            ..Self::new(json)
         }
     }
 
@@ -61,7 +76,7 @@ impl Renderer {
         Ok(())
     }
 
-    /// Prints one event; the exit code when the run is over.
+    /// Prints one event; the exit code when the run that is waited for is over.
     pub(crate) fn event(&mut self, stored: &StoredEvent) -> io::Result<Option<Exit>> {
         if self.json {
             let line = serde_json::to_string(stored).map_err(io::Error::other)?;
@@ -74,14 +89,29 @@ impl Renderer {
             EventBody::Ended { outcome } => {
                 let (exit, line) = ending(outcome);
                 self.note(&line)?;
-                return Ok(Some(exit));
+                return Ok(self.over(&stored.event.run.attempt, exit));
+            }
+            EventBody::Joined { into } => {
+                if self.run.as_ref() == Some(&stored.event.run.attempt) {
+                    self.run = Some(into.clone());
+                    return Ok(self.ended.get(into).copied());
+                }
             }
             EventBody::Rejected(why) => {
                 self.note(&format!("rejected: {}", rejection(why)))?;
-                return Ok(Some(Exit::TaskFailed));
+                return Ok(self.over(&stored.event.run.attempt, Exit::TaskFailed));
             }
         }
         Ok(None)
+    }
+
+    /// A run has ended; the exit code if it is the one that is waited for.
+    fn over(&mut self, attempt: &str, exit: Exit) -> Option<Exit> {
+        if self.run.as_ref().is_none_or(|run| run == attempt) {
+            return Some(exit);
+        }
+        self.ended.insert(attempt.to_owned(), exit);
+        None
     }
 
     fn seen(&mut self, event: &RunEvent) -> io::Result<()> {
@@ -129,11 +159,11 @@ impl Renderer {
             RunEvent::Status { text } => self.note(text),
             RunEvent::Model { model } => self.note(&format!("model {model}")),
             RunEvent::Mode { mode } => self.note(&format!("mode {mode}")),
+            RunEvent::Effort { effort } => self.note(&format!("thinking effort {effort}")),
             RunEvent::Injected { text } => self.note(&format!("you: {text}")),
             RunEvent::Thinking { .. }
             | RunEvent::TextReplaced { .. }
             | RunEvent::Plan { .. }
-            | RunEvent::Effort { .. }
             | RunEvent::Usage(_)
             | RunEvent::Other { .. } => Ok(()),
         }
@@ -215,6 +245,38 @@ mod tests {
         assert_eq!(progress(9, 0), "working, 9 s");
         assert_eq!(progress(75, 1), "working, 1 min 15 s, 1 tool used");
         assert_eq!(progress(120, 3), "working, 2 min 0 s, 3 tools used");
+    }
+
+    #[test]
+    fn a_message_that_was_read_in_another_run_ends_with_that_run() {
+        let event = |attempt: &str, body| StoredEvent {
+            seq: 1,
+            event: bridge_proto::model::Event {
+                run: bridge_proto::RunKey {
+                    task: bridge_proto::TaskId::parse("t").unwrap(),
+                    attempt: attempt.into(),
+                },
+                n: 0,
+                at: bridge_proto::Timestamp::from_millis(0),
+                body,
+            },
+        };
+        let ended = |attempt| {
+            let outcome = Outcome::Completed;
+            event(attempt, EventBody::Ended { outcome })
+        };
+        let joined = event("b", EventBody::Joined { into: "a".into() });
+        for early in [true, false] {
+            let mut events = [ended("a"), joined.clone()];
+            if !early {
+                events.reverse();
+            }
+            let mut renderer = Renderer::of("b", true);
+            let exits = events.map(|event| renderer.event(&event).unwrap());
+            assert_eq!(exits, [None, Some(Exit::Done)], "early {early}");
+        }
+        let mut renderer = Renderer::of("b", true);
+        assert_eq!(renderer.event(&ended("a")).unwrap(), None, "another run");
     }
 
     #[test]

@@ -1,16 +1,26 @@
 //! What was configured: flags over environment over files over defaults, checked once.
 
-use std::{collections::BTreeMap, env, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use bridge_proto::Secret;
 use bridge_providers::host::Host;
 use bridge_runtime::{CommandRule, EditRule, Policy};
 use bridge_workspace::{
     ContentsPolicy,
-    env_file::{self, Discovery, Disk, Pairing, Places},
+    env_file::{self, Discovery, Disk, Origin, Pairing, Places},
 };
 
-use crate::report::{Exit, Problem};
+use crate::{
+    agents_file::{self, AgentsFile},
+    daemon::BUILT_IN,
+    report::{Exit, Problem},
+};
 
 /// The control plane of the hosted service, when nothing else is configured.
 pub(crate) const DEFAULT_URL: &str = "wss://api.ctrlnode.ai/ws/bridge";
@@ -32,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) trusted: Vec<PathBuf>,
     /// Commands the user named that speak the Agent Client Protocol, by provider key.
     pub(crate) agents: BTreeMap<String, Vec<String>>,
+    /// The agents of the user's own file.
+    pub(crate) agents_file: AgentsFile,
     /// The machine as the agents may know it: the environment, with what the files add.
     pub(crate) host: Host,
     pub(crate) discovery: Discovery,
@@ -87,6 +99,14 @@ impl Settings {
                 .unwrap_or(defaults.parallel)
                 .clamp(1, 64),
             silence: minutes("TASK_TIMEOUT_MINUTES", defaults.silence)?,
+            patience: match number(
+                "CTRLNODE_MODEL_PATIENCE_SECONDS",
+                text("CTRLNODE_MODEL_PATIENCE_SECONDS"),
+            )? {
+                None => defaults.patience,
+                Some(0_u64) => None,
+                Some(seconds) => Some(Duration::from_secs(seconds.min(7 * 24 * 3600))),
+            },
             ask_wait: minutes("CTRLNODE_ASK_MINUTES", defaults.ask_wait)?,
             edits: one_of("CTRLNODE_EDITS", text("CTRLNODE_EDITS"), EDITS)?
                 .unwrap_or(defaults.edits),
@@ -118,6 +138,7 @@ impl Settings {
             allow_plain: text("CTRLNODE_ALLOW_PLAIN").is_some_and(|value| value == "1"),
             trusted: trusted.collect(),
             agents: named_agents(&discovery)?,
+            agents_file: agents_file(&discovery, places.home.as_deref())?,
             host: host(&discovery),
             pairing,
             discovery,
@@ -151,6 +172,9 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 
 /// Prefix of the variables that name agents: `CTRLNODE_AGENT_MINE="my-agent --acp"` is `mine`.
 const AGENT_PREFIX: &str = "CTRLNODE_AGENT_";
+
+/// Names the file of the user's own agents where it is not `~/.ctrlnode/agents.toml`.
+const AGENTS_FILE: &str = "CTRLNODE_AGENTS_FILE";
 
 const EDITS: &[(&str, EditRule)] = &[("allow", EditRule::Allow), ("ask", EditRule::Ask)];
 
@@ -219,6 +243,28 @@ fn host(discovery: &Discovery) -> Host {
         }
     }
     Host::new(all)
+}
+
+/// The user's own agents. Which file it is may be said by the environment and by the user's own
+/// settings, not by those of a workspace, where agents write.
+fn agents_file(discovery: &Discovery, home: Option<&Path>) -> Result<AgentsFile, Problem> {
+    let own = discovery
+        .files
+        .iter()
+        .find(|file| file.origin == Origin::Home)
+        .and_then(|file| file.get(AGENTS_FILE))
+        .map(|value| value.expose().to_owned());
+    let named = variable(AGENTS_FILE)
+        .or(own)
+        .filter(|path| !path.is_empty());
+    let named = named.map(PathBuf::from);
+    agents_file::load(named.as_deref(), home, &BUILT_IN).map_err(|error| {
+        let hint = error.hint();
+        Problem::new("the file of your own agents cannot be used")
+            .hint(hint)
+            .because(error)
+            .exit(Exit::NotConfigured)
+    })
 }
 
 fn named_agents(discovery: &Discovery) -> Result<BTreeMap<String, Vec<String>>, Problem> {

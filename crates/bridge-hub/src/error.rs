@@ -77,6 +77,17 @@ pub enum HubError {
     /// Nothing of the task runs or waits.
     #[error("the task has already ended")]
     TaskEnded,
+    /// No turn of the task is at work.
+    #[error("no turn of the task is at work")]
+    NothingWorks,
+    /// The machine's bridge, or the agent there, has no way to do it.
+    #[error("the agent on {machine} cannot {what}")]
+    NotSupported {
+        /// The machine's name.
+        machine: String,
+        /// What was wanted, behind "cannot".
+        what: &'static str,
+    },
     /// The question is not open (any more).
     #[error("the question {ask} is not open")]
     AskClosed {
@@ -145,6 +156,8 @@ impl HubError {
             Self::AttachmentsTooLarge { .. } => "attachments_too_large",
             Self::Malformed { .. } => "malformed",
             Self::TaskEnded => "task_ended",
+            Self::NothingWorks => "nothing_works",
+            Self::NotSupported { .. } => "not_supported",
             Self::AskClosed { .. } => "ask_closed",
             Self::AskChanged => "ask_changed",
             Self::UnknownOption { .. } => "unknown_option",
@@ -175,6 +188,10 @@ impl HubError {
             Self::BadAttachmentName { .. } => Some("rename the file"),
             Self::AttachmentsTooLarge { .. } => Some("send fewer or smaller files"),
             Self::TaskEnded => Some("send a follow-up to go on"),
+            Self::NothingWorks => Some("send a follow-up, or cancel what waits"),
+            Self::NotSupported { .. } => {
+                Some("see what the agent can do in docs/providers.md; an old bridge can be updated")
+            }
             Self::AskClosed { .. } | Self::AskChanged => Some("reload the task"),
             Self::NoReply { .. } => Some("try again"),
             Self::FileRefused { .. } => {
@@ -204,6 +221,8 @@ impl HubError {
             | Self::FileRefused { .. } => 404,
             Self::MachineOffline { .. }
             | Self::TaskEnded
+            | Self::NothingWorks
+            | Self::NotSupported { .. }
             | Self::AskClosed { .. }
             | Self::AskChanged => 409,
             Self::EmptyPrompt

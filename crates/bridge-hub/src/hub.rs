@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bridge_proto::{
     AskId, BridgeId, Digest, RunKey, Secret, TaskId, Timestamp,
-    model::{Answer, RunKind},
+    model::{Answer, RunKind, Tuning, When},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -16,8 +16,8 @@ use crate::{
     prepare,
     store::{BridgeRecord, GrantKind, GrantRecord, RunRecord, Store, TokenHash},
     view::{
-        Attachment, FileContent, Files, Machine, NewTask, NewToken, StoredEvent, TaskSummary,
-        TaskView, TokenView,
+        Applies, Attachment, FileContent, Files, Machine, NewTask, NewToken, StoredEvent,
+        TaskStatus, TaskSummary, TaskView, TokenView,
     },
 };
 
@@ -109,7 +109,7 @@ impl Hub {
     pub async fn create(&self, task: NewTask) -> Result<TaskId, HubError> {
         let id = prepare::new_task_id();
         let order = prepare::order(&task.prompt, task.attachments)?;
-        prepare::check_model(task.model.as_deref())?;
+        prepare::check_tuning(&task.tuning)?;
         prepare::check_mode(&task.mode)?;
         let at = now();
         let run = RunRecord {
@@ -132,7 +132,7 @@ impl Hub {
             machine: task.machine,
             agent: task.agent,
             mode: task.mode,
-            model: task.model,
+            tuning: task.tuning,
         };
         let attachments = order.attachments;
         self.attempt(|reply| Message::Create {
@@ -145,13 +145,22 @@ impl Hub {
         Ok(id)
     }
 
-    /// Goes on with a task's conversation; the machine queues it behind a run that is still going.
+    /// Goes on with a task's conversation; gives the attempt of the new run.
+    ///
+    /// The machine queues it behind a run that is still going. With [`When::Now`] the agent reads
+    /// it in that run, if it can: then the new one ends as [`TaskStatus::Joined`] without ever
+    /// having been at work. Exactly one of both happens, also over a lost connection: the message
+    /// is a run from the beginning, kept here before it is sent, sent again when the machine comes
+    /// back without having mentioned it, and taken there once however often it comes.
+    ///
+    /// [`TaskStatus::Joined`]: crate::TaskStatus::Joined
     pub async fn follow_up(
         &self,
         id: &TaskId,
         text: &str,
         attachments: Vec<Attachment>,
-    ) -> Result<(), HubError> {
+        when: When,
+    ) -> Result<String, HubError> {
         let task = self.existing(id).await?;
         let order = prepare::order(text, attachments)?;
         let run = RunRecord {
@@ -170,13 +179,16 @@ impl Hub {
         };
         let attachments = order.attachments;
         let task = Box::new(task);
+        let attempt = run.key.attempt.clone();
         self.attempt(|reply| Message::FollowUp {
             task,
             run,
             attachments,
+            when,
             reply,
         })
-        .await
+        .await?;
+        Ok(attempt)
     }
 
     /// Asks the machine to stop what runs or waits of the task. The end arrives as an event.
@@ -189,6 +201,43 @@ impl Hub {
         self.attempt(|reply| Message::Cancel {
             bridge,
             task,
+            reply,
+        })
+        .await
+    }
+
+    /// Asks the machine to stop the turn at work and to keep the conversation for the next one. What
+    /// waits for the task goes on then. The end of the run arrives as an event.
+    pub async fn interrupt(&self, id: &TaskId) -> Result<(), HubError> {
+        let task = Box::new(self.existing(id).await?);
+        match task.summary.status {
+            TaskStatus::Running | TaskStatus::Waiting => {}
+            TaskStatus::Queued
+            | TaskStatus::Completed
+            | TaskStatus::Failed
+            | TaskStatus::Blocked
+            | TaskStatus::Cancelled
+            | TaskStatus::Rejected
+            | TaskStatus::Joined => return Err(HubError::NothingWorks),
+        }
+        self.attempt(|reply| Message::Interrupt { task, reply })
+            .await
+    }
+
+    /// Changes what the task's conversation is set to, for good; says when it applies. What is
+    /// really in force then comes as an event.
+    pub async fn tune(&self, id: &TaskId, tuning: Tuning) -> Result<Applies, HubError> {
+        prepare::check_tuning(&tuning)?;
+        if tuning.is_empty() {
+            return Err(HubError::Malformed {
+                what: "tuning",
+                reason: "name a model, a mode or an effort".to_owned(),
+            });
+        }
+        let task = Box::new(self.existing(id).await?);
+        self.attempt(|reply| Message::Tune {
+            task,
+            tuning,
             reply,
         })
         .await

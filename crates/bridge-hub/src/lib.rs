@@ -32,8 +32,8 @@ pub use self::{
     server::{RunningHub, StartError, start},
     store::StoreError,
     view::{
-        AgentView, Attachment, FileContent, Files, MAX_ATTACHMENT_BYTES, MAX_PROMPT_BYTES, Machine,
-        Mode, NewTask, NewToken, RunView, StoredEvent, TaskStatus, TaskSummary, TaskView,
+        AgentView, Applies, Attachment, FileContent, Files, MAX_ATTACHMENT_BYTES, MAX_PROMPT_BYTES,
+        Machine, Mode, NewTask, NewToken, RunView, StoredEvent, TaskStatus, TaskSummary, TaskView,
         TokenView,
     },
 };

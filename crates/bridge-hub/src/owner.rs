@@ -13,7 +13,7 @@ use std::{
 use bridge_proto::{
     BridgeId, RunKey, TaskId,
     ctrlnode::plane::FromBridge,
-    model::{Answer, Ask, Event, Fault, Outcome},
+    model::{Answer, Ask, Event, Fault, Outcome, Tuning, When},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -25,7 +25,7 @@ use crate::{
     requests::Waiter,
     state::{ConnId, Effect, HangUp, HubState, Input, Now},
     store::{BridgeRecord, RunRecord, Store, StoreError, TokenHash},
-    view::{Attachment, FileContent, Files, Machine, TaskView},
+    view::{Applies, Attachment, FileContent, Files, Machine, TaskView},
 };
 
 pub(crate) type Answered<T> = oneshot::Sender<Result<T, HubError>>;
@@ -64,12 +64,22 @@ pub(crate) enum Message {
         task: Box<TaskView>,
         run: RunRecord,
         attachments: Vec<Attachment>,
+        when: When,
         reply: Answered<()>,
     },
     Cancel {
         bridge: BridgeId,
         task: TaskId,
         reply: Answered<()>,
+    },
+    Interrupt {
+        task: Box<TaskView>,
+        reply: Answered<()>,
+    },
+    Tune {
+        task: Box<TaskView>,
+        tuning: Tuning,
+        reply: Answered<Applies>,
     },
     Answer {
         bridge: BridgeId,
@@ -231,9 +241,10 @@ impl Owner {
                 task,
                 run,
                 attachments,
+                when,
                 reply,
             } => {
-                let done = self.follow_up(*task, run, attachments).await;
+                let done = self.follow_up(*task, run, attachments, when).await;
                 answer(reply, done);
             }
             Message::Cancel {
@@ -242,6 +253,15 @@ impl Owner {
                 reply,
             } => {
                 let done = self.cancel(&bridge, task);
+                answer(reply, done);
+            }
+            Message::Interrupt { task, reply } => answer(reply, self.interrupt(&task)),
+            Message::Tune {
+                task,
+                tuning,
+                reply,
+            } => {
+                let done = self.tune(&task, tuning).await;
                 answer(reply, done);
             }
             Message::Answer {
@@ -334,6 +354,7 @@ impl Owner {
                     Err(error) => report("read the live runs", &error),
                 }
             }
+            Effect::Resend { conn, run } => self.resend(conn, &run).await,
             Effect::Fail { run, reason } => {
                 self.keep().await;
                 self.fail(run, reason).await;

@@ -2,7 +2,7 @@
 
 use bridge_proto::{
     AgentId, BridgeId, Digest, TaskFolder, TaskId, Timestamp,
-    model::{Answer, Ask, AskKind},
+    model::{Answer, Ask, AskKind, Tuning},
 };
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ pub(crate) struct Draft {
     pub(crate) machine: BridgeId,
     pub(crate) agent: AgentId,
     pub(crate) mode: Mode,
-    pub(crate) model: Option<String>,
+    pub(crate) tuning: Tuning,
 }
 
 /// A checked prompt with its files.
@@ -159,20 +159,21 @@ pub(crate) fn name(name: &str) -> Result<String, HubError> {
     Ok(name.to_owned())
 }
 
-pub(crate) fn check_model(model: Option<&str>) -> Result<(), HubError> {
-    match model {
-        Some(model)
-            if model.trim().is_empty()
-                || model.len() > 200
-                || model.chars().any(char::is_control) =>
-        {
-            Err(malformed(
-                "model",
-                "1 to 200 printable characters are needed",
-            ))
+pub(crate) fn check_tuning(tuning: &Tuning) -> Result<(), HubError> {
+    let Tuning {
+        model,
+        mode,
+        effort,
+    } = tuning;
+    for (what, value) in [("model", model), ("mode", mode), ("effort", effort)] {
+        let good = |value: &String| {
+            !value.trim().is_empty() && value.len() <= 200 && !value.chars().any(char::is_control)
+        };
+        if !value.as_ref().is_none_or(good) {
+            return Err(malformed(what, "1 to 200 printable characters are needed"));
         }
-        Some(_) | None => Ok(()),
     }
+    Ok(())
 }
 
 pub(crate) fn check_mode(mode: &Mode) -> Result<(), HubError> {
@@ -393,6 +394,8 @@ mod tests {
             digest: Digest::of(&["ls"]),
             tool: None,
             expires: None,
+            answered: None,
+            action: None,
         };
         let choose = |option: &str| Answer::Choose {
             option: option.into(),

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bridge_proto::{
-    BridgeId, TaskId,
+    BridgeId, RunKey, TaskId,
     ctrlnode::plane::encode,
     model::{
-        Answer, Ask, CommandBody, FileEntry, FileRoot, FileScope, FollowUp, Place, ReadOutcome,
-        Reply, Request, StartRun,
+        Answer, Ask, Can, Choosing, CommandBody, FileEntry, FileRoot, FileScope, FollowUp, Place,
+        ReadOutcome, Reply, Request, RunKind, StartRun, Tuning, When,
     },
 };
 
@@ -17,9 +17,9 @@ use crate::{
     error::HubError,
     owner::{Answered, Owner, answer, clocks},
     prepare::{Draft, prompt_with_files},
-    state::{AgentRoute, Route, Unanswered},
+    state::{AgentRoute, ConnId, Route, Unanswered},
     store::{RunRecord, TaskRecord},
-    view::{Attachment, FileContent, Files, Mode, TaskView},
+    view::{Applies, Attachment, FileContent, Files, Mode, TaskView},
 };
 
 /// A viewer that waits for a machine's reply.
@@ -78,7 +78,7 @@ impl Owner {
             prompt: prompt_with_files(&run.prompt, &run.attachments, &input),
             task_log: task_log(&draft.mode, folder.as_str()),
             place,
-            model: draft.model.clone(),
+            tuning: draft.tuning.clone(),
         };
         let scope = scope(&start.agent, &provider);
         let mut commands = writes(&scope, folder.as_str(), attachments);
@@ -92,7 +92,7 @@ impl Owner {
             title: draft.title,
             mode: draft.mode,
             folder,
-            model: draft.model,
+            tuning: draft.tuning,
         };
         let key = run.key.clone();
         self.store.create_task(record, run).await?;
@@ -107,6 +107,7 @@ impl Owner {
         task: TaskView,
         run: RunRecord,
         attachments: Vec<Attachment>,
+        when: When,
     ) -> Result<(), HubError> {
         let AgentRoute {
             route,
@@ -116,14 +117,14 @@ impl Owner {
             .state
             .agent(&task.summary.machine, &task.summary.agent)?;
         let input = input_folder(root.as_deref(), task.folder.as_str(), &task.mode);
-        let follow_up = FollowUp {
-            run: run.key.clone(),
-            agent: task.summary.agent.clone(),
-            message: prompt_with_files(&run.prompt, &run.attachments, &input),
-            place: place(&task.mode, &task.folder),
-            kind: run.kind,
-            focus_files: Vec::new(),
-        };
+        let message = prompt_with_files(&run.prompt, &run.attachments, &input);
+        let mut follow_up = further(&task, &run.key, message);
+        if route.extended {
+            // Whether it can be read in the turn at work is known there alone.
+            follow_up.when = when;
+        } else {
+            follow_up.tuning = Tuning::default();
+        }
         let scope = scope(&follow_up.agent, &provider);
         let mut commands = writes(&scope, task.folder.as_str(), attachments);
         commands.push(CommandBody::FollowUp(Box::new(follow_up)));
@@ -141,6 +142,112 @@ impl Owner {
         let route = self.state.route(bridge)?;
         self.send_all(&route, frames(&[CommandBody::Cancel { task }], "")?);
         Ok(())
+    }
+
+    pub(crate) fn interrupt(&mut self, task: &TaskView) -> Result<(), HubError> {
+        let (route, _) = self.steered(task, "stop a turn alone")?;
+        let task = task.summary.id.clone();
+        self.send_all(&route, frames(&[CommandBody::Interrupt { task }], "")?);
+        Ok(())
+    }
+
+    /// Kept first, so that the next run has it whatever happens to the frame.
+    pub(crate) async fn tune(
+        &mut self,
+        task: &TaskView,
+        tuning: Tuning,
+    ) -> Result<Applies, HubError> {
+        let (route, can) = self.steered(task, "change settings of a conversation")?;
+        let chosen = [
+            (tuning.model.is_some(), can.model, "choose a model"),
+            (tuning.mode.is_some(), can.mode, "choose a mode"),
+            (
+                tuning.effort.is_some(),
+                can.effort,
+                "choose a thinking effort",
+            ),
+        ];
+        let mut applies = if task.summary.status.is_live() {
+            Applies::Now
+        } else {
+            Applies::NextRun
+        };
+        for (_, choosing, what) in chosen.into_iter().filter(|(wanted, ..)| *wanted) {
+            match choosing {
+                Choosing::Never => {
+                    let machine = route.name;
+                    return Err(HubError::NotSupported { machine, what });
+                }
+                Choosing::AtStart => applies = Applies::NextRun,
+                Choosing::AnyTime => {}
+            }
+        }
+        let id = task.summary.id.clone();
+        self.store.tune(&id, tuning.clone()).await?;
+        if task.summary.status.is_live() {
+            let task = id.clone();
+            let request = self.state.next_request();
+            self.send_all(
+                &route,
+                frames(&[CommandBody::Tune { task, tuning }], &request)?,
+            );
+        }
+        self.wake(&id);
+        Ok(applies)
+    }
+
+    /// The way to the agent of a task, with what can be done while it works.
+    fn steered(&self, task: &TaskView, what: &'static str) -> Result<(Route, Can), HubError> {
+        let summary = &task.summary;
+        let route = self.state.route(&summary.machine)?;
+        match self.state.can(&summary.machine, &summary.provider) {
+            Some(can) => Ok((route, can)),
+            None => Err(HubError::NotSupported {
+                machine: route.name,
+                what,
+            }),
+        }
+    }
+
+    /// Sends a run again of which the machine has not said anything. Files that went along with it
+    /// are gone, so such a run is left to be found lost.
+    pub(crate) async fn resend(&mut self, conn: ConnId, run: &RunKey) {
+        let view = match self.store.task(&run.task).await {
+            Ok(Some(view)) => view,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(%error, task = %run.task, "a run cannot be sent again");
+                return;
+            }
+        };
+        let Some(told) = view.runs.iter().find(|one| one.attempt == run.attempt) else {
+            return;
+        };
+        if !told.attachments.is_empty() {
+            return;
+        }
+        let command = match told.kind {
+            RunKind::Dispatch => CommandBody::Start(Box::new(StartRun {
+                run: run.clone(),
+                agent: view.summary.agent.clone(),
+                prompt: told.prompt.clone(),
+                place: place(&view.mode, &view.folder),
+                task_log: task_log(&view.mode, view.folder.as_str()),
+                tuning: view.tuning.clone(),
+            })),
+            RunKind::FollowUp | RunKind::AgentCommand => {
+                CommandBody::FollowUp(Box::new(further(&view, run, told.prompt.clone())))
+            }
+        };
+        match frames(&[command], &run.attempt) {
+            Ok(frames) => {
+                tracing::info!(task = %run.task, "a run is sent again");
+                for frame in frames {
+                    self.send(conn, frame);
+                }
+            }
+            Err(error) => tracing::error!(%error, task = %run.task, "a run cannot be sent again"),
+        }
     }
 
     pub(crate) async fn answer(
@@ -229,6 +336,19 @@ impl Wanted {
             Self::Files { reply, .. } => answer(reply, Err(error)),
             Self::File { reply } => answer(reply, Err(error)),
         }
+    }
+}
+
+fn further(task: &TaskView, run: &RunKey, message: String) -> FollowUp {
+    FollowUp {
+        run: run.clone(),
+        agent: task.summary.agent.clone(),
+        message,
+        place: place(&task.mode, &task.folder),
+        kind: RunKind::FollowUp,
+        focus_files: Vec::new(),
+        when: When::After,
+        tuning: task.tuning.clone(),
     }
 }
 

@@ -21,9 +21,9 @@ use std::{
 };
 
 use bridge_proto::{
-    AgentId, BridgeId, RunKey, TaskId,
+    AgentId, BridgeId, ProviderKey, RunKey, TaskId,
     ctrlnode::plane::{FromBridge, encode},
-    model::{AgentChange, AgentProfile, CommandBody, Reply},
+    model::{AgentChange, AgentProfile, Can, CommandBody, Reply},
 };
 
 use self::machine::{Connection, MachineState};
@@ -75,7 +75,7 @@ impl HubState {
             Input::Runs { conn, runs } => {
                 let lost_at = now.instant + self.lost_after;
                 if let Some(machine) = self.machine_of(conn) {
-                    machine.on_runs(lost_at, runs);
+                    effects.extend(machine.on_runs(conn, lost_at, runs));
                 }
             }
             Input::Paired(record) => {
@@ -134,6 +134,13 @@ impl HubState {
             }),
             Some(_) | None => Err(HubError::MachineOffline { name }),
         }
+    }
+
+    /// What can be done while a conversation of this provider goes on; `None` when the machine is
+    /// not on line or did not say.
+    pub(crate) fn can(&self, bridge: &BridgeId, provider: &ProviderKey) -> Option<Can> {
+        let connection = self.machines.get(bridge)?.connection.as_ref()?;
+        connection.can(provider)
     }
 
     /// The way to an agent.
@@ -201,7 +208,8 @@ impl HubState {
         request
     }
 
-    fn next_request(&mut self) -> String {
+    /// An id for a command whose answer nobody waits for.
+    pub(crate) fn next_request(&mut self) -> String {
         self.last_request += 1;
         format!("hub-{}", self.last_request)
     }

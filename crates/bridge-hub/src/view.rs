@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use bridge_proto::{
     AgentId, BridgeId, ProviderKey, Secret, TaskFolder, TaskId, Timestamp,
-    model::{AgentProfile, AgentStatus, Ask, Event, FileEntry, Health, RunKind},
+    model::{
+        AgentProfile, AgentStatus, Ask, Can, Event, FileEntry, Health, ProviderReport, RunKind,
+        Trouble, Tuning,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +30,7 @@ pub struct Machine {
     /// Whether it speaks the extension (whole events, exact asks).
     pub extended: bool,
     /// What it can run. Empty while off line.
-    pub providers: BTreeMap<ProviderKey, Health>,
+    pub providers: BTreeMap<ProviderKey, ProviderReport>,
     /// Which models the providers offer, as far as known. Empty while off line.
     pub models: BTreeMap<ProviderKey, Vec<String>>,
     /// Its agents, by id. Empty while off line.
@@ -43,6 +46,12 @@ pub struct AgentView {
     pub status: AgentStatus,
     /// Whether its provider can run; assumed available until the machine said otherwise.
     pub health: Health,
+    /// What can be done while it works; `None` when the machine did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub can: Option<Can>,
+    /// The last run of its provider that ended badly, unless one ended well after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
 }
 
 /// How far a task or a run is.
@@ -65,6 +74,8 @@ pub enum TaskStatus {
     Cancelled,
     /// The machine did not accept it.
     Rejected,
+    /// Its message was read in the run that was at work; of runs only.
+    Joined,
 }
 
 impl TaskStatus {
@@ -72,9 +83,12 @@ impl TaskStatus {
     pub fn is_live(self) -> bool {
         match self {
             Self::Queued | Self::Running | Self::Waiting => true,
-            Self::Completed | Self::Failed | Self::Blocked | Self::Cancelled | Self::Rejected => {
-                false
-            }
+            Self::Completed
+            | Self::Failed
+            | Self::Blocked
+            | Self::Cancelled
+            | Self::Rejected
+            | Self::Joined => false,
         }
     }
 
@@ -89,6 +103,7 @@ impl TaskStatus {
             Self::Blocked => "blocked",
             Self::Cancelled => "cancelled",
             Self::Rejected => "rejected",
+            Self::Joined => "joined",
         }
     }
 }
@@ -127,8 +142,8 @@ pub struct TaskView {
     pub mode: Mode,
     /// Its folder below `CTRLNODE_ROOT` of the machine.
     pub folder: TaskFolder,
-    /// The model asked for; `None`: the agent's own.
-    pub model: Option<String>,
+    /// What its conversation was asked to be set to; what is absent is the agent's own.
+    pub tuning: Tuning,
     /// What was asked, oldest first; an event belongs to the run whose `attempt` it carries.
     pub runs: Vec<RunView>,
     /// Questions that wait for an answer, oldest first.
@@ -204,8 +219,18 @@ pub struct NewTask {
     pub mode: Mode,
     /// Files for its `input/` folder.
     pub attachments: Vec<Attachment>,
-    /// Another model than the agent's own.
-    pub model: Option<String>,
+    /// Other settings than the agent's own; each at most 200 printable characters.
+    pub tuning: Tuning,
+}
+
+/// When changed settings of a conversation are in force. What really is comes as an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Applies {
+    /// In the run at work, as soon as the agent takes them.
+    Now,
+    /// In the task's next run.
+    NextRun,
 }
 
 /// A file that goes along with a prompt.
@@ -306,6 +331,15 @@ mod tests {
             version: None,
             hint: None,
         };
+        let can = Can {
+            inject: true,
+            ..Can::default()
+        };
+        let trouble = Trouble {
+            at,
+            reason: "no credit".into(),
+            todo: None,
+        };
         comes_back(&Machine {
             id: BridgeId::parse("b1").unwrap(),
             name: "box".into(),
@@ -314,7 +348,14 @@ mod tests {
             since: at,
             version: Some("v1.0.0".into()),
             extended: true,
-            providers: BTreeMap::from([(provider.clone(), health.clone())]),
+            providers: BTreeMap::from([(
+                provider.clone(),
+                ProviderReport {
+                    health: health.clone(),
+                    can: Some(can),
+                    trouble: Some(trouble.clone()),
+                },
+            )]),
             models: BTreeMap::from([(provider.clone(), vec!["fast".into()])]),
             agents: vec![AgentView {
                 profile: AgentProfile {
@@ -330,6 +371,8 @@ mod tests {
                 },
                 status: AgentStatus::Idle,
                 health,
+                can: Some(can),
+                trouble: Some(trouble),
             }],
         });
         comes_back(&TaskView {
@@ -349,7 +392,10 @@ mod tests {
                 path: "/code/web".into(),
             },
             folder: TaskFolder::parse("tasks/hub/x").unwrap(),
-            model: None,
+            tuning: Tuning {
+                effort: Some("high".into()),
+                ..Tuning::default()
+            },
             runs: vec![RunView {
                 attempt: "r1".into(),
                 kind: RunKind::Dispatch,
@@ -368,6 +414,8 @@ mod tests {
                 digest: Digest::of(&["x"]),
                 tool: None,
                 expires: None,
+                answered: None,
+                action: None,
             }],
             last_seq: 7,
         });

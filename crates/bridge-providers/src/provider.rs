@@ -4,6 +4,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
+pub use bridge_proto::model::Choosing;
 use bridge_proto::{
     AskId, ProviderKey, ResumeId, RunKey,
     model::{Answer, Health, Observed, Outcome, Tuning},
@@ -47,11 +48,11 @@ pub struct Abilities {
     pub permissions: bool,
     /// It puts questions to a person that are not about permission.
     pub questions: bool,
-    /// When its model can be chosen.
+    /// When its model can be chosen, by [`RunSpec::model`] and [`Steer::Tune`].
     pub model: Choosing,
-    /// When its mode can be chosen.
+    /// When its mode can be chosen; at the start means by a [`Steer::Tune`] before the first prompt.
     pub mode: Choosing,
-    /// When its thinking effort can be chosen.
+    /// When its thinking effort can be chosen; as with the mode.
     pub effort: Choosing,
     /// It says how many tokens were used.
     pub usage: bool,
@@ -65,18 +66,6 @@ pub struct Abilities {
     pub hub_only: bool,
     /// A second key for the same program that only the plain wire needs.
     pub plain_only: bool,
-}
-
-/// When a setting of a conversation can be chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Choosing {
-    /// Not at all, or not by us.
-    #[default]
-    Never,
-    /// When the conversation begins.
-    AtStart,
-    /// At the start and later, by [`Steer::Tune`].
-    AnyTime,
 }
 
 /// What look-ups on disk found.
@@ -156,9 +145,11 @@ pub enum Heard {
 /// What became of a message for a running turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Injection {
-    /// The agent has it and reads it in this turn.
+    /// The agent has it and reads it in this turn. Said before the [`Heard::TurnOver`] of that
+    /// turn: whoever has not heard it by then may say the message another way.
     Taken,
-    /// There was no turn to put it into, or this agent cannot: nothing was said to it.
+    /// There was no turn to put it into, or this agent cannot: nothing was said to it. May be said
+    /// after the end of the turn that was meant.
     Refused,
 }
 
@@ -209,6 +200,18 @@ pub enum StartError {
         provider: String,
         /// What to do.
         hint: String,
+    },
+    /// The folder brings settings of its own for this agent that would be in force unasked, and
+    /// nobody said that it can be trusted.
+    #[error(
+        "{provider} would run what {} says; mark the repository as trusted, or take the file away",
+        brings.display()
+    )]
+    NotTrusted {
+        /// Who.
+        provider: String,
+        /// Which file.
+        brings: PathBuf,
     },
     /// The system would not start it.
     #[error("{program} could not be started")]

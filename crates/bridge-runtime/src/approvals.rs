@@ -377,6 +377,8 @@ mod tests {
             digest: Digest::of(&["do it", id]),
             tool: None,
             expires: None,
+            answered: None,
+            action: None,
         }
     }
 

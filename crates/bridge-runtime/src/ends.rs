@@ -2,31 +2,31 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bridge_proto::{RunKey, model::Outcome};
+use bridge_proto::{RunKey, model::EventBody};
 
 /// The ends of the last [`REMEMBERED`] runs.
 #[derive(Debug, Default)]
 pub(crate) struct Ends {
     order: VecDeque<RunKey>,
-    outcomes: HashMap<RunKey, (Outcome, u64)>,
+    ends: HashMap<RunKey, (EventBody, u64)>,
 }
 
 impl Ends {
     /// Notes an end, forgetting the oldest beyond the limit.
-    pub(crate) fn insert(&mut self, run: RunKey, outcome: Outcome, n: u64) {
-        if self.outcomes.insert(run.clone(), (outcome, n)).is_none() {
+    pub(crate) fn insert(&mut self, run: RunKey, end: EventBody, n: u64) {
+        if self.ends.insert(run.clone(), (end, n)).is_none() {
             self.order.push_back(run);
         }
         while self.order.len() > REMEMBERED {
             if let Some(oldest) = self.order.pop_front() {
-                self.outcomes.remove(&oldest);
+                self.ends.remove(&oldest);
             }
         }
     }
 
-    /// How this run ended and the number of its last event, if it is remembered.
-    pub(crate) fn get(&self, run: &RunKey) -> Option<&(Outcome, u64)> {
-        self.outcomes.get(run)
+    /// The last event of this run and its number, if it is remembered.
+    pub(crate) fn get(&self, run: &RunKey) -> Option<&(EventBody, u64)> {
+        self.ends.get(run)
     }
 }
 
@@ -35,7 +35,7 @@ const REMEMBERED: usize = 1000;
 
 #[cfg(test)]
 mod tests {
-    use bridge_proto::TaskId;
+    use bridge_proto::{TaskId, model::Outcome};
 
     use super::*;
 
@@ -47,10 +47,16 @@ mod tests {
         };
         let mut ends = Ends::default();
         for n in 0..=REMEMBERED {
-            ends.insert(key(n), Outcome::Completed, 7);
+            let end = EventBody::Ended {
+                outcome: Outcome::Completed,
+            };
+            ends.insert(key(n), end, 7);
         }
         assert_eq!(ends.get(&key(0)), None);
-        assert_eq!(ends.get(&key(1)), Some(&(Outcome::Completed, 7)));
-        assert_eq!(ends.order.len(), ends.outcomes.len());
+        assert!(matches!(
+            ends.get(&key(1)),
+            Some((EventBody::Ended { .. }, 7))
+        ));
+        assert_eq!(ends.order.len(), ends.ends.len());
     }
 }

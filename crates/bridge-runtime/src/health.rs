@@ -1,5 +1,5 @@
 //! Which providers can run here: look-ups every minute, the programs themselves only when a
-//! look-up changed. Pure bookkeeping; the supervisor does the looking.
+//! look-up changed, and services that did not answer every time. Pure bookkeeping; the supervisor does the looking.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +17,8 @@ pub struct HealthBoard {
 
 impl HealthBoard {
     /// Takes what the look-ups say; gives the providers that have to be probed, because they are
-    /// new or changed, or because a service they need did not answer: it can come back without
-    /// anything changing on the disk.
+    /// new or changed, or because a service did not answer the last time: no look-up shows that
+    /// it was started.
     pub fn on_scan(&mut self, found: BTreeMap<ProviderKey, Health>) -> BTreeSet<ProviderKey> {
         let changed: BTreeSet<ProviderKey> = found
             .iter()
@@ -28,12 +28,14 @@ impl HealthBoard {
         self.probed
             .retain(|key, _| !changed.contains(key) && found.contains_key(key));
         self.found = found;
-        let unreachable = self.probed.iter().filter_map(|(key, health)| {
-            (health.reason == Some(HealthReason::ServiceUnreachable)).then(|| key.clone())
-        });
+        let silent = self
+            .probed
+            .iter()
+            .filter(|(_, health)| health.reason == Some(HealthReason::ServiceUnreachable))
+            .map(|(key, _)| key.clone());
         changed
             .into_iter()
-            .chain(unreachable)
+            .chain(silent)
             .filter(|key| self.found[key].available)
             .collect()
     }
@@ -79,6 +81,24 @@ mod tests {
             version: version.map(Into::into),
             hint: None,
         }
+    }
+
+    #[test]
+    fn a_service_that_did_not_answer_is_asked_again_until_it_does() {
+        let mut board = HealthBoard::default();
+        let here = || BTreeMap::from([(key("ollama"), health(true, None))]);
+        let silent = || Health {
+            reason: Some(HealthReason::ServiceUnreachable),
+            ..health(false, None)
+        };
+        let again = BTreeSet::from([key("ollama")]);
+        assert_eq!(board.on_scan(here()), again);
+        board.on_probe(key("ollama"), silent());
+        assert_eq!(board.on_scan(here()), again);
+        assert!(!board.is_available(&key("ollama")), "not before it answers");
+        board.on_probe(key("ollama"), health(true, Some("0.9")));
+        assert!(board.is_available(&key("ollama")));
+        assert_eq!(board.on_scan(here()), BTreeSet::new());
     }
 
     #[test]

@@ -23,12 +23,14 @@ mod ends;
 pub mod health;
 mod intake;
 pub mod outgoing;
+mod patience;
 pub mod policy;
 mod prompt;
 mod run_log;
 mod runner;
 mod scribe;
 pub mod supervisor;
+mod unwritten;
 
 pub use outgoing::Outgoing;
 pub use policy::{CommandRule, EditRule, Policy};

@@ -11,6 +11,10 @@ pub struct Policy {
     pub parallel: usize,
     /// A run without any sign of life for this long is stopped and reported as blocked.
     pub silence: Duration,
+    /// An agent whose model does not answer for this long is stopped and its run reported as
+    /// failed; `None`: it is waited for as long as it says that it tries. Tools at work and open
+    /// questions do not count.
+    pub patience: Option<Duration>,
     /// An agent process stays this long after a turn, for a quick follow-up.
     pub idle: Duration,
     /// At most so many idle processes; the one idle longest is closed first.
@@ -30,6 +34,7 @@ impl Default for Policy {
         Self {
             parallel: 4,
             silence: Duration::from_secs(30 * 60),
+            patience: Some(Duration::from_secs(5 * 60)),
             idle: Duration::from_secs(5 * 60),
             idle_processes: 4,
             edits: EditRule::Allow,

@@ -25,6 +25,7 @@ pub(crate) enum ScribeError {
 enum Wanted {
     Record(Box<RunEntry>),
     Process(RunKey, u32),
+    Join(RunKey, String),
     Settle,
     Reserve(RunKey, u64),
     Close {
@@ -58,6 +59,11 @@ impl Scribe {
     /// Notes the process that serves the run, for finding it after a crash.
     pub(crate) async fn process(&self, run: RunKey, pid: u32) -> Result<(), ScribeError> {
         self.ask(Wanted::Process(run, pid)).await.map(drop)
+    }
+
+    /// Notes that the message of the run was put into another run, before its end is written.
+    pub(crate) async fn join(&self, run: RunKey, into: String) -> Result<(), ScribeError> {
+        self.ask(Wanted::Join(run, into)).await.map(drop)
     }
 
     /// Writes what could not be written before, if there is something.
@@ -113,21 +119,24 @@ fn write(mut journal: Journal, mut inbox: mpsc::Receiver<Request>) {
                 n,
                 at,
             } => journal.close(&run, &outcome, n, at).map(|()| n),
-            Wanted::Process(run, pid) => {
-                let open = journal.open_runs().find(|entry| entry.run == run).cloned();
-                match open {
-                    Some(entry) => journal
-                        .record(&RunEntry {
-                            pid: Some(pid),
-                            ..entry
-                        })
-                        .map(|()| 0),
-                    None => Err(JournalError::Unknown { run }),
-                }
-            }
+            Wanted::Process(run, pid) => change(&mut journal, run, |entry| entry.pid = Some(pid)),
+            Wanted::Join(run, into) => change(&mut journal, run, |entry| entry.joined = Some(into)),
         };
         if done.send(result).is_err() {
             tracing::debug!("nobody waited for a journal entry");
         }
     }
+}
+
+fn change(
+    journal: &mut Journal,
+    run: RunKey,
+    how: impl FnOnce(&mut RunEntry),
+) -> Result<u64, JournalError> {
+    let open = journal.open_runs().find(|entry| entry.run == run).cloned();
+    let Some(mut entry) = open else {
+        return Err(JournalError::Unknown { run });
+    };
+    how(&mut entry);
+    journal.record(&entry).map(|()| 0)
 }

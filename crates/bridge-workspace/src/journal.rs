@@ -57,6 +57,9 @@ pub struct RunEntry {
     pub repository: Option<String>,
     /// No event of the run has a greater number than this; see [`Journal::reserve`].
     pub reserved: u64,
+    /// The attempt of the run that its message was put into, if it never was a run of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<String>,
 }
 
 /// A run that has ended.
@@ -494,6 +497,7 @@ mod tests {
             folder: None,
             repository: None,
             reserved: 0,
+            joined: None,
         }
     }
 

@@ -28,6 +28,7 @@ fn recorded_runs_are_found_again_whole() {
     let full = RunEntry {
         pid: Some(4711),
         repository: Some("/home/dev/web".into()),
+        joined: Some("r0".into()),
         ..entry("a")
     };
     let mut journal = reopen(&scene);

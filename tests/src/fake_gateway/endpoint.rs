@@ -82,9 +82,19 @@ pub(super) async fn completions(
             Step::Error(reason) => {
                 error = Some(json!({ "error": { "message": reason, "type": "api_error" } }));
             }
-            Step::Hang | Step::Deaf => hangs = true,
+            Step::Hang | Step::Listen | Step::Deaf => hangs = true,
             Step::Tool
             | Step::Ask
+            | Step::Retry
+            | Step::Clock(..)
+            | Step::Background
+            | Step::Escapes
+            | Step::Wrong
+            | Step::Unknown
+            | Step::Stray
+            | Step::Reuse
+            | Step::OddEnd
+            | Step::Children
             | Step::Exit(_)
             | Step::BigLine(_)
             | Step::Garbage

@@ -115,7 +115,7 @@ impl Run {
                     Some(false) => self.text(&in_words("It was denied.")),
                     None => return End::Aborted,
                 },
-                Step::Hang => {
+                Step::Hang | Step::Listen => {
                     if !self.hang().await {
                         return End::Aborted;
                     }
@@ -134,7 +134,22 @@ impl Run {
                     }
                     self.agent("hologram", json!({ "phase": "spin" }));
                 }
-                Step::Stderr(_) => {}
+                Step::Retry => self.agent(
+                    "run_status",
+                    json!({ "phase": "retrying", "retryAttempt": 1, "maxRetries": 8,
+                        "delayMs": 500, "reason": "overloaded" }),
+                ),
+                // Ways of programs that are started by the bridge.
+                Step::Stderr(_)
+                | Step::Clock(..)
+                | Step::Background
+                | Step::Escapes
+                | Step::Wrong
+                | Step::Unknown
+                | Step::Stray
+                | Step::Reuse
+                | Step::OddEnd
+                | Step::Children => {}
             }
         }
         last_words.unwrap_or(End::Done)

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::script::Talk;
+use super::{responses, script::Talk};
 
 /// A tool of the agent.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +45,10 @@ impl Deed<'_> {
         let tool = self
             .names()
             .iter()
-            .find_map(|name| talk.tools.iter().find(|tool| tool.name == *name))?;
+            .find_map(|name| talk.tools.iter().find(|tool| tool.name == *name));
+        let Some(tool) = tool else {
+            return responses::call(*self, talk);
+        };
         let mut input = Map::new();
         let properties = tool.schema.get("properties").and_then(Value::as_object);
         for (name, schema) in properties.into_iter().flatten() {
@@ -64,9 +67,16 @@ impl Deed<'_> {
     fn names(&self) -> &'static [&'static str] {
         match self {
             Self::Write { .. } => &["Write", "write_file", "write"],
-            Self::Edit { .. } => &["Edit", "replace", "edit"],
+            Self::Edit { .. } => &["Edit", "replace", "edit", "edit_file"],
             Self::Read { .. } => &["Read", "read_file", "read"],
-            Self::Shell { .. } => &["Bash", "run_shell_command", "bash", "shell", "exec"],
+            Self::Shell { .. } => &[
+                "Bash",
+                "run_shell_command",
+                "bash",
+                "shell",
+                "exec_command",
+                "exec",
+            ],
         }
     }
 
@@ -88,7 +98,7 @@ impl Deed<'_> {
             (Self::Write { content, .. }, "content") => (*content).to_owned(),
             (Self::Edit { old, .. }, "oldstring") => (*old).to_owned(),
             (Self::Edit { new, .. }, "newstring") => (*new).to_owned(),
-            (Self::Shell { command }, "command") => (*command).to_owned(),
+            (Self::Shell { command }, "command" | "cmd") => (*command).to_owned(),
             _ => return None,
         };
         Some(value.into())

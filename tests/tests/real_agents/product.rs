@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::{
     agents::Agent,
     gateway::Gateway,
+    installed::Installed,
     remains::{self, Process},
 };
 
@@ -55,7 +56,7 @@ pub(crate) struct Stored {
 
 impl Product {
     /// Starts it, and waits until the agent can be given work.
-    pub(crate) async fn start(agent: Agent, installed: &Path) -> Self {
+    pub(crate) async fn start(agent: Agent, installed: &Installed) -> Self {
         let home = tempfile::Builder::new()
             .prefix("ctrlnode-e2e-")
             .tempdir()
@@ -68,7 +69,7 @@ impl Product {
         agent.prepare(home.path()).unwrap();
         let model = MockModel::start().await.unwrap();
         let gateway = agent.gateway(home.path(), &model.address()).await;
-        let running = up(agent, home.path(), &model.address());
+        let running = up(agent, home.path(), &model.address(), &[]);
         let mut product = Self {
             agent,
             model,
@@ -91,7 +92,22 @@ impl Product {
         if let Some(running) = self.running.take() {
             remains::kill(running.id());
         }
-        let running = up(self.agent, self.home.path(), &self.model.address());
+        self.start_again_with(&[]).await;
+    }
+
+    /// Stops it as a signal would, and starts it again where it was.
+    pub(crate) async fn stop_and_start_again(&mut self) {
+        self.start_again_with(&[]).await;
+    }
+
+    /// As [`stop_and_start_again`](Self::stop_and_start_again), with these variables more.
+    pub(crate) async fn start_again_with(&mut self, variables: &[(&str, &str)]) {
+        if let Some(mut running) = self.running.take() {
+            let status = running.end(STOPPING).unwrap();
+            assert!(status.success(), "{status}\n{}", self.diagnosis());
+        }
+        let address = self.model.address();
+        let running = up(self.agent, self.home.path(), &address, variables);
         self.running = Some(running);
         self.note = self.wait_for_note().await;
         self.wait_for_agent().await;
@@ -290,7 +306,7 @@ impl Drop for Product {
     }
 }
 
-fn up(agent: Agent, home: &Path, model: &str) -> Running {
+fn up(agent: Agent, home: &Path, model: &str, more: &[(&str, &str)]) -> Running {
     let inherited = env::var_os("PATH").unwrap_or_default();
     let path = std::iter::once(home.join("programs")).chain(env::split_paths(&inherited));
     let path: OsString = env::join_paths(path).unwrap();
@@ -301,6 +317,7 @@ fn up(agent: Agent, home: &Path, model: &str) -> Running {
         .unwrap();
     let mut up = program::command(program::ctrlnode());
     up.env_clear().envs(agent.variables(home, model));
+    up.envs(more.iter().copied());
     up.env("HOME", home)
         .env("PATH", path)
         .env("TMPDIR", home.join("tmp"));
@@ -316,6 +333,8 @@ fn up(agent: Agent, home: &Path, model: &str) -> Running {
     Running::start(&mut up).expect("ctrlnode can be started")
 }
 
+/// It ends its agents within 10 s.
+const STOPPING: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A killed process gives its memory back before it is gone.
 const DYING: Duration = Duration::from_secs(2);

@@ -27,7 +27,8 @@ pub(crate) struct Story {
     pub(crate) last: u64,
     text: Vec<(BlockId, String)>,
     events: usize,
-    took: Duration,
+    /// How long it was followed.
+    pub(crate) took: Duration,
 }
 
 impl Story {
@@ -122,7 +123,9 @@ pub(crate) async fn follow(product: &Product, task: &str, after: u64, person: Pe
                     story.block(block).push_str(&delta);
                 } else if let RunEvent::TextReplaced { block, text } = seen.event {
                     *story.block(block) = text;
-                } else if let RunEvent::Ask(ask) = seen.event {
+                } else if let RunEvent::Ask(ask) = seen.event
+                    && ask.answered.is_none()
+                {
                     if let Some(answer) = person.decides(&ask) {
                         product.answer(task, &ask, &answer).await;
                     }
@@ -136,7 +139,7 @@ pub(crate) async fn follow(product: &Product, task: &str, after: u64, person: Pe
                 return story;
             }
             EventBody::Rejected(why) => panic!("rejected: {why:?}\n{}", product.diagnosis()),
-            EventBody::Queued { .. } | EventBody::Started { .. } => {}
+            EventBody::Queued { .. } | EventBody::Started { .. } | EventBody::Joined { .. } => {}
         }
     }
 }

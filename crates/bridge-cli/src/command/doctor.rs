@@ -41,6 +41,11 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
         "workspace": settings.base,
         "contents": settings.contents(),
         "files": files,
+        "agents_file": {
+            "path": settings.agents_file.path,
+            "found": settings.agents_file.found,
+            "agents": settings.agents_file.agents.len(),
+        },
         "warnings": warnings,
         "plane": plane,
         "agents": agents,
@@ -169,6 +174,15 @@ fn readable(report: &Value) -> String {
             "not there"
         };
         lines.push(format!("settings   {} ({found})", text(&file["path"])));
+    }
+    let own = &report["agents_file"];
+    if own["path"].is_string() {
+        let found = match (own["found"] == true, own["agents"].as_u64()) {
+            (false, _) | (true, None) => "not there".to_owned(),
+            (true, Some(1)) => "1 agent".to_owned(),
+            (true, Some(many)) => format!("{many} agents"),
+        };
+        lines.push(format!("own agents {} ({found})", text(&own["path"])));
     }
     for warning in report["warnings"].as_array().into_iter().flatten() {
         lines.push(format!("warning    {}", text(warning)));

@@ -5,13 +5,13 @@ use std::{
     path::Path,
 };
 
-use bridge_hub::{StoredEvent, TaskView};
-use bridge_proto::model::{Answer, Ask};
+use bridge_hub::{Applies, StoredEvent, TaskView};
+use bridge_proto::model::{Answer, Ask, Tuning, When};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::{
-    args::{HubAddress, RunArgs, TaskCommand},
+    args::{HubAddress, RunArgs, TaskCommand, TuningArgs},
     client::{self, Client},
     render::{Renderer, plain},
     report::{Exit, Problem},
@@ -25,12 +25,16 @@ pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, 
         TaskCommand::FollowUp {
             task,
             message,
+            now,
             json,
         } => {
             let task = find(&client, &task).await?;
             let after = client.task(&task).await?.last_seq;
-            client.follow_up(&task, &text_or_stdin(message)?).await?;
-            follow(&client, &task, after, Renderer::new(json)).await
+            let when = if now { When::Now } else { When::After };
+            let run = client
+                .follow_up(&task, &text_or_stdin(message)?, when)
+                .await?;
+            follow(&client, &task, after, Renderer::of(&run, json)).await
         }
         TaskCommand::List { limit, json } => list(&client, limit, json).await,
         TaskCommand::Show { task, json } => show(&client, &task, json).await,
@@ -42,9 +46,22 @@ pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, 
         TaskCommand::Answer { task, answer, ask } => {
             reply(&client, &task, answer, ask.as_deref()).await
         }
+        TaskCommand::Interrupt { task } => {
+            let task = find(&client, &task).await?;
+            client.interrupt(&task).await?;
+            Ok(Exit::Done)
+        }
         TaskCommand::Cancel { task } => {
             let task = find(&client, &task).await?;
             client.cancel(&task).await?;
+            Ok(Exit::Done)
+        }
+        TaskCommand::Tune { task, tuning } => {
+            let task = find(&client, &task).await?;
+            note(match client.tune(&task, &settings(tuning)).await? {
+                Applies::Now => "asked for; the agent says what is in force",
+                Applies::NextRun => "kept for the next run of the task",
+            })?;
             Ok(Exit::Done)
         }
     }
@@ -66,7 +83,7 @@ async fn start(client: &Client, args: RunArgs) -> Result<Exit, Problem> {
         "agent": args.agent,
         "prompt": text_or_stdin(args.prompt)?,
         "mode": mode,
-        "model": args.model,
+        "tuning": settings(args.tuning),
         "attachments": attachments,
     });
     let id = client.create(&task).await?;
@@ -78,6 +95,19 @@ async fn start(client: &Client, args: RunArgs) -> Result<Exit, Problem> {
         note(&format!("task {id}"))?;
     }
     follow(client, &id, 0, Renderer::new(args.json)).await
+}
+
+fn settings(args: TuningArgs) -> Tuning {
+    let TuningArgs {
+        model,
+        mode,
+        effort,
+    } = args;
+    Tuning {
+        model,
+        mode,
+        effort,
+    }
 }
 
 /// Streams until the run ends. The first Ctrl-C cancels the task, the second leaves it.

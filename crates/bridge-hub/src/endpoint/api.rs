@@ -5,7 +5,8 @@
 //! | `GET bridges`, `GET agents` | machines, and their agents in one list |
 //! | `GET tasks?limit=&before=`, `POST tasks` | one page, newest first; make one |
 //! | `GET tasks/{id}` | one task with its runs and open questions |
-//! | `POST tasks/{id}/followups`, `…/cancel`, `…/answer` | go on, stop, answer |
+//! | `POST tasks/{id}/followups`, `…/answer` | go on, answer |
+//! | `POST tasks/{id}/interrupt`, `…/cancel`, `…/tune` | stop the turn, stop it all, change settings |
 //! | `GET tasks/{id}/events?after=` | server-sent events, resumed by `Last-Event-ID` |
 //! | `GET tasks/{id}/events/page?after=&limit=` | the same as one page of JSON |
 //! | `GET tasks/{id}/files`, `GET tasks/{id}/files/{path}` | result files |
@@ -20,7 +21,10 @@ use axum::{
     routing::{get, post},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bridge_proto::{AgentId, AskId, BridgeId, Digest, TaskId, model};
+use bridge_proto::{
+    AgentId, AskId, BridgeId, Digest, TaskId,
+    model::{self, Tuning, When},
+};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -45,6 +49,8 @@ pub(crate) fn routes() -> Router<Hub> {
         .route("/agents", get(agents))
         .route("/tasks/{id}", get(show))
         .route("/tasks/{id}/cancel", post(cancel))
+        .route("/tasks/{id}/interrupt", post(interrupt))
+        .route("/tasks/{id}/tune", post(tune))
         .route("/tasks/{id}/answer", post(answer))
         .route("/tasks/{id}/events", get(live::events))
         .route("/tasks/{id}/events/page", get(page))
@@ -81,6 +87,8 @@ async fn agents(State(hub): State<Hub>) -> Answer {
                     "profile": agent.profile,
                     "status": agent.status,
                     "health": agent.health,
+                    "can": agent.can,
+                    "trouble": agent.trouble,
                 })
             })
         })
@@ -110,7 +118,10 @@ struct NewTaskBody {
     prompt: String,
     #[serde(default)]
     mode: Mode,
+    /// The same as `tuning.model`, which wins.
     model: Option<String>,
+    #[serde(default)]
+    tuning: Tuning,
     #[serde(default)]
     attachments: Vec<FileBody>,
 }
@@ -127,13 +138,18 @@ async fn create(State(hub): State<Hub>, Body(task): Body<NewTaskBody>) -> Answer
         Some(machine) => machine,
         None => only_machine_with(hub.machines().await?, &task.agent)?,
     };
+    let mut tuning = Tuning {
+        model: task.model,
+        ..Tuning::default()
+    };
+    tuning.update(task.tuning);
     let new = NewTask {
         machine,
         agent: task.agent,
         prompt: task.prompt,
         mode: task.mode,
         attachments: decoded(task.attachments)?,
-        model: task.model,
+        tuning,
     };
     let made = hub.create(new).await?;
     Ok((StatusCode::CREATED, Json(json!({ "id": made }))).into_response())
@@ -180,6 +196,8 @@ struct FollowUpBody {
     text: String,
     #[serde(default)]
     attachments: Vec<FileBody>,
+    #[serde(default)]
+    when: When,
 }
 
 async fn follow_up(
@@ -188,14 +206,32 @@ async fn follow_up(
     Body(follow_up): Body<FollowUpBody>,
 ) -> Answer {
     let files = decoded(follow_up.attachments)?;
-    hub.follow_up(&id("task id", &task)?, &follow_up.text, files)
+    let task = id("task id", &task)?;
+    let run = hub
+        .follow_up(&task, &follow_up.text, files, follow_up.when)
         .await?;
-    Ok(accepted())
+    let answer = Json(json!({ "accepted": true, "attempt": run }));
+    Ok((StatusCode::ACCEPTED, answer).into_response())
 }
 
 async fn cancel(State(hub): State<Hub>, Path(task): Path<String>) -> Answer {
     hub.cancel(&id("task id", &task)?).await?;
     Ok(accepted())
+}
+
+async fn interrupt(State(hub): State<Hub>, Path(task): Path<String>) -> Answer {
+    hub.interrupt(&id("task id", &task)?).await?;
+    Ok(accepted())
+}
+
+async fn tune(
+    State(hub): State<Hub>,
+    Path(task): Path<String>,
+    Body(tuning): Body<Tuning>,
+) -> Answer {
+    let applies = hub.tune(&id("task id", &task)?, tuning).await?;
+    let answer = Json(json!({ "accepted": true, "applies": applies }));
+    Ok((StatusCode::ACCEPTED, answer).into_response())
 }
 
 #[derive(Deserialize)]

@@ -8,7 +8,9 @@ use std::{
 use bridge_proto::{
     AgentId, ProviderKey, RunKey, TaskId, Timestamp,
     ctrlnode::plane::{PlainRun, Translator},
-    model::{AgentProfile, AgentStatus, Event, EventBody, Health, Hello, Notice},
+    model::{
+        AgentProfile, AgentStatus, Can, Event, EventBody, Health, Hello, Notice, ProviderReport,
+    },
 };
 
 use super::{ConnId, Effect, Now};
@@ -36,7 +38,7 @@ pub(super) struct Connection {
     pub(super) extended: bool,
     pub(super) greeted: bool,
     greet_by: Instant,
-    providers: BTreeMap<ProviderKey, Health>,
+    providers: BTreeMap<ProviderKey, ProviderReport>,
     models: BTreeMap<ProviderKey, Vec<String>>,
     /// What the hub made.
     synced: BTreeMap<AgentId, AgentProfile>,
@@ -69,6 +71,10 @@ impl Connection {
         self.announced.get(id).or_else(|| self.synced.get(id))
     }
 
+    pub(super) fn can(&self, provider: &ProviderKey) -> Option<Can> {
+        self.providers.get(provider)?.can
+    }
+
     /// The machine mentioned a run.
     pub(super) fn on_heard(&mut self, run: &RunKey) {
         self.unheard.retain(|unheard| unheard.key != *run);
@@ -92,14 +98,20 @@ impl Connection {
         let mut all: BTreeMap<&AgentId, &AgentProfile> = self.synced.iter().collect();
         all.extend(&self.announced);
         all.into_iter()
-            .map(|(id, profile)| AgentView {
-                status: self.statuses.get(id).copied().unwrap_or(AgentStatus::Idle),
-                health: self
-                    .providers
-                    .get(&profile.provider)
-                    .cloned()
-                    .unwrap_or(UNCHECKED),
-                profile: profile.clone(),
+            .map(|(id, profile)| {
+                let report = self.providers.get(&profile.provider).cloned();
+                let ProviderReport {
+                    health,
+                    can,
+                    trouble,
+                } = report.unwrap_or(UNCHECKED);
+                AgentView {
+                    status: self.statuses.get(id).copied().unwrap_or(AgentStatus::Idle),
+                    health,
+                    can,
+                    trouble,
+                    profile: profile.clone(),
+                }
             })
             .collect()
     }
@@ -189,10 +201,25 @@ impl MachineState {
         agents
     }
 
-    pub(super) fn on_runs(&mut self, lost_at: Instant, runs: Vec<LiveRun>) {
+    /// These runs are open in the hub's books. What the machine never mentioned may have been lost
+    /// on the way, so one that knows a run when it is asked for again is asked again.
+    pub(super) fn on_runs(
+        &mut self,
+        conn: ConnId,
+        lost_at: Instant,
+        runs: Vec<LiveRun>,
+    ) -> Vec<Effect> {
         let Some(connection) = self.connection.as_mut() else {
-            return;
+            return Vec::new();
         };
+        let mut resend = Vec::new();
+        if connection.extended {
+            let never_heard_of = runs.iter().filter(|run| run.last_n.is_none());
+            resend.extend(never_heard_of.map(|run| Effect::Resend {
+                conn,
+                run: run.key.clone(),
+            }));
+        }
         if !connection.extended {
             for run in &runs {
                 self.translator.open(run.key.clone());
@@ -203,6 +230,7 @@ impl MachineState {
         }
         connection.lost_at = (!runs.is_empty()).then_some(lost_at);
         connection.unheard = runs;
+        resend
     }
 
     /// Runs the machine will never end; the others are asked about again later.
@@ -266,7 +294,7 @@ impl MachineState {
             Notice::ProviderHealth { health } => {
                 connection.providers.extend(health);
                 let available = connection.providers.iter();
-                let available = available.filter(|(_, health)| health.available);
+                let available = available.filter(|(_, report)| report.health.available);
                 let available: Vec<ProviderKey> = available.map(|(key, _)| key.clone()).collect();
                 found = default_agents(&available);
                 found.retain(|agent| !connection.synced.contains_key(&agent.id));
@@ -380,11 +408,15 @@ fn display_name(key: &str) -> &str {
     }
 }
 
-const UNCHECKED: Health = Health {
-    available: true,
-    reason: None,
-    version: None,
-    hint: None,
+const UNCHECKED: ProviderReport = ProviderReport {
+    health: Health {
+        available: true,
+        reason: None,
+        version: None,
+        hint: None,
+    },
+    can: None,
+    trouble: None,
 };
 
 const LOST: &str = "the bridge came back without this run";

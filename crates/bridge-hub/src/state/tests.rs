@@ -1,5 +1,5 @@
 use bridge_proto::{
-    ProviderKey, Timestamp,
+    Timestamp,
     ctrlnode::plane::{PlainMessage, PlainRun},
     model::{
         AgentStatus, Event, EventBody, Health, HealthReason, Heartbeat, Hello, Notice, Outcome,
@@ -125,7 +125,9 @@ impl World {
 
     fn runs(&mut self, at: u64, conn: ConnId, runs: Vec<LiveRun>) {
         let now = self.at(at);
-        assert_eq!(self.state.handle(now, Input::Runs { conn, runs }), []);
+        let effects = self.state.handle(now, Input::Runs { conn, runs });
+        let resent = |effect: &Effect| matches!(effect, Effect::Resend { .. });
+        assert!(effects.iter().all(resent), "{effects:?}");
     }
 
     fn timeout(&mut self, at: u64) -> Vec<Effect> {
@@ -163,6 +165,7 @@ fn frames(effects: &[Effect]) -> Vec<&str> {
             Effect::HangUp { .. }
             | Effect::Append { .. }
             | Effect::LoadRuns { .. }
+            | Effect::Resend { .. }
             | Effect::Fail { .. }
             | Effect::Remember(_)
             | Effect::Settle { .. }
@@ -304,6 +307,7 @@ fn messages_of_a_plain_bridge_become_numbered_events_that_go_on_after_a_restart_
                 other @ (Effect::Send { .. }
                 | Effect::HangUp { .. }
                 | Effect::LoadRuns { .. }
+                | Effect::Resend { .. }
                 | Effect::Fail { .. }
                 | Effect::Remember(_)
                 | Effect::Settle { .. }
@@ -412,6 +416,45 @@ fn a_request_is_settled_once_by_its_own_connection_or_by_time() {
 }
 
 #[test]
+fn a_run_the_machine_never_mentioned_is_sent_again_where_that_cannot_start_it_twice() {
+    for extended in [true, false] {
+        let mut world = World::new();
+        let conn = world.greeted(extended);
+        let runs = vec![live("t1", "demo", true), live("t2", "demo", false)];
+        let now = world.at(1);
+        let effects = world.state.handle(now, Input::Runs { conn, runs });
+        let again = Effect::Resend {
+            conn,
+            run: run("t2", "r1"),
+        };
+        let expected = extended.then_some(again);
+        assert_eq!(effects, expected.into_iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_can_be_done_with_an_agent_is_known_while_its_machine_is_there() {
+    let mut world = World::new();
+    let conn = world.greeted(true);
+    let provider = key("demo");
+    assert_eq!(world.state.can(&bridge(), &provider), None);
+    let can = Can {
+        inject: true,
+        ..Can::default()
+    };
+    let mut report = world.state.machines()[0].providers[&provider].clone();
+    report.can = Some(can);
+    let health = BTreeMap::from([(provider.clone(), report)]);
+    let notice = FromBridge::Notice(Notice::ProviderHealth { health });
+    world.say(1, conn, notice);
+    assert_eq!(world.state.can(&bridge(), &provider), Some(can));
+    assert_eq!(world.state.machines()[0].agents[0].can, Some(can));
+    let now = world.at(2);
+    world.state.handle(now, Input::Closed { conn });
+    assert_eq!(world.state.can(&bridge(), &provider), None);
+}
+
+#[test]
 fn an_agent_whose_program_is_installed_later_is_synced_without_a_new_connection() {
     let mut world = World::new();
     let conn = world.greeted(true);
@@ -421,7 +464,7 @@ fn an_agent_whose_program_is_installed_later_is_synced_without_a_new_connection(
         version: None,
         hint: None,
     };
-    let health = BTreeMap::from([(key("gemini"), ready)]);
+    let health = BTreeMap::from([(key("gemini"), ready.into())]);
     let notice = FromBridge::Notice(Notice::ProviderHealth { health });
     let effects = world.say(1, conn, notice.clone());
     let synced = effects.iter().any(|effect| {
@@ -455,7 +498,7 @@ fn what_a_machine_announces_wins_and_its_health_is_shown() {
         version: None,
         hint: None,
     };
-    let health = BTreeMap::from([(key("demo"), sick.clone())]);
+    let health = BTreeMap::from([(key("demo"), sick.clone().into())]);
     world.say(
         2,
         conn,

@@ -62,6 +62,11 @@ pub(crate) enum Effect {
         bridge: BridgeId,
         events: Vec<Event>,
     },
+    /// Send a run again that the machine may never have heard of; asked for twice it is done once.
+    Resend {
+        conn: ConnId,
+        run: RunKey,
+    },
     /// Tell which runs of the machine have not ended.
     LoadRuns {
         conn: ConnId,

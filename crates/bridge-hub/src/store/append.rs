@@ -213,7 +213,8 @@ pub(super) fn refresh_task(transaction: &Transaction<'_>, task: i64) -> Result<(
     transaction
         .prepare_cached(
             "UPDATE tasks SET (status, reason) = (
-                 SELECT status, reason FROM runs WHERE runs.task = tasks.number
+                 SELECT status, reason FROM runs
+                 WHERE runs.task = tasks.number AND runs.status <> 'joined'
                  ORDER BY (ended IS NULL) DESC,
                           CASE WHEN ended IS NULL THEN number ELSE -number END LIMIT 1)
              WHERE number = ?1",
@@ -265,6 +266,7 @@ impl Change {
                 }
             },
             EventBody::Ended { outcome } => Self::ended(outcome),
+            EventBody::Joined { .. } => Self::Ended(TaskStatus::Joined, None),
             EventBody::Rejected(rejection) => {
                 Self::Ended(TaskStatus::Rejected, Some(rejection_reason(rejection)))
             }

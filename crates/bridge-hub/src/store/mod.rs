@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use bridge_proto::{
     AgentId, AskId, BridgeId, ProviderKey, RunKey, TaskFolder, TaskId, Timestamp,
-    model::{Ask, Event, Outcome, RunKind},
+    model::{Ask, Event, Outcome, RunKind, Tuning},
 };
 use thiserror::Error;
 
@@ -46,6 +46,8 @@ pub(crate) trait Store: Send + Sync {
     async fn create_task(&self, task: TaskRecord, run: RunRecord) -> Result<(), StoreError>;
     /// Adds a run to a task.
     async fn add_run(&self, run: RunRecord) -> Result<(), StoreError>;
+    /// Takes over what the task's conversation shall be set to; what is absent stays.
+    async fn tune(&self, task: &TaskId, tuning: Tuning) -> Result<(), StoreError>;
     /// Ends a run from the hub's side; `None` when it had ended already.
     async fn end_run(
         &self,
@@ -119,7 +121,7 @@ pub(crate) struct TaskRecord {
     pub(crate) title: String,
     pub(crate) mode: Mode,
     pub(crate) folder: TaskFolder,
-    pub(crate) model: Option<String>,
+    pub(crate) tuning: Tuning,
 }
 
 /// A run to keep.

@@ -81,7 +81,8 @@ pub(super) const FILE: &str = "hub.db";
 const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Never changed once released; a new version is a new entry at the end.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE bridges(
     id TEXT PRIMARY KEY, name TEXT NOT NULL,
     token BLOB UNIQUE,            -- SHA-256; NULL when revoked
@@ -111,7 +112,12 @@ CREATE TABLE asks(
 CREATE TABLE grants(
     id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, secret BLOB NOT NULL UNIQUE,
     created INTEGER NOT NULL, expires INTEGER, used INTEGER) STRICT;
-"];
+",
+    "
+ALTER TABLE tasks ADD COLUMN agent_mode TEXT;
+ALTER TABLE tasks ADD COLUMN effort TEXT;
+",
+];
 
 #[cfg(unix)]
 mod private {
@@ -182,7 +188,7 @@ mod tests {
             open_writer(folder.path(), now),
             Err(StoreError::Newer {
                 found: 99,
-                known: 1
+                known: 2
             })
         ));
     }

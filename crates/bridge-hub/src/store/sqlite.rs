@@ -5,7 +5,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use bridge_proto::{
     AskId, BridgeId, RunKey, TaskId, Timestamp,
-    model::{Ask, Event, Outcome},
+    model::{Ask, Event, Outcome, Tuning},
 };
 
 use super::{
@@ -72,6 +72,13 @@ impl Store for SqliteStore {
     async fn add_run(&self, run: RunRecord) -> Result<(), StoreError> {
         self.writer
             .run(move |db| task_rows::add_run(db, &run))
+            .await
+    }
+
+    async fn tune(&self, task: &TaskId, tuning: Tuning) -> Result<(), StoreError> {
+        let task = task.clone();
+        self.writer
+            .run(move |db| task_rows::tune(db, &task, &tuning))
             .await
     }
 

@@ -2,7 +2,7 @@
 
 use bridge_proto::{
     AgentId, BridgeId, ProviderKey, TaskFolder, TaskId, Timestamp,
-    model::{Ask, Event, EventBody, RunKind},
+    model::{Ask, Event, EventBody, RunKind, Tuning},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior};
 use serde::de::DeserializeOwned;
@@ -22,8 +22,8 @@ pub(super) fn create(
     };
     transaction.execute(
         "INSERT INTO tasks(id, bridge, agent, provider, title, repository, folder, model,
-                           status, created, updated)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?9)",
+                           agent_mode, effort, status, created, updated)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'queued', ?11, ?11)",
         (
             task.id.as_str(),
             task.bridge.as_str(),
@@ -32,7 +32,9 @@ pub(super) fn create(
             &task.title,
             repository,
             task.folder.as_str(),
-            &task.model,
+            &task.tuning.model,
+            &task.tuning.mode,
+            &task.tuning.effort,
             run.created.as_millis(),
         ),
     )?;
@@ -50,6 +52,16 @@ pub(super) fn add_run(db: &mut Connection, run: &RunRecord) -> Result<(), StoreE
     )?;
     append::refresh_task(&transaction, task)?;
     transaction.commit()?;
+    Ok(())
+}
+
+pub(super) fn tune(db: &mut Connection, task: &TaskId, tuning: &Tuning) -> Result<(), StoreError> {
+    db.execute(
+        "UPDATE tasks SET model = coalesce(?2, model), agent_mode = coalesce(?3, agent_mode),
+                          effort = coalesce(?4, effort)
+         WHERE id = ?1",
+        (task.as_str(), &tuning.model, &tuning.mode, &tuning.effort),
+    )?;
     Ok(())
 }
 
@@ -238,7 +250,7 @@ pub(super) fn forget_before(db: &mut Connection, before: Timestamp) -> Result<u6
 
 const SUMMARY: &str = "tasks.id, tasks.title, tasks.agent, tasks.provider, tasks.bridge,
     bridges.name, tasks.status, tasks.reason, tasks.created, tasks.updated, tasks.repository,
-    tasks.folder, tasks.model, tasks.last_seq";
+    tasks.folder, tasks.model, tasks.agent_mode, tasks.effort, tasks.last_seq";
 
 /// A page of events stays small enough to be held in memory by every viewer.
 const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -256,7 +268,7 @@ struct TaskRow {
     updated: i64,
     repository: Option<String>,
     folder: String,
-    model: Option<String>,
+    tuning: Tuning,
     last_seq: i64,
 }
 
@@ -274,8 +286,12 @@ fn task_row(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
         updated: row.get(9)?,
         repository: row.get(10)?,
         folder: row.get(11)?,
-        model: row.get(12)?,
-        last_seq: row.get(13)?,
+        tuning: Tuning {
+            model: row.get(12)?,
+            mode: row.get(13)?,
+            effort: row.get(14)?,
+        },
+        last_seq: row.get(15)?,
     })
 }
 
@@ -300,7 +316,7 @@ impl TaskRow {
                 Some(path) => Mode::Repository { path },
             },
             folder: parsed("folder", TaskFolder::parse(&self.folder))?,
-            model: self.model,
+            tuning: self.tuning,
             runs: Vec::new(),
             open_asks: Vec::new(),
             last_seq: number(self.last_seq)?,
@@ -318,6 +334,7 @@ fn status(word: &str) -> Result<TaskStatus, StoreError> {
         TaskStatus::Blocked,
         TaskStatus::Cancelled,
         TaskStatus::Rejected,
+        TaskStatus::Joined,
     ]
     .into_iter()
     .find(|status| status.as_str() == word)

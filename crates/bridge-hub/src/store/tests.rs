@@ -60,6 +60,8 @@ fn ask(id: &str) -> Ask {
         digest: Digest::of(&["ls"]),
         tool: None,
         expires: None,
+        answered: None,
+        action: None,
     }
 }
 
@@ -118,7 +120,10 @@ impl World {
                 path: "/code/web".into(),
             },
             folder: TaskFolder::parse("tasks/hub/x").unwrap(),
-            model: Some("m".into()),
+            tuning: Tuning {
+                model: Some("m".into()),
+                ..Tuning::default()
+            },
         };
         let run = run_record(run(id, "r1"), RunKind::Dispatch, at(seconds));
         self.store.create_task(record, run).await.unwrap();
@@ -141,6 +146,60 @@ impl World {
         let store = SqliteStore::open(folder.path(), at(9)).unwrap();
         Self { folder, store }
     }
+}
+
+#[tokio::test]
+async fn a_message_that_was_read_in_another_run_never_makes_the_task_look_ended() {
+    let world = World::new().await;
+    world.take(vec![event(run("t1", "r1"), 0, started())]).await;
+    for attempt in ["r2", "r3"] {
+        let record = run_record(run("t1", attempt), RunKind::FollowUp, at(2));
+        world.store.add_run(record).await.unwrap();
+    }
+    let joined = || EventBody::Joined { into: "r1".into() };
+    let taken = vec![
+        event(run("t1", "r2"), 0, joined()),
+        event(run("t1", "r2"), 0, joined()),
+        event(run("t1", "r2"), 1, started()),
+    ];
+    let committed = world.take(taken).await;
+    assert_eq!((committed.old, committed.refused), (2, 0), "one end each");
+    let statuses =
+        |view: TaskView| -> Vec<TaskStatus> { view.runs.iter().map(|run| run.status).collect() };
+    assert_eq!(
+        statuses(world.view("t1").await),
+        [TaskStatus::Running, TaskStatus::Joined, TaskStatus::Queued]
+    );
+    world.take(vec![event(run("t1", "r3"), 0, joined())]).await;
+    let view = world.view("t1").await;
+    assert_eq!(view.summary.status, TaskStatus::Running);
+    world
+        .take(vec![event(run("t1", "r1"), 1, ended(Outcome::Completed))])
+        .await;
+    let view = world.view("t1").await;
+    assert_eq!(view.summary.status, TaskStatus::Completed);
+    assert_eq!(
+        statuses(view)[1..],
+        [TaskStatus::Joined, TaskStatus::Joined]
+    );
+}
+
+#[tokio::test]
+async fn settings_are_taken_over_one_by_one() {
+    let world = World::new().await;
+    let tune = |mode: Option<&str>, effort: Option<&str>| Tuning {
+        model: None,
+        mode: mode.map(str::to_owned),
+        effort: effort.map(str::to_owned),
+    };
+    for tuning in [tune(Some("plan"), None), tune(None, Some("high"))] {
+        world.store.tune(&task("t1"), tuning).await.unwrap();
+    }
+    let expected = Tuning {
+        model: Some("m".into()),
+        ..tune(Some("plan"), Some("high"))
+    };
+    assert_eq!(world.view("t1").await.tuning, expected);
 }
 
 #[tokio::test]

@@ -65,10 +65,11 @@ pub(crate) struct Item {
 /// What an item is.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Body {
-    /// A person's words.
+    /// A person's words. `joined`: they are shown in another run.
     Prompt {
         text: String,
         attachments: Vec<String>,
+        joined: bool,
     },
     /// A block of the answer; an empty text was withdrawn. `open`: more may come.
     Answer {
@@ -158,7 +159,13 @@ impl Fold {
     fn on_prompt(&mut self, prompt: &Prompt) {
         let run = self.run(&prompt.attempt);
         let (text, attachments) = (prompt.text.clone(), prompt.attachments.clone());
-        run.push(u64::MAX, prompt.at, Body::Prompt { text, attachments });
+        let joined = false;
+        let body = Body::Prompt {
+            text,
+            attachments,
+            joined,
+        };
+        run.push(u64::MAX, prompt.at, body);
     }
 
     fn run(&mut self, attempt: &str) -> &mut Run {
@@ -297,6 +304,8 @@ pub(crate) mod tests {
             digest: Digest::of(&["write", "hello.txt"]),
             tool: tool.map(|id| ToolCallId::parse(id).unwrap()),
             expires: None,
+            answered: None,
+            action: None,
         }
     }
 
@@ -416,6 +425,7 @@ pub(crate) mod tests {
         let words = |text: &str| Body::Prompt {
             text: text.into(),
             attachments: Vec::new(),
+            joined: false,
         };
         let two = Body::Answer {
             attempt: "c".into(),

@@ -143,6 +143,7 @@ pub(crate) fn status_badge(status: TaskStatus) -> Markup {
         TaskStatus::Blocked => (Tone::Attention, "Blocked"),
         TaskStatus::Cancelled => (Tone::Quiet, "Cancelled"),
         TaskStatus::Rejected => (Tone::Bad, "Not accepted"),
+        TaskStatus::Joined => (Tone::Quiet, "Read at once"),
     };
     badge(tone, text)
 }
@@ -157,6 +158,7 @@ fn machine(machine: &Machine) -> Markup {
     let missing: Vec<(&ProviderKey, &Health)> = machine
         .providers
         .iter()
+        .map(|(key, report)| (key, &report.health))
         .filter(|(key, health)| !health.available && !served(key))
         .collect();
     let hostname = machine

@@ -18,7 +18,7 @@ use crate::markdown::render_markdown;
 /// The item as one `<li>`, ready to be put into the stream or to replace its older self.
 pub(crate) fn item(item: &Item) -> Markup {
     let (class, gone) = match &item.body {
-        Body::Prompt { .. } => ("prompt", false),
+        Body::Prompt { joined, .. } => ("prompt", *joined),
         Body::Answer { text, .. } => ("answer", text.trim().is_empty()),
         Body::Thinking { text, .. } => ("thinking", text.trim().is_empty()),
         Body::Tool { .. } => ("tool", false),
@@ -32,7 +32,7 @@ pub(crate) fn item(item: &Item) -> Markup {
         li #(item.key) class={ "item " (class) } data-order=(item.order) hidden[gone] {
             @if !gone {
                 @match &item.body {
-                    Body::Prompt { text, attachments } => (prompt(item, text, attachments)),
+                    Body::Prompt { text, attachments, .. } => (prompt(item, text, attachments)),
                     Body::Answer { attempt, block, text, open } => (answer(attempt, block, text, *open)),
                     Body::Thinking { attempt, text, open } => (thinking(item, attempt, text, *open)),
                     Body::Tool { state, asking } => (tool(item, state, *asking)),

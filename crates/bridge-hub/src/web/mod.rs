@@ -110,6 +110,8 @@ mod tests {
             profile,
             status: AgentStatus::Idle,
             health,
+            can: None,
+            trouble: None,
         }
     }
 

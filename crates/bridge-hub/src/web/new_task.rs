@@ -7,7 +7,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Redirect, Response},
 };
-use bridge_proto::{AgentId, BridgeId};
+use bridge_proto::{AgentId, BridgeId, model::Tuning};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -95,7 +95,10 @@ impl Filled {
             prompt: self.prompt.clone(),
             mode,
             attachments: Vec::new(),
-            model: (!model.is_empty()).then(|| model.to_owned()),
+            tuning: Tuning {
+                model: (!model.is_empty()).then(|| model.to_owned()),
+                ..Tuning::default()
+            },
         })
     }
 }
@@ -287,7 +290,7 @@ mod tests {
                 path: "/src".into()
             }
         );
-        assert_eq!(order.model, None);
+        assert_eq!(order.tuning, Tuning::default());
         assert!(Filled::default().order().is_err());
     }
 }

@@ -99,6 +99,7 @@ impl Run {
                 self.close_last(seq);
             }
             EventBody::Seen(seen) => self.on_seen(seq, event.at, seen),
+            EventBody::Joined { .. } => self.on_joined(seq),
             EventBody::Ended { outcome } => {
                 self.on_end(seq, event.at, End::Ran(outcome.clone()));
             }
@@ -143,6 +144,7 @@ impl Run {
                 let body = Body::Prompt {
                     text: text.clone(),
                     attachments: Vec::new(),
+                    joined: false,
                 };
                 self.push(seq, at, body);
             }
@@ -150,6 +152,18 @@ impl Run {
             | RunEvent::Mode { .. }
             | RunEvent::Effort { .. }
             | RunEvent::Other { .. } => {}
+        }
+    }
+
+    /// The message stands in the run that read it; nothing is left to be seen of this one.
+    fn on_joined(&mut self, seq: u64) {
+        self.ended = true;
+        self.close_last(seq);
+        if let Some(first) = self.items.first_mut()
+            && let Body::Prompt { joined, .. } = &mut first.body
+        {
+            *joined = true;
+            first.rev = seq;
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bridge_hub::TaskStatus;
+use bridge_proto::model::When;
 use serde_json::{Value, json};
 
 use crate::support::{Sse, World, soon};
@@ -37,7 +38,7 @@ async fn a_stream_resumes_where_the_reader_was_without_loss_or_doubles() {
     // It goes on after the end, because a follow-up may come.
     world
         .hub()
-        .follow_up(&run.task, "more", Vec::new())
+        .follow_up(&run.task, "more", Vec::new(), When::After)
         .await
         .unwrap();
     let attempt = bridge.expect("followup").await["requestId"]

@@ -6,4 +6,5 @@ mod bridges;
 mod doors;
 mod live;
 mod runs;
+mod steering;
 mod support;

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bridge_hub::{Attachment, HubError, Mode, NewTask, TaskStatus};
 use bridge_proto::{
     AgentId,
-    model::{EventBody, Outcome, RunEvent},
+    model::{EventBody, Outcome, RunEvent, When},
 };
 use serde_json::{Value, json};
 
@@ -101,7 +101,11 @@ async fn nothing_is_promised_while_the_machine_is_away() {
             "{result:?}"
         );
     };
-    offline(hub.follow_up(&run.task, "x", Vec::new()).await);
+    offline(
+        hub.follow_up(&run.task, "x", Vec::new(), When::Now)
+            .await
+            .map(drop),
+    );
     offline(hub.cancel(&run.task).await);
     offline(hub.files(&run.task).await.map(drop));
     offline(hub.read_file(&run.task, "a.txt").await.map(drop));
@@ -376,7 +380,7 @@ async fn follow_ups_repeat_where_the_task_works_and_carry_files() {
     };
     world
         .hub()
-        .follow_up(&run.task, "Shorter.", vec![file])
+        .follow_up(&run.task, "Shorter.", vec![file], When::After)
         .await
         .unwrap();
     let write = bridge.expect("write_file").await;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 use bridge_hub::{Hub, HubConfig, Mode, NewTask, RunningHub, StoredEvent, TaskStatus};
 use bridge_proto::{
     AgentId, BridgeId, Secret, TaskId,
-    model::{EventBody, RunEvent},
+    model::{EventBody, RunEvent, Tuning},
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -117,7 +117,7 @@ impl World {
             prompt: prompt.into(),
             mode: Mode::Output,
             attachments: Vec::new(),
-            model: None,
+            tuning: Tuning::default(),
         }
     }
 
@@ -318,6 +318,27 @@ impl FakeBridge {
 
     pub(crate) async fn send(&mut self, frame: Message) {
         soon(self.socket.send(frame)).await.unwrap();
+    }
+
+    /// The demo agent can do all that can be done while it works.
+    pub(crate) async fn can_do_it_all(&mut self, world: &World) {
+        self.can(world, &json!({ "inject": true, "model": "any_time", "mode": "any_time", "effort": "any_time" }))
+            .await;
+    }
+
+    /// Tells what can be done while the demo agent works, until the hub knows it.
+    pub(crate) async fn can(&mut self, world: &World, can: &Value) {
+        let health = json!({ "demo": { "available": true, "can": can } });
+        self.say(&json!({ "action": "provider_health", "providerHealth": health }))
+            .await;
+        let hub = world.hub();
+        let mut watch = hub.watch_all();
+        soon(async {
+            while hub.machines().await.unwrap()[0].agents[0].can.is_none() {
+                assert!(watch.changed().await);
+            }
+        })
+        .await;
     }
 
     /// Whether a frame could be written.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     id::{AgentId, ProviderKey, TaskId},
-    model::{Event, Health},
+    model::{Event, ProviderReport},
     time::Timestamp,
 };
 
@@ -72,7 +72,7 @@ pub(super) struct AgentSummary<'a> {
 #[serde(rename_all = "camelCase")]
 pub(super) struct ProviderHealth<'a> {
     pub(super) action: &'static str,
-    pub(super) provider_health: BTreeMap<&'a ProviderKey, Health>,
+    pub(super) provider_health: BTreeMap<&'a ProviderKey, ProviderReport>,
 }
 
 #[derive(Debug, Serialize)]

@@ -14,7 +14,7 @@ use crate::{
     id::{AgentId, ProviderKey, RunKey, TaskFolder, TaskId},
     model::{
         AgentChange, AgentProfile, Answer, Command, CommandBody, FileRoot, FileScope, FollowUp,
-        Origin, Place, Request, RunKind, Source, StartRun, Tuning,
+        Origin, Place, Request, RunKind, Source, StartRun, Tuning, When,
     },
 };
 
@@ -32,22 +32,23 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
     let frame = Frame::parse(frame)?;
     let fields = frame.fields();
     let body = match frame.action() {
-        "dispatch_task" => CommandBody::Start(Box::new(start(fields)?)),
-        "followup" => CommandBody::FollowUp(Box::new(follow_up(fields, RunKind::FollowUp)?)),
+        "dispatch_task" => CommandBody::Start(Box::new(start(fields, source)?)),
+        "followup" => {
+            CommandBody::FollowUp(Box::new(follow_up(fields, RunKind::FollowUp, source)?))
+        }
         "agent_command" => {
-            CommandBody::FollowUp(Box::new(follow_up(fields, RunKind::AgentCommand)?))
+            CommandBody::FollowUp(Box::new(follow_up(fields, RunKind::AgentCommand, source)?))
         }
         "cancel_task" => CommandBody::Cancel {
+            task: fields.need_id("taskId")?,
+        },
+        "interrupt_task" => CommandBody::Interrupt {
             task: fields.need_id("taskId")?,
         },
         "input_response" => answer(fields)?,
         "tune_task" => CommandBody::Tune {
             task: fields.need_id("taskId")?,
-            tuning: Tuning {
-                model: fields.words("model")?.map(str::to_owned),
-                mode: fields.words("mode")?.map(str::to_owned),
-                effort: fields.words("effort")?.map(str::to_owned),
-            },
+            tuning: tuning(fields)?,
         },
         "write_file" => CommandBody::Request(write_file(fields)?),
         "read_file" => CommandBody::Request(Request::ReadFile {
@@ -77,6 +78,7 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
         CommandBody::Start(_)
         | CommandBody::FollowUp(_)
         | CommandBody::Cancel { .. }
+        | CommandBody::Interrupt { .. }
         | CommandBody::Answer { .. }
         | CommandBody::Tune { .. }
         | CommandBody::Agents(_)
@@ -101,7 +103,7 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
     })
 }
 
-fn start(fields: Fields<'_>) -> Result<StartRun, DecodeError> {
+fn start(fields: Fields<'_>, source: Source) -> Result<StartRun, DecodeError> {
     let map = args(fields)?;
     let args = fields.within(&map);
     let prompt = match args.words("task")? {
@@ -121,16 +123,30 @@ fn start(fields: Fields<'_>) -> Result<StartRun, DecodeError> {
             .to_owned(),
         place: place(args, folder)?,
         task_log: args.path("taskLogRelativePath")?,
-        model: args.words("model")?.map(str::to_owned),
+        tuning: match source {
+            Source::Plane => Tuning {
+                model: args.words("model")?.map(str::to_owned),
+                ..Tuning::default()
+            },
+            Source::Hub | Source::Local | Source::Folder => tuning(args)?,
+        },
     })
 }
 
-fn follow_up(fields: Fields<'_>, kind: RunKind) -> Result<FollowUp, DecodeError> {
+/// When it is read and what it changes are words of our own hub; other planes do not know them.
+fn follow_up(fields: Fields<'_>, kind: RunKind, source: Source) -> Result<FollowUp, DecodeError> {
     let map = args(fields)?;
     let args = fields.within(&map);
     let message = match args.words("message")? {
         Some(message) => Some(message),
         None => fields.text("content")?,
+    };
+    let (when, tuning) = match source {
+        Source::Plane => (When::After, Tuning::default()),
+        Source::Hub | Source::Local | Source::Folder => {
+            let now = args.text("when")? == Some("now");
+            (if now { When::Now } else { When::After }, tuning(args)?)
+        }
     };
     Ok(FollowUp {
         run: run_key(fields)?,
@@ -143,6 +159,17 @@ fn follow_up(fields: Fields<'_>, kind: RunKind) -> Result<FollowUp, DecodeError>
             .into_iter()
             .map(with_slashes)
             .collect(),
+        when,
+        tuning,
+    })
+}
+
+fn tuning(fields: Fields<'_>) -> Result<Tuning, DecodeError> {
+    let owned = |field| Ok(fields.words(field)?.map(str::to_owned));
+    Ok(Tuning {
+        model: owned("model")?,
+        mode: owned("mode")?,
+        effort: owned("effort")?,
     })
 }
 

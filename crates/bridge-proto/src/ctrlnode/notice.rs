@@ -7,11 +7,11 @@ use super::{
         ProviderHealth, to_text,
     },
 };
-use crate::model::{AgentStatus, Health, Notice};
+use crate::model::{AgentStatus, Health, Notice, ProviderReport};
 
 /// The frames for one notice: one, or none when there is nothing to tell (a heartbeat while no
 /// agent is known, no health entry, no model). The extended profile adds `hostname` to the
-/// handshake and `version` and `hint` to health entries.
+/// handshake and `version`, `hint`, `can` and `trouble` to health entries.
 pub fn encode_notice(notice: &Notice, profile: Profile) -> Vec<String> {
     let extended = match profile {
         Profile::Plain => false,
@@ -64,17 +64,24 @@ pub fn encode_notice(notice: &Notice, profile: Profile) -> Vec<String> {
         }
         Notice::ProviderHealth { health } if health.is_empty() => return Vec::new(),
         Notice::ProviderHealth { health } => {
-            let entry = |health: &Health| Health {
-                available: health.available,
-                reason: health.reason.filter(|_| !health.available),
-                version: health.version.clone().filter(|_| extended),
-                hint: health.hint.clone().filter(|_| extended),
+            let entry = |report: &ProviderReport| {
+                let health = &report.health;
+                ProviderReport {
+                    health: Health {
+                        available: health.available,
+                        reason: health.reason.filter(|_| !health.available),
+                        version: health.version.clone().filter(|_| extended),
+                        hint: health.hint.clone().filter(|_| extended),
+                    },
+                    can: report.can.filter(|_| extended),
+                    trouble: report.trouble.clone().filter(|_| extended),
+                }
             };
             to_text(&ProviderHealth {
                 action: "provider_health",
                 provider_health: health
                     .iter()
-                    .map(|(key, health)| (key, entry(health)))
+                    .map(|(key, report)| (key, entry(report)))
                     .collect(),
             })
         }

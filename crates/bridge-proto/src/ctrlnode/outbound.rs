@@ -103,6 +103,11 @@ impl Plain<'_> {
             EventBody::Queued { .. } | EventBody::Started { .. } => {}
             EventBody::Seen(observed) => self.seen(observed),
             EventBody::Ended { outcome } => self.ended(outcome),
+            // No plane of this wire asks for that, but every accepted run has its one answer.
+            EventBody::Joined { .. } => {
+                let method = provider_method(self.facts.kind);
+                self.intent_result(method, Some("completed"), None);
+            }
             EventBody::Rejected(rejection) => self.rejected(rejection),
         }
         self.frames
@@ -160,12 +165,15 @@ impl Plain<'_> {
                 });
             }
             RunEvent::FileWritten { path } => self.progress("file_written", None, Some(path)),
-            RunEvent::Ask(ask) => self.frames.push(to_text(&TaskWaitingForInput {
-                action: "task_waiting_for_input",
-                agent_id: &self.facts.agent,
-                task_id: &self.event.run.task,
-                prompt: prompt(ask),
-            })),
+            // This wire has no word for an answer that is on its way.
+            RunEvent::Ask(ask) if ask.answered.is_none() => {
+                self.frames.push(to_text(&TaskWaitingForInput {
+                    action: "task_waiting_for_input",
+                    agent_id: &self.facts.agent,
+                    task_id: &self.event.run.task,
+                    prompt: prompt(ask),
+                }));
+            }
             // Follow-ups do not report a model on this wire.
             RunEvent::Model { model } if self.facts.kind == RunKind::Dispatch => {
                 self.frames.push(to_text(&TaskModelUpdate {
@@ -178,6 +186,7 @@ impl Plain<'_> {
             RunEvent::TextReplaced { .. }
             | RunEvent::Tool(_)
             | RunEvent::Plan { .. }
+            | RunEvent::Ask(_)
             | RunEvent::AskClosed { .. }
             | RunEvent::Model { .. }
             | RunEvent::Mode { .. }

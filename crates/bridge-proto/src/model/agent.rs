@@ -80,6 +80,70 @@ pub enum HealthReason {
     ServiceUnreachable,
 }
 
+/// One provider as a machine reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderReport {
+    /// Whether it can run.
+    #[serde(flatten)]
+    pub health: Health,
+    /// What can be done while one of its conversations goes on; `None` from a machine that cannot
+    /// say. Not on the plain wire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub can: Option<Can>,
+    /// Its last run that ended badly, unless one ended well after it. Not on the plain wire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+}
+
+impl From<Health> for ProviderReport {
+    fn from(health: Health) -> Self {
+        Self {
+            health,
+            can: None,
+            trouble: None,
+        }
+    }
+}
+
+/// What can be done while a conversation goes on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Can {
+    /// A message can be put into a turn that is at work.
+    pub inject: bool,
+    /// When its model can be chosen.
+    pub model: Choosing,
+    /// When its mode can be chosen.
+    pub mode: Choosing,
+    /// When its thinking effort can be chosen.
+    pub effort: Choosing,
+}
+
+/// When a setting of a conversation can be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choosing {
+    /// Not at all, or not by us.
+    #[default]
+    Never,
+    /// When the conversation begins.
+    AtStart,
+    /// At the start and later.
+    AnyTime,
+}
+
+/// A run that ended badly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// When.
+    pub at: Timestamp,
+    /// Why, for a person; at most 2000 characters.
+    pub reason: String,
+    /// What to do about it, where there is something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub todo: Option<String>,
+}
+
 /// What the machine says of itself, unasked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -104,7 +168,7 @@ pub enum Notice {
     /// Which providers can run; only what changed, after the first.
     ProviderHealth {
         /// By provider.
-        health: BTreeMap<ProviderKey, Health>,
+        health: BTreeMap<ProviderKey, ProviderReport>,
     },
     /// Which models they offer.
     AvailableModels {

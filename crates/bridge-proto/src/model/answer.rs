@@ -74,6 +74,8 @@ mod tests {
             digest: Digest::of(&["x"]),
             tool: None,
             expires: None,
+            answered: None,
+            action: None,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// One open question. `digest` covers the exact action, so that a person who answers late cannot
+/// One open question, whole each time something about it changed. `digest` covers the exact action, so that a person who answers late cannot
 /// allow something else than what was shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ask {
@@ -28,6 +28,25 @@ pub struct Ask {
     /// When it is answered without a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
+    /// What a person answered, while the agent has yet to take it. Never set by an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<String>,
+    /// What exactly would be done, for the rules of this machine. Never leaves it.
+    #[serde(skip)]
+    pub action: Option<Box<Action>>,
+}
+
+/// The action behind a permission request, as the agent itself will carry it out: nothing in it
+/// is shortened, made readable or guessed. What is not known for certain is absent, and no rule
+/// allows what is absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Action {
+    /// The agent's own name for the tool.
+    pub tool: Option<String>,
+    /// The command line as a shell would get it.
+    pub command: Option<String>,
+    /// Every path that is touched, as the agent named it; empty when not all of them are known.
+    pub paths: Vec<String>,
 }
 
 /// Sorts of questions; policy decides by them (decision 19).

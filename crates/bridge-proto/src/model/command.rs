@@ -55,6 +55,12 @@ pub enum CommandBody {
         /// Whose run.
         task: TaskId,
     },
+    /// End the turn that works for this task and keep its conversation, where the agent allows
+    /// it. What waits for the task goes on.
+    Interrupt {
+        /// Whose turn.
+        task: TaskId,
+    },
     /// Answer an open question or permission request.
     Answer {
         /// Whose question.
@@ -84,7 +90,7 @@ pub enum CommandBody {
     },
 }
 
-/// Settings of a conversation that shall change; what is `None` stays.
+/// Settings of a conversation; what is `None` is not touched.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Tuning {
@@ -97,6 +103,25 @@ pub struct Tuning {
     /// The wanted thinking effort, e.g. `low` or `high`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effort: Option<String>,
+}
+
+impl Tuning {
+    /// Whether it touches nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Takes over what `newer` touches.
+    pub fn update(&mut self, newer: Self) {
+        let Self {
+            model,
+            mode,
+            effort,
+        } = newer;
+        self.model = model.or_else(|| self.model.take());
+        self.mode = mode.or_else(|| self.mode.take());
+        self.effort = effort.or_else(|| self.effort.take());
+    }
 }
 
 /// A run to start.
@@ -112,8 +137,8 @@ pub struct StartRun {
     pub place: Place,
     /// Summary file below `CTRLNODE_ROOT` that the agent shall write in work-directory mode.
     pub task_log: Option<String>,
-    /// Overrides the agent's model for this run.
-    pub model: Option<String>,
+    /// What the conversation shall be set to; what is absent is the agent's own.
+    pub tuning: Tuning,
 }
 
 /// A further message to a task.
@@ -131,6 +156,23 @@ pub struct FollowUp {
     pub kind: RunKind,
     /// Files of the repository the person pointed at.
     pub focus_files: Vec<String>,
+    /// When it shall be read.
+    pub when: When,
+    /// What the conversation shall be set to; what is absent stays as it is.
+    pub tuning: Tuning,
+}
+
+/// When a further message shall be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// In a run of its own, behind what works and waits.
+    #[default]
+    After,
+    /// In the turn that works, if one does and its agent can read it there; else as
+    /// [`When::After`]. Either the run of the message ends with
+    /// [`EventBody::Joined`](super::EventBody::Joined), or it is a run like any other.
+    Now,
 }
 
 /// Which action made the run; the terminal frames repeat it.

@@ -25,7 +25,7 @@ pub struct Event {
     pub body: EventBody,
 }
 
-/// The life of a run: queued at most once, started at most once, seen often, ended exactly once.
+/// The life of a run: queued at most once, started at most once, seen often, and exactly one end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum EventBody {
@@ -46,6 +46,12 @@ pub enum EventBody {
         /// How it ended.
         outcome: Outcome,
     },
+    /// The message of the run was put into another one that was at work; always the last event,
+    /// and the agent never got a turn for it.
+    Joined {
+        /// The attempt of that other run of the task.
+        into: String,
+    },
     /// The run was never accepted; the last and only event.
     Rejected(Rejection),
 }
@@ -54,7 +60,7 @@ impl EventBody {
     /// Whether nothing can follow.
     pub fn is_terminal(&self) -> bool {
         match self {
-            Self::Ended { .. } | Self::Rejected(_) => true,
+            Self::Ended { .. } | Self::Joined { .. } | Self::Rejected(_) => true,
             Self::Queued { .. } | Self::Started { .. } | Self::Seen(_) => false,
         }
     }
@@ -437,6 +443,8 @@ mod tests {
                 digest: Digest::of(&["ls"]),
                 tool: Some(ToolCallId::parse("c1").unwrap()),
                 expires: Some(Timestamp::from_millis(0)),
+                answered: Some("Yes".into()),
+                action: None,
             }),
             RunEvent::AskClosed {
                 ask: ask(),

@@ -9,12 +9,14 @@ mod event;
 mod request;
 
 pub use agent::{
-    AgentChange, AgentProfile, AgentStatus, Health, HealthReason, Heartbeat, Hello, Notice,
+    AgentChange, AgentProfile, AgentStatus, Can, Choosing, Health, HealthReason, Heartbeat, Hello,
+    Notice, ProviderReport, Trouble,
 };
 pub use answer::match_answer;
-pub use ask::{Answer, Ask, AskEnd, AskKind, Choice, ChoiceKind};
+pub use ask::{Action, Answer, Ask, AskEnd, AskKind, Choice, ChoiceKind};
 pub use command::{
     Command, CommandBody, FollowUp, Origin, Place, ReplyToken, RunKind, Source, StartRun, Tuning,
+    When,
 };
 pub use event::{
     Actor, Event, EventBody, Fault, FileDiff, Fix, Location, Observed, Outcome, PlanItem,

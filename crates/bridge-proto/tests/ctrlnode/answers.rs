@@ -9,8 +9,8 @@ use bridge_proto::{
         plane::{self, FromBridge},
     },
     model::{
-        AgentProfile, AgentStatus, FileEntry, Health, HealthReason, Heartbeat, Hello, Notice,
-        Origin, ReadOutcome, Reply, ReplyToken, Source,
+        AgentProfile, AgentStatus, Can, Choosing, FileEntry, Health, HealthReason, Heartbeat,
+        Hello, Notice, Origin, ProviderReport, ReadOutcome, Reply, ReplyToken, Source, Trouble,
     },
 };
 
@@ -70,7 +70,7 @@ fn notices() -> Vec<(&'static str, Profile, Notice)> {
                 version: version.map(str::to_owned),
                 hint: hint.map(str::to_owned),
             };
-            (provider(key), health)
+            (provider(key), ProviderReport::from(health))
         });
         Notice::ProviderHealth {
             health: entries.collect(),
@@ -136,6 +136,13 @@ fn notices() -> Vec<(&'static str, Profile, Notice)> {
             ]),
         ),
         (
+            "provider_health_can",
+            Profile::Extended,
+            Notice::ProviderHealth {
+                health: BTreeMap::from([(provider("claude"), steered())]),
+            },
+        ),
+        (
             "available_models",
             Profile::Plain,
             Notice::AvailableModels {
@@ -146,6 +153,29 @@ fn notices() -> Vec<(&'static str, Profile, Notice)> {
             },
         ),
     ]
+}
+
+/// A provider whose machine tells what can be done with it.
+fn steered() -> ProviderReport {
+    ProviderReport {
+        health: Health {
+            available: true,
+            reason: None,
+            version: Some("2.1.0".into()),
+            hint: None,
+        },
+        can: Some(Can {
+            inject: true,
+            model: Choosing::AnyTime,
+            mode: Choosing::AnyTime,
+            effort: Choosing::AtStart,
+        }),
+        trouble: Some(Trouble {
+            at: "2026-03-14T09:26:53.589Z".parse().unwrap(),
+            reason: "the credit is used up".into(),
+            todo: Some("buy credit, or wait for the limit to reset".into()),
+        }),
+    }
 }
 
 #[test]
@@ -167,6 +197,10 @@ fn the_plain_profile_tells_neither_hostname_nor_versions_nor_hints() {
     let plain = |index: usize| encode_notice(&notices()[index].2, Profile::Plain).concat();
     assert!(!plain(1).contains("box"));
     assert!(!plain(6).contains("0.9.0") && !plain(6).contains("log in"));
+    assert_eq!(
+        plain(7),
+        r#"{"action":"provider_health","providerHealth":{"claude":{"available":true}}}"#
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use bridge_proto::{
     ctrlnode::{decode, plane},
     model::{
         AgentChange, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp, Place,
-        Request, RunKind, Source, StartRun, Tuning,
+        Request, RunKind, Source, StartRun, Tuning, When,
     },
 };
 
@@ -19,7 +19,7 @@ fn expected() -> Vec<(&'static str, CommandBody)> {
         prompt: "Fix the login form.".into(),
         place: Place::Output { folder: None },
         task_log: None,
-        model: None,
+        tuning: Tuning::default(),
     };
     let writer = "9f8e7d6c-1111-4222-8333-444455556666";
     let scope = |id: &str, key: &str| FileScope {
@@ -71,6 +71,8 @@ fn expected() -> Vec<(&'static str, CommandBody)> {
                 place: Place::Output { folder: None },
                 kind: RunKind::AgentCommand,
                 focus_files: Vec::new(),
+                when: When::After,
+                tuning: Tuning::default(),
             })),
         ),
         ("cancel_task", CommandBody::Cancel { task: task(TASK) }),
@@ -136,6 +138,26 @@ fn expected() -> Vec<(&'static str, CommandBody)> {
                 },
                 kind: RunKind::FollowUp,
                 focus_files: vec!["src/app.ts".into()],
+                when: When::After,
+                tuning: Tuning::default(),
+            })),
+        ),
+        (
+            "followup_now",
+            CommandBody::FollowUp(Box::new(FollowUp {
+                run: run(writer, "f2"),
+                agent: agent("writer"),
+                message: "In English, please.".into(),
+                place: Place::Output {
+                    folder: Some(folder("tasks/blog/03-14/9f8e7d6c-intro")),
+                },
+                kind: RunKind::FollowUp,
+                focus_files: Vec::new(),
+                when: When::Now,
+                tuning: Tuning {
+                    effort: Some("low".into()),
+                    ..Tuning::default()
+                },
             })),
         ),
         (
@@ -159,6 +181,10 @@ fn expected() -> Vec<(&'static str, CommandBody)> {
                     option: "once".into(),
                 },
             ),
+        ),
+        (
+            "interrupt_task",
+            CommandBody::Interrupt { task: task(TASK) },
         ),
         (
             "list_files",
@@ -254,10 +280,30 @@ fn every_golden_frame_is_the_command_it_names() {
     for (name, body) in expected {
         let frame = golden(&format!("in/{name}"));
         let command =
-            decode(frame.as_bytes(), Source::Plane).unwrap_or_else(|e| panic!("{name}: {e}"));
+            decode(frame.as_bytes(), Source::Hub).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(command.body, body, "{name}");
-        assert_eq!(command.origin.source, Source::Plane);
+        assert_eq!(command.origin.source, Source::Hub);
     }
+}
+
+#[test]
+fn words_of_our_own_hub_mean_nothing_in_a_run_of_another_plane() {
+    for name in golden_names("in") {
+        let read = |source| decode(golden(&format!("in/{name}")).as_bytes(), source);
+        let (plain, ours) = (read(Source::Plane).unwrap(), read(Source::Hub).unwrap());
+        assert_eq!(plain.origin.source, Source::Plane);
+        assert_eq!(plain.body == ours.body, name != "followup_now", "{name}");
+    }
+    let frame = golden("in/followup_now").replace(r#""low""#, "7");
+    let CommandBody::FollowUp(follow_up) = decode(frame.as_bytes(), Source::Plane).unwrap().body
+    else {
+        panic!("not a follow-up")
+    };
+    assert_eq!(
+        (follow_up.when, follow_up.tuning),
+        (When::After, Tuning::default())
+    );
+    assert!(decode(frame.as_bytes(), Source::Hub).is_err());
 }
 
 #[test]
@@ -271,6 +317,7 @@ fn every_command_survives_the_way_from_the_hub_to_the_bridge() {
             CommandBody::Start(_)
             | CommandBody::FollowUp(_)
             | CommandBody::Cancel { .. }
+            | CommandBody::Interrupt { .. }
             | CommandBody::Answer { .. }
             | CommandBody::Tune { .. }
             | CommandBody::Agents(_)
@@ -291,8 +338,10 @@ fn the_hub_writes_frames_as_the_reference_shows_them() {
         "cancel_task",
         "dispatch_task",
         "dispatch_task_output",
+        "followup_now",
         "input_response_deny",
         "input_response_extended",
+        "interrupt_task",
         "list_files",
         "read_file",
         "tune_task",
@@ -302,7 +351,7 @@ fn the_hub_writes_frames_as_the_reference_shows_them() {
         let golden = golden(&format!("in/{name}")).replace(r#","agentId":"dev-1"}"#, "}");
         let value: serde_json::Value = serde_json::from_str(&golden).unwrap();
         let request_id = value["requestId"].as_str().unwrap_or_default();
-        let body = decode(golden.as_bytes(), Source::Plane).unwrap().body;
+        let body = decode(golden.as_bytes(), Source::Hub).unwrap().body;
         assert_eq!(plane::encode(&body, request_id).unwrap(), golden, "{name}");
     }
 }

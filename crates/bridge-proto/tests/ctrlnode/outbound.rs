@@ -1,14 +1,15 @@
 //! Events of runs, and the frames they become.
 
 use bridge_proto::{
-    AskId, BlockId, Digest, Timestamp, ToolCallId,
+    AskId, BlockId, Timestamp, ToolCallId,
     ctrlnode::{
         CANCELLED_REASON, Profile, RunFacts, encode_event,
         plane::{self, FromBridge},
     },
     model::{
-        Actor, Ask, AskKind, Choice, ChoiceKind, Event, EventBody, Fault, FileDiff, Fix, Location,
-        Observed, Outcome, Rejection, RunEvent, RunKind, Source, ToolKind, ToolState, ToolStatus,
+        Action, Actor, Ask, AskKind, Choice, ChoiceKind, Event, EventBody, Fault, FileDiff, Fix,
+        Location, Observed, Outcome, Rejection, RunEvent, RunKind, Source, ToolKind, ToolState,
+        ToolStatus,
     },
 };
 use serde_json::{Value, json};
@@ -201,12 +202,26 @@ fn files_models_questions_and_states_have_their_messages() {
         text: "Waiting for the service".into(),
     };
     plain(seen(status, None), &facts, &["task_progress_run_status"]);
+    plain(
+        seen(RunEvent::Ask(question()), None),
+        &facts,
+        &["task_waiting_for_input"],
+    );
+    // That an answer is on its way is no second question.
+    let answered = Ask {
+        answered: Some("Allow once".into()),
+        ..question()
+    };
+    plain(seen(RunEvent::Ask(answered), None), &facts, &[]);
+}
+
+fn question() -> Ask {
     let choice = |id: &str, label: &str, kind| Choice {
         id: id.into(),
         label: label.into(),
         kind,
     };
-    let ask = Ask {
+    Ask {
         id: AskId::parse("ask-1").unwrap(),
         kind: AskKind::Command,
         summary: "Run `cargo test`?".into(),
@@ -214,15 +229,33 @@ fn files_models_questions_and_states_have_their_messages() {
             choice("once", "Allow once", ChoiceKind::AllowOnce),
             choice("no", "Reject", ChoiceKind::RejectOnce),
         ],
-        digest: Digest::of(&["cargo test"]),
+        digest: serde_json::from_str("\"00ff\"").unwrap(),
         tool: None,
         expires: None,
-    };
-    plain(
-        seen(RunEvent::Ask(ask), None),
-        &facts,
-        &["task_waiting_for_input"],
-    );
+        answered: None,
+        action: None,
+    }
+}
+
+#[test]
+fn the_exact_action_behind_a_question_is_for_this_machine_alone() {
+    let action = Some(Box::new(Action {
+        tool: Some("Bash".into()),
+        command: Some("cat secret".into()),
+        paths: vec!["/secret".into()],
+    }));
+    let ask = RunEvent::Ask(Ask {
+        action,
+        ..question()
+    });
+    for profile in [Profile::Plain, Profile::Extended] {
+        let frames = encode_event(
+            &event(seen(ask.clone(), None)),
+            &facts("demo", RunKind::Dispatch),
+            profile,
+        );
+        assert!(!frames.concat().contains("secret"), "{frames:?}");
+    }
 }
 
 #[test]
@@ -320,6 +353,13 @@ fn the_end_is_task_complete_then_intent_result() {
 }
 
 #[test]
+fn a_message_that_was_read_in_another_run_is_an_intent_result_alone() {
+    let joined = EventBody::Joined { into: "e0".into() };
+    let facts = facts("gemini", RunKind::FollowUp);
+    plain(joined, &facts, &["intent_result_followup"]);
+}
+
+#[test]
 fn a_rejection_is_an_intent_result_alone() {
     let facts = facts("gemini", RunKind::Dispatch);
     let reason = "the folder leaves the workspace".into();
@@ -367,6 +407,30 @@ fn the_extended_profile_sends_each_event_whole_and_once() {
                 outcome: Outcome::Cancelled { by: Actor::Person },
             },
             "bridge_event_ended",
+        ),
+        (
+            EventBody::Joined { into: "e0".into() },
+            "bridge_event_joined",
+        ),
+        (
+            seen(
+                RunEvent::Injected {
+                    text: "In English, please.".into(),
+                },
+                None,
+            ),
+            "bridge_event_injected",
+        ),
+        (
+            seen(
+                RunEvent::Ask(Ask {
+                    expires: Some("2026-03-14T09:27:53.589Z".parse().unwrap()),
+                    answered: Some("Allow once".into()),
+                    ..question()
+                }),
+                None,
+            ),
+            "bridge_event_ask_answered",
         ),
     ] {
         let event = event(body);

@@ -14,7 +14,7 @@ fn codes_of_a_newer_bridge_are_shown_and_not_lost() {
     else {
         panic!("not a health notice");
     };
-    let health = &health[&provider("x")];
+    let health = &health[&provider("x")].health;
     assert_eq!(
         (health.reason, health.hint.as_deref()),
         (None, Some("on_fire"))
@@ -30,6 +30,18 @@ fn codes_of_a_newer_bridge_are_shown_and_not_lost() {
             },
         })
     );
+}
+
+#[test]
+fn abilities_and_troubles_in_another_shape_leave_the_rest_as_it_is() {
+    let frame = r#"{"action":"provider_health","providerHealth":{"x":{"available":true,"can":{"inject":true,"mode":"sometimes"},"trouble":"much"},"y":{"available":true,"can":{"inject":true,"fly":true}}}}"#;
+    let Ok(FromBridge::Notice(Notice::ProviderHealth { health })) = plane::decode(frame.as_bytes())
+    else {
+        panic!("not a health notice");
+    };
+    let x = &health[&provider("x")];
+    assert!(x.health.available && x.can.is_none() && x.trouble.is_none());
+    assert!(health[&provider("y")].can.is_some_and(|can| can.inject));
 }
 
 #[test]

@@ -287,6 +287,8 @@ impl Open {
                 .as_deref()
                 .and_then(|call| ToolCallId::parse(call).ok()),
             expires: None,
+            answered: None,
+            action: None,
         }
     }
 }

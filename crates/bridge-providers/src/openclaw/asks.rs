@@ -98,6 +98,8 @@ impl Asks {
             digest: Digest::of(&["openclaw", id, command, folder]),
             tool: call.and_then(|call| ToolCallId::parse(&call).ok()),
             expires: expires.map(Timestamp::from_millis),
+            answered: None,
+            action: None,
         })
     }
 

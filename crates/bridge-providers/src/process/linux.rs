@@ -124,17 +124,7 @@ impl Tree {
             .filter(|entry| self.known.contains(&entry.id) || self.is_founder(entry))
             .map(|entry| entry.id.pid)
             .collect();
-        loop {
-            let before = members.len();
-            for entry in table.values() {
-                if members.contains(&entry.parent) && !above.contains(&entry.id.pid) {
-                    members.insert(entry.id.pid);
-                }
-            }
-            if members.len() == before {
-                break;
-            }
-        }
+        with_all_below(&mut members, table, |pid| !above.contains(&pid));
         self.known = members
             .iter()
             .filter_map(|member| table.get(member))
@@ -251,6 +241,52 @@ pub(super) fn marked() -> Vec<Stray> {
             })
         })
         .collect()
+}
+
+/// Number and start time of everybody who lives below the program, or carries its launch marker
+/// and is an orphan by now; `None` when the program is gone.
+pub(super) fn kin(leader: u32) -> Option<BTreeSet<(u32, u64)>> {
+    let table = table();
+    let root = table.get(&leader).filter(|entry| !entry.dead)?;
+    let marker = variable(leader, LAUNCH_MARKER);
+    let markers: BTreeSet<String> = marker
+        .map(|marker| format!("{LAUNCH_MARKER}={marker}"))
+        .into_iter()
+        .collect();
+    let mut members: BTreeSet<u32> = table
+        .values()
+        .filter(|entry| !entry.dead && entry.id.start >= root.id.start)
+        .filter(|entry| carries(entry.id.pid, &markers))
+        .map(|entry| entry.id.pid)
+        .collect();
+    members.insert(leader);
+    with_all_below(&mut members, &table, |_| true);
+    members.remove(&leader);
+    let living = members
+        .iter()
+        .filter_map(|member| table.get(member))
+        .filter(|entry| !entry.dead)
+        .map(|entry| (entry.id.pid, entry.id.start));
+    Some(living.collect())
+}
+
+/// Adds the children of members, their children, and so on.
+fn with_all_below(
+    members: &mut BTreeSet<u32>,
+    table: &BTreeMap<u32, Entry>,
+    counts: impl Fn(u32) -> bool,
+) {
+    loop {
+        let before = members.len();
+        for entry in table.values() {
+            if members.contains(&entry.parent) && counts(entry.id.pid) {
+                members.insert(entry.id.pid);
+            }
+        }
+        if members.len() == before {
+            return;
+        }
+    }
 }
 
 /// Whether the very process lives.

@@ -15,6 +15,7 @@
 mod child;
 mod environment;
 mod input;
+mod kin;
 mod launch;
 mod output;
 mod run_to_end;
@@ -35,6 +36,7 @@ pub(crate) use child::{Child, ChildEvent};
 pub use environment::{AllowList, Environment};
 #[cfg(all(unix, not(target_os = "linux")))]
 use group as platform;
+pub use kin::Kin;
 pub use launch::Launch;
 pub(crate) use launch::spawn;
 #[cfg(target_os = "linux")]

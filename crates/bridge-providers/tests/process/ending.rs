@@ -8,7 +8,7 @@ use std::{
 
 use bridge_proto::model::RunEvent;
 use bridge_providers::{
-    process::strays,
+    process::{Kin, strays},
     provider::{Heard, Steer},
 };
 
@@ -39,6 +39,38 @@ async fn a_cancelled_program_is_gone_with_commands_that_left_its_group_and_ignor
     assert!(begin.elapsed() < LADDER);
     assert_eq!(strays::find(&marker), []);
     gone.await;
+}
+
+/// Keeps one command all the time; a prompt makes it start another one that leaves its group, and
+/// one that is an orphan with a session of its own.
+const HELPED: &str = r"
+    exec 9>$LIVES
+    sleep 1000 &
+    echo ready
+    read go
+    setsid sleep 1001 &
+    (setsid sleep 1002 &)
+    echo more
+    read rest
+";
+
+#[tokio::test]
+async fn what_a_program_started_since_a_look_is_told_from_what_was_there() {
+    let stage = Stage::new();
+    let gone = stage.everybody_gone();
+    let mut talk = stage.converse(HELPED, Plain::new()).await;
+    let pid = talk.0.pid.unwrap();
+    talk.until_said("ready").await;
+    let before = Kin::of(pid).unwrap();
+    assert_eq!(Kin::of(pid).unwrap().came_after(&before), 0);
+    talk.prompt("go").await;
+    talk.until_said("more").await;
+    let now = Kin::of(pid).unwrap();
+    assert_eq!(now.came_after(&before), 2);
+    assert_eq!(before.came_after(&now), 0);
+    drop(talk);
+    gone.await;
+    assert_eq!(Kin::of(pid), None);
 }
 
 #[tokio::test]

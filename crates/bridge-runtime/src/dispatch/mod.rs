@@ -2,15 +2,22 @@
 //!
 //! ```text
 //!  submit ──► queued ──► working ──► ended          a run, exactly one end each
-//!                │          │ cancel, silence: interrupt, then 12 s, then abandoned
-//!                └─ cancel ─┴──► ended
+//!    │  ▲        │          │ interrupt, cancel, silence: interrupt, then 12 s, then abandoned
+//!    │  │        └─ cancel ─┴──► ended
+//!    │  │ refused, or the turn was over first
+//!    └─► joining ──► joined                          its message was read in the turn at work
 //!
 //!  a task's conversation:  working ──► idle (5 min, at most 4) ──► closed
 //! ```
 //!
 //! Contract: one call, then carry out the effects it returned in order, then wait for the next
 //! input or for [`Dispatch::deadline`] and call [`Dispatch::on_timeout`]. `W` is what is needed
-//! to do the work; the machine never looks into it.
+//! to do the work; the machine never looks into it. How messages get into a turn at work is in
+//! [`joining`].
+
+mod joining;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -32,6 +39,8 @@ pub struct Job<W> {
     pub run: RunKey,
     /// The canonical repository it writes to, in work-directory mode: one writer each.
     pub repository: Option<PathBuf>,
+    /// What the turn at work is told instead, if the task has one that can be told.
+    pub message: Option<String>,
     /// What is needed to do it.
     pub work: W,
 }
@@ -53,10 +62,28 @@ pub enum Effect<W> {
         /// How.
         work: W,
     },
+    /// Put the message of a run into the turn at work, and call [`Dispatch::injected`].
+    Inject {
+        /// Whose message.
+        run: RunKey,
+        /// The run at work, of the same task.
+        into: RunKey,
+        /// The message.
+        text: String,
+    },
+    /// Report that the message of a run was read in another one: the last thing about it.
+    Joined {
+        /// Whose message.
+        run: RunKey,
+        /// The run that has it.
+        into: RunKey,
+    },
     /// Ask the conversation to end its turn.
     Interrupt {
         /// Whose conversation.
         task: TaskId,
+        /// What else ends.
+        extent: Extent,
     },
     /// Drop the conversation with its processes: it did not obey.
     Abandon {
@@ -79,30 +106,63 @@ pub enum Effect<W> {
     Drained,
 }
 
+/// How much an interrupt ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// The turn; the conversation is there for the next one, unless the turn left something at
+    /// work behind.
+    Turn,
+    /// The conversation with all it started.
+    Conversation,
+}
+
 /// The table of runs.
 #[derive(Debug)]
 pub struct Dispatch<W> {
     policy: Policy,
-    queue: VecDeque<Job<W>>,
-    working: BTreeMap<TaskId, Working>,
+    queue: VecDeque<Waiting<W>>,
+    /// Counts what was submitted, so that a message that was not read waits where it would have
+    /// waited from the beginning.
+    submitted: u64,
+    working: BTreeMap<TaskId, Working<W>>,
     idle: VecDeque<(TaskId, Instant)>,
+    /// Places of conversations that were dropped: their processes are still being ended.
+    dying: Vec<Dying>,
     draining: bool,
     drained: bool,
 }
 
 #[derive(Debug)]
-struct Working {
+struct Dying {
+    task: TaskId,
+    repository: Option<PathBuf>,
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct Waiting<W> {
+    place: u64,
+    job: Job<W>,
+}
+
+#[derive(Debug)]
+struct Working<W> {
     run: RunKey,
     repository: Option<PathBuf>,
     heard: Instant,
     asks_person: bool,
     gone: bool,
     stopping: Option<Stopping>,
+    /// Messages on their way to the agent.
+    joining: VecDeque<Waiting<W>>,
+    /// What ends everything of the task.
+    ends_all: Option<Outcome>,
 }
 
 #[derive(Debug, Clone)]
 struct Stopping {
     outcome: Outcome,
+    extent: Extent,
     give_up: Instant,
 }
 
@@ -112,17 +172,20 @@ impl<W> Dispatch<W> {
         Self {
             policy,
             queue: VecDeque::new(),
+            submitted: 0,
             working: BTreeMap::new(),
             idle: VecDeque::new(),
+            dying: Vec::new(),
             draining: false,
             drained: false,
         }
     }
 
-    /// Whether this run is queued or at work now.
+    /// Whether this run is queued, at work or on its way into another one.
     pub fn knows(&self, run: &RunKey) -> bool {
-        self.queue.iter().any(|job| job.run == *run)
-            || self.working.values().any(|working| working.run == *run)
+        let is = |waiting: &Waiting<W>| waiting.job.run == *run;
+        let works = |working: &Working<W>| working.run == *run || working.joining.iter().any(is);
+        self.queue.iter().any(is) || self.working.values().any(works)
     }
 
     /// The run of this task that is at work.
@@ -138,6 +201,16 @@ impl<W> Dispatch<W> {
     /// Whether this task's conversation is at work or kept for a follow-up.
     pub fn keeps(&self, task: &TaskId) -> bool {
         self.is_working(task) || self.idle.iter().any(|(idle, _)| idle == task)
+    }
+
+    /// The work of what waits for this task.
+    pub fn waiting<'a>(&'a mut self, task: &'a TaskId) -> impl Iterator<Item = &'a mut W> {
+        let queued = self.queue.iter_mut();
+        let joining = self.working.get_mut(task).into_iter();
+        queued
+            .chain(joining.flat_map(|working| working.joining.iter_mut()))
+            .filter(|waiting| waiting.job.run.task == *task)
+            .map(|waiting| &mut waiting.job.work)
     }
 
     /// Takes a run. A run that is already known is not taken twice.
@@ -165,22 +238,40 @@ impl<W> Dispatch<W> {
                 outcome,
             }];
         }
-        let run = job.run.clone();
-        self.queue.push_back(job);
-        let mut effects = self.start_what_can(now);
-        if let Some(place) = self.queue.iter().position(|job| job.run == run) {
-            let ahead = u32::try_from(place + self.working.len()).unwrap_or(u32::MAX);
-            effects.push(Effect::Queued { run, ahead });
+        let waiting = Waiting {
+            place: self.submitted,
+            job,
+        };
+        self.submitted += 1;
+        match self.put_into_turn(waiting) {
+            Ok(inject) => vec![inject],
+            Err(waiting) => self.wait(now, [waiting]),
         }
-        effects
     }
 
     /// Stops everything of a task, on a person's word.
     pub fn cancel(&mut self, now: Instant, task: &TaskId) -> Vec<Effect<W>> {
-        let outcome = Outcome::Cancelled { by: Actor::Person };
-        let mut effects = self.end_queued(|job| job.run.task == *task, &outcome);
-        effects.extend(self.stop(now, task, outcome));
+        let mut effects = self.end_queued(|job| job.run.task == *task, &BY_PERSON);
+        if let Some(working) = self.working.get_mut(task) {
+            working.ends_all.get_or_insert(BY_PERSON);
+        }
+        effects.extend(self.stop(now, task, BY_PERSON, Extent::Conversation));
         effects
+    }
+
+    /// Stops the turn at work, on a person's word; what waits for the task goes on after it.
+    pub fn interrupt(&mut self, now: Instant, task: &TaskId) -> Vec<Effect<W>> {
+        self.stop(now, task, BY_PERSON, Extent::Turn)
+    }
+
+    /// Stops a run that will come to nothing; it ends with this outcome, unless it was being
+    /// stopped before.
+    pub fn give_up(&mut self, now: Instant, run: &RunKey, outcome: Outcome) -> Vec<Effect<W>> {
+        if self.run_of(&run.task) == Some(run) {
+            self.stop(now, &run.task, outcome, Extent::Conversation)
+        } else {
+            Vec::new()
+        }
     }
 
     /// The run gave a sign of life.
@@ -211,17 +302,18 @@ impl<W> Dispatch<W> {
         else {
             return Vec::new();
         };
-        let gone = working.gone;
         let outcome = working
             .stopping
             .as_ref()
             .map_or(outcome, |stop| stop.outcome.clone());
-        self.working.remove(&run.task);
         let mut effects = vec![Effect::End {
             run: run.clone(),
             outcome,
         }];
-        if !gone {
+        let Some(over) = self.working.remove(&run.task) else {
+            return effects;
+        };
+        if !over.gone {
             self.idle
                 .push_back((run.task.clone(), now + self.policy.idle));
             while self.idle.len() > self.policy.idle_processes {
@@ -230,7 +322,8 @@ impl<W> Dispatch<W> {
                 }
             }
         }
-        effects.extend(self.start_what_can(now));
+        // Whatever of it had been read would have been told before.
+        effects.extend(self.not_read(now, over.joining, over.ends_all));
         effects.extend(self.drained_now());
         effects
     }
@@ -252,7 +345,10 @@ impl<W> Dispatch<W> {
         let mut effects = self.end_queued(|_| true, &outcome);
         let tasks: Vec<TaskId> = self.working.keys().cloned().collect();
         for task in tasks {
-            effects.extend(self.stop(now, &task, outcome.clone()));
+            if let Some(working) = self.working.get_mut(&task) {
+                working.ends_all.get_or_insert_with(|| outcome.clone());
+            }
+            effects.extend(self.stop(now, &task, outcome.clone(), Extent::Conversation));
         }
         let idle = std::mem::take(&mut self.idle);
         effects.extend(idle.into_iter().map(|(task, _)| Effect::CloseIdle { task }));
@@ -275,6 +371,12 @@ impl<W> Dispatch<W> {
             })
             .collect();
         for (run, outcome) in lost {
+            let working = self.working.get(&run.task);
+            self.dying.push(Dying {
+                task: run.task.clone(),
+                repository: working.and_then(|working| working.repository.clone()),
+                until: now + DYING,
+            });
             self.conversation_gone(&run.task);
             effects.push(Effect::Abandon {
                 task: run.task.clone(),
@@ -293,7 +395,12 @@ impl<W> Dispatch<W> {
                 fix: Fix::Limit,
                 reason: format!("Task timed out after {minutes} minutes"),
             };
-            effects.extend(self.stop(now, &task, outcome));
+            effects.extend(self.stop(now, &task, outcome, Extent::Conversation));
+        }
+        let dying = self.dying.len();
+        self.dying.retain(|dying| dying.until > now);
+        if self.dying.len() < dying {
+            effects.extend(self.start_what_can(now));
         }
         while let Some((_, due)) = self.idle.front()
             && *due <= now
@@ -316,34 +423,71 @@ impl<W> Dispatch<W> {
             .values()
             .filter_map(|working| self.silent_at(working));
         let idles = self.idle.iter().map(|(_, due)| *due);
-        stops.chain(silences).chain(idles).min()
+        let deaths = self.dying.iter().map(|dying| dying.until);
+        stops.chain(silences).chain(idles).chain(deaths).min()
     }
 
-    fn silent_at(&self, working: &Working) -> Option<Instant> {
+    fn silent_at(&self, working: &Working<W>) -> Option<Instant> {
         let quiet = working.stopping.is_none() && !working.asks_person;
         quiet.then(|| working.heard + self.policy.silence)
     }
 
-    fn stop(&mut self, now: Instant, task: &TaskId, outcome: Outcome) -> Vec<Effect<W>> {
-        match self.working.get_mut(task) {
-            Some(working) if working.stopping.is_none() => {
-                working.stopping = Some(Stopping {
-                    outcome,
-                    give_up: now + GIVE_UP,
-                });
-                vec![Effect::Interrupt { task: task.clone() }]
+    fn stop(
+        &mut self,
+        now: Instant,
+        task: &TaskId,
+        outcome: Outcome,
+        extent: Extent,
+    ) -> Vec<Effect<W>> {
+        let Some(working) = self.working.get_mut(task) else {
+            return Vec::new();
+        };
+        if let Some(stopping) = &mut working.stopping {
+            // What a person cancelled is cancelled, whatever stopped it first.
+            if outcome == BY_PERSON {
+                stopping.outcome = outcome;
             }
-            Some(_) | None => Vec::new(),
+            if extent <= stopping.extent {
+                return Vec::new();
+            }
+            stopping.extent = extent;
+        } else {
+            working.stopping = Some(Stopping {
+                outcome,
+                extent,
+                give_up: now + GIVE_UP,
+            });
         }
+        let task = task.clone();
+        vec![Effect::Interrupt { task, extent }]
+    }
+
+    /// Lets runs wait where they belong, starts what can start, and says who waits now.
+    fn wait(&mut self, now: Instant, runs: impl IntoIterator<Item = Waiting<W>>) -> Vec<Effect<W>> {
+        let mut fresh = Vec::new();
+        for waiting in runs {
+            fresh.push(waiting.job.run.clone());
+            let at = self.queue.partition_point(|one| one.place < waiting.place);
+            self.queue.insert(at, waiting);
+        }
+        let mut effects = self.start_what_can(now);
+        for (place, waiting) in self.queue.iter().enumerate() {
+            if fresh.contains(&waiting.job.run) {
+                let ahead = u32::try_from(place + self.working.len()).unwrap_or(u32::MAX);
+                let run = waiting.job.run.clone();
+                effects.push(Effect::Queued { run, ahead });
+            }
+        }
+        effects
     }
 
     fn end_queued(&mut self, over: impl Fn(&Job<W>) -> bool, outcome: &Outcome) -> Vec<Effect<W>> {
         let mut effects = Vec::new();
-        self.queue.retain(|job| {
-            let ends = over(job);
+        self.queue.retain(|waiting| {
+            let ends = over(&waiting.job);
             if ends {
                 effects.push(Effect::End {
-                    run: job.run.clone(),
+                    run: waiting.job.run.clone(),
                     outcome: outcome.clone(),
                 });
             }
@@ -356,13 +500,19 @@ impl<W> Dispatch<W> {
     fn start_what_can(&mut self, now: Instant) -> Vec<Effect<W>> {
         let mut effects = Vec::new();
         while self.working.len() < self.policy.parallel.max(1) {
-            let free = self.queue.iter().position(|job| {
-                let busy = |working: &Working| {
+            let free = self.queue.iter().position(|Waiting { job, .. }| {
+                let busy = |working: &Working<W>| {
                     job.repository.is_some() && working.repository == job.repository
                 };
-                !self.working.contains_key(&job.run.task) && !self.working.values().any(busy)
+                let held = |dying: &Dying| {
+                    dying.task == job.run.task
+                        || (job.repository.is_some() && dying.repository == job.repository)
+                };
+                !self.working.contains_key(&job.run.task)
+                    && !self.working.values().any(busy)
+                    && !self.dying.iter().any(held)
             });
-            let Some(job) = free.and_then(|place| self.queue.remove(place)) else {
+            let Some(Waiting { job, .. }) = free.and_then(|place| self.queue.remove(place)) else {
                 break;
             };
             self.idle.retain(|(task, _)| *task != job.run.task);
@@ -375,6 +525,8 @@ impl<W> Dispatch<W> {
                     asks_person: false,
                     gone: false,
                     stopping: None,
+                    joining: VecDeque::new(),
+                    ends_all: None,
                 },
             );
             effects.push(Effect::Begin {
@@ -392,11 +544,14 @@ impl<W> Dispatch<W> {
     }
 }
 
+const BY_PERSON: Outcome = Outcome::Cancelled { by: Actor::Person };
+
 /// Every provider's cancel ladder ends within 10 s (decision 13); two more for slow machines.
 const GIVE_UP: Duration = Duration::from_secs(12);
 
+/// A conversation that is dropped ends its processes within the same 10 s; until then nobody else
+/// works where they do.
+const DYING: Duration = Duration::from_secs(10);
+
 /// More runs than anybody means to wait for; each keeps its prompt in memory.
 const MOST_QUEUED: usize = 1000;
-
-#[cfg(test)]
-mod tests;

@@ -15,6 +15,7 @@ fn job(task: &str, attempt: &str) -> Job<()> {
     Job {
         run: key(task, attempt),
         repository: None,
+        message: None,
         work: (),
     }
 }
@@ -33,14 +34,49 @@ fn begin(task: &str, attempt: &str) -> Effect<()> {
     }
 }
 
+fn interrupt(task: &str, extent: Extent) -> Effect<()> {
+    Effect::Interrupt {
+        task: TaskId::parse(task).unwrap(),
+        extent,
+    }
+}
+
+fn queued(task: &str, attempt: &str, ahead: u32) -> Effect<()> {
+    Effect::Queued {
+        run: key(task, attempt),
+        ahead,
+    }
+}
+
+/// A follow-up that shall be read at once.
+fn message(task: &str, attempt: &str) -> Job<()> {
+    Job {
+        message: Some("psst".into()),
+        ..job(task, attempt)
+    }
+}
+
+fn inject(task: &str, attempt: &str, into: &str) -> Effect<()> {
+    Effect::Inject {
+        run: key(task, attempt),
+        into: key(task, into),
+        text: "psst".into(),
+    }
+}
+
+fn joined(task: &str, attempt: &str, into: &str) -> Effect<()> {
+    Effect::Joined {
+        run: key(task, attempt),
+        into: key(task, into),
+    }
+}
+
 fn end(task: &str, attempt: &str, outcome: Outcome) -> Effect<()> {
     Effect::End {
         run: key(task, attempt),
         outcome,
     }
 }
-
-const BY_PERSON: Outcome = Outcome::Cancelled { by: Actor::Person };
 
 fn table() -> (Dispatch<()>, Instant) {
     (
@@ -119,7 +155,7 @@ fn a_cancelled_run_is_cancelled_whatever_the_agent_answers() {
     let task = key("a", "1").task;
     assert_eq!(
         table.cancel(now, &task),
-        [Effect::Interrupt { task: task.clone() }]
+        [interrupt("a", Extent::Conversation)]
     );
     assert_eq!(
         table.cancel(now, &task),
@@ -135,6 +171,41 @@ fn a_cancelled_run_is_cancelled_whatever_the_agent_answers() {
         [],
         "one end only"
     );
+}
+
+#[test]
+fn a_run_that_is_given_up_fails_unless_a_person_cancels_it() {
+    let outcome = || Outcome::Failed {
+        fault: Fault::Model,
+        reason: "the model did not answer".into(),
+    };
+    let (mut table, now) = table();
+    let run = key("a", "1");
+    let interrupt = || [interrupt("a", Extent::Conversation)];
+    table.submit(now, job("a", "1"));
+    assert_eq!(
+        table.give_up(now, &key("a", "0"), outcome()),
+        [],
+        "an earlier run of the task"
+    );
+    assert_eq!(table.give_up(now, &run, outcome()), interrupt());
+    let over = table.turn_over(now, &run, Outcome::Completed);
+    assert_eq!(over, [end("a", "1", outcome())]);
+
+    for cancel_first in [true, false] {
+        table.submit(now, job("a", "1"));
+        let mut effects = Vec::new();
+        if cancel_first {
+            effects.extend(table.cancel(now, &run.task));
+            effects.extend(table.give_up(now, &run, outcome()));
+        } else {
+            effects.extend(table.give_up(now, &run, outcome()));
+            effects.extend(table.cancel(now, &run.task));
+        }
+        assert_eq!(effects, interrupt(), "one interrupt is enough");
+        let over = table.turn_over(now, &run, outcome());
+        assert_eq!(over, [end("a", "1", BY_PERSON)]);
+    }
 }
 
 #[test]
@@ -160,7 +231,34 @@ fn a_conversation_that_ignores_a_cancel_is_abandoned() {
         table.on_timeout(now + GIVE_UP),
         [Effect::Abandon { task }, end("a", "1", BY_PERSON)]
     );
+    assert_eq!(table.deadline(), Some(now + GIVE_UP + DYING));
+    assert_eq!(table.on_timeout(now + GIVE_UP + DYING), []);
     assert_eq!(table.deadline(), None);
+}
+
+#[test]
+fn nobody_works_where_the_processes_of_an_abandoned_run_are_still_ending() {
+    let (mut table, now) = table();
+    table.submit(now, in_repository("a", "/r"));
+    let late = now + GIVE_UP;
+    table.cancel(now, &key("a", "1").task);
+    table.on_timeout(late);
+    assert_eq!(
+        table.submit(late, in_repository("b", "/r")),
+        [queued("b", "1", 0)]
+    );
+    assert_eq!(table.submit(late, job("a", "2")), [queued("a", "2", 1)]);
+    assert_eq!(
+        table.submit(late, in_repository("c", "/other")),
+        [begin("c", "1")],
+        "other places are free"
+    );
+    assert_eq!(table.deadline(), Some(late + DYING));
+    assert_eq!(
+        table.on_timeout(late + DYING),
+        [begin("b", "1")],
+        "two at a time"
+    );
 }
 
 #[test]
@@ -174,9 +272,7 @@ fn silence_blocks_a_run_unless_a_person_is_asked() {
     table.asks_person(later, &run, false);
     assert_eq!(
         table.on_timeout(later + silence),
-        [Effect::Interrupt {
-            task: run.task.clone()
-        }]
+        [interrupt("a", Extent::Conversation)]
     );
     let outcome = Outcome::Blocked {
         fix: Fix::Limit,
@@ -239,12 +335,8 @@ fn draining_ends_everything_and_says_so_once() {
         table.drain(now),
         [
             end("c", "1", by_shutdown.clone()),
-            Effect::Interrupt {
-                task: key("a", "1").task
-            },
-            Effect::Interrupt {
-                task: key("b", "1").task
-            },
+            interrupt("a", Extent::Conversation),
+            interrupt("b", Extent::Conversation),
         ]
     );
     table.turn_over(now, &key("a", "1"), Outcome::Completed);
@@ -275,63 +367,239 @@ fn every_accepted_run_ends_exactly_once_in_random_histories() {
             parallel: 2,
             ..Policy::default()
         });
-        let (mut submitted, mut ended) = (BTreeSet::new(), BTreeSet::new());
-        let mut working: Vec<RunKey> = Vec::new();
+        let mut submitted = BTreeSet::new();
+        let mut world = World {
+            seed,
+            ..World::default()
+        };
         for step in 0..60_u64 {
             now += Duration::from_secs(roll(400));
-            let effects = match roll(5) {
-                0 | 1 => {
-                    let repository = (roll(2) == 0).then(|| PathBuf::from("/r"));
+            let effects = match roll(8) {
+                kind @ 0..=2 => {
                     let run = key(&format!("t{}", roll(5)), &step.to_string());
                     submitted.insert(run.clone());
-                    table.submit(
-                        now,
-                        Job {
-                            run,
-                            repository,
-                            work: (),
-                        },
-                    )
+                    let repository = (roll(2) == 0).then(|| PathBuf::from("/r"));
+                    let message = (kind == 2).then(|| "psst".to_owned());
+                    let job = Job {
+                        run,
+                        repository,
+                        message,
+                        work: (),
+                    };
+                    table.submit(now, job)
                 }
-                2 => table.cancel(now, &key(&format!("t{}", roll(5)), "").task),
-                3 if !working.is_empty() => {
-                    let at = usize::try_from(roll(working.len() as u64)).unwrap();
-                    table.turn_over(now, &working[at].clone(), Outcome::Completed)
+                3 => table.cancel(now, &key(&format!("t{}", roll(5)), "").task),
+                4 => table.interrupt(now, &key(&format!("t{}", roll(5)), "").task),
+                5 if !world.working.is_empty() => {
+                    let at = usize::try_from(roll(world.working.len() as u64)).unwrap();
+                    table.turn_over(now, &world.working[at].clone(), Outcome::Completed)
+                }
+                6 if !world.underway.is_empty() => {
+                    let at = usize::try_from(roll(world.underway.len() as u64)).unwrap();
+                    let (run, into) = world.underway.remove(at);
+                    // An agent can read a message only while the turn goes on.
+                    let taken = roll(2) == 0 && world.working.contains(&into);
+                    if taken {
+                        world.read.insert(run.clone());
+                    }
+                    table.injected(now, &run, taken)
                 }
                 _ => table.on_timeout(now),
             };
-            follow(effects, &mut working, &mut ended, seed);
-            assert!(working.len() <= 2, "seed {seed}");
+            world.follow(effects);
+            assert!(world.working.len() <= 2, "seed {seed}");
         }
-        follow(table.drain(now), &mut working, &mut ended, seed);
+        world.follow(table.drain(now));
         let effects = table.on_timeout(now + GIVE_UP);
         let drained = effects.contains(&Effect::Drained);
-        follow(effects, &mut working, &mut ended, seed);
-        assert!(working.is_empty() || drained, "seed {seed}");
-        assert_eq!(submitted.len(), ended.len(), "seed {seed}");
+        world.follow(effects);
+        assert!(world.working.is_empty() || drained, "seed {seed}");
+        assert_eq!(submitted, world.ended, "seed {seed}");
     }
 }
 
-fn follow(
-    effects: Vec<Effect<()>>,
-    working: &mut Vec<RunKey>,
-    ended: &mut BTreeSet<RunKey>,
+/// What the effects lead to, as an agent and a hub would see it.
+#[derive(Debug, Default)]
+struct World {
     seed: u64,
-) {
-    for effect in effects {
-        match effect {
-            Effect::Begin { run, .. } => working.push(run),
-            Effect::End { run, .. } => {
-                working.retain(|other| *other != run);
-                assert!(ended.insert(run), "seed {seed}: ended twice");
+    working: Vec<RunKey>,
+    ended: BTreeSet<RunKey>,
+    /// Messages on their way, and where to.
+    underway: Vec<(RunKey, RunKey)>,
+    /// Messages an agent read in the turn at work.
+    read: BTreeSet<RunKey>,
+}
+
+impl World {
+    fn follow(&mut self, effects: Vec<Effect<()>>) {
+        let seed = self.seed;
+        for effect in effects {
+            match effect {
+                Effect::Begin { run, .. } => {
+                    assert!(!self.read.contains(&run), "seed {seed}: said twice");
+                    self.working.push(run);
+                }
+                Effect::End { run, .. } => {
+                    self.working.retain(|other| *other != run);
+                    assert!(
+                        !self.read.contains(&run),
+                        "seed {seed}: read, but not joined"
+                    );
+                    assert!(self.ended.insert(run), "seed {seed}: ended twice");
+                }
+                Effect::Inject { run, into, .. } => {
+                    assert!(self.working.contains(&into), "seed {seed}: into nothing");
+                    self.underway.push((run, into));
+                }
+                Effect::Joined { run, .. } => {
+                    assert!(self.read.contains(&run), "seed {seed}: nobody read it");
+                    assert!(self.ended.insert(run), "seed {seed}: ended twice");
+                }
+                Effect::Queued { run, .. } => {
+                    assert!(
+                        !self.read.contains(&run),
+                        "seed {seed}: waits though it was read"
+                    );
+                }
+                Effect::Interrupt { .. }
+                | Effect::Abandon { .. }
+                | Effect::CloseIdle { .. }
+                | Effect::Drained => {}
             }
-            Effect::Queued { .. }
-            | Effect::Interrupt { .. }
-            | Effect::Abandon { .. }
-            | Effect::CloseIdle { .. }
-            | Effect::Drained => {}
         }
     }
+}
+
+#[test]
+fn a_message_that_the_turn_read_is_no_run_of_its_own() {
+    let (mut table, now) = table();
+    table.submit(now, job("a", "1"));
+    assert_eq!(
+        table.submit(now, message("a", "2")),
+        [inject("a", "2", "1")]
+    );
+    assert!(table.knows(&key("a", "2")));
+    assert_eq!(table.submit(now, message("a", "2")), [], "asked for again");
+    let run = key("a", "2");
+    assert_eq!(table.injected(now, &run, true), [joined("a", "2", "1")]);
+    assert_eq!(table.injected(now, &run, false), [], "said once");
+    let over = table.turn_over(now, &key("a", "1"), Outcome::Completed);
+    assert_eq!(over, [end("a", "1", Outcome::Completed)]);
+}
+
+#[test]
+fn a_message_without_a_turn_to_be_read_in_is_a_follow_up() {
+    let (mut table, now) = table();
+    assert_eq!(
+        table.submit(now, message("a", "1")),
+        [begin("a", "1")],
+        "nothing works"
+    );
+    table.interrupt(now, &key("a", "1").task);
+    assert_eq!(
+        table.submit(now, message("a", "2")),
+        [queued("a", "2", 1)],
+        "the turn is being stopped"
+    );
+}
+
+#[test]
+fn a_refused_message_waits_where_it_would_have_waited_from_the_beginning() {
+    let (mut table, now) = table();
+    table.submit(now, job("a", "1"));
+    table.submit(now, message("a", "2"));
+    table.submit(now, job("a", "3"));
+    assert_eq!(
+        table.injected(now, &key("a", "2"), false),
+        [queued("a", "2", 1)]
+    );
+    let over = table.turn_over(now, &key("a", "1"), Outcome::Completed);
+    assert_eq!(over, [end("a", "1", Outcome::Completed), begin("a", "2")]);
+}
+
+#[test]
+fn a_turn_that_ends_first_leaves_the_message_to_a_run_of_its_own_and_late_words_change_nothing() {
+    let (mut table, now) = table();
+    table.submit(now, job("a", "1"));
+    table.submit(now, message("a", "2"));
+    table.submit(now, message("a", "3"));
+    let over = table.turn_over(now, &key("a", "1"), Outcome::Completed);
+    assert_eq!(
+        over,
+        [
+            end("a", "1", Outcome::Completed),
+            begin("a", "2"),
+            queued("a", "3", 1)
+        ]
+    );
+    for (late, taken) in [("2", true), ("3", false)] {
+        assert_eq!(table.injected(now, &key("a", late), taken), [], "{late}");
+    }
+}
+
+#[test]
+fn a_cancel_ends_what_was_not_read_and_an_interrupt_lets_it_wait() {
+    let task = key("a", "1").task;
+    for cancel in [true, false] {
+        for answered in [true, false] {
+            let (mut table, now) = table();
+            table.submit(now, job("a", "1"));
+            table.submit(now, message("a", "2"));
+            let extent = if cancel {
+                table.cancel(now, &task);
+                Extent::Conversation
+            } else {
+                table.interrupt(now, &task);
+                Extent::Turn
+            };
+            let mut effects = Vec::new();
+            if answered {
+                effects.extend(table.injected(now, &key("a", "2"), false));
+            }
+            effects.extend(table.turn_over(now, &key("a", "1"), Outcome::Completed));
+            let last = effects.last().cloned();
+            let expected = match (extent, answered) {
+                (Extent::Conversation, true) => end("a", "1", BY_PERSON),
+                (Extent::Conversation, false) => end("a", "2", BY_PERSON),
+                (Extent::Turn, _) => begin("a", "2"),
+            };
+            assert_eq!(last, Some(expected), "{effects:?}");
+            let ends_it = effects.contains(&end("a", "2", BY_PERSON));
+            assert_eq!(ends_it, cancel, "{effects:?}");
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_that_becomes_a_cancel_ends_the_conversation_too() {
+    let (mut table, now) = table();
+    table.submit(now, job("a", "1"));
+    let task = key("a", "1").task;
+    assert_eq!(table.interrupt(now, &task), [interrupt("a", Extent::Turn)]);
+    assert_eq!(table.interrupt(now, &task), []);
+    assert_eq!(
+        table.cancel(now, &task),
+        [interrupt("a", Extent::Conversation)]
+    );
+    assert_eq!(table.interrupt(now, &task), []);
+    let over = table.turn_over(now, &key("a", "1"), Outcome::Completed);
+    assert_eq!(over, [end("a", "1", BY_PERSON)]);
+}
+
+#[test]
+fn an_interrupt_stops_the_turn_and_what_waits_for_the_task_goes_on() {
+    let (mut table, now) = table();
+    table.submit(now, job("a", "1"));
+    table.submit(now, job("a", "2"));
+    let task = key("a", "1").task;
+    assert_eq!(table.interrupt(now, &task), [interrupt("a", Extent::Turn)]);
+    let over = table.turn_over(now, &key("a", "1"), Outcome::Completed);
+    assert_eq!(over, [end("a", "1", BY_PERSON), begin("a", "2")]);
+    assert_eq!(
+        table.interrupt(now, &key("b", "1").task),
+        [],
+        "nothing works there"
+    );
 }
 
 #[test]

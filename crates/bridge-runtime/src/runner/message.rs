@@ -4,20 +4,29 @@ use bridge_proto::{
     AskId, RunKey, TaskId,
     model::{Answer, Ask, Outcome, RunEvent, Tuning},
 };
+use bridge_providers::provider::Asking;
 
 use super::turn::Turn;
+use crate::dispatch::Extent;
 
 /// What the supervisor tells a runner.
 #[derive(Debug)]
 pub(crate) enum ToRunner {
     /// Do this turn; never sent while another is running.
-    Turn(Box<Turn>),
+    Turn {
+        turn: Box<Turn>,
+        /// As it is now: while the run waited in the queue, a viewer may have come or gone.
+        asking: Asking,
+    },
     /// Tell the agent the answer to its question.
     Answer(AskId, Answer),
     /// Publish this about the running turn.
     Publish(RunEvent),
+    /// Put the message of this run into the running turn; answered by [`FromRunner::Injected`], or
+    /// by the end of the turn.
+    Inject { run: RunKey, text: String },
     /// End the running turn.
-    Interrupt,
+    Interrupt(Extent),
     /// Change settings of the conversation.
     Tune(Tuning),
     /// Close the conversation and end.
@@ -35,6 +44,10 @@ pub(crate) enum FromRunner {
         ask: Box<Ask>,
         inside: bool,
     },
+    /// Whether the running turn has the message of this run; published before.
+    Injected { run: RunKey, taken: bool },
+    /// The model is not waited for any longer; the turn goes on until it is stopped.
+    GivenUp { run: RunKey, outcome: Outcome },
     /// The agent withdrew its question; published.
     Withdrawn { run: RunKey, ask: AskId },
     /// The agent took the answer.

@@ -2,33 +2,42 @@
 //! supervisor tells it what to do through one channel and hears of it through another. It pushes
 //! its events itself, so that a full outbox slows this run and nothing else.
 
+mod live;
 mod message;
+mod remains;
+mod tuning;
 mod turn;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    path::PathBuf,
     pin::pin,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bridge_proto::{
-    TaskId, ToolCallId,
+    RunKey, TaskId, ToolCallId,
     ctrlnode::status_tag,
     model::{Actor, EventBody, Fault, Observed, Outcome, RunEvent, RunKind, ToolState},
 };
-use bridge_providers::provider::{Conversation, Heard, Provider, Steer, TurnEnd};
+use bridge_providers::provider::{Asking, Heard, Injection, Steer, TurnEnd};
 use bridge_transport::Handle;
 use bridge_workspace::journal::RESERVE_BLOCK;
 use tokio::sync::mpsc;
 
-use self::turn::{prepare, refused, spec};
+use self::{
+    live::Live,
+    remains::Baseline,
+    turn::{prepare, refused, spec},
+};
 pub(crate) use self::{
     message::{FromRunner, ToRunner},
     turn::{Site, Ticket, Turn},
 };
-use crate::{contents::touched, outgoing::Outgoing, run_log::RunLog, scribe::Scribe};
+use crate::{
+    contents::touched, dispatch::Extent, outgoing::Outgoing, patience::Patience, run_log::RunLog,
+    scribe::Scribe,
+};
 
 /// The task of a task.
 pub(crate) struct Runner {
@@ -38,30 +47,8 @@ pub(crate) struct Runner {
     pub(crate) inbox: mpsc::Receiver<ToRunner>,
     pub(crate) supervisor: mpsc::Sender<FromRunner>,
     pub(crate) send_thinking: bool,
-}
-
-struct Live {
-    conversation: Conversation,
-    provider: Arc<dyn Provider>,
-    directory: PathBuf,
-    begun: bool,
-}
-
-impl Live {
-    /// Ends the conversation with all it started. A later follow-up resumes by id.
-    async fn close(mut self, limit: Duration) {
-        steer(Some(&self), Steer::Close).await;
-        let gone = async {
-            while let Some(heard) = self.conversation.heard.recv().await {
-                if heard == Heard::Gone {
-                    break;
-                }
-            }
-        };
-        if tokio::time::timeout(limit, gone).await.is_err() {
-            tracing::debug!("the agent does not end by itself; it is ended");
-        }
-    }
+    /// As [`Policy::patience`](crate::Policy::patience).
+    pub(crate) patience: Option<Duration>,
 }
 
 /// What a running turn keeps beside the conversation.
@@ -71,11 +58,24 @@ struct Session {
     number: Option<u32>,
     publish: VecDeque<EventBody>,
     tools: BTreeMap<ToolCallId, Vec<String>>,
-    interrupted: bool,
+    patience: Patience,
+    /// Messages the conversation has not answered yet, and whose they are.
+    injecting: VecDeque<(RunKey, String)>,
+    baseline: Baseline,
+    stopping: Option<Extent>,
     reserved: u64,
 }
 
 impl Session {
+    /// Says something to people, if there is something to say.
+    fn say(&mut self, words: Option<String>) {
+        if let Some(text) = words {
+            let event = RunEvent::Status { text };
+            self.publish
+                .push_back(EventBody::Seen(Box::new(Observed::from(event))));
+        }
+    }
+
     fn track(&mut self, tool: &ToolState) {
         if self.tools.len() < TRACKED_TOOLS || self.tools.contains_key(&tool.id) {
             self.tools.insert(tool.id.clone(), touched(tool));
@@ -96,11 +96,20 @@ impl Runner {
             };
             tokio::select! {
                 message = self.inbox.recv() => match message {
-                    Some(ToRunner::Turn(turn)) => self.turn(*turn, &mut live).await,
-                    Some(ToRunner::Tune(tuning)) => {
-                        steer(live.as_ref(), Steer::Tune(tuning)).await;
+                    Some(ToRunner::Turn { turn, asking }) => {
+                        self.turn(*turn, asking, &mut live).await;
                     }
-                    Some(ToRunner::Answer(..) | ToRunner::Publish(_) | ToRunner::Interrupt) => {
+                    Some(ToRunner::Tune(tuning)) => {
+                        let words = match &mut live {
+                            Some(live) => live.tune(&tuning).await,
+                            None => None,
+                        };
+                        tracing::debug!(task = %self.task, ?words, "tuned between turns");
+                    }
+                    Some(ToRunner::Inject { run, .. }) => {
+                        self.tell(FromRunner::Injected { run, taken: false }).await;
+                    }
+                    Some(ToRunner::Answer(..) | ToRunner::Publish(_) | ToRunner::Interrupt(_)) => {
                         tracing::debug!(task = %self.task, "came after the turn was over");
                     }
                     Some(ToRunner::Close) | None => break,
@@ -111,6 +120,9 @@ impl Runner {
                         self.tell(FromRunner::Gone(self.task.clone())).await;
                     }
                     Some(other) => {
+                        if let (Heard::Injected(_), Some(live)) = (&other, &mut live) {
+                            live.forget_answer();
+                        }
                         tracing::debug!(task = %self.task, ?other, "heard between turns");
                     }
                 },
@@ -121,21 +133,18 @@ impl Runner {
         }
     }
 
-    async fn turn(&mut self, turn: Turn, live: &mut Option<Live>) {
+    async fn turn(&mut self, turn: Turn, asking: Asking, live: &mut Option<Live>) {
         let run = turn.ticket.run.clone();
-        let outcome = self.work(turn, live).await;
+        let outcome = self.work(turn, asking, live).await;
         if live.is_none() {
             self.tell(FromRunner::Gone(self.task.clone())).await;
         }
         self.tell(FromRunner::TurnOver { run, outcome }).await;
     }
 
-    async fn work(&mut self, turn: Turn, live: &mut Option<Live>) -> Outcome {
-        let fits = live.as_ref().is_some_and(|live| {
-            live.directory == turn.site.directory() && live.provider.key() == turn.provider.key()
-        });
-        if !fits {
-            *live = None;
+    async fn work(&mut self, turn: Turn, asking: Asking, live: &mut Option<Live>) -> Outcome {
+        if let Some(other) = live.take_if(|live| !live.serves(&turn, asking)) {
+            other.close(CLOSE_LIMIT).await;
         }
         let resume = turn.site.dir.session(turn.provider.key());
         let resume = resume.filter(|_| turn.kind != RunKind::Dispatch);
@@ -155,15 +164,20 @@ impl Runner {
             turn,
             publish: VecDeque::new(),
             tools: BTreeMap::new(),
-            interrupted: false,
+            patience: Patience::new(instant(), self.patience),
+            injecting: VecDeque::new(),
+            baseline: Baseline::look(None, true).await,
+            stopping: None,
             reserved: RESERVE_BLOCK,
         };
+        let mut early = Vec::new();
         if live.is_none() {
-            let spec = spec(&session.turn, resume.clone());
+            let spec = spec(&session.turn, asking, resume.clone());
+            let model = spec.model.clone();
             let provider = Arc::clone(&session.turn.provider);
             let opened = tokio::select! {
                 opened = provider.open(spec) => opened,
-                () = self.interrupted() => return CANCELLED,
+                () = self.interrupted(&mut early) => return CANCELLED,
             };
             match opened {
                 Ok(conversation) => {
@@ -174,12 +188,7 @@ impl Runner {
                     {
                         tracing::warn!(task = %self.task, %error, "the process could not be journalled");
                     }
-                    *live = Some(Live {
-                        conversation,
-                        provider,
-                        directory,
-                        begun: false,
-                    });
+                    *live = Some(Live::new(conversation, provider, &directory, asking, model));
                 }
                 Err(error) => return refused(&error),
             }
@@ -192,7 +201,21 @@ impl Runner {
         } else {
             prepared.first
         };
-        open.begun = true;
+        session.baseline = Baseline::look(open.conversation.pid, open.begun).await;
+        early.retain(|message| match message {
+            ToRunner::Tune(tuning) => {
+                session.turn.tuning.update(tuning.clone());
+                false
+            }
+            ToRunner::Turn { .. }
+            | ToRunner::Answer(..)
+            | ToRunner::Publish(_)
+            | ToRunner::Inject { .. }
+            | ToRunner::Interrupt(_)
+            | ToRunner::Close => true,
+        });
+        let words = open.tune(&session.turn.tuning.clone()).await;
+        session.say(words);
         let ticket = session.turn.ticket.clone();
         self.push(
             &mut session,
@@ -202,16 +225,32 @@ impl Runner {
             }),
         )
         .await;
-        steer(Some(open), Steer::Prompt(prompt)).await;
-        let (end, gone) = self.listen(&mut session, open).await;
-        if gone {
-            *live = None;
-        } else if session.interrupted
+        session.patience = Patience::new(instant(), self.patience);
+        let (end, gone) = if session.stopping.is_some() {
+            // Stopped before it was asked anything: it is not asked at all.
+            let (outcome, answer) = (CANCELLED, String::new());
+            (TurnEnd { outcome, answer }, false)
+        } else {
+            open.begun = true;
+            open.steer(Steer::Prompt(prompt)).await;
+            for message in early {
+                act(Some(message), &mut session, open).await;
+            }
+            self.listen(&mut session, open).await
+        };
+        open.forget_messages(session.injecting.len());
+        let ends = match session.stopping {
+            None => false,
+            Some(Extent::Turn) => gone || !session.baseline.is_restored().await,
             // An agent that obeyed may still have commands in the background, and they must not
             // outlive the cancel.
-            && let Some(cancelled) = live.take()
-        {
-            cancelled.close(CLOSE_LIMIT).await;
+            Some(Extent::Conversation) => true,
+        };
+        if gone {
+            *live = None;
+        } else if ends && let Some(stopped) = live.take() {
+            tracing::debug!(task = %self.task, "an interrupted conversation is ended");
+            stopped.close(CLOSE_LIMIT).await;
         }
         self.finish(session, end).await
     }
@@ -226,19 +265,26 @@ impl Runner {
                 self.push(session, live, outgoing).await;
             }
             tokio::select! {
+                biased;
                 message = self.inbox.recv() => act(message, session, live).await,
                 _ = alive.tick() => if std::mem::take(&mut heard_since) {
                     self.tell(FromRunner::Alive(session.turn.ticket.run.clone())).await;
                 },
                 heard = live.conversation.heard.recv() => {
-                    heard_since = true;
                     match heard {
-                        Some(Heard::Seen(seen)) => self.seen(session, live, *seen).await,
+                        Some(Heard::Seen(seen)) => {
+                            // A word about silence is no sign of life.
+                            heard_since |= !matches!(seen.event, RunEvent::Silent { .. });
+                            self.seen(session, live, *seen).await;
+                        }
                         Some(Heard::Applied(ask)) => {
+                            session.patience.applied(instant(), &ask);
                             let run = session.turn.ticket.run.clone();
                             self.tell(FromRunner::Applied { run, ask }).await;
                         }
-                        Some(Heard::Injected(_)) => {}
+                        Some(Heard::Injected(injection)) => {
+                            self.injected(session, live, injection).await;
+                        }
                         Some(Heard::Resumable(id)) => {
                             let (dir, key) = (&session.turn.site.dir, live.provider.key());
                             if let Err(error) = dir.save_session(key, &id) {
@@ -253,11 +299,38 @@ impl Runner {
                         }
                     }
                 },
+                // What was said in time but not read yet counts first.
+                () = until(session.patience.deadline()) => {
+                    if let Some(outcome) = session.patience.on_timeout(instant()) {
+                        let run = session.turn.ticket.run.clone();
+                        self.tell(FromRunner::GivenUp { run, outcome }).await;
+                    }
+                }
             }
         }
     }
 
-    async fn seen(&mut self, session: &mut Session, live: &Live, mut seen: Observed) {
+    /// The conversation says what became of the message that was said first.
+    async fn injected(&mut self, session: &mut Session, live: &mut Live, injection: Injection) {
+        if live.forget_answer() {
+            return;
+        }
+        let Some((run, text)) = session.injecting.pop_front() else {
+            tracing::warn!(task = %self.task, "an answer to a message nobody sent");
+            return;
+        };
+        let taken = injection == Injection::Taken;
+        // First where it is decided: what is abandoned at this moment must not be said twice.
+        self.tell(FromRunner::Injected { run, taken }).await;
+        if taken {
+            let event = RunEvent::Injected { text };
+            self.seen(session, live, Observed::from(event)).await;
+        }
+    }
+
+    async fn seen(&mut self, session: &mut Session, live: &mut Live, mut seen: Observed) {
+        session.patience.seen(instant(), &seen.event);
+        session.baseline.seen(&seen.event).await;
         let run = session.turn.ticket.run.clone();
         match &mut seen.event {
             RunEvent::Tool(tool) => session.track(tool),
@@ -309,10 +382,12 @@ impl Runner {
 
     /// Pushes one event, still listening to the supervisor while the outbox is full. Once the
     /// turn is interrupted, what would have to wait is given up.
-    async fn push(&mut self, session: &mut Session, live: &Live, outgoing: Outgoing) {
+    async fn push(&mut self, session: &mut Session, live: &mut Live, outgoing: Outgoing) {
         let link = self.link.clone();
         let mut pushing = pin!(link.push(outgoing));
-        let mut alive = tokio::time::interval(SIGN_OF_LIFE);
+        // Most are taken at once; only one that waits is a sign of life.
+        let first_sign = tokio::time::Instant::now() + SIGN_OF_LIFE;
+        let mut alive = tokio::time::interval_at(first_sign, SIGN_OF_LIFE);
         loop {
             tokio::select! {
                 biased;
@@ -322,7 +397,7 @@ impl Runner {
                     }
                     break;
                 }
-                () = std::future::ready(()), if session.interrupted => break,
+                () = std::future::ready(()), if session.stopping.is_some() => break,
                 message = self.inbox.recv() => act(message, session, live).await,
                 _ = alive.tick() => {
                     self.tell(FromRunner::Alive(session.turn.ticket.run.clone())).await;
@@ -371,12 +446,12 @@ impl Runner {
         outcome
     }
 
-    /// Comes back when the turn shall not go on.
-    async fn interrupted(&mut self) {
+    /// Comes back when the turn shall not go on; keeps what has to wait for its beginning.
+    async fn interrupted(&mut self, early: &mut Vec<ToRunner>) {
         loop {
             match self.inbox.recv().await {
-                Some(ToRunner::Interrupt | ToRunner::Close) | None => return,
-                Some(_) => {}
+                Some(ToRunner::Interrupt(_) | ToRunner::Close) | None => return,
+                Some(message) => early.push(message),
             }
         }
     }
@@ -388,23 +463,25 @@ impl Runner {
     }
 }
 
-async fn act(message: Option<ToRunner>, session: &mut Session, live: &Live) {
+async fn act(message: Option<ToRunner>, session: &mut Session, live: &mut Live) {
     match message {
-        Some(ToRunner::Answer(ask, answer)) => steer(Some(live), Steer::Answer(ask, answer)).await,
+        Some(ToRunner::Answer(ask, answer)) => live.steer(Steer::Answer(ask, answer)).await,
         Some(ToRunner::Publish(event)) => {
             session
                 .publish
                 .push_back(EventBody::Seen(Box::new(Observed::from(event))));
         }
         Some(ToRunner::Tune(tuning)) => {
-            steer(Some(live), Steer::Tune(tuning)).await;
+            let words = live.tune(&tuning).await;
+            session.say(words);
         }
-        Some(ToRunner::Interrupt | ToRunner::Close) | None => {
-            if !std::mem::replace(&mut session.interrupted, true) {
-                steer(Some(live), Steer::Interrupt).await;
-            }
+        Some(ToRunner::Inject { run, text }) => {
+            live.steer(Steer::Inject(text.clone())).await;
+            session.injecting.push_back((run, text));
         }
-        Some(ToRunner::Turn(turn)) => {
+        Some(ToRunner::Interrupt(extent)) => stop(extent, session, live).await,
+        Some(ToRunner::Close) | None => stop(Extent::Conversation, session, live).await,
+        Some(ToRunner::Turn { turn, .. }) => {
             tracing::error!(
                 ?turn,
                 "two turns of one task at once; the second is dropped"
@@ -413,11 +490,22 @@ async fn act(message: Option<ToRunner>, session: &mut Session, live: &Live) {
     }
 }
 
-async fn steer(live: Option<&Live>, what: Steer) {
-    if let Some(live) = live
-        && live.conversation.steer.send(what).await.is_err()
-    {
-        tracing::debug!("the conversation is over");
+async fn stop(extent: Extent, session: &mut Session, live: &Live) {
+    session.patience.stop();
+    if session.stopping.is_none() {
+        live.steer(Steer::Interrupt).await;
+    }
+    session.stopping = session.stopping.max(Some(extent));
+}
+
+fn instant() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 

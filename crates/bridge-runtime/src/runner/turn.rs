@@ -12,7 +12,7 @@ use std::{
 use bridge_proto::{
     ResumeId, RunKey,
     ctrlnode::RunFacts,
-    model::{AgentProfile, Event, EventBody, Fault, Fix, Outcome, RunKind, Source},
+    model::{AgentProfile, Event, EventBody, Fault, Fix, Outcome, RunKind, Source, Tuning},
 };
 use bridge_providers::provider::{Asking, Provider, RunSpec, StartError};
 use bridge_workspace::{Repository, RepositoryContext, TaskDir, TaskLog};
@@ -68,8 +68,7 @@ pub(crate) struct Turn {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) text: String,
     pub(crate) focus_files: Vec<String>,
-    pub(crate) model: Option<String>,
-    pub(crate) asking: Asking,
+    pub(crate) tuning: Tuning,
     pub(crate) site: Site,
 }
 
@@ -160,7 +159,7 @@ pub(super) async fn prepare(turn: Turn, remembers: bool) -> Result<Prepared, Str
         .unwrap_or_else(|error| Err(format!("preparing the run failed: {error}")))
 }
 
-pub(super) fn spec(turn: &Turn, resume: Option<ResumeId>) -> RunSpec {
+pub(super) fn spec(turn: &Turn, asking: Asking, resume: Option<ResumeId>) -> RunSpec {
     let site = &turn.site;
     let extra_directories = match &site.repository {
         Some(_) => vec![site.dir.path().to_owned()],
@@ -170,8 +169,12 @@ pub(super) fn spec(turn: &Turn, resume: Option<ResumeId>) -> RunSpec {
         run: turn.ticket.run.clone(),
         directory: site.directory(),
         extra_directories,
-        model: turn.model.clone().or_else(|| turn.agent.model.clone()),
-        asking: turn.asking,
+        model: turn
+            .tuning
+            .model
+            .clone()
+            .or_else(|| turn.agent.model.clone()),
+        asking,
         instructions: prompt::instructions(&turn.agent),
         resume,
         trusted: site.trusted,
@@ -186,7 +189,7 @@ pub(super) fn refused(error: &StartError) -> Outcome {
         reason = format!("{reason}: {source}");
     }
     match error {
-        StartError::Missing { .. } => Outcome::Blocked {
+        StartError::Missing { .. } | StartError::NotTrusted { .. } => Outcome::Blocked {
             fix: Fix::Setup,
             reason,
         },

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use bridge_proto::{
     ProviderKey,
     ctrlnode::{Profile, encode_notice},
-    model::{AgentStatus, Health, Heartbeat, Hello, Notice},
+    model::{AgentStatus, Can, Health, HealthReason, Heartbeat, Hello, Notice, ProviderReport},
 };
 use bridge_providers::provider::{Abilities, Provider};
 use bridge_transport::{Greeting, TextFrame};
@@ -89,6 +89,16 @@ fn is_shown(abilities: Abilities, profile: Profile) -> bool {
     }
 }
 
+/// What our hub has to know of an agent's abilities, to offer it to people.
+fn can(abilities: Abilities) -> Can {
+    Can {
+        inject: abilities.inject,
+        model: abilities.model,
+        mode: abilities.mode,
+        effort: abilities.effort,
+    }
+}
+
 fn wire_version(settings: &Settings) -> String {
     format!("v{}", settings.version)
 }
@@ -152,6 +162,15 @@ impl Daemon {
 
     pub(super) async fn announce_health(&self) {
         let health = self.shown(self.health.report());
+        let report = |(key, health): (ProviderKey, Health)| {
+            let provider = self.providers.get(&key);
+            let report = ProviderReport {
+                can: provider.map(|provider| can(provider.abilities())),
+                ..ProviderReport::from(health)
+            };
+            (key, report)
+        };
+        let health: BTreeMap<_, _> = health.into_iter().map(report).collect();
         if !health.is_empty() {
             self.push(Outgoing::notice(Notice::ProviderHealth { health }))
                 .await;
@@ -243,8 +262,12 @@ impl Daemon {
     fn probe(&self, providers: Vec<Arc<dyn Provider>>) {
         let scans = self.scans.clone();
         tokio::spawn(async move {
+            let mut reachable = Vec::new();
             for provider in &providers {
                 let health = provider.probe(PROBE_LIMIT).await;
+                if health.reason != Some(HealthReason::ServiceUnreachable) {
+                    reachable.push(provider);
+                }
                 if scans
                     .send(Scan::Probed(provider.key().clone(), health))
                     .await
@@ -253,7 +276,7 @@ impl Daemon {
                     return;
                 }
             }
-            for provider in &providers {
+            for provider in reachable {
                 match provider.models(MODELS_LIMIT).await {
                     Ok(models) => {
                         let scan = Scan::Models(provider.key().clone(), models);

@@ -7,9 +7,10 @@ use bridge_proto::{
     ctrlnode::RunFacts,
     model::{
         AgentChange, AgentProfile, Command, CommandBody, Event, EventBody, Fault, Origin, Outcome,
-        Rejection, Reply, RunEvent, RunKind,
+        Rejection, Reply, RunEvent, RunKind, When,
     },
 };
+use bridge_providers::provider::Provider;
 use bridge_transport::ConnId;
 use bridge_workspace::{RunEntry, journal::RESERVE_BLOCK};
 
@@ -46,9 +47,8 @@ impl Daemon {
             log_thinking: self.settings.policy.send_thinking,
         };
         let ticket = Ticket::new(asked.run.clone(), facts);
-        if let Some((outcome, n)) = self.ends.get(&asked.run).cloned() {
+        if let Some((body, n)) = self.ends.get(&asked.run).cloned() {
             // Asked again for a run that has ended: the answer comes from the journal.
-            let body = EventBody::Ended { outcome };
             let event = Event {
                 n,
                 ..ticket.event(body)
@@ -94,6 +94,7 @@ impl Daemon {
                 .as_ref()
                 .map(|it| it.path().display().to_string()),
             reserved: RESERVE_BLOCK,
+            joined: None,
         };
         self.tickets.insert(asked.run.clone(), ticket.clone());
         if let Err(error) = self.scribe.record(entry).await {
@@ -111,6 +112,8 @@ impl Daemon {
             .repository
             .as_ref()
             .map(|it| it.writer_key().to_owned());
+        let message = self.can_join(&ticket, &*provider, asked.when);
+        let message = message.then(|| asked.text.clone());
         let turn = Turn {
             ticket,
             kind: asked.kind,
@@ -118,16 +121,28 @@ impl Daemon {
             provider,
             text: asked.text,
             focus_files: asked.focus_files,
-            model: asked.model,
-            asking: self.settings.policy.asking(self.viewer == Some(true)),
+            tuning: asked.tuning,
             site: *site,
         };
         let job = Job {
             run: asked.run,
             repository,
+            message,
             work: Box::new(turn),
         };
         self.dispatch.submit(Instant::now(), job)
+    }
+
+    /// Whether a message may be read in the turn at work, instead of in a run of its own: the person
+    /// wants it now, and the one who works is who would get it.
+    fn can_join(&self, ticket: &Ticket, provider: &dyn Provider, when: When) -> bool {
+        let now = when == When::Now && provider.abilities().inject;
+        let working = self.dispatch.run_of(&ticket.run.task);
+        let working = working.and_then(|run| self.tickets.get(run));
+        now && working.is_some_and(|working| {
+            let (one, other) = (&working.facts, &ticket.facts);
+            one.agent == other.agent && one.provider == other.provider
+        })
     }
 
     pub(super) async fn on_command(
@@ -143,6 +158,10 @@ impl Daemon {
                     tracing::info!(%task, "cancel asked for");
                 }
                 effects
+            }
+            CommandBody::Interrupt { task } => {
+                tracing::info!(%task, "interrupt asked for");
+                self.dispatch.interrupt(Instant::now(), &task)
             }
             CommandBody::Answer {
                 task,
@@ -170,7 +189,13 @@ impl Daemon {
                 Vec::new()
             }
             CommandBody::Tune { task, tuning } => {
-                self.tell(&task, ToRunner::Tune(tuning));
+                for waiting in self.dispatch.waiting(&task) {
+                    waiting.tuning.update(tuning.clone());
+                }
+                if !self.tell(&task, ToRunner::Tune(tuning)) {
+                    // Our hub sends them again with the next run.
+                    tracing::debug!(%task, "settings for a conversation that is not open");
+                }
                 Vec::new()
             }
             CommandBody::Agents(AgentChange::Sync { provider, agents }) => {

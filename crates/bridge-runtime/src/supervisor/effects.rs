@@ -1,5 +1,7 @@
 //! Carrying out what the machines want: runners started, told and let go, ends reported.
 
+use std::{collections::VecDeque, time::Instant};
+
 use bridge_proto::{
     RunKey, TaskId,
     model::{EventBody, Fault, Observed, Outcome, RunEvent},
@@ -18,7 +20,8 @@ impl Daemon {
     pub(super) async fn carry_out(&mut self, effects: Vec<Effect<Box<Turn>>>) -> bool {
         let mut drained = false;
         let changes = !effects.is_empty();
-        for effect in effects {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
             match effect {
                 Effect::Queued { run, ahead } => {
                     if let Some(ticket) = self.tickets.get(&run).cloned() {
@@ -26,7 +29,19 @@ impl Daemon {
                     }
                 }
                 Effect::Begin { run, work } => self.begin(&run, work),
-                Effect::Interrupt { task } => self.tell(&task, ToRunner::Interrupt),
+                Effect::Inject { run, into, text } => {
+                    let message = ToRunner::Inject {
+                        run: run.clone(),
+                        text,
+                    };
+                    if !self.tell(&into.task, message) {
+                        effects.extend(self.dispatch.injected(Instant::now(), &run, false));
+                    }
+                }
+                Effect::Joined { run, into } => self.join(run, into.attempt).await,
+                Effect::Interrupt { task, extent } => {
+                    self.tell(&task, ToRunner::Interrupt(extent));
+                }
                 Effect::Abandon { task } => {
                     if let Some(runner) = self.runners.remove(&task) {
                         tracing::warn!(%task, "the agent did not end its turn; its processes are ended");
@@ -46,6 +61,10 @@ impl Daemon {
 
     fn begin(&mut self, run: &RunKey, work: Box<Turn>) {
         let task = run.task.clone();
+        let turn = ToRunner::Turn {
+            turn: work,
+            asking: self.settings.policy.asking(self.viewer == Some(true)),
+        };
         let runner = self.runners.entry(task.clone()).or_insert_with(|| {
             let (inbox, from_supervisor) = mpsc::channel(RUNNER_INBOX);
             let runner = Runner {
@@ -55,13 +74,14 @@ impl Daemon {
                 inbox: from_supervisor,
                 supervisor: self.reports.clone(),
                 send_thinking: self.settings.policy.send_thinking,
+                patience: self.settings.policy.patience,
             };
             RunnerRef {
                 inbox,
                 abort: self.closing.spawn(runner.run()),
             }
         });
-        if runner.inbox.try_send(ToRunner::Turn(work)).is_err() {
+        if runner.inbox.try_send(turn).is_err() {
             tracing::error!(%run, "the runner of the task does not take its turn");
             let outcome = Outcome::Failed {
                 fault: Fault::Bridge,
@@ -94,15 +114,34 @@ impl Daemon {
             let seen = EventBody::Seen(Box::new(Observed::from(event)));
             self.publish(&ticket, seen).await;
         }
-        let event = ticket.event(EventBody::Ended {
+        let body = EventBody::Ended {
             outcome: outcome.clone(),
-        });
+        };
+        self.last_word(ticket, body, outcome).await;
+    }
+
+    /// The message of a run was read in another one.
+    async fn join(&mut self, run: RunKey, into: String) {
+        let Some(ticket) = self.tickets.remove(&run) else {
+            return;
+        };
+        tracing::info!(%run, into, "message read in the run at work");
+        if let Err(error) = self.scribe.join(run.clone(), into.clone()).await {
+            tracing::warn!(%run, %error, "where a message went could not be journalled");
+        }
+        let body = EventBody::Joined { into };
+        self.last_word(ticket, body, Outcome::Completed).await;
+    }
+
+    async fn last_word(&mut self, ticket: Ticket, body: EventBody, outcome: Outcome) {
+        let run = ticket.run.clone();
+        let event = ticket.event(body.clone());
         let (n, at) = (event.n, event.at);
         self.push(Outgoing::event(event, ticket.facts)).await;
-        if let Err(error) = self.scribe.close(run.clone(), outcome.clone(), n, at).await {
+        if let Err(error) = self.scribe.close(run.clone(), outcome, n, at).await {
             tracing::warn!(%run, %error, "the end of a run could not be journalled");
         }
-        self.ends.insert(run, outcome, n);
+        self.ends.insert(run, body, n);
     }
 
     pub(super) fn close_runner(&mut self, task: &TaskId) {
@@ -113,14 +152,17 @@ impl Daemon {
         }
     }
 
-    pub(super) fn tell(&mut self, task: &TaskId, message: ToRunner) {
+    /// Whether the runner has the message; `false` too when the task has none.
+    pub(super) fn tell(&mut self, task: &TaskId, message: ToRunner) -> bool {
         let Some(runner) = self.runners.get(task) else {
-            return;
+            return false;
         };
-        let urgent = matches!(message, ToRunner::Interrupt);
-        if runner.inbox.try_send(message).is_err() {
+        let urgent = matches!(message, ToRunner::Interrupt(_));
+        let sent = runner.inbox.try_send(message).is_ok();
+        if !sent {
             tracing::warn!(%task, urgent, "a runner does not read its messages");
         }
+        sent
     }
 
     pub(super) async fn publish(&self, ticket: &Ticket, body: EventBody) {

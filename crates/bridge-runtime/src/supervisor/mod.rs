@@ -15,7 +15,7 @@ use std::{
 
 use bridge_proto::{
     ProviderKey, RunKey, TaskId,
-    model::{AskEnd, Fault, Health, Outcome, RunEvent},
+    model::{AskEnd, EventBody, Fault, Health, Outcome, RunEvent},
 };
 use bridge_providers::provider::Provider;
 use bridge_transport::{Handle, Inbox, Phase};
@@ -39,6 +39,7 @@ use crate::{
     policy::Policy,
     runner::{FromRunner, Ticket, ToRunner, Turn},
     scribe::Scribe,
+    unwritten::Unwritten,
 };
 
 /// What the daemon is told once, at its start.
@@ -130,7 +131,13 @@ impl Supervisor {
         let interrupted: Vec<RunEntry> = journal.open_runs().cloned().collect();
         let mut ends = Ends::default();
         for ended in journal.ended_runs() {
-            ends.insert(ended.entry.run.clone(), ended.outcome.clone(), ended.n);
+            let end = match ended.entry.joined.clone() {
+                Some(into) => EventBody::Joined { into },
+                None => EventBody::Ended {
+                    outcome: ended.outcome.clone(),
+                },
+            };
+            ends.insert(ended.entry.run.clone(), end, ended.n);
         }
         let scribe = Scribe::start(journal).map_err(SuperviseError::Journal)?;
         let (taken, commands) = mpsc::channel(64);
@@ -140,6 +147,7 @@ impl Supervisor {
             workspace: Arc::clone(&workspace),
             trusted: settings.trusted.clone().into(),
             supervisor: taken,
+            unwritten: Unwritten::default(),
         };
         let intake = tokio::spawn(intake.run());
         let (reports, from_runners) = mpsc::channel(256);
@@ -324,6 +332,11 @@ impl Daemon {
                 self.approvals.withdrawn(&run, &ask);
                 self.ask_closed(&run);
                 Vec::new()
+            }
+            FromRunner::Injected { run, taken } => self.dispatch.injected(now, &run, taken),
+            FromRunner::GivenUp { run, outcome } => {
+                tracing::info!(%run, ?outcome, "the model is not waited for any longer");
+                self.dispatch.give_up(now, &run, outcome)
             }
             FromRunner::TurnOver { run, outcome } => {
                 let effects = self.dispatch.turn_over(now, &run, outcome);

@@ -35,11 +35,21 @@ impl Daemon {
             "runs were interrupted by a crash"
         );
         for entry in runs {
-            let outcome = Outcome::Failed {
-                fault: Fault::Bridge,
-                reason: "The bridge was stopped while this run was at work; its processes have \
+            let outcome = match &entry.joined {
+                Some(_) => Outcome::Completed,
+                None => Outcome::Failed {
+                    fault: Fault::Bridge,
+                    reason:
+                        "The bridge was stopped while this run was at work; its processes have \
                          been ended. Start it again, or send a follow-up."
-                    .into(),
+                            .into(),
+                },
+            };
+            let body = match entry.joined {
+                Some(into) => EventBody::Joined { into },
+                None => EventBody::Ended {
+                    outcome: outcome.clone(),
+                },
             };
             let facts = RunFacts {
                 agent: entry.agent,
@@ -53,19 +63,13 @@ impl Daemon {
                 run: entry.run.clone(),
                 n,
                 at,
-                body: EventBody::Ended {
-                    outcome: outcome.clone(),
-                },
+                body: body.clone(),
             };
             self.push(Outgoing::event(event, facts.into())).await;
-            if let Err(error) = self
-                .scribe
-                .close(entry.run.clone(), outcome.clone(), n, at)
-                .await
-            {
+            if let Err(error) = self.scribe.close(entry.run.clone(), outcome, n, at).await {
                 tracing::warn!(run = %entry.run, %error, "the end could not be journalled");
             }
-            self.ends.insert(entry.run, outcome, n);
+            self.ends.insert(entry.run, body, n);
         }
     }
 

@@ -103,5 +103,6 @@ pub fn entry(id: &str) -> RunEntry {
         folder: Some("tasks/web/03-14/x".into()),
         repository: None,
         reserved: 1000,
+        joined: None,
     }
 }

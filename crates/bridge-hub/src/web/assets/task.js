@@ -185,15 +185,21 @@ stream.addEventListener("click", (event) => {
 });
 
 // Status.
-const title = document.title;
+const pageTitle = document.title;
+const send = document.getElementById("send");
+const now = document.getElementById("now");
 let status = null;
 
 function onStatus(next) {
   root.dataset.status = next;
   document.getElementById("working").hidden = next !== "running";
-  document.title = next === "waiting" ? `● ${title}` : title;
+  document.title = next === "waiting" ? `● ${pageTitle}` : pageTitle;
   const live = ["queued", "running", "waiting"].includes(next);
   document.getElementById("stop").hidden = !live;
+  if (now) now.hidden = !["running", "waiting"].includes(next);
+  const title = live ? "Queue (Ctrl+Enter)" : "Send (Ctrl+Enter)";
+  send.title = title;
+  send.querySelector(".sr").textContent = title;
   if (status !== next && !live) loadFiles();
   status = next;
 }
@@ -291,12 +297,13 @@ stream.addEventListener("submit", (event) => {
 });
 
 root.addEventListener("click", (event) => {
-  const button = event.target.closest(".cancel");
+  const button = event.target.closest(".cancel, .interrupt");
   if (!button) return;
+  const what = button.matches(".cancel") ? "cancel" : "interrupt";
   button.disabled = true;
   once(root, async () => {
     try {
-      await api("POST", `${apiBase}/cancel`);
+      await api("POST", `${apiBase}/${what}`);
     } finally {
       setTimeout(() => { button.disabled = false; }, 1000);
     }
@@ -319,11 +326,26 @@ composer.addEventListener("submit", (event) => {
     words.focus();
     return;
   }
+  // Whoever presses a key and no button lets it wait.
+  const when = event.submitter?.value === "now" ? "now" : "after";
   once(composer, async () => {
-    await api("POST", `${apiBase}/followups`, { text, attachments: await files.encoded() });
+    await api("POST", `${apiBase}/followups`, { text, when, attachments: await files.encoded() });
     words.value = "";
     files.clear();
     following = true;
+  });
+});
+
+const tune = document.getElementById("tune");
+tune?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const wanted = [...new FormData(tune)].map(([name, value]) => [name, value.trim()]);
+  const settings = Object.fromEntries(wanted.filter(([, value]) => value));
+  if (!Object.keys(settings).length) return;
+  once(tune, async () => {
+    const { applies } = await api("POST", `${apiBase}/tune`, settings);
+    tune.reset();
+    toast(applies === "now" ? "Asked for; what is in force appears above." : "Kept for the next run.");
   });
 });
 

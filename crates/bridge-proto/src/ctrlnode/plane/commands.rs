@@ -9,7 +9,7 @@ use crate::{
     id::{AgentId, AskId, Digest, ProviderKey, RunKey, TaskFolder, TaskId},
     model::{
         AgentChange, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp, Place,
-        Request, RunKind, StartRun, Tuning,
+        Request, RunKind, StartRun, Tuning, When,
     },
 };
 
@@ -33,7 +33,7 @@ pub enum EncodeError {
 /// The frame for a command.
 ///
 /// `request_id` is echoed by whatever answers it; actions that are never answered (`cancel_task`,
-/// `input_response`, `write_file`) do not carry it. A run's attempt travels as `executionId` unless
+/// `interrupt_task`, `input_response`, `write_file`) do not carry it. A run's attempt travels as `executionId` unless
 /// it is the request id itself. Answers always carry `text`, which is all that a plain bridge reads;
 /// leave `ask` and `digest` away for one, because a translated question has made-up ones.
 pub fn encode(command: &CommandBody, request_id: &str) -> Result<String, EncodeError> {
@@ -45,8 +45,12 @@ pub fn encode(command: &CommandBody, request_id: &str) -> Result<String, EncodeE
             })
         }
         CommandBody::FollowUp(follow_up) => Ok(further(follow_up, request_id)),
-        CommandBody::Cancel { task } => Ok(to_text(&CancelTask {
+        CommandBody::Cancel { task } => Ok(to_text(&AboutTask {
             action: "cancel_task",
+            task_id: task,
+        })),
+        CommandBody::Interrupt { task } => Ok(to_text(&AboutTask {
+            action: "interrupt_task",
             task_id: task,
         })),
         CommandBody::Answer {
@@ -86,7 +90,7 @@ fn dispatch(start: &StartRun, request_id: &str) -> String {
             task_mode,
             repo_path,
             task_log_relative_path: start.task_log.as_deref(),
-            model: start.model.as_deref(),
+            tuning: Some(&start.tuning),
             ..RunArgs::default()
         },
     })
@@ -106,6 +110,8 @@ fn further(follow_up: &FollowUp, request_id: &str) -> String {
             task_mode,
             repo_path,
             focus_files: &follow_up.focus_files,
+            when: (follow_up.when == When::Now).then_some("now"),
+            tuning: Some(&follow_up.tuning),
             ..RunArgs::default()
         },
     })
@@ -232,12 +238,14 @@ struct RunArgs<'a> {
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     focus_files: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<&'a str>,
+    when: Option<&'static str>,
+    #[serde(flatten)]
+    tuning: Option<&'a Tuning>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct CancelTask<'a> {
+struct AboutTask<'a> {
     action: &'static str,
     task_id: &'a TaskId,
 }

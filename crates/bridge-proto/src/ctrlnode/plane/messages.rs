@@ -14,7 +14,7 @@ use crate::{
     id::{AgentId, ProviderKey, TaskId},
     model::{
         AgentProfile, AgentStatus, Event, FileEntry, Health, HealthReason, Heartbeat, Hello,
-        Notice, ReadOutcome, Reply,
+        Notice, ProviderReport, ReadOutcome, Reply,
     },
     time::Timestamp,
 };
@@ -302,15 +302,19 @@ fn health(fields: Fields<'_>) -> Result<Notice, DecodeError> {
             None => code.filter(|_| reason.is_none()),
         };
         let (version, hint) = (owned(entry.text("version")?), owned(hint));
-        health.insert(
-            key,
-            Health {
+        // What a newer bridge says in another shape is not known, and no reason to forget the rest.
+        let known = |field| entry.value(field).cloned();
+        let report = ProviderReport {
+            health: Health {
                 available,
                 reason,
                 version,
                 hint,
             },
-        );
+            can: known("can").and_then(|value| serde_json::from_value(value).ok()),
+            trouble: known("trouble").and_then(|value| serde_json::from_value(value).ok()),
+        };
+        health.insert(key, report);
     }
     Ok(Notice::ProviderHealth { health })
 }

@@ -253,6 +253,8 @@ impl OpenRun {
             digest,
             tool: None,
             expires: None,
+            answered: None,
+            action: None,
         }));
     }
 
