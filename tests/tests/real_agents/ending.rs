@@ -7,6 +7,7 @@ use std::{
 
 use bridge_proto::model::{Actor, Outcome};
 use futures_util::future::{Either, select};
+use tokio::time::MissedTickBehavior;
 
 use crate::{
     output,
@@ -117,7 +118,9 @@ where
     F: Future<Output = Story> + Unpin,
 {
     let sleeps = async {
+        // On a busy machine a look takes longer than a tick; what is followed has its turn too.
         let mut tick = tokio::time::interval(Duration::from_millis(20));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !product
             .processes()
             .iter()
