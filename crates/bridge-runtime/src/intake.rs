@@ -129,6 +129,7 @@ impl Intake {
             }
             other @ (CommandBody::Cancel { .. }
             | CommandBody::Answer { .. }
+            | CommandBody::Check { .. }
             | CommandBody::Tune { .. }
             | CommandBody::Agents(_)) => other,
         };

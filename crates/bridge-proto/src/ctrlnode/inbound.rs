@@ -41,6 +41,10 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
             task: fields.need_id("taskId")?,
         },
         "input_response" => answer(fields)?,
+        "check_run" => CommandBody::Check {
+            run: run_key(fields)?,
+            agent: fields.need_id("agentId")?,
+        },
         "tune_task" => CommandBody::Tune {
             task: fields.need_id("taskId")?,
             tuning: Tuning {
@@ -78,6 +82,7 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
         | CommandBody::FollowUp(_)
         | CommandBody::Cancel { .. }
         | CommandBody::Answer { .. }
+        | CommandBody::Check { .. }
         | CommandBody::Tune { .. }
         | CommandBody::Agents(_)
         | CommandBody::Request(_) => Token {
@@ -159,7 +164,7 @@ fn args(fields: Fields<'_>) -> Result<Cow<'_, Map<String, Value>>, DecodeError> 
     }
 }
 
-fn run_key(fields: Fields<'_>) -> Result<RunKey, DecodeError> {
+pub(super) fn run_key(fields: Fields<'_>) -> Result<RunKey, DecodeError> {
     let task = match fields.id("contextTaskId")? {
         Some(task) => task,
         None => fields.need_id("taskId")?,
