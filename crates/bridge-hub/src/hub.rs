@@ -179,7 +179,8 @@ impl Hub {
         .await
     }
 
-    /// Asks the machine to stop what runs or waits of the task. The end arrives as an event.
+    /// Asks the machine to stop what runs or waits of the task, again after every interruption
+    /// until it has ended. The end arrives as an event.
     pub async fn cancel(&self, id: &TaskId) -> Result<(), HubError> {
         let task = self.existing(id).await?;
         if !task.summary.status.is_live() {

@@ -18,6 +18,7 @@ mod markdown;
 mod owner;
 mod prepare;
 mod requests;
+mod resend;
 mod server;
 mod state;
 mod store;

@@ -241,7 +241,7 @@ impl Owner {
                 task,
                 reply,
             } => {
-                let done = self.cancel(&bridge, task);
+                let done = self.cancel(&bridge, task).await;
                 answer(reply, done);
             }
             Message::Answer {
@@ -290,8 +290,11 @@ impl Owner {
         self.input(Input::Unpaired(bridge.clone())).await;
         self.keep().await;
         for run in self.store.live_runs(&bridge).await? {
-            self.fail(run.key, "the machine was removed from the hub")
-                .await;
+            let outcome = Outcome::Failed {
+                fault: Fault::Bridge,
+                reason: "the machine was removed from the hub".to_owned(),
+            };
+            self.end(run.key, outcome).await;
         }
         Ok(())
     }
@@ -334,10 +337,11 @@ impl Owner {
                     Err(error) => report("read the live runs", &error),
                 }
             }
-            Effect::Fail { run, reason } => {
+            Effect::End { run, outcome } => {
                 self.keep().await;
-                self.fail(run, reason).await;
+                self.end(run, outcome).await;
             }
+            Effect::Resend { conn, run } => self.resend(conn, run).await,
             Effect::Remember(record) => {
                 if let Err(error) = self.store.seen_bridge(record).await {
                     report("remember a machine", &error);
@@ -382,15 +386,11 @@ impl Owner {
         }
     }
 
-    async fn fail(&mut self, run: RunKey, reason: &str) {
-        let outcome = Outcome::Failed {
-            fault: Fault::Bridge,
-            reason: reason.to_owned(),
-        };
-        self.state.on_run_failed(&run);
-        match self.store.end_run(&run, outcome, now()).await {
+    pub(crate) async fn end(&mut self, run: RunKey, outcome: Outcome) {
+        self.state.on_run_ended(&run);
+        match self.store.end_run(&run, outcome.clone(), now()).await {
             Ok(Some(_)) => {
-                tracing::warn!(task = %run.task, reason, "run ended by the hub");
+                tracing::warn!(task = %run.task, ?outcome, "run ended by the hub");
                 self.wake(&run.task);
                 self.tick();
             }
@@ -484,7 +484,7 @@ pub(crate) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
     }
 }
 
-fn report(what: &str, error: &StoreError) {
+pub(crate) fn report(what: &str, error: &StoreError) {
     tracing::error!(error = error as &dyn std::error::Error, "failed to {what}");
 }
 

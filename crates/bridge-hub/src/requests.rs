@@ -137,10 +137,14 @@ impl Owner {
         Ok(())
     }
 
-    pub(crate) fn cancel(&mut self, bridge: &BridgeId, task: TaskId) -> Result<(), HubError> {
+    /// Sent at once, also when the wish cannot be kept; promised only when it is: a word that does
+    /// not arrive is said again on every connection until the run has ended.
+    pub(crate) async fn cancel(&mut self, bridge: &BridgeId, task: TaskId) -> Result<(), HubError> {
         let route = self.state.route(bridge)?;
-        self.send_all(&route, frames(&[CommandBody::Cancel { task }], "")?);
-        Ok(())
+        let command = CommandBody::Cancel { task: task.clone() };
+        self.send_all(&route, frames(&[command], "")?);
+        self.state.on_cancel_sent(bridge, &task);
+        Ok(self.store.want_cancel(&task).await?)
     }
 
     pub(crate) async fn answer(
@@ -232,7 +236,7 @@ impl Wanted {
     }
 }
 
-fn frames(commands: &[CommandBody], request_id: &str) -> Result<Vec<String>, HubError> {
+pub(crate) fn frames(commands: &[CommandBody], request_id: &str) -> Result<Vec<String>, HubError> {
     let frames = commands.iter().map(|command| encode(command, request_id));
     frames
         .collect::<Result<_, _>>()
@@ -264,7 +268,7 @@ fn scope(agent: &bridge_proto::AgentId, provider: &bridge_proto::ProviderKey) ->
     }
 }
 
-fn place(mode: &Mode, folder: &bridge_proto::TaskFolder) -> Place {
+pub(crate) fn place(mode: &Mode, folder: &bridge_proto::TaskFolder) -> Place {
     let folder = Some(folder.clone());
     match mode {
         Mode::Output => Place::Output { folder },
@@ -288,7 +292,7 @@ fn input_folder(root: Option<&str>, folder: &str, mode: &Mode) -> String {
 }
 
 /// In a repository the agent writes its summary outside of it.
-fn task_log(mode: &Mode, folder: &str) -> Option<String> {
+pub(crate) fn task_log(mode: &Mode, folder: &str) -> Option<String> {
     let name = folder.rsplit('/').next().unwrap_or(folder);
     match mode {
         Mode::Output => None,
@@ -316,7 +320,10 @@ fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
             listing: Ok((_, entries)),
         } => entries,
         Reply::ListFiles { listing: Err(code) } => return Err(HubError::FileRefused { code }),
-        other @ (Reply::AgentsSynced { .. } | Reply::ReadFile { .. } | Reply::Unknown { .. }) => {
+        other @ (Reply::AgentsSynced { .. }
+        | Reply::ReadFile { .. }
+        | Reply::RunChecked { .. }
+        | Reply::Unknown { .. }) => {
             return Err(unexpected(&other));
         }
     };
@@ -340,7 +347,10 @@ fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
 fn content(reply: Reply) -> Result<FileContent, HubError> {
     let outcome = match reply {
         Reply::ReadFile { outcome, .. } => outcome,
-        other @ (Reply::AgentsSynced { .. } | Reply::ListFiles { .. } | Reply::Unknown { .. }) => {
+        other @ (Reply::AgentsSynced { .. }
+        | Reply::ListFiles { .. }
+        | Reply::RunChecked { .. }
+        | Reply::Unknown { .. }) => {
             return Err(unexpected(&other));
         }
     };
@@ -383,9 +393,10 @@ fn content(reply: Reply) -> Result<FileContent, HubError> {
 fn unexpected(reply: &Reply) -> HubError {
     let code = match reply {
         Reply::Unknown { .. } => "NOT_SUPPORTED",
-        Reply::AgentsSynced { .. } | Reply::ReadFile { .. } | Reply::ListFiles { .. } => {
-            "UNEXPECTED_REPLY"
-        }
+        Reply::AgentsSynced { .. }
+        | Reply::ReadFile { .. }
+        | Reply::ListFiles { .. }
+        | Reply::RunChecked { .. } => "UNEXPECTED_REPLY",
     };
     HubError::FileRefused {
         code: code.to_owned(),

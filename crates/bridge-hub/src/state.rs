@@ -6,8 +6,9 @@
 //! ```text
 //!            Opened            handshake                 Closed, superseded, revoked
 //!  off line ────────► greeting ─────────► on line ─────────────────────────────────► off line
-//!                        │ none within 30 s: hang up        runs of a machine that came back and
-//!                        ▼                                  stays silent about them: failed
+//!                        │ none within 30 s: hang up        a machine that came back is asked
+//!                        ▼                                  about its runs; unknown ones are
+//!                                                           sent again, stopped or failed
 //! ```
 
 mod machine;
@@ -73,10 +74,10 @@ impl HubState {
             Input::Said { conn, message } => self.on_said(now, conn, message, &mut effects),
             Input::Closed { conn } => self.on_closed(now, conn, &mut effects),
             Input::Runs { conn, runs } => {
-                let lost_at = now.instant + self.lost_after;
                 if let Some(machine) = self.machine_of(conn) {
-                    machine.on_runs(lost_at, runs);
+                    machine.on_runs(runs);
                 }
+                self.ask_about_runs(now, conn, &mut effects);
             }
             Input::Paired(record) => {
                 self.machines
@@ -169,6 +170,13 @@ impl HubState {
         }
     }
 
+    /// A cancel was sent to a machine.
+    pub(crate) fn on_cancel_sent(&mut self, bridge: &BridgeId, task: &TaskId) {
+        if let Some(machine) = self.machines.get_mut(bridge) {
+            machine.on_cancel(task);
+        }
+    }
+
     /// An answer was sent to a machine; the plain wire does not confirm it.
     pub(crate) fn on_answer_sent(
         &mut self,
@@ -184,7 +192,7 @@ impl HubState {
     }
 
     /// A run was ended in the hub's name.
-    pub(crate) fn on_run_failed(&mut self, run: &RunKey) {
+    pub(crate) fn on_run_ended(&mut self, run: &RunKey) {
         for machine in self.machines.values_mut() {
             machine.close_run(run);
         }
@@ -274,6 +282,7 @@ impl HubState {
                         bridge,
                         events: vec![event],
                     });
+                    self.ask_about_runs(now, conn, effects);
                 } else {
                     tracing::debug!(machine = %bridge, "event without the extension");
                 }
@@ -284,6 +293,13 @@ impl HubState {
                 } else {
                     effects.extend(machine.on_plain(now.wall, run));
                 }
+            }
+            FromBridge::Reply {
+                request_id: _,
+                reply: Reply::RunChecked { run, known },
+            } => {
+                effects.extend(machine.on_checked(&run, known));
+                self.ask_about_runs(now, conn, effects);
             }
             FromBridge::Reply { request_id, reply } => {
                 let ours = self
@@ -312,15 +328,33 @@ impl HubState {
 
     /// Tells a bridge of one agent each for their providers.
     fn sync_agents(&mut self, conn: ConnId, agents: Vec<AgentProfile>, effects: &mut Vec<Effect>) {
-        for profile in agents {
-            let change = AgentChange::Sync {
-                provider: profile.provider.clone(),
-                agents: Ok(vec![profile]),
-            };
-            let request = self.next_request();
-            match encode(&CommandBody::Agents(change), &request) {
+        let changes = agents.into_iter().map(|profile| AgentChange::Sync {
+            provider: profile.provider.clone(),
+            agents: Ok(vec![profile]),
+        });
+        self.tell(conn, changes.map(CommandBody::Agents), effects);
+    }
+
+    /// Goes on asking a bridge that came back about the runs it has not mentioned.
+    fn ask_about_runs(&mut self, now: Now, conn: ConnId, effects: &mut Vec<Effect>) {
+        let answer_by = now.instant + self.lost_after;
+        let questions = match self.machine_of(conn) {
+            Some(machine) => machine.next_questions(answer_by),
+            None => return,
+        };
+        self.tell(conn, questions.into_iter(), effects);
+    }
+
+    fn tell(
+        &mut self,
+        conn: ConnId,
+        commands: impl Iterator<Item = CommandBody>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for command in commands {
+            match encode(&command, &self.next_request()) {
                 Ok(frame) => effects.push(Effect::Send { conn, frame }),
-                Err(error) => tracing::error!(%error, "cannot send the agents"),
+                Err(error) => tracing::error!(%error, "a command has no frame"),
             }
         }
     }
@@ -352,10 +386,14 @@ impl HubState {
             Unanswered::TimedOut,
             effects,
         );
-        let mut silent = Vec::new();
+        let (mut silent, mut connected) = (Vec::new(), Vec::new());
         for machine in self.machines.values_mut() {
-            effects.extend(machine.lost_runs(now.instant, self.lost_after));
+            effects.extend(machine.lost_runs(now.instant));
             silent.extend(machine.ungreeted(now.instant));
+            connected.extend(machine.connection.as_ref().map(|it| it.id));
+        }
+        for conn in connected {
+            self.ask_about_runs(now, conn, effects);
         }
         for conn in silent {
             self.on_closed(now, conn, effects);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bridge_proto::{
     BridgeId, ProviderKey, RunKey, Timestamp,
     ctrlnode::plane::FromBridge,
-    model::{Event, Reply},
+    model::{Event, Outcome, Reply},
 };
 
 use crate::store::{BridgeRecord, LiveRun};
@@ -68,9 +68,14 @@ pub(crate) enum Effect {
         bridge: BridgeId,
     },
     /// End a run in the hub's name.
-    Fail {
+    End {
         run: RunKey,
-        reason: &'static str,
+        outcome: Outcome,
+    },
+    /// Send a run that did not reach its machine once more, under the same name.
+    Resend {
+        conn: ConnId,
+        run: RunKey,
     },
     /// Keep what a machine said of itself.
     Remember(BridgeRecord),

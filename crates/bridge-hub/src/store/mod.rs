@@ -46,6 +46,8 @@ pub(crate) trait Store: Send + Sync {
     async fn create_task(&self, task: TaskRecord, run: RunRecord) -> Result<(), StoreError>;
     /// Adds a run to a task.
     async fn add_run(&self, run: RunRecord) -> Result<(), StoreError>;
+    /// Remembers that a person wants the runs of a task stopped that have not ended.
+    async fn want_cancel(&self, task: &TaskId) -> Result<(), StoreError>;
     /// Ends a run from the hub's side; `None` when it had ended already.
     async fn end_run(
         &self,
@@ -140,6 +142,8 @@ pub(crate) struct LiveRun {
     pub(crate) started: bool,
     /// Of its last event; `None` when there is none.
     pub(crate) last_n: Option<u64>,
+    /// A person wants it stopped.
+    pub(crate) cancel: bool,
 }
 
 /// A machine as it is remembered.

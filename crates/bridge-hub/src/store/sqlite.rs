@@ -75,6 +75,13 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn want_cancel(&self, task: &TaskId) -> Result<(), StoreError> {
+        let task = task.clone();
+        self.writer
+            .run(move |db| task_rows::want_cancel(db, &task))
+            .await
+    }
+
     async fn end_run(
         &self,
         run: &RunKey,

@@ -184,6 +184,21 @@ async fn everything_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn a_wish_to_cancel_is_kept_for_the_runs_there_were_and_no_later_one() {
+    let world = World::new().await;
+    world.store.want_cancel(&task("t1")).await.unwrap();
+    let follow_up = run_record(run("t1", "r2"), RunKind::FollowUp, at(2));
+    world.store.add_run(follow_up).await.unwrap();
+    let world = world.reopen();
+    let live = world.store.live_runs(&bridge("b1")).await.unwrap();
+    let wishes: Vec<_> = live
+        .iter()
+        .map(|run| (run.key.attempt.as_str(), run.cancel))
+        .collect();
+    assert_eq!(wishes, [("r1", true), ("r2", false)]);
+}
+
+#[tokio::test]
 async fn an_event_that_comes_twice_is_kept_once() {
     let world = World::new().await;
     let key = run("t1", "r1");

@@ -5,5 +5,6 @@
 mod bridges;
 mod doors;
 mod live;
+mod lost;
 mod runs;
 mod support;
