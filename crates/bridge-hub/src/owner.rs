@@ -36,7 +36,7 @@ pub(crate) enum Message {
     Opened {
         bridge: BridgeId,
         extended: bool,
-        out: mpsc::Sender<Outgoing>,
+        line: Line,
         reply: oneshot::Sender<ConnId>,
     },
     Said {
@@ -106,6 +106,14 @@ pub(crate) enum Message {
     },
 }
 
+/// The owner's end of a connection. Dropped, it hangs up.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) out: mpsc::Sender<Outgoing>,
+    /// Whether the bridge may be read.
+    pub(crate) listen: watch::Sender<bool>,
+}
+
 /// What a connection is told.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
@@ -118,7 +126,7 @@ pub(crate) struct Owner {
     pub(crate) state: HubState,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) waiters: HashMap<String, Waiter>,
-    connections: HashMap<ConnId, mpsc::Sender<Outgoing>>,
+    connections: HashMap<ConnId, Line>,
     last_conn: u64,
     watched: HashMap<TaskId, watch::Sender<u64>>,
     changes: watch::Sender<u64>,
@@ -189,7 +197,7 @@ impl Owner {
             Message::Opened {
                 bridge,
                 extended,
-                out,
+                line,
                 reply,
             } => {
                 self.last_conn += 1;
@@ -197,7 +205,7 @@ impl Owner {
                 if reply.send(conn).is_err() {
                     return; // the socket is gone already
                 }
-                self.connections.insert(conn, out);
+                self.connections.insert(conn, line);
                 self.input(Input::Opened {
                     conn,
                     bridge,
@@ -330,6 +338,11 @@ impl Owner {
             }
             Effect::Send { conn, frame } => self.send(conn, frame),
             Effect::HangUp { conn, why } => self.hang_up(conn, why),
+            Effect::Listen { conn } => {
+                if let Some(line) = self.connections.get(&conn) {
+                    line.listen.send_replace(true);
+                }
+            }
             Effect::LoadRuns { conn, bridge } => {
                 self.keep().await;
                 match self.store.live_runs(&bridge).await {
@@ -401,20 +414,20 @@ impl Owner {
 
     /// Never waits: a connection with a full queue is hung up on.
     pub(crate) fn send(&mut self, conn: ConnId, frame: String) {
-        let Some(out) = self.connections.get(&conn) else {
+        let Some(line) = self.connections.get(&conn) else {
             return;
         };
-        match out.try_send(Outgoing::Frame(frame)) {
+        match line.out.try_send(Outgoing::Frame(frame)) {
             // Of a closed one, `Closed` is on the way.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
             Err(mpsc::error::TrySendError::Full(_)) => self.hang_up(conn, HangUp::TooSlow),
         }
     }
 
-    /// Dropping the sender ends the connection even if the words do not fit.
+    /// Dropping the line ends the connection even if the words do not fit.
     fn hang_up(&mut self, conn: ConnId, why: HangUp) {
-        if let Some(out) = self.connections.remove(&conn)
-            && out.try_send(Outgoing::Close(why)).is_err()
+        if let Some(line) = self.connections.remove(&conn)
+            && line.out.try_send(Outgoing::Close(why)).is_err()
         {
             tracing::debug!(?why, "closed without a word");
         }

@@ -69,7 +69,7 @@ impl HubState {
                 bridge,
                 extended,
             } => {
-                self.on_opened(now, conn, bridge, extended, &mut effects);
+                self.on_opened(now, conn, &bridge, extended, &mut effects);
             }
             Input::Said { conn, message } => self.on_said(now, conn, message, &mut effects),
             Input::Closed { conn } => self.on_closed(now, conn, &mut effects),
@@ -223,11 +223,11 @@ impl HubState {
         &mut self,
         now: Now,
         conn: ConnId,
-        bridge: BridgeId,
+        bridge: &BridgeId,
         extended: bool,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(machine) = self.machines.get_mut(&bridge) else {
+        let Some(machine) = self.machines.get_mut(bridge) else {
             // Revoked between the check at the door and now.
             effects.push(Effect::HangUp {
                 conn,
@@ -235,26 +235,50 @@ impl HubState {
             });
             return;
         };
-        let old = machine.connection.replace(Connection::new(
-            conn,
-            extended,
-            now.instant + HANDSHAKE_WITHIN,
-        ));
+        let listen_by = now.instant + LAST_WORDS_WITHIN;
+        let new = Connection::new(conn, extended, listen_by);
+        let old = machine.connection.replace(new);
         machine.since = now.wall;
-        self.connections.insert(conn, bridge);
+        self.connections.insert(conn, bridge.clone());
         if let Some(old) = old {
+            let may_have_words = old.extended && old.greeted;
+            if may_have_words {
+                machine.late.push(old.id);
+            }
             self.drop_connection(old.id, HangUp::Superseded, effects);
+            if may_have_words {
+                self.connections.insert(old.id, bridge.clone());
+            }
         }
+        self.listen(now, bridge, effects);
         effects.push(Effect::Changed);
+    }
+
+    /// Begins to read the newest connection of a machine, if nothing of an older one is on the way.
+    ///
+    /// What a bridge wrote into the older connection it wrote before what it writes into this one.
+    /// The store takes the events of a run by rising numbers, so what came in the other order would
+    /// be dropped: text that has reached this machine, and is written down nowhere else.
+    fn listen(&mut self, now: Now, bridge: &BridgeId, effects: &mut Vec<Effect>) {
+        let Some(machine) = self.machines.get_mut(bridge) else {
+            return;
+        };
+        if let Some(conn) = machine.listen(now.instant, now.instant + HANDSHAKE_WITHIN) {
+            effects.push(Effect::Listen { conn });
+        }
     }
 
     fn on_said(&mut self, now: Now, conn: ConnId, message: FromBridge, effects: &mut Vec<Effect>) {
         let Some(bridge) = self.connections.get(&conn).cloned() else {
-            return; // superseded
+            return; // hung up on
         };
         let Some(machine) = self.machines.get_mut(&bridge) else {
             return;
         };
+        if machine.late.contains(&conn) {
+            on_late(bridge, message, effects);
+            return;
+        }
         let Some(connection) = machine.connection.as_mut() else {
             return;
         };
@@ -362,16 +386,17 @@ impl HubState {
     fn on_closed(&mut self, now: Now, conn: ConnId, effects: &mut Vec<Effect>) {
         if let Some(bridge) = self.connections.remove(&conn)
             && let Some(machine) = self.machines.get_mut(&bridge)
-            && machine
-                .connection
-                .as_ref()
-                .is_some_and(|connection| connection.id == conn)
         {
-            machine.connection = None;
-            machine.since = now.wall;
-            machine.record.seen = Some(now.wall);
-            effects.push(Effect::Remember(machine.record.clone()));
-            effects.push(Effect::Changed);
+            machine.late.retain(|late| *late != conn);
+            let current = machine.connection.as_ref();
+            if current.is_some_and(|connection| connection.id == conn) {
+                machine.connection = None;
+                machine.since = now.wall;
+                machine.record.seen = Some(now.wall);
+                effects.push(Effect::Remember(machine.record.clone()));
+                effects.push(Effect::Changed);
+            }
+            self.listen(now, &bridge, effects);
         }
         self.give_up(
             |pending| pending.conn == conn,
@@ -388,6 +413,9 @@ impl HubState {
         );
         let (mut silent, mut connected) = (Vec::new(), Vec::new());
         for machine in self.machines.values_mut() {
+            let greet_by = now.instant + HANDSHAKE_WITHIN;
+            let conn = machine.listen(now.instant, greet_by);
+            effects.extend(conn.map(|conn| Effect::Listen { conn }));
             effects.extend(machine.lost_runs(now.instant));
             silent.extend(machine.ungreeted(now.instant));
             connected.extend(machine.connection.as_ref().map(|it| it.id));
@@ -436,6 +464,26 @@ impl HubState {
     }
 }
 
+/// What a superseded connection still brings: events of runs are as good as ever, because their
+/// numbers say whether they are new. Anything else has been said again on the newer connection, or
+/// died with this one. A message of the plain wire has no number and would be taken twice; such
+/// connections are not listened to.
+fn on_late(bridge: BridgeId, message: FromBridge, effects: &mut Vec<Effect>) {
+    match message {
+        FromBridge::Event { event, .. } => effects.push(Effect::Append {
+            bridge,
+            events: vec![event],
+        }),
+        other @ (FromBridge::Handshake(_)
+        | FromBridge::Notice(_)
+        | FromBridge::Run(_)
+        | FromBridge::Reply { .. }
+        | FromBridge::Unknown { .. }) => {
+            tracing::debug!(machine = %bridge, kind = kind(&other), "from an older connection");
+        }
+    }
+}
+
 fn kind(message: &FromBridge) -> &'static str {
     match message {
         FromBridge::Handshake(_) => "handshake",
@@ -449,3 +497,6 @@ fn kind(message: &FromBridge) -> &'static str {
 
 /// A bridge greets at once; this only bounds what a stranger with a token can hold open.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
+/// A superseded connection is read for some seconds at most, see `endpoint/bridge.rs`; this only
+/// bounds how long a newer one waits for it whatever happens.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(10);

@@ -26,6 +26,8 @@ pub(super) struct MachineState {
     pub(super) record: BridgeRecord,
     pub(super) since: Timestamp,
     pub(super) connection: Option<Connection>,
+    /// Superseded connections that may still have events for us.
+    pub(super) late: Vec<ConnId>,
     /// Of a plain bridge; outlives its connections, because runs do.
     translator: Translator,
     /// The next number of every plain run that is open.
@@ -38,7 +40,10 @@ pub(super) struct Connection {
     pub(super) id: ConnId,
     pub(super) extended: bool,
     pub(super) greeted: bool,
-    greet_by: Instant,
+    /// Whether what it says is read.
+    listened_to: bool,
+    /// Until then it has to be listened to, and then to greet.
+    due: Instant,
     providers: BTreeMap<ProviderKey, Health>,
     models: BTreeMap<ProviderKey, Vec<String>>,
     /// What the hub made.
@@ -60,12 +65,13 @@ struct Unheard {
 }
 
 impl Connection {
-    pub(super) fn new(id: ConnId, extended: bool, greet_by: Instant) -> Self {
+    pub(super) fn new(id: ConnId, extended: bool, listen_by: Instant) -> Self {
         Self {
             id,
             extended,
             greeted: false,
-            greet_by,
+            listened_to: false,
+            due: listen_by,
             providers: BTreeMap::new(),
             models: BTreeMap::new(),
             synced: BTreeMap::new(),
@@ -130,6 +136,7 @@ impl MachineState {
             since: record.seen.unwrap_or(record.created),
             record,
             connection: None,
+            late: Vec::new(),
             translator: Translator::default(),
             numbers: HashMap::new(),
         }
@@ -162,15 +169,29 @@ impl MachineState {
         let connection = self.connection.as_ref()?;
         if connection.greeted {
             connection.lost_at.map(|at| (at, "a word about runs"))
+        } else if connection.listened_to {
+            Some((connection.due, "a handshake"))
         } else {
-            Some((connection.greet_by, "a handshake"))
+            Some((connection.due, "the last words of an older connection"))
         }
+    }
+
+    /// The connection, when it is its turn to be read; it has to greet in time then.
+    pub(super) fn listen(&mut self, now: Instant, greet_by: Instant) -> Option<ConnId> {
+        let connection = self.connection.as_mut()?;
+        let waits = !self.late.is_empty() && connection.due > now;
+        if connection.listened_to || waits {
+            return None;
+        }
+        connection.listened_to = true;
+        connection.due = greet_by;
+        Some(connection.id)
     }
 
     /// The connection, when its handshake is overdue.
     pub(super) fn ungreeted(&self, now: Instant) -> Option<ConnId> {
         let connection = self.connection.as_ref()?;
-        (!connection.greeted && connection.greet_by <= now).then_some(connection.id)
+        (!connection.greeted && connection.due <= now).then_some(connection.id)
     }
 
     /// The machine is on line; gives the agents it shall have, one for each provider.

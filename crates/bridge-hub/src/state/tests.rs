@@ -170,6 +170,7 @@ fn frames(effects: &[Effect]) -> Vec<&str> {
         .filter_map(|effect| match effect {
             Effect::Send { frame, .. } => Some(frame.as_str()),
             Effect::HangUp { .. }
+            | Effect::Listen { .. }
             | Effect::Append { .. }
             | Effect::LoadRuns { .. }
             | Effect::End { .. }
@@ -266,7 +267,7 @@ fn nothing_is_taken_before_the_handshake_and_without_one_the_connection_ends() {
 }
 
 #[test]
-fn a_second_connection_takes_over_and_the_first_is_not_heard_any_more() {
+fn a_second_connection_takes_over_and_is_heard_when_the_first_has_had_its_last_words() {
     let mut world = World::new();
     let first = world.greeted(true);
     let now = world.at(1);
@@ -280,17 +281,67 @@ fn a_second_connection_takes_over_and_the_first_is_not_heard_any_more() {
                 why: HangUp::Superseded
             },
             Effect::Settle {
-                request,
+                request: request.clone(),
                 answer: Err(Unanswered::Disconnected)
             },
             Effect::Changed,
         ]
     );
-    world.say(2, second, handshake(&["demo"]));
-    assert_eq!(world.say(3, first, said(event("t1", 1))), []);
+    // Events count by their number; lists, greetings and answers have been overtaken.
+    let append = Effect::Append {
+        bridge: bridge(),
+        events: vec![event("t1", 1)],
+    };
+    assert_eq!(world.say(3, first, said(event("t1", 1))), [append]);
+    let reply = Reply::Unknown { kind: "x".into() };
+    let reply = FromBridge::Reply {
+        request_id: request,
+        reply,
+    };
+    for overtaken in [handshake(&["demo"]), beat(&[]), reply] {
+        assert_eq!(world.say(3, first, overtaken), []);
+    }
     let now = world.at(3);
-    assert_eq!(world.state.handle(now, Input::Closed { conn: first }), []);
+    assert_eq!(
+        world.state.handle(now, Input::Closed { conn: first }),
+        [Effect::Listen { conn: second }]
+    );
+    assert_eq!(world.deadline(), Some(33), "now it has to greet");
+    assert_eq!(world.say(3, first, said(event("t1", 2))), []);
+    world.say(3, second, handshake(&["demo"]));
     assert_eq!(world.state.route(&bridge()).unwrap().conn, second);
+}
+
+#[test]
+fn a_connection_that_has_nothing_before_it_is_heard_at_once() {
+    let mut world = World::new();
+    let listens = |conn| move |effects: &[Effect]| effects.contains(&Effect::Listen { conn });
+    let (first, effects) = world.open(0, true);
+    assert!(listens(first)(&effects), "the only one");
+    let (second, effects) = world.open(0, true);
+    assert!(listens(second)(&effects), "the other had not greeted");
+    let plain = world.greeted(false);
+    let (fourth, effects) = world.open(0, true);
+    assert!(listens(fourth)(&effects), "nothing of a plain one is kept");
+    assert_eq!(world.say(0, plain, said(event("t1", 1))), []);
+}
+
+#[test]
+fn nobody_waits_for_ever_for_the_last_words_of_an_older_connection() {
+    let mut world = World::new();
+    let first = world.greeted(true);
+    let (second, _) = world.open(1, true);
+    let (third, effects) = world.open(2, true);
+    assert!(
+        !effects.contains(&Effect::Listen { conn: third }),
+        "{effects:?}"
+    );
+    let now = world.at(3);
+    assert_eq!(world.state.handle(now, Input::Closed { conn: second }), []);
+    assert_eq!(world.deadline(), Some(12));
+    assert_eq!(world.timeout(12), [Effect::Listen { conn: third }]);
+    world.say(12, third, handshake(&["demo"]));
+    assert_eq!(world.say(13, first, said(event("t1", 1))).len(), 1);
 }
 
 #[test]
@@ -339,6 +390,7 @@ fn messages_of_a_plain_bridge_become_numbered_events_that_go_on_after_a_restart_
                 }
                 other @ (Effect::Send { .. }
                 | Effect::HangUp { .. }
+                | Effect::Listen { .. }
                 | Effect::LoadRuns { .. }
                 | Effect::End { .. }
                 | Effect::Resend { .. }
@@ -461,6 +513,8 @@ fn a_cancel_is_said_again_on_every_connection_until_its_run_has_ended() {
         let told = world.runs(at, conn, wanted());
         assert_eq!(told, ["cancel_task t1", "check_run t1"]);
         assert_eq!(world.checked(at, conn, "t1", true), []);
+        let now = world.at(at);
+        world.state.handle(now, Input::Closed { conn });
     }
     // A plain bridge is told as well. It does not say when it knows nothing of the task.
     let plain = world.greeted(false);

@@ -57,6 +57,10 @@ pub(crate) enum Effect {
         conn: ConnId,
         why: HangUp,
     },
+    /// Begin to read what a connection says.
+    Listen {
+        conn: ConnId,
+    },
     /// Keep these events.
     Append {
         bridge: BridgeId,
