@@ -28,6 +28,8 @@ pub struct Hub {
     pub(crate) owner: mpsc::Sender<Message>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) changes: watch::Receiver<u64>,
+    /// Whether what bridges say can be stored now.
+    pub(crate) storable: watch::Receiver<bool>,
 }
 
 impl fmt::Debug for Hub {

@@ -8,6 +8,7 @@
 //! (`endpoint`), who may come in (`guard`, `access`), the pages (`web`).
 
 mod access;
+mod backlog;
 mod clock;
 mod config;
 mod endpoint;

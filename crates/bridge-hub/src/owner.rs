@@ -1,8 +1,8 @@
 //! The task that owns who is connected: turns messages into inputs of the machine and its effects
 //! into frames, rows and answers.
 //!
-//! Events of one round of messages are committed together, and only then shown. A bridge that does
-//! not read what it is sent is hung up on; nobody else waits for it.
+//! What has to be stored goes through the `backlog`. A bridge that does not read what it is sent is
+//! hung up on; nobody else waits for it.
 
 use std::{
     collections::HashMap,
@@ -11,14 +11,15 @@ use std::{
 };
 
 use bridge_proto::{
-    BridgeId, RunKey, TaskId,
+    BridgeId, TaskId,
     ctrlnode::plane::FromBridge,
-    model::{Answer, Ask, Event, Fault, Outcome},
+    model::{Answer, Ask, Fault, Outcome},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     access::Throttle,
+    backlog::Backlog,
     clock::now,
     error::HubError,
     prepare::Draft,
@@ -131,8 +132,7 @@ pub(crate) struct Owner {
     watched: HashMap<TaskId, watch::Sender<u64>>,
     changes: watch::Sender<u64>,
     throttle: Throttle,
-    /// Events that wait for the end of the round.
-    unkept: Option<(BridgeId, Vec<Event>)>,
+    pub(crate) backlog: Backlog,
     retention: Duration,
 }
 
@@ -143,6 +143,7 @@ impl Owner {
         lost_after: Duration,
         retention: Duration,
         changes: watch::Sender<u64>,
+        storable: watch::Sender<bool>,
     ) -> Self {
         Self {
             state: HubState::new(lost_after, paired),
@@ -153,7 +154,7 @@ impl Owner {
             watched: HashMap::new(),
             changes,
             throttle: Throttle::new(Instant::now()),
-            unkept: None,
+            backlog: Backlog::new(storable),
             retention,
         }
     }
@@ -165,6 +166,7 @@ impl Owner {
         cleaning.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let deadline = self.state.deadline().map(|(at, _)| at);
+            let deadline = deadline.into_iter().chain(self.backlog.retry_at()).min();
             tokio::select! {
                 count = inbox.recv_many(&mut round, ROUND) => {
                     if count == 0 {
@@ -326,16 +328,7 @@ impl Owner {
 
     async fn effect(&mut self, effect: Effect) -> Vec<Effect> {
         match effect {
-            Effect::Append { bridge, events } => {
-                match &mut self.unkept {
-                    Some((from, unkept)) if *from == bridge => unkept.extend(events),
-                    Some(_) | None => {
-                        self.keep().await;
-                        self.unkept = Some((bridge, events));
-                    }
-                }
-                return Vec::new();
-            }
+            Effect::Append { bridge, events } => self.backlog.add_events(bridge, events),
             Effect::Send { conn, frame } => self.send(conn, frame),
             Effect::HangUp { conn, why } => self.hang_up(conn, why),
             Effect::Listen { conn } => {
@@ -346,14 +339,14 @@ impl Owner {
             Effect::LoadRuns { conn, bridge } => {
                 self.keep().await;
                 match self.store.live_runs(&bridge).await {
-                    Ok(runs) => return self.state.handle(clocks(), Input::Runs { conn, runs }),
+                    Ok(mut runs) => {
+                        runs.retain(|run| !self.backlog.ends_run(&run.key));
+                        return self.state.handle(clocks(), Input::Runs { conn, runs });
+                    }
                     Err(error) => report("read the live runs", &error),
                 }
             }
-            Effect::End { run, outcome } => {
-                self.keep().await;
-                self.end(run, outcome).await;
-            }
+            Effect::End { run, outcome } => self.end(run, outcome).await,
             Effect::Resend { conn, run } => self.resend(conn, run).await,
             Effect::Remember(record) => {
                 if let Err(error) = self.store.seen_bridge(record).await {
@@ -370,48 +363,6 @@ impl Owner {
         Vec::new()
     }
 
-    /// Commits what the round brought, then shows it.
-    pub(crate) async fn keep(&mut self) {
-        let Some((bridge, events)) = self.unkept.take() else {
-            return;
-        };
-        match self.store.append(&bridge, events, now()).await {
-            Ok(committed) => {
-                if committed.refused > 0 {
-                    tracing::warn!(machine = %bridge, events = committed.refused, "events of runs that are not its own");
-                }
-                if committed.old > 0 {
-                    tracing::debug!(machine = %bridge, events = committed.old, "events that were known");
-                }
-                for (task, _) in &committed.tasks {
-                    self.wake(task);
-                }
-                if committed.listed {
-                    self.tick();
-                }
-            }
-            Err(error) => {
-                report("keep events", &error);
-                if let Ok(route) = self.state.route(&bridge) {
-                    self.hang_up(route.conn, HangUp::NotKept);
-                }
-            }
-        }
-    }
-
-    pub(crate) async fn end(&mut self, run: RunKey, outcome: Outcome) {
-        self.state.on_run_ended(&run);
-        match self.store.end_run(&run, outcome.clone(), now()).await {
-            Ok(Some(_)) => {
-                tracing::warn!(task = %run.task, ?outcome, "run ended by the hub");
-                self.wake(&run.task);
-                self.tick();
-            }
-            Ok(None) => {}
-            Err(error) => report("end a run", &error),
-        }
-    }
-
     /// Never waits: a connection with a full queue is hung up on.
     pub(crate) fn send(&mut self, conn: ConnId, frame: String) {
         let Some(line) = self.connections.get(&conn) else {
@@ -425,7 +376,7 @@ impl Owner {
     }
 
     /// Dropping the line ends the connection even if the words do not fit.
-    fn hang_up(&mut self, conn: ConnId, why: HangUp) {
+    pub(crate) fn hang_up(&mut self, conn: ConnId, why: HangUp) {
         if let Some(line) = self.connections.remove(&conn)
             && line.out.try_send(Outgoing::Close(why)).is_err()
         {
@@ -476,9 +427,8 @@ impl Owner {
     }
 
     async fn stop(&mut self) {
-        self.keep().await;
         self.input(Input::Stop).await;
-        self.keep().await;
+        self.keep_at_last().await;
     }
 }
 

@@ -112,18 +112,21 @@ pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
 
     let (inbox, messages) = mpsc::channel(INBOX);
     let (changed, changes) = watch::channel(0);
+    let (storing, storable) = watch::channel(true);
     let owner = Owner::new(
         store.clone(),
         paired,
         config.lost_after,
         config.retention,
         changed,
+        storing,
     );
     tokio::spawn(owner.run(messages));
     let hub = Hub {
         owner: inbox,
         store,
         changes,
+        storable,
     };
 
     let (closing, closed) = oneshot::channel::<()>();

@@ -23,7 +23,10 @@ use axum::{
 };
 use bridge_proto::{
     BridgeId,
-    ctrlnode::{MAX_FRAME_BYTES, plane},
+    ctrlnode::{
+        MAX_FRAME_BYTES,
+        plane::{self, FromBridge},
+    },
 };
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use serde_json::json;
@@ -141,6 +144,7 @@ async fn read(
     if listening.wait_for(|listening| *listening).await.is_err() {
         return "let go";
     }
+    let mut storable = hub.storable.clone();
     let mut unreadable: u64 = 0;
     let mut last_bytes: Option<usize> = None;
     loop {
@@ -179,6 +183,10 @@ async fn read(
         }
         match plane::decode(text.as_bytes()) {
             Ok(message) => {
+                // The agents are held up in the end, and nothing is lost.
+                if is_stored(&message) && storable.wait_for(|it| *it).await.is_err() {
+                    return "the hub has stopped";
+                }
                 if hub.tell(Message::Said { conn, message }).await.is_err() {
                     return "the hub has stopped";
                 }
@@ -188,6 +196,17 @@ async fn read(
                 tracing::warn!(%error, unreadable, "unreadable frame dropped");
             }
         }
+    }
+}
+
+/// Whether the store has to take it.
+fn is_stored(message: &FromBridge) -> bool {
+    match message {
+        FromBridge::Event { .. } | FromBridge::Run(_) => true,
+        FromBridge::Handshake(_)
+        | FromBridge::Notice(_)
+        | FromBridge::Reply { .. }
+        | FromBridge::Unknown { .. } => false,
     }
 }
 
@@ -258,7 +277,7 @@ const LAST_BYTES: usize = 2 * MAX_FRAME_BYTES;
 mod tests {
     use std::sync::Arc;
 
-    use bridge_proto::{Timestamp, ctrlnode::plane::FromBridge};
+    use bridge_proto::Timestamp;
     use futures_util::{sink, stream};
 
     use super::*;
@@ -269,6 +288,7 @@ mod tests {
         _folder: tempfile::TempDir,
         hub: Hub,
         owner: mpsc::Receiver<Message>,
+        storing: watch::Sender<bool>,
     }
 
     impl World {
@@ -276,15 +296,18 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let store = SqliteStore::open(folder.path(), Timestamp::from_millis(0)).unwrap();
             let (inbox, owner) = mpsc::channel(64);
+            let (storing, storable) = watch::channel(true);
             let hub = Hub {
                 owner: inbox,
                 store: Arc::new(store),
                 changes: watch::channel(0).1,
+                storable,
             };
             Self {
                 _folder: folder,
                 hub,
                 owner,
+                storing,
             }
         }
 
@@ -303,14 +326,19 @@ mod tests {
             let mut said = Vec::new();
             loop {
                 match self.owner.recv().await {
-                    Some(Message::Said {
-                        message: FromBridge::Unknown { kind },
-                        ..
-                    }) => said.push(kind),
+                    Some(Message::Said { message, .. }) => said.push(name(&message)),
                     Some(Message::Closed { .. }) => return said,
                     _ => panic!("something else"),
                 }
             }
+        }
+    }
+
+    fn name(message: &FromBridge) -> String {
+        match message {
+            FromBridge::Unknown { kind } => kind.clone(),
+            FromBridge::Run(run) => run.task.to_string(),
+            _ => panic!("something else"),
         }
     }
 
@@ -368,6 +396,34 @@ mod tests {
         let talking = tokio::spawn(async move { talk(&hub, bridge, true, sink, stream).await });
         drop(world.opened().await);
         assert_eq!(world.said().await, Vec::<String>::new());
+        talking.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn events_wait_in_the_connection_while_they_cannot_be_stored() {
+        let mut world = World::new();
+        let activity = r#"{"action":"agent_activity","taskId":"t","delta":"x"}"#;
+        let said = [
+            Ok(frame("one")),
+            Ok(Frame::Text(activity.into())),
+            Ok(frame("two")),
+        ];
+        let stream = Box::pin(stream::iter(said));
+        world.storing.send_replace(false);
+        let hub = world.hub.clone();
+        let bridge = BridgeId::parse("b").unwrap();
+        let sink = Box::pin(sink::drain());
+        let talking = tokio::spawn(async move { talk(&hub, bridge, true, sink, stream).await });
+        let line = world.opened().await;
+        line.listen.send_replace(true);
+        let Some(Message::Said { message, .. }) = world.owner.recv().await else {
+            panic!("nothing said");
+        };
+        assert_eq!(name(&message), "one");
+        tokio::task::yield_now().await;
+        assert!(world.owner.try_recv().is_err());
+        world.storing.send_replace(true);
+        assert_eq!(world.said().await, ["t", "two"]);
         talking.await.unwrap();
     }
 }

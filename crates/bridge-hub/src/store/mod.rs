@@ -13,13 +13,14 @@ mod task_rows;
 mod tests;
 mod worker;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bridge_proto::{
     AgentId, AskId, BridgeId, ProviderKey, RunKey, TaskFolder, TaskId, Timestamp,
     model::{Ask, Event, Outcome, RunKind},
 };
+use rusqlite::ErrorCode;
 use thiserror::Error;
 
 pub(crate) use self::sqlite::SqliteStore;
@@ -32,7 +33,7 @@ pub(crate) trait Store: Send + Sync {
     async fn append(
         &self,
         from: &BridgeId,
-        events: Vec<Event>,
+        events: Arc<[Event]>,
         now: Timestamp,
     ) -> Result<Committed, StoreError>;
     /// Events after a number, in order, at most `limit`.
@@ -224,4 +225,28 @@ pub enum StoreError {
     /// The store has been closed.
     #[error("the database is closed")]
     Closed,
+}
+
+impl StoreError {
+    /// Whether the same may succeed later: there was no room, or no way to the file.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::DiskFull
+                        | ErrorCode::SystemIoFailure
+                        | ErrorCode::DatabaseBusy
+                        | ErrorCode::DatabaseLocked
+                        | ErrorCode::ReadOnly
+                        | ErrorCode::CannotOpen
+                        | ErrorCode::PermissionDenied
+                        | ErrorCode::OutOfMemory
+                )
+            ),
+            Self::Prepare { .. } | Self::Newer { .. } | Self::Corrupt { .. } | Self::Closed => {
+                false
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The SQLite store: one thread writes, one reads, each with its own connection.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use bridge_proto::{
@@ -37,12 +37,23 @@ impl SqliteStore {
     }
 }
 
+#[cfg(test)]
+impl SqliteStore {
+    /// From now on every change fails, or is possible again.
+    pub(crate) async fn set_read_only(&self, read_only: bool) {
+        let set = move |db: &mut rusqlite::Connection| {
+            Ok(db.pragma_update(None, "query_only", read_only)?)
+        };
+        self.writer.run(set).await.unwrap();
+    }
+}
+
 #[async_trait]
 impl Store for SqliteStore {
     async fn append(
         &self,
         from: &BridgeId,
-        events: Vec<Event>,
+        events: Arc<[Event]>,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
         let from = from.clone();
