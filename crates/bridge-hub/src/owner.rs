@@ -13,7 +13,7 @@ use std::{
 use bridge_proto::{
     BridgeId, TaskId,
     ctrlnode::plane::FromBridge,
-    model::{Answer, Ask, Fault, Outcome},
+    model::{Answer, Ask},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -294,17 +294,13 @@ impl Owner {
     }
 
     async fn unpair(&mut self, bridge: BridgeId) -> Result<(), HubError> {
-        if !self.store.revoke_bridge(&bridge).await? {
-            return Err(HubError::UnknownMachine { id: bridge });
-        }
-        self.input(Input::Unpaired(bridge.clone())).await;
         self.keep().await;
-        for run in self.store.live_runs(&bridge).await? {
-            let outcome = Outcome::Failed {
-                fault: Fault::Bridge,
-                reason: "the machine was removed from the hub".to_owned(),
-            };
-            self.end(run.key, outcome).await;
+        let Some(tasks) = self.store.revoke_bridge(&bridge, now()).await? else {
+            return Err(HubError::UnknownMachine { id: bridge });
+        };
+        self.input(Input::Unpaired(bridge)).await;
+        for task in &tasks {
+            self.wake(task);
         }
         Ok(())
     }

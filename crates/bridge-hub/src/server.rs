@@ -104,6 +104,13 @@ pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
         return Err(StartError::NotLoopback { address });
     }
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data, now())?);
+    let left = store.end_runs_of_revoked(now()).await?;
+    if left > 0 {
+        tracing::warn!(
+            tasks = left,
+            "runs of machines that were removed have been ended"
+        );
+    }
     let paired = store.bridges().await?;
     let bind = |source| StartError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(bind)?;

@@ -338,7 +338,10 @@ mod tests {
         match message {
             FromBridge::Unknown { kind } => kind.clone(),
             FromBridge::Run(run) => run.task.to_string(),
-            _ => panic!("something else"),
+            FromBridge::Handshake(_)
+            | FromBridge::Notice(_)
+            | FromBridge::Event { .. }
+            | FromBridge::Reply { .. } => panic!("{message:?}"),
         }
     }
 

@@ -79,8 +79,15 @@ pub(crate) trait Store: Send + Sync {
     async fn bridge_by_token(&self, token: TokenHash) -> Result<Option<BridgeRecord>, StoreError>;
     /// Remembers what a machine said of itself.
     async fn seen_bridge(&self, bridge: BridgeRecord) -> Result<(), StoreError>;
-    /// Makes a machine's token invalid; `false` when it was not valid.
-    async fn revoke_bridge(&self, bridge: &BridgeId) -> Result<bool, StoreError>;
+    /// Makes a machine's token invalid and ends its runs; gives their tasks, or `None` when the
+    /// token was not valid.
+    async fn revoke_bridge(
+        &self,
+        bridge: &BridgeId,
+        now: Timestamp,
+    ) -> Result<Option<Vec<TaskId>>, StoreError>;
+    /// Ends the runs of machines whose token is invalid; says in how many tasks.
+    async fn end_runs_of_revoked(&self, now: Timestamp) -> Result<usize, StoreError>;
 
     /// Adds a viewer's token, session or login code.
     async fn grant(&self, grant: GrantRecord, secret: TokenHash) -> Result<(), StoreError>;

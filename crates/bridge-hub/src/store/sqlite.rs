@@ -166,10 +166,20 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn revoke_bridge(&self, bridge: &BridgeId) -> Result<bool, StoreError> {
+    async fn revoke_bridge(
+        &self,
+        bridge: &BridgeId,
+        now: Timestamp,
+    ) -> Result<Option<Vec<TaskId>>, StoreError> {
         let bridge = bridge.clone();
         self.writer
-            .run(move |db| access_rows::revoke_bridge(db, &bridge))
+            .run(move |db| access_rows::revoke_bridge(db, &bridge, now))
+            .await
+    }
+
+    async fn end_runs_of_revoked(&self, now: Timestamp) -> Result<usize, StoreError> {
+        self.writer
+            .run(move |db| access_rows::end_runs_of_revoked(db, now))
             .await
     }
 

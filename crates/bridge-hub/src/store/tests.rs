@@ -2,6 +2,7 @@ use bridge_proto::{
     BlockId, Digest,
     model::{Actor, AskEnd, AskKind, EventBody, Fault, Fix, Observed, Rejection, RunEvent},
 };
+use rusqlite::Connection;
 
 use super::*;
 use crate::{access, view::TaskStatus};
@@ -181,6 +182,18 @@ async fn everything_survives_a_restart() {
         (live.len(), live[0].last_n, live[0].started),
         (1, Some(5), true)
     );
+}
+
+#[tokio::test]
+async fn runs_that_a_revoked_machine_left_behind_can_be_ended_later() {
+    let world = World::new().await;
+    let other = Connection::open(world.folder.path().join("hub.db")).unwrap();
+    other
+        .execute("UPDATE bridges SET token = NULL WHERE id = 'b1'", [])
+        .unwrap();
+    assert_eq!(world.store.end_runs_of_revoked(at(3)).await.unwrap(), 1);
+    assert_eq!(world.store.end_runs_of_revoked(at(4)).await.unwrap(), 0);
+    assert_eq!(world.view("t1").await.summary.status, TaskStatus::Failed);
 }
 
 #[tokio::test]
@@ -519,8 +532,16 @@ async fn a_revoked_machine_cannot_come_back() {
             .id,
         bridge("b1")
     );
-    assert!(world.store.revoke_bridge(&bridge("b1")).await.unwrap());
-    assert!(!world.store.revoke_bridge(&bridge("b1")).await.unwrap());
+    let b1 = bridge("b1");
+    let revoke = || world.store.revoke_bridge(&b1, at(3));
+    assert_eq!(revoke().await.unwrap(), Some(vec![task("t1")]));
+    assert_eq!(revoke().await.unwrap(), None);
+    let view = world.view("t1").await;
+    assert_eq!(view.summary.status, TaskStatus::Failed);
+    assert_eq!(
+        view.summary.reason.as_deref(),
+        Some("the machine was removed from the hub")
+    );
     assert_eq!(world.store.bridge_by_token(token).await.unwrap(), None);
     assert_eq!(world.store.bridges().await.unwrap().len(), 1);
     assert_eq!(world.view("t1").await.summary.machine_name, "B1");

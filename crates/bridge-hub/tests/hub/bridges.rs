@@ -203,6 +203,9 @@ async fn a_revoked_machine_is_thrown_out_and_its_runs_end() {
     world
         .status(&run.task, bridge_hub::TaskStatus::Failed)
         .await;
+    let cancel = format!("/api/v1/tasks/{}/cancel", run.task);
+    let refused = world.post(&cancel, &json!({})).await;
+    assert_eq!((refused.status, &*refused.code()), (409, "task_ended"));
     assert!(
         FakeBridge::connect(world.address(), &world.pairing, true)
             .await
