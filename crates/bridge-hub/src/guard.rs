@@ -19,6 +19,7 @@ use crate::{
     endpoint::failure::{refusal, response},
     error::HubError,
     hub::Hub,
+    listener::Visitor,
     server::StartError,
     store::GrantKind,
     web,
@@ -167,7 +168,7 @@ fn strict(mut response: Response) -> Response {
 
 /// The layer around the API: a program's token, or a browser's session.
 pub(crate) async fn for_programs(State(hub): State<Hub>, request: Request, next: Next) -> Response {
-    match is_let_in(&hub, shown(&request)).await {
+    match is_let_in(&hub, shown(&request), visitor(&request)).await {
         Ok(true) => next.run(request).await,
         Ok(false) => {
             let mut response = refusal(
@@ -192,7 +193,7 @@ pub(crate) async fn for_people(State(hub): State<Hub>, request: Request, next: N
     if request.uri().path().starts_with("/assets/") {
         return next.run(request).await;
     }
-    match is_let_in(&hub, shown(&request)).await {
+    match is_let_in(&hub, shown(&request), visitor(&request)).await {
         Ok(true) => next.run(request).await,
         Ok(false) => web::login_page(None),
         Err(refused) => refused.response(),
@@ -218,17 +219,24 @@ fn shown(request: &Request) -> Result<Option<(GrantKind, Secret)>, Refused> {
     Err(Refused::NoOrigin)
 }
 
+fn visitor(request: &Request) -> Option<Visitor> {
+    request.extensions().get().cloned()
+}
+
 async fn is_let_in(
     hub: &Hub,
     shown: Result<Option<(GrantKind, Secret)>, Refused>,
+    visitor: Option<Visitor>,
 ) -> Result<bool, Refused> {
-    match shown? {
-        Some((kind, secret)) => hub
-            .is_granted(kind, &secret)
-            .await
-            .map_err(Refused::Unknown),
-        None => Ok(false),
+    let Some((kind, secret)) = shown? else {
+        return Ok(false);
+    };
+    let granted = hub.is_granted(kind, &secret).await;
+    let granted = granted.map_err(Refused::Unknown)?;
+    if let Some(visitor) = visitor.filter(|_| granted) {
+        visitor.welcome();
     }
+    Ok(granted)
 }
 
 /// Why a request does not come in.

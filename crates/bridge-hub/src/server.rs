@@ -21,6 +21,7 @@ use crate::{
     endpoint::{api, bridge, login},
     guard::{self, Guard},
     hub::Hub,
+    listener,
     owner::{Message, Owner},
     store::{SqliteStore, Store, StoreError},
     web,
@@ -137,17 +138,7 @@ pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
     };
 
     let (closing, closed) = oneshot::channel::<()>();
-    let serve = axum::serve(listener, router(&hub, guard)).with_graceful_shutdown(async {
-        if closed.await.is_err() {
-            // The running hub was dropped: serve on.
-            std::future::pending::<()>().await;
-        }
-    });
-    let server = tokio::spawn(async move {
-        if let Err(error) = serve.await {
-            tracing::error!(%error, "the server ended");
-        }
-    });
+    let server = tokio::spawn(listener::serve(listener, router(&hub, guard), closed));
     tracing::info!(%address, "hub started");
     Ok(RunningHub {
         address,

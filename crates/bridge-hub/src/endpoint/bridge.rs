@@ -9,7 +9,7 @@
 use std::{convert::Infallible, pin::pin, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{
         State,
@@ -40,6 +40,7 @@ use crate::{
     access,
     guard::bearer,
     hub::Hub,
+    listener::Visitor,
     owner::{Line, Message, Outgoing},
     state::ConnId,
 };
@@ -47,6 +48,7 @@ use crate::{
 /// `GET /ws/bridge`.
 pub(crate) async fn connect(
     State(hub): State<Hub>,
+    visitor: Option<Extension<Visitor>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
@@ -61,6 +63,9 @@ pub(crate) async fn connect(
         }
         Err(error) => return failure::response(&error.into()),
     };
+    if let Some(Extension(visitor)) = visitor {
+        visitor.welcome();
+    }
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
