@@ -101,6 +101,9 @@ impl Guard {
     }
 
     fn visit(&self, method: &Method, headers: &HeaderMap, host: &str) -> Result<Visit, Refused> {
+        if headers.contains_key(header::ORIGIN) && only(headers, &header::ORIGIN).is_none() {
+            return Err(Refused::OtherOrigin);
+        }
         let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         let site = text(HeaderName::from_static("sec-fetch-site"));
         let own_page = match text(header::ORIGIN) {
@@ -131,10 +134,8 @@ pub(crate) async fn at_the_gate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
+    // Of two it is not known which one a proxy in front looked at.
+    let host = only(request.headers(), &header::HOST).and_then(|host| host.to_str().ok());
     let host = host.unwrap_or_default().to_owned();
     let same = request
         .uri()
@@ -273,6 +274,12 @@ impl Refused {
             Self::Unknown(error) => response(&error),
         }
     }
+}
+
+/// A header that stands there once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut all = headers.get_all(name).iter();
+    all.next().filter(|_| all.next().is_none())
 }
 
 /// The token of `Authorization: Bearer`.
