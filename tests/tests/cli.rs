@@ -353,6 +353,44 @@ async fn a_task_in_a_repository_edits_it() {
 }
 
 #[tokio::test]
+async fn a_task_is_followed_over_a_crash_of_the_hub() {
+    let home = Home::new();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let serve = async || {
+        let hub = home.ctrlnode(&["hub", "serve", "--listen", &address]);
+        let hub = Running::start(hub);
+        hub.line(|line| line.contains("/login?code=")).await;
+        hub
+    };
+    let mut hub = serve().await;
+    let made = home.run(&["hub", "token", "create", "laptop"], "").await;
+    let mut bridge = home.ctrlnode(&[]);
+    bridge
+        .env("PAIRING_TOKEN", made.stdout.lines().next().unwrap())
+        .env("SAAS_URL", format!("ws://{address}/ws/bridge"))
+        .env("BASE_PATH", home.workspace());
+    let mut bridge = Running::start(bridge);
+    bridge.line(|line| line.contains("connected")).await;
+    let first = ["task", "run", "--agent", "demo", "#demo fast"];
+    while home.run(&first, "").await.code != Some(0) {}
+    let prompt = "#demo slow 8\n#demo nofile";
+    let mut task = Running::start(home.ctrlnode(&["task", "run", "--agent", "demo", prompt]));
+    task.line(|line| line.contains("Step 2 of 16.")).await;
+    hub.kill().await;
+    task.line(|line| line.contains("waiting for the hub")).await;
+    let mut hub = serve().await;
+    assert_eq!(task.ended().await, Some(0), "{}", task.told());
+    for step in 1..=16 {
+        let step = format!("Step {step} of 16.");
+        assert_eq!(task.told().matches(&step).count(), 1, "{}", task.told());
+    }
+    assert_eq!(bridge.terminate().await, Some(0));
+    assert_eq!(hub.terminate().await, Some(0));
+}
+
+#[tokio::test]
 async fn a_hub_and_a_bridge_pair_by_a_token() {
     let home = Home::new();
     let hub = home.ctrlnode(&["hub", "serve", "--listen", "127.0.0.1:0"]);

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A hub that can be asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
     base: Url,
@@ -245,7 +245,7 @@ impl Client {
         after: u64,
     ) -> Result<impl Stream<Item = Result<StoredEvent, Problem>> + use<>, Problem> {
         let request = self.request(Method::GET, &format!("tasks/{id}/events"))?;
-        let request = request.query(&[("after", after)]);
+        let request = request.header("Last-Event-ID", after);
         let response = request
             .send()
             .await

@@ -211,11 +211,19 @@ fn progress(seconds: u64, tools: usize) -> String {
     }
 }
 
-/// Without what could move the cursor or change the terminal: an agent's text is not trusted.
+/// Without what could move the cursor, change the terminal, or show letters in another order than
+/// they stand: an agent's text is not trusted.
 pub(crate) fn plain(text: &str) -> String {
+    let steers = |c: &char| c.is_control() && *c != '\n' && *c != '\t';
     text.chars()
-        .filter(|c| !c.is_control() || *c == '\n' || *c == '\t')
+        .filter(|c| !steers(c) && !turns_direction(*c))
         .collect()
+}
+
+/// Marks, embeddings, overrides and isolates of the bidirectional algorithm. Right-to-left scripts
+/// do not need them.
+fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn rejection(why: &Rejection) -> String {
@@ -282,5 +290,16 @@ mod tests {
     #[test]
     fn text_of_an_agent_cannot_steer_the_terminal() {
         assert_eq!(plain("a\u{1b}[2J\u{7}b\n\tc"), "a[2Jb\n\tc");
+    }
+
+    #[test]
+    fn text_of_an_agent_is_shown_in_the_order_in_which_it_stands() {
+        let turned = "rm \u{202e}txt.\u{202c}\u{2066}a\u{2067}b\u{2068}c\u{2069}\u{200e}\u{200f}";
+        assert_eq!(plain(turned), "rm txt.abc");
+        let others = "\u{61c}\u{202a}\u{202b}\u{202d}";
+        assert_eq!(plain(others), "");
+        // Neighbours of theirs, and letters of every direction, stay.
+        let kept = "\u{2029}\u{202f}\u{2065}\u{206a}\u{200d} שלום مرحبا";
+        assert_eq!(plain(kept), kept);
     }
 }

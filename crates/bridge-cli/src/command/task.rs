@@ -10,6 +10,7 @@ use bridge_proto::model::{Answer, Ask, Tuning, When};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
+use super::follow::follow;
 use crate::{
     args::{HubAddress, RunArgs, TaskCommand, TuningArgs},
     client::{self, Client},
@@ -21,7 +22,7 @@ use crate::{
 pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, Problem> {
     let client = Client::find(hub)?;
     match command {
-        TaskCommand::Run(args) => start(&client, args).await,
+        TaskCommand::Run(args) => start(&client, args, hub).await,
         TaskCommand::FollowUp {
             task,
             message,
@@ -34,7 +35,7 @@ pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, 
             let run = client
                 .follow_up(&task, &text_or_stdin(message)?, when)
                 .await?;
-            follow(&client, &task, after, Renderer::of(&run, json)).await
+            follow(&client, hub, &task, after, Renderer::of(&run, json)).await
         }
         TaskCommand::List { limit, json } => list(&client, limit, json).await,
         TaskCommand::Show { task, json } => show(&client, &task, json).await,
@@ -67,7 +68,7 @@ pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, 
     }
 }
 
-async fn start(client: &Client, args: RunArgs) -> Result<Exit, Problem> {
+async fn start(client: &Client, args: RunArgs, hub: &HubAddress) -> Result<Exit, Problem> {
     let mode = match &args.repo {
         Some(path) => json!({ "mode": "repository", "path": absolute(path)? }),
         None => json!({ "mode": "output" }),
@@ -94,7 +95,7 @@ async fn start(client: &Client, args: RunArgs) -> Result<Exit, Problem> {
     if !args.json {
         note(&format!("task {id}"))?;
     }
-    follow(client, &id, 0, Renderer::new(args.json)).await
+    follow(client, hub, &id, 0, Renderer::new(args.json)).await
 }
 
 fn settings(args: TuningArgs) -> Tuning {
@@ -107,52 +108,6 @@ fn settings(args: TuningArgs) -> Tuning {
         model,
         mode,
         effort,
-    }
-}
-
-/// Streams until the run ends. The first Ctrl-C cancels the task, the second leaves it.
-async fn follow(
-    client: &Client,
-    id: &str,
-    mut after: u64,
-    mut renderer: Renderer,
-) -> Result<Exit, Problem> {
-    let mut cancelling = false;
-    let mut ticks = tokio::time::interval(TICK);
-    loop {
-        let mut events = Box::pin(client.events(id, after).await?);
-        loop {
-            let event = tokio::select! {
-                event = events.next() => event,
-                _ = ticks.tick() => {
-                    renderer.tick().map_err(Problem::output)?;
-                    continue;
-                }
-                signal = tokio::signal::ctrl_c() => {
-                    if signal.is_err() || std::mem::replace(&mut cancelling, true) {
-                        return Ok(Exit::Interrupted);
-                    }
-                    note("cancelling; Ctrl-C again leaves the task alone")?;
-                    client.cancel(id).await?;
-                    continue;
-                }
-            };
-            match event {
-                Some(Ok(stored)) => {
-                    after = stored.seq;
-                    if let Some(exit) = renderer.event(&stored).map_err(Problem::output)? {
-                        return Ok(exit);
-                    }
-                }
-                // The connection broke: go on where it ended, as long as the hub is there.
-                Some(Err(problem)) => {
-                    tracing::debug!(%problem, "the stream broke");
-                    break;
-                }
-                None => break,
-            }
-        }
-        tokio::time::sleep(RECONNECT).await;
     }
 }
 
@@ -345,15 +300,9 @@ fn print(line: &str) -> Result<(), Problem> {
     writeln!(io::stdout(), "{line}").map_err(Problem::output)
 }
 
-fn note(line: &str) -> Result<(), Problem> {
+pub(super) fn note(line: &str) -> Result<(), Problem> {
     writeln!(io::stderr(), "· {line}").map_err(Problem::output)
 }
-
-/// How often the progress line is brought up to date.
-const TICK: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// Between two tries to go on with a broken stream.
-const RECONNECT: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Tasks among which the beginning of an id is looked for.
 const SEARCHED: u32 = 200;

@@ -55,6 +55,37 @@ async fn a_change_from_another_origin_is_refused_even_with_a_good_token() {
 }
 
 #[tokio::test]
+async fn a_request_that_names_two_hosts_or_two_origins_is_refused() {
+    let world = World::new().await;
+    let (own, origin) = (world.host(), format!("http://{}", world.host()));
+    for (name, values, refusal) in [
+        (
+            "Host",
+            [own.as_str(), "evil.example"],
+            (421, "host_not_allowed"),
+        ),
+        ("Host", ["evil.example", &own], (421, "host_not_allowed")),
+        ("Host", [&own, &own], (421, "host_not_allowed")),
+        (
+            "Origin",
+            [&origin, "https://evil.example"],
+            (403, "origin_not_allowed"),
+        ),
+        ("Origin", [&origin, &origin], (403, "origin_not_allowed")),
+    ] {
+        let [one, two] = values.map(|value| header(name, value));
+        let headers = [one, two, world.authorization()];
+        for method in ["GET", "POST"] {
+            let response = world
+                .ask(method, "/api/v1/api-tokens", &headers, "{}")
+                .await;
+            let code = response.code();
+            assert_eq!((response.status, &*code), refusal, "{method} {headers:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_login_code_opens_the_page_once() {
     let world = World::new().await;
     let code = world.hub().create_login_code().await.unwrap();
