@@ -195,6 +195,13 @@ async fn without_a_hub_every_task_command_exits_with_6_and_says_how_to_start_one
 #[tokio::test]
 async fn a_task_streams_its_answer_to_standard_output_and_exits_as_it_ends() {
     let (home, mut running) = up().await;
+    // What `up` prints works in another terminal as it stands there.
+    let state = home.path().join("state");
+    let hint = running.line(|line| line.contains("write a haiku")).await;
+    let words: Vec<&str> = hint.split_whitespace().take(4).collect();
+    let wanted = ["task", "--hub-state", &state.display().to_string()];
+    assert_eq!(words.get(1..), Some(&wanted[..]), "{hint}");
+    assert!(std::path::Path::new(words[0]).is_absolute(), "{hint}");
     let done = home
         .run(&["task", "run", "--agent", "demo", "write a haiku"], "")
         .await;
@@ -360,8 +367,10 @@ async fn a_hub_and_a_bridge_pair_by_a_token() {
     hub.line(|line| line.contains("/login?code=")).await;
     let made = home.run(&["hub", "token", "create", "laptop"], "").await;
     assert_eq!(made.code, Some(0), "{made:?}");
-    let token = made.stdout.lines().next().unwrap().to_owned();
-    let words: Vec<&str> = made.stdout.split_whitespace().collect();
+    // What is redirected into a file is the token alone.
+    let token = made.stdout.clone();
+    assert_eq!(token.split_whitespace().count(), 1, "{made:?}");
+    let words: Vec<&str> = made.stderr.split_whitespace().collect();
     let url = words.iter().find(|word| word.starts_with("ws://")).unwrap();
     let work = home.workspace().display().to_string();
     let setup = ["setup", "--token-stdin", "--workspace", &work, "--url", url];
@@ -373,7 +382,7 @@ async fn a_hub_and_a_bridge_pair_by_a_token() {
     bridge.line(|line| line.contains("connected")).await;
     let listed = home.run(&["hub", "token", "list"], "").await;
     assert!(listed.stdout.contains("laptop"), "{listed:?}");
-    assert!(!listed.stdout.contains(&token), "shown once");
+    assert!(!listed.stdout.contains(token.trim()), "shown once");
     // A second connection with the token would take the bridge off the hub.
     let doctor = json(&home.run(&["doctor", "--json"], "").await);
     assert_eq!(doctor["plane"]["reachable"], Value::Null, "{doctor}");
@@ -387,5 +396,34 @@ async fn a_hub_and_a_bridge_pair_by_a_token() {
         .line(|line| line.contains("does not accept the pairing token"))
         .await;
     assert_eq!(bridge.terminate().await, Some(0));
+    assert_eq!(hub.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_hub_behind_a_proxy_prints_the_address_others_use() {
+    let home = Home::new();
+    let serve = [
+        "hub",
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--public-origin",
+        "https://hub.example.org",
+    ];
+    let mut hub = Running::start(home.ctrlnode(&serve));
+    let page = "https://hub.example.org/login?code=";
+    hub.line(|line| line.trim().starts_with(page)).await;
+    let login = home.run(&["hub", "login"], "").await;
+    assert!(login.stdout.starts_with(page), "{login:?}");
+    let made = home.run(&["hub", "token", "create", "laptop"], "").await;
+    let url = "--url wss://hub.example.org/ws/bridge ";
+    assert!(made.stderr.contains(url), "{made:?}");
+    assert!(!made.stderr.contains("127.0.0.1"), "{made:?}");
+    assert_eq!(hub.terminate().await, Some(0));
+
+    let mut hub = Running::start(home.ctrlnode(&["hub", "serve", "--listen", "127.0.0.1:0"]));
+    hub.line(|line| line.contains("/login?code=")).await;
+    let made = home.run(&["hub", "token", "create", "desk"], "").await;
+    assert!(made.stderr.contains("--public-origin"), "{made:?}");
     assert_eq!(hub.terminate().await, Some(0));
 }

@@ -11,6 +11,8 @@ use super::up::{leave_note, login_address};
 use crate::{
     args::{HubCommand, ServeArgs, TokenCommand},
     client::Client,
+    invocation,
+    reach::Reach,
     report::{Exit, Problem},
     signals,
     state::StateFolder,
@@ -23,16 +25,7 @@ pub(crate) async fn run(command: HubCommand) -> Result<Exit, Problem> {
         HubCommand::Token { command, hub } => {
             let client = Client::find(&hub)?;
             match command {
-                TokenCommand::Create { name } => {
-                    let made = client.make_pairing_token(&name).await?;
-                    say(&format!(
-                        "{}\n\n  Pairing token of {name} (id {}), shown this once. On that machine:\n  \
-                         ctrlnode setup --url {} --token-stdin\n",
-                        made.token,
-                        made.id,
-                        websocket(client.base()),
-                    ))?;
-                }
+                TokenCommand::Create { name } => create_token(&client, &name).await?,
                 TokenCommand::List => {
                     for token in client.pairing_tokens().await? {
                         let used = token
@@ -46,11 +39,26 @@ pub(crate) async fn run(command: HubCommand) -> Result<Exit, Problem> {
             Ok(Exit::Done)
         }
         HubCommand::Login { hub } => {
-            let address = Client::find(&hub)?.login_address().await?;
-            say(address.as_str())?;
+            let client = Client::find(&hub)?;
+            let address = client.login_address().await?;
+            say(&address)?;
+            limits(client.reach())?;
             Ok(Exit::Done)
         }
     }
+}
+
+/// The token alone on standard output, so that it can be piped; what to do with it beside.
+async fn create_token(client: &Client, name: &str) -> Result<(), Problem> {
+    let made = client.make_pairing_token(name).await?;
+    say(&made.token)?;
+    tell(&format!(
+        "\n  The line above is the pairing token of {name} (id {}), shown this once. Give it to\n  \
+         this command on that machine:\n\n    ctrlnode setup --url {} --token-stdin\n",
+        made.id,
+        client.reach().door(),
+    ))?;
+    limits(client.reach())
 }
 
 async fn serve(args: ServeArgs) -> Result<Exit, Problem> {
@@ -60,40 +68,40 @@ async fn serve(args: ServeArgs) -> Result<Exit, Problem> {
     let config = HubConfig {
         listen: args.listen,
         expose: args.expose,
-        public_origins: args.public_origin,
+        public_origins: args.public_origin.clone(),
         retention: Duration::from_secs(u64::from(args.retention) * 24 * 3600),
         ..HubConfig::new(state.hub_data())
     };
     let running = bridge_hub::start(config).await?;
     let hub = running.hub();
-    leave_note(&hub, &state, running.address()).await?;
-    let address = login_address(&hub, running.address()).await?;
+    let reach = Reach::of(running.address(), &args.public_origin);
+    leave_note(&hub, &state, &reach).await?;
+    let address = login_address(&hub, &reach).await?;
     say(&format!(
         "\n  The hub is up. Open this address (the login in it works once):\n\n    {address}\n\n  \
-         Pair a machine with `ctrlnode hub token create <name>`. Ctrl-C stops the hub.\n"
+         Pair a machine with `{} token create <name>{}`. Ctrl-C stops the hub.\n",
+        invocation::again("hub"),
+        invocation::with_state(args.state.as_deref()),
     ))?;
+    limits(&reach)?;
     stop.await;
     state.remove_note();
     running.shutdown().await;
     Ok(Exit::Done)
 }
 
-fn websocket(base: &url::Url) -> String {
-    let scheme = if base.scheme() == "https" {
-        "wss"
-    } else {
-        "ws"
-    };
-    let port = base
-        .port()
-        .map(|port| format!(":{port}"))
-        .unwrap_or_default();
-    format!(
-        "{scheme}://{}{port}/ws/bridge",
-        base.host_str().unwrap_or_default()
-    )
+/// Says what an address that was just printed cannot do.
+fn limits(reach: &Reach) -> Result<(), Problem> {
+    match reach.limits() {
+        Some(limits) => tell(&format!("  {limits}\n")),
+        None => Ok(()),
+    }
 }
 
 fn say(line: &str) -> Result<(), Problem> {
     writeln!(io::stdout(), "{line}").map_err(Problem::output)
+}
+
+fn tell(line: &str) -> Result<(), Problem> {
+    writeln!(io::stderr(), "{line}").map_err(Problem::output)
 }

@@ -2,7 +2,7 @@
 //! Asks in a terminal; with `--token-stdin` it asks nothing.
 
 use std::{
-    io::{self, IsTerminal as _, Read as _, Write as _},
+    io::{self, BufRead, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     str::FromStr as _,
 };
@@ -74,12 +74,9 @@ fn write(file: &Path, values: &[(&str, &str)]) -> Result<(), Problem> {
 }
 
 fn unasked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
-    let mut token = String::new();
-    io::stdin()
-        .take(MAX_TOKEN)
-        .read_to_string(&mut token)
+    let line = first_line(io::stdin().lock())
         .map_err(|error| Problem::new("standard input cannot be read").because(error))?;
-    let token = checked_token(&token)?.ok_or_else(|| {
+    let token = checked_token(&line)?.ok_or_else(|| {
         Problem::new("there was no token on standard input").hint("pipe the pairing token into it")
     })?;
     Ok(Answers {
@@ -184,6 +181,17 @@ fn check_url(text: &str) -> Result<(), Problem> {
     }
 }
 
+/// The first line with something on it, or nothing; what stands below it is not the token.
+fn first_line(input: impl BufRead) -> io::Result<String> {
+    for line in input.take(MAX_TOKEN).lines() {
+        let line = line?;
+        if !line.trim().is_empty() {
+            return Ok(line);
+        }
+    }
+    Ok(String::new())
+}
+
 /// A token is one visible word; anything else was pasted wrongly.
 fn checked_token(text: &str) -> Result<Option<Secret>, Problem> {
     let token = Secret::new(text);
@@ -214,6 +222,14 @@ mod tests {
         );
         assert_eq!(checked_token("\n").unwrap(), None);
         assert!(checked_token("tok 1").is_err());
+    }
+
+    #[test]
+    fn the_first_line_with_something_on_it_is_the_token() {
+        let read = |text: &str| first_line(text.as_bytes()).unwrap();
+        assert_eq!(read("\n  \ntok_1\n\n  a note\n"), "tok_1");
+        assert_eq!(read("\n"), "");
+        assert_eq!(read(&"x".repeat(20_000)).len(), 16 * 1024);
     }
 
     #[test]

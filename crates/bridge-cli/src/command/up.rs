@@ -4,6 +4,7 @@
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
+    path::Path,
 };
 
 use bridge_hub::{Hub, HubConfig, RunningHub, StartError};
@@ -16,6 +17,8 @@ use crate::{
     browser,
     command::bridge::log_state,
     daemon::{self, Bridge, Plane},
+    invocation,
+    reach::Reach,
     report::{Exit, Problem},
     settings::Settings,
     signals,
@@ -45,11 +48,12 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
             return Err(problem);
         }
     };
-    leave_note(&hub, &state, running.address()).await?;
-    let address = login_address(&hub, running.address()).await?;
-    print_welcome(&address)?;
+    let reach = Reach::of(running.address(), &args.public_origin);
+    leave_note(&hub, &state, &reach).await?;
+    print_welcome(&login_address(&hub, &reach).await?, args.state.as_deref())?;
     if args.open {
-        browser::open(&address);
+        let here = Reach::of(running.address(), &[]);
+        browser::open(&login_address(&hub, &here).await?);
     }
     let Bridge {
         supervisor,
@@ -100,7 +104,7 @@ async fn own_token(hub: &Hub, state: &StateFolder) -> Result<Secret, Problem> {
 pub(crate) async fn leave_note(
     hub: &Hub,
     state: &StateFolder,
-    address: SocketAddr,
+    reach: &Reach,
 ) -> Result<(), Problem> {
     if let Some(old) = state.note()
         && let Err(error) = hub.revoke_api_token(&old.token_id).await
@@ -111,29 +115,27 @@ pub(crate) async fn leave_note(
         .create_api_token("command line")
         .await
         .map_err(hub_problem)?;
-    state.write_note(&Note::new(
-        format!("http://{address}"),
-        made.id,
-        &made.secret,
-    ))
+    state.write_note(&Note::new(reach, made.id, &made.secret))
 }
 
 /// The page's address with a one-time login.
-pub(crate) async fn login_address(hub: &Hub, address: SocketAddr) -> Result<String, Problem> {
+pub(crate) async fn login_address(hub: &Hub, reach: &Reach) -> Result<String, Problem> {
     let code = hub.create_login_code().await.map_err(hub_problem)?;
-    Ok(format!("http://{address}/login?code={}", code.expose()))
+    Ok(reach.page(&format!("/login?code={}", code.expose())))
 }
 
 pub(crate) fn hub_problem(error: bridge_hub::HubError) -> Problem {
     Problem::new("the hub could not be set up").because(error)
 }
 
-fn print_welcome(address: &str) -> Result<(), Problem> {
+fn print_welcome(address: &str, state: Option<&Path>) -> Result<(), Problem> {
     let mut out = io::stdout();
     let text = format!(
         "\n  ctrlnode is up. Open this address (the login in it works once):\n\n    {address}\n\n  \
-         Or from another terminal:\n\n    ctrlnode task run --agent demo \"write a haiku\"\n\n  \
-         Ctrl-C stops everything.\n\n"
+         Or from another terminal:\n\n    {}{} run --agent demo \"write a haiku\"\n\n  \
+         Ctrl-C stops everything.\n\n",
+        invocation::again("task"),
+        invocation::with_state(state),
     );
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
