@@ -385,8 +385,11 @@ async fn a_hub_and_a_bridge_pair_by_a_token() {
     assert!(!listed.stdout.contains(token.trim()), "shown once");
     // A second connection with the token would take the bridge off the hub.
     let doctor = json(&home.run(&["doctor", "--json"], "").await);
-    assert_eq!(doctor["plane"]["reachable"], Value::Null, "{doctor}");
-    assert!(doctor.to_string().contains("the bridge runs"), "{doctor}");
+    assert_eq!(doctor["plane"]["reachable"], true, "{doctor}");
+    assert!(doctor.to_string().contains("the bridge that runs"), "{doctor}");
+    let twice = home.run(&["hub", "token", "create", "laptop"], "").await;
+    assert_eq!((twice.code, &*twice.stdout), (Some(1), ""), "{twice:?}");
+    assert!(twice.stderr.contains("has a token already"), "{twice:?}");
     let id = listed.stdout.split_whitespace().next().unwrap();
     assert_eq!(
         home.run(&["hub", "token", "revoke", id], "").await.code,
@@ -395,7 +398,10 @@ async fn a_hub_and_a_bridge_pair_by_a_token() {
     bridge
         .line(|line| line.contains("does not accept the pairing token"))
         .await;
+    let refused = doctor_until(&home, "✗").await;
+    assert!(refused.stdout.contains("ctrlnode setup"), "{refused:?}");
     assert_eq!(bridge.terminate().await, Some(0));
+    assert!(!home.root().join("link.json").exists(), "its note is gone");
     assert_eq!(hub.terminate().await, Some(0));
 }
 
@@ -426,4 +432,97 @@ async fn a_hub_behind_a_proxy_prints_the_address_others_use() {
     let made = home.run(&["hub", "token", "create", "desk"], "").await;
     assert!(made.stderr.contains("--public-origin"), "{made:?}");
     assert_eq!(hub.terminate().await, Some(0));
+}
+
+/// `doctor`, once the mark before what it says of the plane is this one. The note it reads is
+/// written beside the log, not before it.
+async fn doctor_until(home: &Home, mark: &str) -> Finished {
+    loop {
+        let done = home.run(&["doctor"], "").await;
+        let mut lines = done.stdout.lines();
+        let plane = lines.find(|line| line.starts_with("plane")).map(|_| ());
+        if plane.and(lines.next()).is_some_and(|line| line.contains(mark)) {
+            return done;
+        }
+    }
+}
+
+#[tokio::test]
+async fn doctor_beside_a_bridge_that_cannot_connect_says_so() {
+    let home = Home::new();
+    let mut bridge = home.bridge("ws://127.0.0.1:1/ws/bridge");
+    bridge.line(|line| line.contains("not connected")).await;
+    let folder = home.path().join(".ctrlnode");
+    fs::create_dir(&folder).unwrap();
+    let file = format!(
+        "PAIRING_TOKEN=test-token\nSAAS_URL=ws://127.0.0.1:1/ws/bridge\nBASE_PATH={}\n",
+        home.workspace().display()
+    );
+    fs::write(folder.join(".env"), file).unwrap();
+    let done = doctor_until(&home, "✗").await;
+    assert_eq!(done.code, Some(7), "{done:?}");
+    assert!(done.stdout.contains("the bridge that runs"), "{done:?}");
+    assert_eq!(bridge.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn doctor_beside_a_hub_of_its_own_says_that_no_pairing_is_needed() {
+    let (home, mut running) = up().await;
+    let done = home.run(&["doctor"], "").await;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stdout.contains("needs no pairing"), "{done:?}");
+    assert!(!done.stdout.contains("✗ not paired"), "{done:?}");
+    assert_eq!(running.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_workspace_may_begin_with_a_tilde_and_has_to_be_there() {
+    let home = Home::new();
+    let doctor = |base: &str| {
+        let mut command = home.ctrlnode(&["doctor", "--json"]);
+        command.env("BASE_PATH", base);
+        bridge_testkit::home::finish(command, "")
+    };
+    let good = json(&doctor("~/work").await);
+    let work = home.workspace().display().to_string();
+    assert_eq!(good["workspace"], work.as_str(), "{good}");
+    assert_eq!(good["workspace_problem"], Value::Null);
+    for (base, wrong) in [("~/none", "is not there"), ("work", "not an absolute path")] {
+        let told = json(&doctor(base).await);
+        let problem = told["workspace_problem"].as_str().unwrap();
+        assert!(problem.contains(wrong), "{told}");
+        let mut start = home.ctrlnode(&["bridge", "start"]);
+        start.env("BASE_PATH", base).env("PAIRING_TOKEN", "t");
+        let done = bridge_testkit::home::finish(start, "").await;
+        assert_eq!(done.code, Some(7), "{done:?}");
+        assert!(done.stderr.contains(wrong), "{done:?}");
+    }
+    assert!(!home.path().join("~").exists() && !home.path().join("none").exists());
+}
+
+#[tokio::test]
+async fn the_files_of_a_pairing_do_not_bind_a_hub_of_its_own() {
+    let home = Home::new();
+    let narrow = home.path().join("narrow");
+    for folder in [".ctrlnode", "narrow"] {
+        fs::create_dir(home.path().join(folder)).unwrap();
+    }
+    let file = format!("BASE_PATH={}\nCTRLNODE_CONTENTS=never\n", narrow.display());
+    fs::write(home.path().join(".ctrlnode/.env"), file).unwrap();
+    let mut running = Running::start(home.ctrlnode(&["up", "--port", "0"]));
+    running.line(|line| line.contains("/login?code=")).await;
+    let repo = home.repository("web").display().to_string();
+    let task = ["task", "run", "-a", "demo", "--repo", &repo, "#demo fast"];
+    let done = loop {
+        let done = home.run(&task, "").await;
+        if done.code != Some(1) {
+            break done;
+        }
+    };
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let list = json(&home.run(&["task", "list", "--json"], "").await);
+    let id = list[0]["id"].as_str().unwrap();
+    let show = home.run(&["task", "show", id], "").await;
+    assert!(show.stdout.contains("agent_log.md"), "{show:?}");
+    assert_eq!(running.terminate().await, Some(0));
 }

@@ -14,7 +14,7 @@ use url::Url;
 use crate::{
     args::SetupArgs,
     report::{Exit, Problem},
-    settings::{DEFAULT_URL, Settings, places},
+    settings::{DEFAULT_URL, Settings, named_folder, places},
 };
 
 struct Answers {
@@ -80,7 +80,7 @@ fn unasked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
         Problem::new("there was no token on standard input").hint("pipe the pairing token into it")
     })?;
     Ok(Answers {
-        workspace: args.workspace.clone().unwrap_or_else(|| known.base.clone()),
+        workspace: known.base.clone(),
         url: args.url.clone().unwrap_or_else(|| known.url().to_owned()),
         token: Some(token),
         contents: contents(args.contents.as_deref(), known)?,
@@ -94,14 +94,14 @@ fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
             .because(error)
     };
     cliclack::intro("Pair this machine with a control plane").map_err(gone)?;
-    let workspace = if let Some(workspace) = &args.workspace {
-        workspace.clone()
+    let workspace = if args.workspace.is_some() {
+        known.base.clone()
     } else {
         let before = known.base.display().to_string();
         let text: String = cliclack::input("Which folder may the agents work in?")
             .default_input(&before)
             .validate(|text: &String| {
-                if Path::new(text).is_dir() {
+                if named_folder(text.into()).is_dir() {
                     Ok(())
                 } else {
                     Err("there is no such folder")
@@ -109,7 +109,7 @@ fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
             })
             .interact()
             .map_err(gone)?;
-        PathBuf::from(text)
+        named_folder(text.into())
     };
     let url = match &args.url {
         Some(url) => url.clone(),
@@ -136,7 +136,7 @@ fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
     let contents = match &args.contents {
         Some(_) => contents(args.contents.as_deref(), known)?,
         None => cliclack::select("Which file contents may leave this machine?")
-            .initial_value(known.contents())
+            .initial_value(known.contents)
             .item(
                 ContentsPolicy::TaskOutputs,
                 "those of the task folders",
@@ -162,7 +162,7 @@ fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
 
 fn contents(wanted: Option<&str>, known: &Settings) -> Result<ContentsPolicy, Problem> {
     let Some(wanted) = wanted else {
-        return Ok(known.contents());
+        return Ok(known.contents);
     };
     ContentsPolicy::from_str(wanted)
         .map_err(|error| Problem::new("--contents cannot be used").because(error))

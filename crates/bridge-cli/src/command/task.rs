@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     args::{HubAddress, RunArgs, TaskCommand},
     client::{self, Client},
+    machine::choose,
     render::{Renderer, plain},
     report::{Exit, Problem},
 };
@@ -269,22 +270,9 @@ async fn find(client: &Client, wanted: &str) -> Result<String, Problem> {
     }
 }
 
+/// The machine of this id, or else of this name.
 async fn machine(client: &Client, wanted: &str) -> Result<String, Problem> {
-    let machines = client.machines().await?;
-    let fits =
-        |machine: &&bridge_hub::Machine| machine.id.as_str() == wanted || machine.name == wanted;
-    machines
-        .iter()
-        .find(fits)
-        .map(|machine| machine.id.to_string())
-        .ok_or_else(|| {
-            let names: Vec<&str> = machines
-                .iter()
-                .map(|machine| machine.name.as_str())
-                .collect();
-            Problem::new(format!("no machine is called {wanted}"))
-                .hint(format!("there is: {}", names.join(", ")))
-        })
+    choose(&client.machines().await?, wanted).map(|machine| machine.id.to_string())
 }
 
 fn absolute(path: &Path) -> Result<String, Problem> {

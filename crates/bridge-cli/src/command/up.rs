@@ -9,7 +9,6 @@ use std::{
 
 use bridge_hub::{Hub, HubConfig, RunningHub, StartError};
 use bridge_proto::Secret;
-use bridge_workspace::ContentsPolicy;
 use tokio::sync::watch;
 
 use crate::{
@@ -28,9 +27,8 @@ use crate::{
 /// Runs until SIGINT or SIGTERM.
 pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
     let stop = signals::stop_asked();
-    let mut settings = Settings::load(args.workspace.clone())?;
-    // The hub is the user's own: where nothing else was decided, its page shows everything.
-    settings.contents.get_or_insert(ContentsPolicy::Workspace);
+    let settings = Settings::of_own_hub(args.workspace.clone())?;
+    settings.check_workspace()?;
     let state = StateFolder::locate(args.state.as_deref())?;
     let _lock = state.lock()?;
     let running = start_hub(&args, &state).await?;
@@ -58,6 +56,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
     let Bridge {
         supervisor,
         state: link,
+        root: _,
     } = bridge;
     tokio::spawn(log_state(link));
     let stopped = supervisor.run(stop).await;
