@@ -386,7 +386,10 @@ async fn a_hub_and_a_bridge_pair_by_a_token() {
     // A second connection with the token would take the bridge off the hub.
     let doctor = json(&home.run(&["doctor", "--json"], "").await);
     assert_eq!(doctor["plane"]["reachable"], true, "{doctor}");
-    assert!(doctor.to_string().contains("the bridge that runs"), "{doctor}");
+    assert!(
+        doctor.to_string().contains("the bridge that runs"),
+        "{doctor}"
+    );
     let twice = home.run(&["hub", "token", "create", "laptop"], "").await;
     assert_eq!((twice.code, &*twice.stdout), (Some(1), ""), "{twice:?}");
     assert!(twice.stderr.contains("has a token already"), "{twice:?}");
@@ -441,7 +444,10 @@ async fn doctor_until(home: &Home, mark: &str) -> Finished {
         let done = home.run(&["doctor"], "").await;
         let mut lines = done.stdout.lines();
         let plane = lines.find(|line| line.starts_with("plane")).map(|_| ());
-        if plane.and(lines.next()).is_some_and(|line| line.contains(mark)) {
+        if plane
+            .and(lines.next())
+            .is_some_and(|line| line.contains(mark))
+        {
             return done;
         }
     }

@@ -21,8 +21,10 @@ pub(crate) fn choose<'a>(machines: &'a [Machine], wanted: &str) -> Result<&'a Ma
         }
         ([], several) | (several, _) => {
             let ids: Vec<&str> = several.iter().map(|one| one.id.as_str()).collect();
-            Err(Problem::new(format!("several machines are called {wanted}"))
-                .hint(format!("name one by its id: {}", ids.join(", "))))
+            Err(
+                Problem::new(format!("several machines are called {wanted}"))
+                    .hint(format!("name one by its id: {}", ids.join(", "))),
+            )
         }
     }
 }
@@ -53,10 +55,7 @@ mod tests {
         assert_eq!(choose(&machines, "m1").unwrap().id.as_str(), "m1");
         assert_eq!(choose(&machines, "desk").unwrap().id.as_str(), "m3");
         let none = choose(&machines, "phone").unwrap_err();
-        assert_eq!(
-            none.what_to_do(),
-            Some("there is: laptop, laptop, desk")
-        );
+        assert_eq!(none.what_to_do(), Some("there is: laptop, laptop, desk"));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Hub {
     pub(crate) owner: mpsc::Sender<Message>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) changes: watch::Receiver<u64>,
+    /// The origin others reach it under, where one was named.
+    pub(crate) public: Option<Arc<str>>,
 }
 
 impl fmt::Debug for Hub {

@@ -124,6 +124,7 @@ pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
         owner: inbox,
         store,
         changes,
+        public: guard.public(),
     };
 
     let (closing, closed) = oneshot::channel::<()>();

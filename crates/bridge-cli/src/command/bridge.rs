@@ -40,8 +40,8 @@ pub(crate) async fn start() -> Result<Exit, Problem> {
     // Nothing may be written after the note was taken away.
     drop(noting.await);
     link_note::remove(&root);
-    let stopped = stopped
-        .map_err(|error| Problem::new("the bridge could not run").because(error))?;
+    let stopped =
+        stopped.map_err(|error| Problem::new("the bridge could not run").because(error))?;
     tracing::info!(clean = stopped.clean, "bridge stopped");
     Ok(Exit::Done)
 }

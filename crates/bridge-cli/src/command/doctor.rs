@@ -176,7 +176,8 @@ fn unpaired(url: &str, hub: Option<&OwnHub>) -> Value {
                 "not paired, though a hub of this machine runs at {}",
                 hub.address
             );
-            let todo = "make a token with `ctrlnode hub token create <name>`, then run `ctrlnode setup`";
+            let todo =
+                "make a token with `ctrlnode hub token create <name>`, then run `ctrlnode setup`";
             (url, false, what, Some(todo))
         }
         None => {

@@ -53,12 +53,11 @@ async fn create_token(client: &Client, name: &str) -> Result<(), Problem> {
     let mut known = client.pairing_tokens().await?.into_iter();
     if let Some(known) = known.find(|token| token.name == name) {
         return Err(
-            Problem::new(format!("a machine called {name} has a token already"))
-                .hint(format!(
-                    "take another name, or revoke that token first: `{} token revoke {}`",
-                    invocation::again("hub"),
-                    known.id
-                )),
+            Problem::new(format!("a machine called {name} has a token already")).hint(format!(
+                "take another name, or revoke that token first: `{} token revoke {}`",
+                invocation::again("hub"),
+                known.id
+            )),
         );
     }
     let made = client.make_pairing_token(name).await?;

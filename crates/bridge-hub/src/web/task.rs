@@ -13,13 +13,13 @@ use super::{
     conversation::{Conversation, Prompt, fold},
     home::{path_segment, provider_name, status_badge},
     items,
-    layout::{Icon, Page, html_response, icon, size, time},
-    message, outcome,
+    layout::{Icon, Page, html_response, icon, time},
+    message, outcome, results,
 };
 use crate::{
     Hub,
     error::HubError,
-    view::{Files, StoredEvent, TaskStatus, TaskView},
+    view::{StoredEvent, TaskStatus, TaskView},
 };
 
 /// `GET /tasks/{id}`.
@@ -56,7 +56,7 @@ pub(crate) async fn files(State(hub): State<Hub>, Path(id): Path<String>) -> Res
         hub.files(&id).await
     };
     match found.await {
-        Ok(files) => html_response(StatusCode::OK, results(&id, &files)),
+        Ok(files) => html_response(StatusCode::OK, results::list(&id, &files)),
         Err(error) => html_response(
             StatusCode::OK,
             html! { div.results { p.hint { "Results cannot be listed now: " (error.to_string()) "." } } },
@@ -99,10 +99,11 @@ async fn draw(
     }
     let view = hub.task(&id).await?.ok_or(HubError::UnknownTask { id })?;
     let drawing = tokio::task::spawn_blocking(move || {
-        let conversation = fold(
+        let mut conversation = fold(
             &prompts(&view),
             events.iter().map(|stored| (stored.seq, &stored.event)),
         );
+        results::link(&mut conversation, &view);
         how(&view, &conversation)
     });
     drawing.await.map_err(|error| {
@@ -165,6 +166,9 @@ fn head(view: &TaskView, conversation: &Conversation) -> Markup {
     html! {
         div.head-row {
             (status_badge(summary.status))
+            @if summary.status == TaskStatus::Rejected {
+                a.button.small href={ "/new?like=" (path_segment(summary.id.as_str())) } { "New task like this" }
+            }
             @if summary.status.is_live() {
                 button.button.small.danger.cancel type="button" { (icon(Icon::Stop)) "Cancel" }
             }
@@ -193,52 +197,18 @@ fn changed(view: &TaskView, conversation: &Conversation, after: u64) -> Markup {
     }
 }
 
-fn results(id: &str, files: &Files) -> Markup {
-    let listed: Vec<_> = files.entries.iter().filter(|entry| !entry.is_dir).collect();
-    html! {
-        @if !listed.is_empty() {
-            section.results aria-labelledby="results-h" {
-                h2 #results-h { "Results" }
-                ul.list {
-                    @for entry in listed.iter().take(MAX_FILES) {
-                        li {
-                            a.file download=(entry.name) href=(file_address(id, &entry.path)) {
-                                (icon(Icon::File))
-                                span.title { (entry.path) }
-                                @if let Some(bytes) = entry.size { span.meta { (size(bytes)) } }
-                                (icon(Icon::Down))
-                            }
-                        }
-                    }
-                }
-                @if listed.len() > MAX_FILES { p.hint { "And " (listed.len() - MAX_FILES) " more." } }
-            }
-        }
-    }
-}
-
-fn file_address(id: &str, path: &str) -> String {
-    let path: Vec<String> = path.split('/').map(path_segment).collect();
-    format!(
-        "/api/v1/tasks/{}/files/{}",
-        path_segment(id),
-        path.join("/")
-    )
-}
-
 /// Events asked from the store at a time.
 const PAGE: usize = 1000;
 /// Events one page is made of; some hours of an agent's work.
 const MAX_EVENTS: usize = 100_000;
 /// Pages of [`PAGE`] events, or of few large ones: what is shown of a task stays below 1 GiB.
 const MAX_PAGES: usize = 200;
-const MAX_FILES: usize = 200;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use bridge_proto::{
         TaskFolder,
-        model::{EventBody, FileEntry, Outcome, RunEvent, RunKind, ToolStatus},
+        model::{EventBody, Outcome, RunEvent, RunKind, ToolStatus},
     };
 
     use super::*;
@@ -250,7 +220,7 @@ mod tests {
         },
     };
 
-    fn view(prompt: &str) -> TaskView {
+    pub(crate) fn view(prompt: &str) -> TaskView {
         let mut summary = summary(TaskStatus::Running);
         summary.title = prompt.into();
         TaskView {
@@ -322,31 +292,5 @@ mod tests {
             assert!(page.contains(&html));
             assert_eq!(fragment.contains(&html), one.rev > 2, "{html}");
         }
-    }
-
-    #[test]
-    fn result_files_have_a_size_and_an_address_that_cannot_leave_the_task() {
-        let entry = |path: &str, is_dir| FileEntry {
-            name: path.rsplit('/').next().unwrap().into(),
-            path: path.into(),
-            is_dir,
-            size: Some(1500),
-        };
-        let files = Files {
-            entries: vec![entry("sub", true), entry("sub/a?b #é\".txt", false)],
-        };
-        let html = results("t1", &files).into_string();
-        assert!(html.contains("href=\"/api/v1/tasks/t1/files/sub/a%3Fb%20%23%C3%A9%22.txt\""));
-        assert!(html.contains("1.5 kB") && html.matches("<li>").count() == 1);
-        assert_eq!(
-            results(
-                "t1",
-                &Files {
-                    entries: vec![entry("sub", true)]
-                }
-            )
-            .into_string(),
-            ""
-        );
     }
 }
