@@ -55,6 +55,7 @@ async fn wrong_arguments_exit_with_2_and_say_what_is_wrong() {
         &["task"],
         &["task", "run"],
         &["up", "--port", "many"],
+        &["task", "list", "--limit", "0"],
         &["completions", "basic"],
     ] {
         let done = home.run(args, "").await;
@@ -134,6 +135,7 @@ async fn setup_without_questions_writes_a_private_file_and_keeps_its_comments() 
     let done = home.run(&args, "tok_secret\n").await;
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(!done.stdout.contains("tok_secret") && !done.stderr.contains("tok_secret"));
+    assert!(done.stderr.contains("✗ "), "it was tried out: {done:?}");
     let text = fs::read_to_string(&file).unwrap();
     assert!(
         text.starts_with("# mine\nGEMINI_API_KEY=abc # keep\n"),
@@ -162,7 +164,7 @@ async fn setup_refuses_what_cannot_work_and_changes_nothing() {
         (&["--workspace", &work], ""),
         (&["--workspace", &work], "two words"),
         (
-            &["--workspace", &work, "--url", "https://hub.example.org"],
+            &["--workspace", &work, "--url", "ws://hub.example.org"],
             "tok",
         ),
         (&["--workspace", "/does/not/exist"], "tok"),
@@ -264,6 +266,7 @@ async fn tasks_are_listed_shown_continued_and_read_again() {
     assert_eq!(list[0]["status"], "completed", "{list}");
     let plain = home.run(&["task", "list"], "").await;
     assert!(plain.stdout.contains(id.split_at(8).0), "{plain:?}");
+    assert!(plain.stdout.contains("this machine"), "{plain:?}");
     // The first letters of an id are enough where they are one task's only.
     let show = home.run(&["task", "show", &id], "").await;
     assert!(show.stdout.contains("answer.md"), "{show:?}");
@@ -284,6 +287,8 @@ async fn tasks_are_listed_shown_continued_and_read_again() {
         .await;
     assert_eq!(more.code, Some(0), "{more:?}");
     assert!(more.stdout.contains("the blue whale"), "{more:?}");
+    let logs = home.run(&["task", "logs", &id, "--no-follow"], "").await;
+    assert!(logs.stderr.contains("you: #demo remember"), "{logs:?}");
     assert_eq!(running.terminate().await, Some(0));
 }
 
@@ -301,6 +306,9 @@ async fn a_question_is_answered_and_a_task_cancelled_from_another_terminal() {
     let id = asking.line(|line| line.contains("task ")).await;
     let id = id.split_whitespace().last().unwrap().to_owned();
     asking.line(|line| line.contains("asks:")).await;
+    let how = asking.line(|line| line.contains("waiting for your")).await;
+    let short = id.split_at(8).0;
+    assert!(how.contains(&format!("task answer {short} ")), "{how}");
     let wrong = home.run(&["task", "answer", &id, "perhaps"], "").await;
     assert_eq!(wrong.code, Some(1), "{wrong:?}");
     assert_eq!(
@@ -393,11 +401,11 @@ async fn a_hub_and_a_bridge_pair_by_a_token() {
     let twice = home.run(&["hub", "token", "create", "laptop"], "").await;
     assert_eq!((twice.code, &*twice.stdout), (Some(1), ""), "{twice:?}");
     assert!(twice.stderr.contains("has a token already"), "{twice:?}");
-    let id = listed.stdout.split_whitespace().next().unwrap();
-    assert_eq!(
-        home.run(&["hub", "token", "revoke", id], "").await.code,
-        Some(0)
-    );
+    assert!(listed.stdout.contains("on line"), "{listed:?}");
+    let listed = json(&home.run(&["hub", "token", "list", "--json"], "").await);
+    assert_eq!(listed[0]["online"], true, "{listed}");
+    let revoked = home.run(&["hub", "token", "revoke", "laptop"], "").await;
+    assert_eq!(revoked.code, Some(0), "{revoked:?}");
     bridge
         .line(|line| line.contains("does not accept the pairing token"))
         .await;
@@ -531,4 +539,14 @@ async fn the_files_of_a_pairing_do_not_bind_a_hub_of_its_own() {
     let show = home.run(&["task", "show", id], "").await;
     assert!(show.stdout.contains("agent_log.md"), "{show:?}");
     assert_eq!(running.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_port_that_was_asked_for_is_taken_or_refused() {
+    let home = Home::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let done = home.run(&["up", "--port", &port], "").await;
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains("choose another port"), "{done:?}");
 }

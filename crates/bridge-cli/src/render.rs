@@ -24,6 +24,10 @@ pub(crate) struct Renderer {
     open_line: bool,
     thinking: bool,
     finished_tools: std::collections::HashSet<String>,
+    /// The short id of the task, and whether answers can be typed here.
+    task: Option<(String, bool)>,
+    /// Questions that wait for an answer.
+    asks: std::collections::HashSet<String>,
 }
 
 impl Renderer {
@@ -39,7 +43,27 @@ impl Renderer {
             open_line: false,
             thinking: false,
             finished_tools: std::collections::HashSet::new(),
+            task: None,
+            asks: std::collections::HashSet::new(),
         }
+    }
+
+    /// Which task this is, and whether its questions can be answered by typing.
+    pub(crate) fn answered_by(&mut self, task: &str, typing: bool) {
+        self.task = Some((task.chars().take(8).collect(), typing && !self.json));
+    }
+
+    /// Whether the task waits for a person.
+    pub(crate) fn is_asking(&self) -> bool {
+        !self.asks.is_empty()
+    }
+
+    /// Prints what a person asked for, above what came of it.
+    pub(crate) fn prompt(&mut self, text: &str) -> io::Result<()> {
+        for line in text.lines() {
+            self.note(&format!("you: {line}"))?;
+        }
+        Ok(())
     }
 
     /// Says on the terminal's last line that the agent is at work; to be called now and then.
@@ -47,8 +71,17 @@ impl Renderer {
         if self.json || !self.terminal || self.open_line {
             return Ok(());
         }
+        // Whoever types an answer keeps the line.
+        let typing = self.task.as_ref().is_some_and(|(_, typing)| *typing);
+        if self.is_asking() && typing {
+            return Ok(());
+        }
+        let line = if self.is_asking() {
+            "waiting for your answer".to_owned()
+        } else {
+            progress(self.started.elapsed().as_secs(), self.tools)
+        };
         self.progress = true;
-        let line = progress(self.started.elapsed().as_secs(), self.tools);
         write!(io::stderr(), "\r\u{1b}[2K· {line}")?;
         io::stderr().flush()
     }
@@ -113,14 +146,18 @@ impl Renderer {
                 for (place, option) in ask.options.iter().enumerate() {
                     self.note(&format!("  {}. {}", place + 1, option.label))?;
                 }
-                self.note("answer with `ctrlnode task answer <task> <number>`, or on the page")
+                self.asks.insert(ask.id.to_string());
+                self.note(&how_to_answer(self.task.as_ref()))
             }
-            RunEvent::AskClosed { how, .. } => match how {
-                AskEnd::Answered { answer } => self.note(&format!("answered: {answer}")),
-                AskEnd::ByPolicy { rule } => self.note(&format!("decided by {rule}")),
-                AskEnd::Expired => self.note("nobody answered in time"),
-                AskEnd::Withdrawn => Ok(()),
-            },
+            RunEvent::AskClosed { ask, how } => {
+                self.asks.remove(ask.as_str());
+                match how {
+                    AskEnd::Answered { answer } => self.note(&format!("answered: {answer}")),
+                    AskEnd::ByPolicy { rule } => self.note(&format!("decided by {rule}")),
+                    AskEnd::Expired => self.note("nobody answered in time"),
+                    AskEnd::Withdrawn => Ok(()),
+                }
+            }
             RunEvent::Retrying(retry) => self.note(&format!(
                 "trying again ({}): {}",
                 retry.attempt, retry.reason
@@ -165,6 +202,18 @@ impl Renderer {
         } else {
             writeln!(io::stderr(), "· {line}")
         }
+    }
+}
+
+/// What a person can do about a question, here or elsewhere.
+fn how_to_answer(task: Option<&(String, bool)>) -> String {
+    let id = task.map_or("<task>", |(id, _)| id.as_str());
+    let elsewhere = format!("`ctrlnode task answer {id} <number>`, or on the page");
+    match task {
+        Some((_, true)) => {
+            format!("waiting for your answer: type a number and Enter, or {elsewhere}")
+        }
+        Some((_, false)) | None => format!("waiting for your answer: {elsewhere}"),
     }
 }
 
@@ -215,6 +264,15 @@ mod tests {
         assert_eq!(progress(9, 0), "working, 9 s");
         assert_eq!(progress(75, 1), "working, 1 min 15 s, 1 tool used");
         assert_eq!(progress(120, 3), "working, 2 min 0 s, 3 tools used");
+    }
+
+    #[test]
+    fn a_question_names_the_command_that_answers_it() {
+        let elsewhere = how_to_answer(Some(&("99e14bf3".into(), false)));
+        assert!(elsewhere.contains("`ctrlnode task answer 99e14bf3 <number>`"));
+        assert!(!elsewhere.contains("type"));
+        let here = how_to_answer(Some(&("99e14bf3".into(), true)));
+        assert!(here.contains("type a number and Enter"), "{here}");
     }
 
     #[test]

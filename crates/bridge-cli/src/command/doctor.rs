@@ -156,9 +156,30 @@ async fn plane(settings: &Settings, hub: Option<&OwnHub>) -> Value {
         Phase::Online => answer(Some(true), "connected".into(), None),
         Phase::AuthRequired => answer(Some(false), error, Some(NEW_TOKEN)),
         Phase::Dialing | Phase::Waiting | Phase::Draining | Phase::Stopped => {
-            answer(Some(false), error, Some(CHECK))
+            let advice = advice(&error);
+            answer(Some(false), error, Some(advice))
         }
     }
+}
+
+/// The look at the plane alone, for people.
+pub(crate) async fn plane_in_words(settings: &Settings) -> String {
+    plane_lines(&plane(settings, None).await).join("\n")
+}
+
+fn plane_lines(plane: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mark = match plane["reachable"].as_bool() {
+        Some(true) => "✓",
+        Some(false) => "✗",
+        None => "?",
+    };
+    let mut lines = vec![
+        format!("plane      {}", text(&plane["url"])),
+        format!("         {mark} {}", text(&plane["what"])),
+    ];
+    lines.extend(todo(&plane["todo"]));
+    lines
 }
 
 /// A machine without a token, which a hub of its own may not need.
@@ -197,7 +218,10 @@ fn told(note: Option<LinkNote>) -> (Option<bool>, String, Option<&'static str>) 
     match note.connection {
         Connection::Online => (Some(true), "connected".into(), None),
         Connection::Connecting => (None, "connecting".into(), None),
-        Connection::Failed => (Some(false), failed, Some(CHECK)),
+        Connection::Failed => {
+            let advice = advice(&failed);
+            (Some(false), failed, Some(advice))
+        }
         Connection::TokenRefused => (Some(false), failed, Some(NEW_TOKEN)),
     }
 }
@@ -249,16 +273,8 @@ fn readable(report: &Value) -> String {
     for warning in report["warnings"].as_array().into_iter().flatten() {
         lines.push(format!("warning    {}", text(warning)));
     }
-    let plane = &report["plane"];
     lines.push(String::new());
-    lines.push(format!("plane      {}", text(&plane["url"])));
-    let mark = match plane["reachable"].as_bool() {
-        Some(true) => "✓",
-        Some(false) => "✗",
-        None => "?",
-    };
-    lines.push(format!("         {mark} {}", text(&plane["what"])));
-    lines.extend(todo(&plane["todo"]));
+    lines.extend(plane_lines(&report["plane"]));
     lines.push(String::new());
     for agent in report["agents"].as_array().into_iter().flatten() {
         let mark = if agent["available"] == true {
@@ -285,6 +301,14 @@ fn todo(value: &Value) -> Option<String> {
     value.as_str().map(|todo| format!("           → {todo}"))
 }
 
+/// What to do about a plane that was not reached.
+fn advice(error: &str) -> &'static str {
+    if error.to_lowercase().contains("certificate") {
+        return "if the certificate is from an authority of your own, name that: SSL_CERT_FILE=/path/ca.pem";
+    }
+    CHECK
+}
+
 /// What to do when the plane was not reached.
 const CHECK: &str = "check the address, the network and the proxy settings";
 
@@ -296,3 +320,14 @@ const HUB_LIMIT: Duration = Duration::from_secs(2);
 
 /// A version and a login state take a second; a cold start several.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_of_an_unknown_authority_has_its_own_advice() {
+        assert!(advice("invalid peer certificate: UnknownIssuer").contains("SSL_CERT_FILE"));
+        assert_eq!(advice("connection refused"), CHECK);
+    }
+}

@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use bridge_hub::HubConfig;
+use bridge_hub::{HubConfig, TokenView};
+use serde_json::{Value, json};
 
 use super::up::{leave_note, login_address};
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     client::Client,
     invocation,
     reach::Reach,
+    render::plain,
     report::{Exit, Problem},
     signals,
     state::StateFolder,
@@ -26,15 +28,11 @@ pub(crate) async fn run(command: HubCommand) -> Result<Exit, Problem> {
             let client = Client::find(&hub)?;
             match command {
                 TokenCommand::Create { name } => create_token(&client, &name).await?,
-                TokenCommand::List => {
-                    for token in client.pairing_tokens().await? {
-                        let used = token
-                            .used
-                            .map_or_else(|| "never".into(), |at| at.to_string());
-                        say(&format!("{}  {}  last seen {used}", token.id, token.name))?;
-                    }
+                TokenCommand::List { json } => list_tokens(&client, json).await?,
+                TokenCommand::Revoke { token } => {
+                    let known = client.pairing_tokens().await?;
+                    client.revoke_pairing_token(named(&known, &token)?).await?;
                 }
-                TokenCommand::Revoke { id } => client.revoke_pairing_token(&id).await?,
             }
             Ok(Exit::Done)
         }
@@ -69,6 +67,58 @@ async fn create_token(client: &Client, name: &str) -> Result<(), Problem> {
         client.reach().door(),
     ))?;
     limits(client.reach())
+}
+
+async fn list_tokens(client: &Client, json: bool) -> Result<(), Problem> {
+    let tokens = client.pairing_tokens().await?;
+    let machines = client.machines().await?;
+    let online = |token: &TokenView| {
+        let mut machines = machines.iter();
+        machines.any(|machine| machine.online && machine.id.as_str() == token.id)
+    };
+    if json {
+        let tokens: Vec<Value> = tokens
+            .iter()
+            .map(|token| {
+                json!({
+                    "id": token.id, "name": token.name, "created": token.created,
+                    "used": token.used, "online": online(token),
+                })
+            })
+            .collect();
+        let text = serde_json::to_string_pretty(&tokens)
+            .map_err(|error| Problem::new("the list cannot be written as JSON").because(error))?;
+        return say(&text);
+    }
+    for token in &tokens {
+        let seen = match token.used {
+            _ if online(token) => "on line".to_owned(),
+            Some(at) => format!("last seen {at}"),
+            None => "never seen".to_owned(),
+        };
+        say(&format!("{}  {}  {seen}", token.id, plain(&token.name)))?;
+    }
+    Ok(())
+}
+
+/// The id of the one token that is meant: by its id or name, or by the first letters of its id.
+fn named<'a>(known: &'a [TokenView], wanted: &'a str) -> Result<&'a str, Problem> {
+    let exact = |token: &&TokenView| token.id == wanted || token.name == wanted;
+    let begins = |token: &&TokenView| !wanted.is_empty() && token.id.starts_with(wanted);
+    let mut fits: Vec<&TokenView> = known.iter().filter(exact).collect();
+    if fits.is_empty() {
+        fits = known.iter().filter(begins).collect();
+    }
+    match fits.as_slice() {
+        [token] => Ok(&token.id),
+        // The hub says what it thinks of an id it does not know.
+        [] => Ok(wanted),
+        several => {
+            let ids: Vec<&str> = several.iter().map(|token| token.id.as_str()).collect();
+            Err(Problem::new(format!("{wanted} is not one token"))
+                .hint(format!("name one by its id: {}", ids.join(", "))))
+        }
+    }
 }
 
 async fn serve(args: ServeArgs) -> Result<Exit, Problem> {
@@ -114,4 +164,38 @@ fn say(line: &str) -> Result<(), Problem> {
 
 fn tell(line: &str) -> Result<(), Problem> {
     writeln!(io::stderr(), "{line}").map_err(Problem::output)
+}
+
+#[cfg(test)]
+mod tests {
+    use bridge_proto::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_named_by_its_id_its_beginning_or_its_machine() {
+        let token = |id: &str, name: &str| TokenView {
+            id: id.into(),
+            name: name.into(),
+            created: Timestamp::from_millis(0),
+            used: None,
+        };
+        let known = [
+            token("ab1", "laptop"),
+            token("ab2", "desk"),
+            token("c", "desk"),
+        ];
+        for (wanted, id) in [
+            ("ab1", "ab1"),
+            ("laptop", "ab1"),
+            ("ab2", "ab2"),
+            ("no", "no"),
+        ] {
+            assert_eq!(named(&known, wanted).unwrap(), id);
+        }
+        assert_eq!(named(&known, "").unwrap(), "");
+        for several in ["ab", "desk"] {
+            assert!(named(&known, several).is_err(), "{several}");
+        }
+    }
 }

@@ -16,6 +16,7 @@ use crate::{
     machine::choose,
     render::{Renderer, plain},
     report::{Exit, Problem},
+    typed::Typed,
 };
 
 /// Does what was asked with tasks.
@@ -81,7 +82,7 @@ async fn start(client: &Client, args: RunArgs) -> Result<Exit, Problem> {
     follow(client, &id, 0, Renderer::new(args.json)).await
 }
 
-/// Streams until the run ends. The first Ctrl-C cancels the task, the second leaves it.
+/// Streams until the run ends. The first Ctrl-C cancels the task, the second stops waiting for that.
 async fn follow(
     client: &Client,
     id: &str,
@@ -89,6 +90,8 @@ async fn follow(
     mut renderer: Renderer,
 ) -> Result<Exit, Problem> {
     let mut cancelling = false;
+    let mut typed = Typed::listen();
+    renderer.answered_by(id, typed.is_open());
     let mut ticks = tokio::time::interval(TICK);
     loop {
         let mut events = Box::pin(client.events(id, after).await?);
@@ -99,11 +102,19 @@ async fn follow(
                     renderer.tick().map_err(Problem::output)?;
                     continue;
                 }
+                line = typed.line() => {
+                    if renderer.is_asking()
+                        && let Err(problem) = reply(client, id, line, None).await
+                    {
+                        note(&problem.report())?;
+                    }
+                    continue;
+                }
                 signal = tokio::signal::ctrl_c() => {
                     if signal.is_err() || std::mem::replace(&mut cancelling, true) {
                         return Ok(Exit::Interrupted);
                     }
-                    note("cancelling; Ctrl-C again leaves the task alone")?;
+                    note("cancelling; Ctrl-C again stops waiting for the end")?;
                     client.cancel(id).await?;
                     continue;
                 }
@@ -132,6 +143,7 @@ async fn logs(client: &Client, task: &str, no_follow: bool, json: bool) -> Resul
     let task = client.task(&id).await?;
     let mut renderer = Renderer::new(json);
     let mut events = Box::pin(client.events(&id, 0).await?);
+    let mut prompts = task.runs.clone();
     let live = task.summary.status.is_live() && !no_follow;
     let mut seq = 0;
     while live || seq < task.last_seq {
@@ -140,6 +152,12 @@ async fn logs(client: &Client, task: &str, no_follow: bool, json: bool) -> Resul
         };
         let stored: StoredEvent = stored?;
         seq = stored.seq;
+        let attempt = &stored.event.run.attempt;
+        if let Some(at) = prompts.iter().position(|run| run.attempt == *attempt) {
+            renderer
+                .prompt(&prompts.remove(at).prompt)
+                .map_err(Problem::output)?;
+        }
         let end = renderer.event(&stored).map_err(Problem::output)?;
         if let Some(exit) = end
             && seq >= task.last_seq
@@ -157,17 +175,27 @@ async fn list(client: &Client, limit: u32, json: bool) -> Result<Exit, Problem> 
         print(&to_json(&tasks)?)?;
         return Ok(Exit::Done);
     }
+    let machines = tasks.iter().map(|task| plain(&task.machine_name));
+    let width = machines.map(|name| name.chars().count()).max().unwrap_or(0);
     for task in tasks {
         let id: String = task.id.as_str().chars().take(8).collect();
         let title: String = plain(&task.title).chars().take(60).collect();
         let line = format!(
-            "{id}  {:<10} {:<10} {title}",
+            "{id}  {}  {:<10} {:<10} {:<width$}  {title}",
+            minute(task.updated),
             task.status.as_str(),
-            task.agent
+            task.agent,
+            plain(&task.machine_name),
         );
         print(&line)?;
     }
     Ok(Exit::Done)
+}
+
+/// A time as it is listed: to the minute, in UTC.
+fn minute(at: bridge_proto::Timestamp) -> String {
+    let text: String = at.to_string().chars().take(16).collect();
+    format!("{}Z", text.replace('T', " "))
 }
 
 async fn show(client: &Client, task: &str, json: bool) -> Result<Exit, Problem> {
@@ -201,6 +229,11 @@ async fn show(client: &Client, task: &str, json: bool) -> Result<Exit, Problem> 
     }
     match client.files(&id).await {
         Ok(files) => {
+            // A run that has ended left its log at least.
+            let none = files.iter().all(|file| file.is_dir);
+            if none && !summary.status.is_live() {
+                print("files    kept on the machine by its contents policy")?;
+            }
             for file in files.iter().filter(|file| !file.is_dir) {
                 let size = file
                     .size

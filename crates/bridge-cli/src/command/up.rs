@@ -74,10 +74,17 @@ async fn start_hub(args: &UpArgs, state: &StateFolder) -> Result<RunningHub, Pro
         public_origins: args.public_origin.clone(),
         ..HubConfig::new(state.hub_data())
     };
-    match bridge_hub::start(config(args.port)).await {
-        Err(StartError::Bind { .. }) if args.port != 0 => {
-            tracing::info!(port = args.port, "the port is in use, taking another one");
-            Ok(bridge_hub::start(config(0)).await?)
+    let port = args.port.unwrap_or(USUAL_PORT);
+    match bridge_hub::start(config(port)).await {
+        Err(StartError::Bind { .. }) if args.port.is_none() => {
+            let running = bridge_hub::start(config(0)).await?;
+            let taken = running.address().port();
+            writeln!(
+                io::stderr(),
+                "port {port} is in use, the page is at {taken} instead; choose one with --port"
+            )
+            .map_err(Problem::output)?;
+            Ok(running)
         }
         started => Ok(started?),
     }
@@ -140,3 +147,6 @@ fn print_welcome(address: &str, state: Option<&Path>) -> Result<(), Problem> {
         .and_then(|()| out.flush())
         .map_err(Problem::output)
 }
+
+/// Of the page, where none was named.
+const USUAL_PORT: u16 = 7433;

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::view::{Files, TaskView};
 
-/// The listing. What the bridge itself keeps of a run is folded.
-pub(crate) fn list(id: &str, files: &Files) -> Markup {
+/// The listing. What the bridge itself keeps of a run is folded. A run that has ended left its log
+/// at least, so a machine that shows nothing then keeps it.
+pub(crate) fn list(id: &str, files: &Files, ended: bool) -> Markup {
     let (kept, made): (Vec<_>, Vec<_>) = files
         .entries
         .iter()
@@ -24,6 +25,9 @@ pub(crate) fn list(id: &str, files: &Files) -> Markup {
                 h2 #results-h { "Results" }
                 (lines(id, &made))
             }
+        }
+        @if made.is_empty() && kept.is_empty() && ended {
+            div.results { p.hint { "The result files are kept on the machine by its contents policy." } }
         }
         @if !kept.is_empty() {
             details.fold.more.results #kept {
@@ -113,19 +117,15 @@ mod tests {
         let files = Files {
             entries: vec![entry("sub", true), entry("sub/a?b #é\".txt", false)],
         };
-        let html = list("t1", &files).into_string();
+        let html = list("t1", &files, true).into_string();
         assert!(html.contains("href=\"/api/v1/tasks/t1/files/sub/a%3Fb%20%23%C3%A9%22.txt\""));
         assert!(html.contains("1.5 kB") && html.matches("<li>").count() == 1);
-        assert_eq!(
-            list(
-                "t1",
-                &Files {
-                    entries: vec![entry("sub", true)]
-                }
-            )
-            .into_string(),
-            ""
-        );
+        let folder = Files {
+            entries: vec![entry("sub", true)],
+        };
+        assert_eq!(list("t1", &folder, false).into_string(), "");
+        let nothing = list("t1", &folder, true).into_string();
+        assert!(nothing.contains("by its contents policy"), "{nothing}");
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         let files = Files {
             entries: entries.map(entry).to_vec(),
         };
-        let html = list("t1", &files).into_string();
+        let html = list("t1", &files, true).into_string();
         let (made, kept) = html.split_once("<details").unwrap();
         assert!(made.contains("answer.md") && made.contains("sub/agent_log.md"));
         assert!(kept.contains("agent_log.md") && kept.contains("haiku-output.md"));

@@ -53,10 +53,13 @@ pub(crate) async fn fragment(
 pub(crate) async fn files(State(hub): State<Hub>, Path(id): Path<String>) -> Response {
     let found = async {
         let id = parse(&id)?;
-        hub.files(&id).await
+        let files = hub.files(&id).await?;
+        let task = hub.task(&id).await?;
+        let ended = task.is_some_and(|task| !task.summary.status.is_live());
+        Ok::<_, HubError>((files, ended))
     };
     match found.await {
-        Ok(files) => html_response(StatusCode::OK, results::list(&id, &files)),
+        Ok((files, ended)) => html_response(StatusCode::OK, results::list(&id, &files, ended)),
         Err(error) => html_response(
             StatusCode::OK,
             html! { div.results { p.hint { "Results cannot be listed now: " (error.to_string()) "." } } },
