@@ -353,14 +353,14 @@ mod tests {
     use crate::state::Note;
 
     fn client(hub: &MockServer) -> Client {
-        client_of(hub.uri())
+        client_of(&hub.uri())
     }
 
     /// A client of a hub, found by the note such a hub leaves.
-    fn client_of(address: String) -> Client {
+    fn client_of(address: &str) -> Client {
         let home = tempfile::tempdir().unwrap();
         let state = StateFolder::locate(Some(home.path())).unwrap();
-        let reach = Reach::new(&address, None);
+        let reach = Reach::new(address, None);
         let note = Note::new(&reach, "id".into(), &Secret::new("secret"));
         state.write_note(&note).unwrap();
         let address = HubAddress {
@@ -411,7 +411,7 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", taken.local_addr().unwrap());
         drop(taken);
-        let problem = client_of(address).machines().await.unwrap_err();
+        let problem = client_of(&address).machines().await.unwrap_err();
         assert_eq!(problem.code(), Exit::NoHub);
     }
 }

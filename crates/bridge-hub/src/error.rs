@@ -34,7 +34,7 @@ pub enum HubError {
         machine: String,
     },
     /// No machine that is on line can run the agent.
-    #[error("no machine on line has the agent {agent}{}", known.iter().map(|why| format!("; {why}")).collect::<String>())]
+    #[error("no machine on line has the agent {agent}{}", known.iter().fold(String::new(), |all, why| all + "; " + why))]
     NoMachineHas {
         /// As asked for.
         agent: AgentId,
