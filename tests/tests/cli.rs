@@ -451,11 +451,10 @@ async fn doctor_until(home: &Home, mark: &str) -> Finished {
     loop {
         let done = home.run(&["doctor"], "").await;
         let mut lines = done.stdout.lines();
-        let plane = lines.find(|line| line.starts_with("plane")).map(|_| ());
-        if plane
-            .and(lines.next())
-            .is_some_and(|line| line.contains(mark))
-        {
+        let said = lines
+            .find(|line| line.starts_with("plane"))
+            .and_then(|_| lines.next());
+        if said.is_some_and(|line| line.contains(mark)) {
             return done;
         }
     }
