@@ -35,6 +35,7 @@ pub(crate) struct Guard {
     origins: Vec<String>,
     /// Whether any address of this machine may stand in `Host`.
     any_address: bool,
+    public: Option<Arc<str>>,
 }
 
 /// How a request came in; put into its extensions.
@@ -65,9 +66,11 @@ impl Guard {
             ]);
         }
         let mut origins: Vec<String> = hosts.iter().map(|host| format!("http://{host}")).collect();
+        let mut first = None;
         for origin in public {
             let (origin, host) = public_origin(origin)?;
             hosts.push(host);
+            first.get_or_insert_with(|| origin.as_str().into());
             origins.push(origin);
         }
         Ok(Self {
@@ -75,7 +78,13 @@ impl Guard {
             hosts,
             origins,
             any_address: !address.ip().is_loopback(),
+            public: first,
         })
+    }
+
+    /// The first of the public origins.
+    pub(crate) fn public(&self) -> Option<Arc<str>> {
+        self.public.clone()
     }
 
     fn knows_host(&self, host: &str) -> bool {
@@ -196,7 +205,11 @@ pub(crate) async fn for_people(State(hub): State<Hub>, request: Request, next: N
     }
     match is_let_in(&hub, shown(&request), visitor(&request)).await {
         Ok(true) => next.run(request).await,
-        Ok(false) => web::login_page(None),
+        Ok(false) => {
+            let wanted = request.uri().path_and_query();
+            let wanted = wanted.filter(|_| request.method() == Method::GET);
+            web::login_page(None, wanted.map_or("/", |wanted| wanted.as_str()))
+        }
         Err(refused) => refused.response(),
     }
 }

@@ -30,6 +30,8 @@ pub struct Hub {
     pub(crate) changes: watch::Receiver<u64>,
     /// Whether what bridges say can be stored now.
     pub(crate) storable: watch::Receiver<bool>,
+    /// The origin others reach it under, where one was named.
+    pub(crate) public: Option<Arc<str>>,
 }
 
 impl fmt::Debug for Hub {

@@ -135,6 +135,7 @@ pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
         store,
         changes,
         storable,
+        public: guard.public(),
     };
 
     let (closing, closed) = oneshot::channel::<()>();

@@ -5,16 +5,17 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, interval, sleep};
 
-use super::task::note;
+use super::task::{note, reply};
 use crate::{
     args::HubAddress,
     client::Client,
     render::Renderer,
     report::{Exit, Problem},
+    typed::Typed,
 };
 
-/// Streams until the run ends. The first Ctrl-C cancels the task, the second leaves it. A hub that
-/// goes away is waited for; what it sent before is not shown twice.
+/// Streams until the run ends. The first Ctrl-C cancels the task, the second stops waiting
+/// for that. A hub that goes away is waited for; what it sent before is not shown twice.
 pub(super) async fn follow(
     client: &Client,
     hub: &HubAddress,
@@ -25,6 +26,8 @@ pub(super) async fn follow(
     let mut client = client.clone();
     let mut cancelling = false;
     let mut away = None;
+    let mut typed = Typed::listen();
+    renderer.answered_by(id, typed.is_open());
     let mut ticks = interval(TICK);
     loop {
         match client.events(id, after).await {
@@ -36,6 +39,14 @@ pub(super) async fn follow(
                         event = events.next() => event,
                         _ = ticks.tick() => {
                             renderer.tick().map_err(Problem::output)?;
+                            continue;
+                        }
+                        line = typed.line() => {
+                            if renderer.is_asking()
+                                && let Err(problem) = reply(&client, id, line, None).await
+                            {
+                                note(&problem.report())?;
+                            }
                             continue;
                         }
                         signal = tokio::signal::ctrl_c() => {
@@ -92,7 +103,7 @@ async fn on_ctrl_c(client: &Client, id: &str, cancelling: &mut bool) -> Result<b
     if std::mem::replace(cancelling, true) {
         return Ok(true);
     }
-    note("cancelling; Ctrl-C again leaves the task alone")?;
+    note("cancelling; Ctrl-C again stops waiting for the end")?;
     match client.cancel(id).await {
         Ok(()) => Ok(false),
         Err(problem) if problem.code() == Exit::NoHub => Err(gone(id).because(problem)),
@@ -127,11 +138,15 @@ mod tests {
     };
 
     use super::*;
-    use crate::state::{Note, StateFolder};
+    use crate::{
+        reach::Reach,
+        state::{Note, StateFolder},
+    };
 
     fn noted(state: &std::path::Path, address: &str, token: &str) -> HubAddress {
         let folder = StateFolder::locate(Some(state)).unwrap();
-        let note = Note::new(address.to_owned(), "id".into(), &Secret::new(token));
+        let reach = Reach::new(address, None);
+        let note = Note::new(&reach, "id".into(), &Secret::new(token));
         folder.write_note(&note).unwrap();
         HubAddress {
             hub: None,

@@ -14,6 +14,7 @@ use super::follow::follow;
 use crate::{
     args::{HubAddress, RunArgs, TaskCommand, TuningArgs},
     client::{self, Client},
+    machine::choose,
     render::{Renderer, plain},
     report::{Exit, Problem},
 };
@@ -116,6 +117,7 @@ async fn logs(client: &Client, task: &str, no_follow: bool, json: bool) -> Resul
     let task = client.task(&id).await?;
     let mut renderer = Renderer::new(json);
     let mut events = Box::pin(client.events(&id, 0).await?);
+    let mut prompts = task.runs.clone();
     let live = task.summary.status.is_live() && !no_follow;
     let mut seq = 0;
     while live || seq < task.last_seq {
@@ -124,6 +126,12 @@ async fn logs(client: &Client, task: &str, no_follow: bool, json: bool) -> Resul
         };
         let stored: StoredEvent = stored?;
         seq = stored.seq;
+        let attempt = &stored.event.run.attempt;
+        if let Some(at) = prompts.iter().position(|run| run.attempt == *attempt) {
+            renderer
+                .prompt(&prompts.remove(at).prompt)
+                .map_err(Problem::output)?;
+        }
         let end = renderer.event(&stored).map_err(Problem::output)?;
         if let Some(exit) = end
             && seq >= task.last_seq
@@ -141,17 +149,27 @@ async fn list(client: &Client, limit: u32, json: bool) -> Result<Exit, Problem> 
         print(&to_json(&tasks)?)?;
         return Ok(Exit::Done);
     }
+    let machines = tasks.iter().map(|task| plain(&task.machine_name));
+    let width = machines.map(|name| name.chars().count()).max().unwrap_or(0);
     for task in tasks {
         let id: String = task.id.as_str().chars().take(8).collect();
         let title: String = plain(&task.title).chars().take(60).collect();
         let line = format!(
-            "{id}  {:<10} {:<10} {title}",
+            "{id}  {}  {:<10} {:<10} {:<width$}  {title}",
+            minute(task.updated),
             task.status.as_str(),
-            task.agent
+            task.agent,
+            plain(&task.machine_name),
         );
         print(&line)?;
     }
     Ok(Exit::Done)
+}
+
+/// A time as it is listed: to the minute, in UTC.
+fn minute(at: bridge_proto::Timestamp) -> String {
+    let text: String = at.to_string().chars().take(16).collect();
+    format!("{}Z", text.replace('T', " "))
 }
 
 async fn show(client: &Client, task: &str, json: bool) -> Result<Exit, Problem> {
@@ -185,6 +203,11 @@ async fn show(client: &Client, task: &str, json: bool) -> Result<Exit, Problem> 
     }
     match client.files(&id).await {
         Ok(files) => {
+            // A run that has ended left its log at least.
+            let none = files.iter().all(|file| file.is_dir);
+            if none && !summary.status.is_live() {
+                print("files    kept on the machine by its contents policy")?;
+            }
             for file in files.iter().filter(|file| !file.is_dir) {
                 let size = file
                     .size
@@ -206,7 +229,7 @@ fn print_ask(ask: &Ask) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn reply(
+pub(super) async fn reply(
     client: &Client,
     task: &str,
     answer: String,
@@ -254,22 +277,9 @@ async fn find(client: &Client, wanted: &str) -> Result<String, Problem> {
     }
 }
 
+/// The machine of this id, or else of this name.
 async fn machine(client: &Client, wanted: &str) -> Result<String, Problem> {
-    let machines = client.machines().await?;
-    let fits =
-        |machine: &&bridge_hub::Machine| machine.id.as_str() == wanted || machine.name == wanted;
-    machines
-        .iter()
-        .find(fits)
-        .map(|machine| machine.id.to_string())
-        .ok_or_else(|| {
-            let names: Vec<&str> = machines
-                .iter()
-                .map(|machine| machine.name.as_str())
-                .collect();
-            Problem::new(format!("no machine is called {wanted}"))
-                .hint(format!("there is: {}", names.join(", ")))
-        })
+    choose(&client.machines().await?, wanted).map(|machine| machine.id.to_string())
 }
 
 fn absolute(path: &Path) -> Result<String, Problem> {

@@ -51,6 +51,7 @@ impl World {
             store: store.clone(),
             changes,
             storable,
+            public: None,
         };
         let mut world = Self {
             _folder: folder,

@@ -307,6 +307,7 @@ mod tests {
                 store: Arc::new(store),
                 changes: watch::channel(0).1,
                 storable,
+                public: None,
             };
             Self {
                 _folder: folder,
