@@ -108,7 +108,8 @@ pub(super) fn call(deed: Deed<'_>, talk: &Talk) -> Option<Call> {
     };
     match deed {
         Deed::Write { path, content } => {
-            let lines: String = content.lines().map(|line| format!("+{line}\n")).collect();
+            let lines = content.lines().map(|line| ["+", line, "\n"].concat());
+            let lines = lines.collect::<Vec<_>>().concat();
             patch(format!(
                 "*** Begin Patch\n*** Add File: {path}\n{lines}*** End Patch"
             ))
