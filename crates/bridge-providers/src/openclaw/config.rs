@@ -45,6 +45,8 @@ pub(super) enum NoGateway {
     AuthMode(String),
     /// The address is not one.
     Address(String),
+    /// The secret would go over the network in the clear.
+    ClearText,
 }
 
 impl Gateway {
@@ -64,8 +66,14 @@ impl Gateway {
         }
         let config = config.unwrap_or_default();
         let url = address(host, named, &config)?;
-        let mode = text(&config, "/gateway/auth/mode").unwrap_or("token");
-        let secret = secret(host, &config, mode)?;
+        let here = is_here(&url);
+        if !here && url.scheme() == "ws" && !host.is_on("CTRLNODE_ALLOW_PLAIN") {
+            return Err(NoGateway::ClearText);
+        }
+        // The secrets in the file are those of the gateway on this machine.
+        let auth = if here { &config } else { &Value::Null };
+        let mode = text(auth, "/gateway/auth/mode").unwrap_or("token");
+        let secret = secret(host, auth, mode)?;
         if secret.is_none() && !matches!(mode, "token" | "password" | "none") {
             return Err(NoGateway::AuthMode(mode.to_owned()));
         }
@@ -98,12 +106,7 @@ impl Gateway {
 
     /// Whether it is this machine: then paths mean the same on both sides.
     pub(super) fn is_here(&self) -> bool {
-        match self.url.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        }
+        is_here(&self.url)
     }
 
     /// Whether one of its agents calls this folder its own.
@@ -135,6 +138,9 @@ impl NoGateway {
             Self::Address(what) => {
                 format!("{what} is no address of a gateway; write it as ws://127.0.0.1:18789")
             }
+            Self::ClearText => "the gateway's address is in the clear; use wss://, or set \
+                                CTRLNODE_ALLOW_PLAIN=1 on a network you trust"
+                .into(),
         }
     }
 
@@ -143,13 +149,22 @@ impl NoGateway {
         match self {
             Self::NotInstalled | Self::Unreadable(_) => missing(&self.hint()),
             Self::SecretElsewhere | Self::AuthMode(_) => login_needed(&self.hint()),
-            Self::Elsewhere | Self::Address(_) => Health {
+            Self::Elsewhere | Self::Address(_) | Self::ClearText => Health {
                 available: false,
                 reason: Some(HealthReason::ServiceUnreachable),
                 version: None,
                 hint: Some(self.hint()),
             },
         }
+    }
+}
+
+fn is_here(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -388,6 +403,16 @@ mod tests {
         assert_eq!(configured(remote, &[]), Err(NoGateway::Elsewhere));
         let told = [("OPENCLAW_GATEWAY_URL", "wss://elsewhere")];
         assert_eq!(configured(remote, &told).unwrap().secret, None);
+    }
+
+    #[test]
+    fn the_secret_of_this_machine_is_not_shown_elsewhere_and_none_in_the_clear() {
+        let elsewhere = [("OPENCLAW_GATEWAY_URL", "wss://box.example")];
+        assert_eq!(configured(USUAL, &elsewhere).unwrap().secret, None);
+        let mut clear = vec![("OPENCLAW_GATEWAY_URL", "ws://box.example")];
+        assert_eq!(configured(USUAL, &clear), Err(NoGateway::ClearText));
+        clear.push(("CTRLNODE_ALLOW_PLAIN", "1"));
+        assert!(configured(USUAL, &clear).is_ok());
     }
 
     #[test]

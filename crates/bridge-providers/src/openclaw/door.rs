@@ -2,7 +2,7 @@
 //! of their own.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -15,8 +15,9 @@ use super::{
     config::Gateway,
     dialogue::{Lost, Work},
     frames::{Failure, Frame, request},
-    handshake::{CONNECT, Credentials, Entry, Handshake, Hello, SCOPES},
+    handshake::{Admission, CONNECT, Credentials, Handshake, Hello, SCOPES},
     identity::{DeviceKey, Grant, Keyring},
+    logbook::{Entry, Logbook},
     refusal::Refusal,
     socket::{Address, Socket},
 };
@@ -27,6 +28,7 @@ pub(super) struct Door {
     pub(super) gateway: Gateway,
     pub(super) roots: Option<PathBuf>,
     keyring: Keyring,
+    logbook: Logbook,
     /// Made once; `None` when it can be neither read nor written.
     key: Arc<OnceLock<Option<Arc<DeviceKey>>>>,
 }
@@ -48,16 +50,12 @@ pub(super) enum CallError {
 pub(super) type Key = Arc<OnceLock<Option<Arc<DeviceKey>>>>;
 
 impl Door {
-    pub(super) fn new(
-        gateway: Gateway,
-        roots: Option<PathBuf>,
-        keyring: Keyring,
-        key: Key,
-    ) -> Self {
+    pub(super) fn new(gateway: Gateway, roots: Option<PathBuf>, state: &Path, key: Key) -> Self {
         Self {
             gateway,
             roots,
-            keyring,
+            keyring: Keyring::new(state),
+            logbook: Logbook::new(state),
             key,
         }
     }
@@ -117,6 +115,53 @@ impl Door {
         }
     }
 
+    /// Writes down what works from now on. A run that cannot be written down still runs.
+    pub(super) async fn enter(&self, work: &Work) -> Option<Entry> {
+        let (this, work) = (self.clone(), work.clone());
+        let entered = tokio::task::spawn_blocking(move || {
+            this.logbook.enter(this.gateway.url.as_str(), &work)
+        });
+        match entered.await {
+            Ok(Ok(entry)) => Some(entry),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a run of OpenClaw could not be written down");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "writing down a run failed");
+                None
+            }
+        }
+    }
+
+    /// Strikes out what does not work any more.
+    pub(super) async fn strike(entry: Option<Entry>) {
+        let Some(entry) = entry else { return };
+        match tokio::task::spawn_blocking(|| entry.strike()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a run could not be struck out"),
+            Err(error) => tracing::error!(%error, "striking out a run failed"),
+        }
+    }
+
+    /// Stops the runs that an earlier bridge left when it was killed.
+    pub(super) async fn stop_strays(&self, limit: Duration) {
+        let this = self.clone();
+        let found =
+            tokio::task::spawn_blocking(move || this.logbook.strays(this.gateway.url.as_str()));
+        for (work, entry) in found.await.unwrap_or_default() {
+            match self.abort(&work, limit).await {
+                Ok(()) => {
+                    tracing::warn!(run = work.run, "stopped what an earlier bridge left");
+                    Self::strike(Some(entry)).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, run = work.run, "a run that was left cannot be stopped");
+                }
+            }
+        }
+    }
+
     /// Stops a run, whatever became of the connection it was begun on.
     pub(super) async fn abort(&self, work: &Work, limit: Duration) -> Result<(), CallError> {
         let params = json!({ "sessionKey": work.session, "runId": work.run });
@@ -142,7 +187,7 @@ impl Door {
                 .await
                 .map_err(CallError::Lost)?;
             match self.let_in(&mut socket, &mut handshake).await? {
-                Entry::In(hello) => {
+                Admission::In(hello) => {
                     socket
                         .send(request(ONLY, method, params))
                         .map_err(CallError::Lost)?;
@@ -152,9 +197,9 @@ impl Door {
                         Err(failure) => Err(CallError::Failed(failure)),
                     };
                 }
-                Entry::ShowOther => self.keep(None).await,
-                Entry::Refused(Refusal::Starting(wait)) => tokio::time::sleep(wait).await,
-                Entry::Refused(refusal) => return Err(CallError::Refused(refusal)),
+                Admission::ShowOther => self.keep(None).await,
+                Admission::Refused(Refusal::Starting(wait)) => tokio::time::sleep(wait).await,
+                Admission::Refused(refusal) => return Err(CallError::Refused(refusal)),
             }
         }
     }
@@ -163,7 +208,7 @@ impl Door {
         &self,
         socket: &mut Socket,
         handshake: &mut Handshake,
-    ) -> Result<Entry, CallError> {
+    ) -> Result<Admission, CallError> {
         let challenge = loop {
             let text = socket.next().await.map_err(CallError::Lost)?;
             if let Frame::Event { name, payload } = Frame::read(&text)
@@ -178,7 +223,7 @@ impl Door {
             .send(greeting.expose().to_owned())
             .map_err(CallError::Lost)?;
         let entry = handshake.read(answer(socket, CONNECT).await?);
-        if let Entry::In(hello) = &entry
+        if let Admission::In(hello) = &entry
             && let Some(grant) = hello.grant.clone()
         {
             self.keep(Some(grant)).await;

@@ -19,6 +19,7 @@ use tokio::{sync::mpsc, time};
 use super::{
     dialogue::{Act, Lost, OpenclawDialogue, Work},
     door::Door,
+    logbook::Entry,
     socket::Socket,
 };
 use crate::provider::{Heard, Steer, TurnEnd};
@@ -91,6 +92,7 @@ pub(super) async fn drive(
         deadline: None,
         line: Line::Down,
         work: None,
+        entry: None,
         outbox: VecDeque::new(),
         unheard: 0,
         open: 0,
@@ -112,6 +114,8 @@ struct Driver {
     line: Line,
     /// What has to be aborted if the conversation ends now.
     work: Option<Work>,
+    /// Where that is written down.
+    entry: Option<Entry>,
     /// What the owner has not taken yet.
     outbox: VecDeque<Heard>,
     /// Bytes that were read while the outbox was not empty.
@@ -232,7 +236,13 @@ impl Driver {
             Act::Send(line) => self.send(line),
             Act::Tell(heard) => self.say(heard),
             Act::Keep(grant) => self.door.keep(grant).await,
-            Act::Guard(work) => self.work = work,
+            Act::Guard(work) => {
+                Door::strike(self.entry.take()).await;
+                if let Some(work) = &work {
+                    self.entry = self.door.enter(work).await;
+                }
+                self.work = work;
+            }
             Act::Fallback(prompts) => self.ended = Some(Left::Fallback(prompts)),
             Act::HangUp => self.ended = Some(Left::Nothing),
         }
@@ -314,8 +324,12 @@ impl Driver {
     async fn farewell(&mut self) {
         self.line = Line::Down;
         let Some(work) = self.work.take() else { return };
-        if let Err(error) = self.door.abort(&work, FAREWELL).await {
-            tracing::warn!(%error, run = work.run, "a run of OpenClaw could not be stopped");
+        match self.door.abort(&work, FAREWELL).await {
+            Ok(()) => Door::strike(self.entry.take()).await,
+            // The entry stays, so that it is tried again by the next bridge.
+            Err(error) => {
+                tracing::warn!(%error, run = work.run, "a run of OpenClaw could not be stopped");
+            }
         }
     }
 
@@ -403,10 +417,7 @@ const FIRST_WORD: Duration = Duration::from_secs(2);
 mod tests {
     use bridge_proto::model::RunEvent;
 
-    use super::{
-        super::{config::Gateway, identity::Keyring},
-        *,
-    };
+    use super::{super::config::Gateway, *};
 
     /// Rules that do one thing and then break, or never do anything.
     struct Poor {
@@ -446,8 +457,8 @@ mod tests {
             chat_completions: None,
             workspaces: Vec::new(),
         };
-        let keyring = Keyring::new(std::path::Path::new("/nowhere"));
-        let door = Door::new(gateway, None, keyring, super::super::door::Key::default());
+        let nowhere = std::path::Path::new("/nowhere");
+        let door = Door::new(gateway, None, nowhere, super::super::door::Key::default());
         let driving = tokio::spawn(async move {
             drive(door, Box::new(rules), &tell, &mut asked).await;
         });

@@ -57,7 +57,7 @@ pub(super) struct Hello {
 
 /// What the answer to `connect` means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum Admission {
     In(Hello),
     /// What was shown is worthless; connect again and show something else.
     ShowOther,
@@ -141,7 +141,7 @@ impl Handshake {
     }
 
     /// Reads the answer to `connect`.
-    pub(super) fn read(&mut self, result: Result<Value, Failure>) -> Entry {
+    pub(super) fn read(&mut self, result: Result<Value, Failure>) -> Admission {
         match result {
             Ok(hello) => self.hello(&hello),
             Err(failure) => match Refusal::read(&failure) {
@@ -149,7 +149,7 @@ impl Handshake {
                     if self.shown == Shown::Grant && self.who.shared.is_some() =>
                 {
                     self.who.grant = None;
-                    Entry::ShowOther
+                    Admission::ShowOther
                 }
                 refused @ (Refusal::Secret
                 | Refusal::Pairing(_)
@@ -157,15 +157,15 @@ impl Handshake {
                 | Refusal::Proof(_)
                 | Refusal::Protocol(_)
                 | Refusal::Starting(_)
-                | Refusal::Other(_)) => Entry::Refused(refused),
+                | Refusal::Other(_)) => Admission::Refused(refused),
             },
         }
     }
 
-    fn hello(&mut self, hello: &Value) -> Entry {
+    fn hello(&mut self, hello: &Value) -> Admission {
         let protocol = hello.get("protocol").and_then(Value::as_u64);
         if protocol != Some(PROTOCOL) {
-            return Entry::Refused(Refusal::Protocol(protocol));
+            return Admission::Refused(Refusal::Protocol(protocol));
         }
         let text = |place: &str| {
             let text = hello.pointer(place).and_then(Value::as_str);
@@ -196,7 +196,7 @@ impl Handshake {
             .pointer("/policy/tickIntervalMs")
             .and_then(Value::as_u64)
             .map_or(TICK, Duration::from_millis);
-        Entry::In(Hello {
+        Admission::In(Hello {
             version: text("/server/version"),
             boot: text("/server/bootId"),
             scopes,
@@ -367,11 +367,11 @@ mod tests {
             let mut known = with(true, Some(&SCOPES));
             params(&mut known, &SCOPES);
             let answer = known.read(Err(failure("INVALID_REQUEST", detail)));
-            assert_eq!(answer, Entry::ShowOther, "{detail}");
+            assert_eq!(answer, Admission::ShowOther, "{detail}");
             let shown = params(&mut known, &SCOPES);
             assert_eq!(shown["auth"], json!({ "token": "shared" }));
             let answer = known.read(Err(failure("INVALID_REQUEST", detail)));
-            assert!(matches!(answer, Entry::Refused(_)), "{answer:?}");
+            assert!(matches!(answer, Admission::Refused(_)), "{answer:?}");
         }
     }
 
@@ -383,12 +383,12 @@ mod tests {
                 "auth": { "deviceToken": token, "scopes": SCOPES } })
         };
         let mut handshake = with(true, None);
-        let Entry::In(first) = handshake.read(Ok(hello("given"))) else {
+        let Admission::In(first) = handshake.read(Ok(hello("given"))) else {
             panic!("not in")
         };
         assert_eq!(first.grant, Some(grant(&SCOPES)));
         assert_eq!(first.version.as_deref(), Some("2026.9.6"));
-        let Entry::In(again) = handshake.read(Ok(hello("given"))) else {
+        let Admission::In(again) = handshake.read(Ok(hello("given"))) else {
             panic!("not in")
         };
         assert_eq!(again.grant, None);

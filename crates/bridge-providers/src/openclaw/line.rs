@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     dialogue::{Act, Lost, OpenclawDialogue, Rights, Stage},
     frames::Frame,
-    handshake::{ADMIN, CONNECT, Entry, Hello, SCOPES},
+    handshake::{ADMIN, Admission, CONNECT, Hello, SCOPES},
     refusal::Refusal,
 };
 use crate::{
@@ -112,12 +112,12 @@ impl OpenclawDialogue {
                 }
             }
             Frame::Answer { id, result } if id == CONNECT => match self.handshake.read(result) {
-                Entry::In(hello) => self.on_let_in(now, hello),
-                Entry::ShowOther => {
+                Admission::In(hello) => self.on_let_in(now, hello),
+                Admission::ShowOther => {
                     self.acts.push_back(Act::Keep(None));
                     self.dial();
                 }
-                Entry::Refused(refusal) => self.on_refusal(now, &refusal),
+                Admission::Refused(refusal) => self.on_refusal(now, &refusal),
             },
             Frame::Answer { .. } | Frame::Event { .. } | Frame::Strange(_) => {}
         }

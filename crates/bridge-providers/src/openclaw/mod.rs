@@ -6,7 +6,8 @@
 //! `handshake` and `refusal` for its connection, `opening` for its session, `steer` for its owner, `running` with
 //! `turn` for its turns, `recovery` after a lost connection), `events` (what each message means)
 //! and its parts: `texts` (every text is shown once), `tools`, `asks` (approvals), `outcome` (what
-//! a failure means); `driver` and `socket` carry it all out. `http` with [`HttpAnswer`] is the fallback for gateways
+//! a failure means); `driver` and `socket` carry it all out, `logbook` remembers what
+//! works. `http` with [`HttpAnswer`] is the fallback for gateways
 //! of another protocol.
 
 mod asks;
@@ -21,6 +22,7 @@ mod http;
 mod http_answer;
 mod identity;
 mod line;
+mod logbook;
 mod opening;
 mod outcome;
 mod provider;

@@ -43,7 +43,7 @@ use crate::{
 pub struct OpenclawProvider {
     key: ProviderKey,
     host: Host,
-    keyring: Keyring,
+    state: PathBuf,
     device: Key,
 }
 
@@ -58,7 +58,7 @@ impl OpenclawProvider {
         Self {
             key,
             host,
-            keyring: Keyring::new(state),
+            state: state.to_owned(),
             device: Key::default(),
         }
     }
@@ -66,13 +66,13 @@ impl OpenclawProvider {
     fn door(&self) -> Result<Door, NoGateway> {
         let gateway = Gateway::find(&self.host)?;
         let roots = self.host.value("SSL_CERT_FILE").map(PathBuf::from);
-        let (keyring, device) = (self.keyring.clone(), Arc::clone(&self.device));
-        Ok(Door::new(gateway, roots, keyring, device))
+        let device = Arc::clone(&self.device);
+        Ok(Door::new(gateway, roots, &self.state, device))
     }
 
     /// Whether there is anything to show to the gateway.
     fn may_be_let_in(&self, gateway: &Gateway) -> bool {
-        let given = || self.keyring.grant(gateway.url.as_str());
+        let given = || Keyring::new(&self.state).grant(gateway.url.as_str());
         gateway.open || gateway.secret.is_some() || given().is_ok_and(|grant| grant.is_some())
     }
 
@@ -188,7 +188,8 @@ impl Provider for OpenclawProvider {
         }
     }
 
-    /// Whether the gateway lives, is ready, lets us in, and which version it is.
+    /// Whether the gateway lives, is ready, lets us in, and which version it is. Also stops what a
+    /// bridge that was killed has left at work there.
     async fn probe(&self, limit: Duration) -> Health {
         let door = match self.door() {
             Ok(door) => door,
@@ -201,10 +202,13 @@ impl Provider for OpenclawProvider {
         }
         let url = door.gateway.url.as_str();
         match door.call("agents.list", &json!({}), left()).await {
-            Ok((hello, _)) => Health {
-                version: hello.version,
-                ..healthy()
-            },
+            Ok((hello, _)) => {
+                door.stop_strays(left()).await;
+                Health {
+                    version: hello.version,
+                    ..healthy()
+                }
+            }
             Err(CallError::Refused(refusal)) => refusal.health(url),
             Err(error @ (CallError::Lost(_) | CallError::Failed(_) | CallError::TooLate(_))) => {
                 Refusal::Other(error.to_string()).health(url)
@@ -229,7 +233,8 @@ impl Provider for OpenclawProvider {
             NoGateway::NotInstalled
             | NoGateway::Unreadable(_)
             | NoGateway::Elsewhere
-            | NoGateway::Address(_) => StartError::Missing {
+            | NoGateway::Address(_)
+            | NoGateway::ClearText => StartError::Missing {
                 program: "the OpenClaw gateway".into(),
                 hint: missing.hint(),
             },

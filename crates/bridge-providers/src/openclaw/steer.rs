@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bridge_proto::{
     AskId,
-    model::{Actor, Answer, AskEnd, Outcome, RunEvent, ToolStatus, Tuning},
+    model::{Actor, Answer, AskEnd, Fault, Outcome, RunEvent, ToolStatus, Tuning},
 };
 use serde_json::{Value, json};
 
@@ -64,6 +64,12 @@ impl OpenclawDialogue {
             return;
         }
         if let Some(text) = self.waiting.pop_front() {
+            if text.len() > MAX_PROMPT {
+                let reason = format!("OpenClaw takes no prompt of {} bytes", text.len());
+                let fault = Fault::Task;
+                self.turn_over(Outcome::Failed { fault, reason }, String::new());
+                return self.next_turn(now);
+            }
             let message = self.message(&text);
             self.runs += 1;
             let run = format!("ctrlnode-{}-{}", self.plan.seed, self.runs);
@@ -344,3 +350,5 @@ impl OpenclawDialogue {
 /// How long a message for a running turn may stay undecided once the turn is over.
 const INJECTED: Duration = Duration::from_secs(5);
 const MAX_INJECTIONS: usize = 16;
+/// Longest prompt: the gateway hangs up on messages of more than 25 MiB, written as JSON.
+const MAX_PROMPT: usize = 8 << 20;

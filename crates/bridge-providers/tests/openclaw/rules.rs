@@ -1229,3 +1229,13 @@ fn folders_out_of_reach_are_told_once() {
     play.ready(SESSION);
     assert!(play.statuses()[0].contains("out of their reach"));
 }
+
+#[test]
+fn a_prompt_the_gateway_would_hang_up_on_is_not_sent() {
+    let (mut play, run) = working("go");
+    play.say(&"x".repeat(9 << 20));
+    play.say("next");
+    play.event("agent", settled(&run, 2, "end", &json!({})));
+    assert_eq!(play.sent("chat.send").len(), 2);
+    assert!(failed(&play, Fault::Task).contains("9437184 bytes"));
+}
