@@ -50,9 +50,7 @@ impl Agent {
             | Self::Copilot
             | Self::Gemini
             | Self::Hermes
-            | Self::Opencode => {
-                "for i in 1 2 3; do sleep 321; done"
-            }
+            | Self::Opencode => "for i in 1 2 3; do sleep 321; done",
             Self::Openclaw => "sleep 321",
         }
     }
