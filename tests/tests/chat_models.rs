@@ -68,7 +68,7 @@ impl Talk {
                 attempt: "1".into(),
             },
             directory: directory.clone(),
-            extra_directories: Vec::new(),
+            extra_directories: vec![home.workspace().join("task")],
             model: None,
             asking: Asking::Answered,
             instructions: String::new(),
@@ -531,6 +531,25 @@ async fn a_file_is_read_edited_and_told_as_written() {
         .iter()
         .any(|event| matches!(event, RunEvent::Usage(_)));
     assert!(usage, "{:?}", talk.seen);
+    talk.close().await;
+}
+
+#[tokio::test]
+async fn the_task_folder_beside_a_repository_may_be_written_too() {
+    let home = Home::new();
+    let task = home.workspace().join("task");
+    fs::create_dir(&task).unwrap();
+    let path = task.join("output/summary.md").display().to_string();
+    let server = endpoint(move |before, _| match before {
+        0 => call("write_file", &json!({ "path": path, "content": "short\n" })),
+        _ => said(&[text("done"), stop()]),
+    })
+    .await;
+    let mut talk = Talk::open(&home, &provider(&home, &server.address(), |_| {})).await;
+    let end = talk.turn_allowing("go").await;
+    assert_eq!(end.outcome, Outcome::Completed);
+    let written = fs::read_to_string(task.join("output/summary.md")).unwrap();
+    assert_eq!(written, "short\n");
     talk.close().await;
 }
 

@@ -117,9 +117,9 @@ pub(crate) enum ChatAgentJob {
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
-    /// Port of the page on 127.0.0.1; another one is taken when it is in use
-    #[arg(long, default_value_t = 7433)]
-    pub(crate) port: u16,
+    /// Port of the page on 127.0.0.1 [default: 7433, or another one when that is in use]
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
 
     /// Open the page in the browser
     #[arg(long)]
@@ -212,11 +212,15 @@ pub(crate) enum TokenCommand {
         name: String,
     },
     /// List the machines that have a token
-    List,
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
     /// Make a token invalid and end its connection
     Revoke {
-        /// Its id, from `list`
-        id: String,
+        /// Its id from `list`, the first letters of it, or the machine's name
+        token: String,
     },
 }
 
@@ -261,7 +265,7 @@ pub(crate) enum TaskCommand {
     /// List the latest tasks
     List {
         /// How many at most
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
         limit: u32,
         /// Print a JSON array
         #[arg(long)]

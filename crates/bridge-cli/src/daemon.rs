@@ -1,6 +1,11 @@
 //! Puts a bridge together: settings become workspace, providers, link and supervisor.
 
-use std::{env, path::Path, sync::Arc, time::Duration};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bridge_proto::{ProviderKey, Secret};
 use bridge_providers::{
@@ -36,6 +41,8 @@ use crate::{
 pub(crate) struct Bridge {
     pub(crate) supervisor: Supervisor,
     pub(crate) state: watch::Receiver<LinkState>,
+    /// `CTRLNODE_ROOT`.
+    pub(crate) root: PathBuf,
 }
 
 /// Which plane, and with what.
@@ -51,8 +58,10 @@ pub(crate) fn assemble(
     root: Option<&Path>,
     plane: Plane,
 ) -> Result<Bridge, Problem> {
+    settings.check_workspace()?;
     let workspace = Workspace::open(&settings.base, root).map_err(cannot_open)?;
-    let workspace = workspace.with_policy(settings.contents());
+    let workspace = workspace.with_policy(settings.contents);
+    let root = workspace.root().to_owned();
     let journal = Journal::open(&workspace).map_err(|error| {
         Problem::new("the run journal cannot be used")
             .hint("check that the workspace is yours and the disk is not full")
@@ -71,7 +80,11 @@ pub(crate) fn assemble(
     let link = bridge_transport::connect::<Outgoing>(endpoint);
     let state = link.0.state();
     let supervisor = Supervisor::new(Arc::new(workspace), journal, providers, link, daemon);
-    Ok(Bridge { supervisor, state })
+    Ok(Bridge {
+        supervisor,
+        state,
+        root,
+    })
 }
 
 /// Every agent this binary can drive, installed or not.

@@ -6,12 +6,17 @@ mod browser;
 mod client;
 mod command;
 mod daemon;
+mod invocation;
+mod link_note;
 mod logging;
+mod machine;
+mod reach;
 mod render;
 mod report;
 mod settings;
 mod signals;
 mod state;
+mod typed;
 
 use std::{
     io::{self, BufReader, Write as _},
@@ -60,7 +65,7 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
     );
     logging::start(&cli.log, if daemon { "info" } else { "warn" });
     if cli.setup {
-        return command::setup::run(&SetupArgs::default());
+        return set_up(&SetupArgs::default());
     }
     let Some(command) = cli.command else {
         return on_runtime(command::bridge::start());
@@ -70,7 +75,7 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
         Command::Bridge {
             command: BridgeCommand::Start,
         } => on_runtime(command::bridge::start()),
-        Command::Setup(args) => command::setup::run(&args),
+        Command::Setup(args) => set_up(&args),
         Command::Hub { command } => on_runtime(command::hub::run(command)),
         Command::Task { command, hub } => on_runtime(command::task::run(command, &hub)),
         Command::Doctor { json } => on_runtime(command::doctor::run(json)),
@@ -82,6 +87,12 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
         }
         Command::DemoAgent | Command::ChatAgent { .. } => Ok(Exit::Done),
     }
+}
+
+/// Saves the settings, then tries them out.
+fn set_up(args: &SetupArgs) -> Result<Exit, Problem> {
+    command::setup::run(args)?;
+    on_runtime(command::setup::try_out())
 }
 
 /// Two workers are plenty: the work is done by the agents.

@@ -31,8 +31,8 @@ pub(crate) struct Settings {
     pub(crate) pairing: Pairing,
     pub(crate) base: PathBuf,
     pub(crate) policy: Policy,
-    /// `None`: nobody has decided.
-    pub(crate) contents: Option<ContentsPolicy>,
+    /// Which file contents may leave this machine.
+    pub(crate) contents: ContentsPolicy,
     pub(crate) heartbeat: Duration,
     pub(crate) rescan: Duration,
     pub(crate) reconnect: Option<Duration>,
@@ -52,18 +52,35 @@ pub(crate) struct Settings {
 /// The places where configuration is looked for on this machine.
 pub(crate) fn places(base: Option<PathBuf>) -> Places {
     let home = directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned());
-    let base = base.or_else(|| variable("BASE_PATH").map(PathBuf::from));
     let current = env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-    Places {
+    let mut places = Places {
         home,
-        base,
+        base: None,
         current,
-    }
+    };
+    places.base = base.or_else(|| variable("BASE_PATH").map(|base| places.path(&base)));
+    places
 }
 
 impl Settings {
+    /// As `up` uses them. What the files say of workspace and contents belongs to the pairing of
+    /// this machine; for a hub of the user's own only flag and environment count, and where
+    /// nothing was decided its page shows everything.
+    pub(crate) fn of_own_hub(base: Option<PathBuf>) -> Result<Self, Problem> {
+        let places = places(base.map(named_folder));
+        let mut settings = Self::below(places.base.or(places.home))?;
+        if variable("CTRLNODE_CONTENTS").is_none() {
+            settings.contents = ContentsPolicy::Workspace;
+        }
+        Ok(settings)
+    }
+
     /// Reads environment and files. `base` is the workspace a flag named.
     pub(crate) fn load(base: Option<PathBuf>) -> Result<Self, Problem> {
+        Self::below(base.map(named_folder))
+    }
+
+    fn below(base: Option<PathBuf>) -> Result<Self, Problem> {
         let places = places(base.clone());
         let discovery = env_file::discover(&Disk, &places);
         for warning in &discovery.warnings {
@@ -74,7 +91,7 @@ impl Settings {
             value.map(|value| value.expose().to_owned())
         };
         let base = base
-            .or_else(|| text("BASE_PATH").map(PathBuf::from))
+            .or_else(|| text("BASE_PATH").map(|base| places.path(&base)))
             .or_else(|| places.home.clone())
             .ok_or_else(|| {
                 Problem::new("there is no workspace and no home folder")
@@ -116,12 +133,12 @@ impl Settings {
             ..defaults
         };
         let contents = match text("CTRLNODE_CONTENTS") {
-            None => None,
-            Some(value) => Some(ContentsPolicy::from_str(&value).map_err(|error| {
+            None => ContentsPolicy::default(),
+            Some(value) => ContentsPolicy::from_str(&value).map_err(|error| {
                 Problem::new("CTRLNODE_CONTENTS cannot be used")
                     .because(error)
                     .exit(Exit::NotConfigured)
-            })?),
+            })?,
         };
         let reconnect: Option<u64> = number("RECONNECT_MS", text("RECONNECT_MS"))?;
         let trusted = text("CTRLNODE_TRUSTED").unwrap_or_default();
@@ -145,9 +162,24 @@ impl Settings {
         })
     }
 
-    /// Which file contents may leave this machine.
-    pub(crate) fn contents(&self) -> ContentsPolicy {
-        self.contents.unwrap_or_default()
+    /// What is wrong with the workspace, if anything is: it has to be an absolute path of a folder
+    /// that is there, because a misspelt one would be made and stay empty.
+    pub(crate) fn check_workspace(&self) -> Result<(), Problem> {
+        let base = &self.base;
+        let (wrong, todo) = if !base.is_absolute() {
+            ("is not an absolute path", "write it from `/` or `~/` on")
+        } else if !base.is_dir() {
+            ("is not there", "create it")
+        } else {
+            return Ok(());
+        };
+        Err(
+            Problem::new(format!("the workspace {} {wrong}", base.display()))
+                .hint(format!(
+                    "{todo}, or name another one: `ctrlnode setup`, or BASE_PATH"
+                ))
+                .exit(Exit::NotConfigured),
+        )
     }
 
     /// The address of the control plane.
@@ -163,6 +195,15 @@ impl Settings {
                 .exit(Exit::NotConfigured)
         })
     }
+}
+
+/// A folder as it was typed after a flag: below the home folder or the current one.
+pub(crate) fn named_folder(path: PathBuf) -> PathBuf {
+    let path = match path.to_str() {
+        Some(text) => places(None).path(text),
+        None => path,
+    };
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// A variable of this process; unset, empty and not UTF-8 are the same.

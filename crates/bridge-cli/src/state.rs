@@ -10,7 +10,10 @@ use std::{
 use bridge_proto::Secret;
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Exit, Problem};
+use crate::{
+    reach::Reach,
+    report::{Exit, Problem},
+};
 
 /// One state folder. Never holds or touches the pairing of this machine.
 #[derive(Debug, Clone)]
@@ -21,6 +24,9 @@ pub(crate) struct StateFolder(PathBuf);
 #[serde(deny_unknown_fields)]
 pub(crate) struct Note {
     pub(crate) address: String,
+    /// Under which origin others reach it, where one was named.
+    #[serde(default)]
+    pub(crate) public: Option<String>,
     pub(crate) token_id: String,
     token: String,
 }
@@ -34,9 +40,10 @@ pub(crate) struct OwnPairing {
 }
 
 impl Note {
-    pub(crate) fn new(address: String, token_id: String, token: &Secret) -> Self {
+    pub(crate) fn new(reach: &Reach, token_id: String, token: &Secret) -> Self {
         Self {
-            address,
+            address: reach.local().to_owned(),
+            public: reach.public().map(str::to_owned),
             token_id,
             token: token.expose().to_owned(),
         }
@@ -201,7 +208,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let state = StateFolder::locate(Some(&home.path().join("s"))).unwrap();
         assert!(state.note().is_none());
-        let note = Note::new("http://127.0.0.1:1".into(), "id".into(), &Secret::new("t"));
+        let note = Note::new(
+            &Reach::new("http://127.0.0.1:1", None),
+            "id".into(),
+            &Secret::new("t"),
+        );
         state.write_note(&note).unwrap();
         assert_eq!(state.note().unwrap().token(), Secret::new("t"));
         #[cfg(unix)]

@@ -137,6 +137,7 @@ impl Intake {
             other @ (CommandBody::Cancel { .. }
             | CommandBody::Interrupt { .. }
             | CommandBody::Answer { .. }
+            | CommandBody::Check { .. }
             | CommandBody::Tune { .. }
             | CommandBody::Agents(_)) => other,
         };

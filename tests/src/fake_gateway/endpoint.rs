@@ -94,7 +94,7 @@ pub(super) async fn completions(
             | Step::Stray
             | Step::Reuse
             | Step::OddEnd
-            | Step::Children
+            | Step::Children { .. }
             | Step::Exit(_)
             | Step::BigLine(_)
             | Step::Garbage

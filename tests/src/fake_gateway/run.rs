@@ -149,7 +149,7 @@ impl Run {
                 | Step::Stray
                 | Step::Reuse
                 | Step::OddEnd
-                | Step::Children => {}
+                | Step::Children { .. } => {}
             }
         }
         last_words.unwrap_or(End::Done)

@@ -66,14 +66,15 @@ impl Deed<'_> {
 
     fn names(&self) -> &'static [&'static str] {
         match self {
-            Self::Write { .. } => &["Write", "write_file", "write"],
-            Self::Edit { .. } => &["Edit", "replace", "edit", "edit_file"],
-            Self::Read { .. } => &["Read", "read_file", "read"],
+            Self::Write { .. } => &["Write", "write_file", "write", "create"],
+            Self::Edit { .. } => &["Edit", "replace", "edit", "patch", "edit_file"],
+            Self::Read { .. } => &["Read", "read_file", "read", "view"],
             Self::Shell { .. } => &[
                 "Bash",
                 "run_shell_command",
                 "bash",
                 "shell",
+                "terminal",
                 "exec_command",
                 "exec",
             ],
@@ -95,9 +96,9 @@ impl Deed<'_> {
                 Self::Write { path, .. } | Self::Edit { path, .. } | Self::Read { path },
                 "filepath" | "path" | "absolutepath",
             ) => absolute(path, talk),
-            (Self::Write { content, .. }, "content") => (*content).to_owned(),
-            (Self::Edit { old, .. }, "oldstring") => (*old).to_owned(),
-            (Self::Edit { new, .. }, "newstring") => (*new).to_owned(),
+            (Self::Write { content, .. }, "content" | "filetext") => (*content).to_owned(),
+            (Self::Edit { old, .. }, "oldstring" | "oldstr") => (*old).to_owned(),
+            (Self::Edit { new, .. }, "newstring" | "newstr") => (*new).to_owned(),
             (Self::Shell { command }, "command" | "cmd") => (*command).to_owned(),
             _ => return None,
         };
@@ -232,6 +233,16 @@ mod tests {
                 "edit",
                 ["filePath", "oldString", "newString"],
                 "  Working directory: /w\n",
+            ),
+            (
+                "edit",
+                ["path", "old_str", "new_str"],
+                "* Current working directory: /w\n",
+            ),
+            (
+                "patch",
+                ["path", "old_string", "new_string"],
+                "Current working directory: /w\n",
             ),
         ] {
             let talk = offering(name, &parameters, &parameters, wanted);

@@ -168,42 +168,54 @@ pub(super) fn render(talk: &Talk, plan: Plan) -> Reply {
     };
     let begun = response("in_progress", &[]);
     stream.add("response.created", json!({ "response": begun }));
+    stream.add("response.in_progress", json!({ "response": begun }));
     if !think.is_empty() {
         let id = format!("rs_{}", talk.id());
         let summary = |parts: Value| json!({ "type": "reasoning", "id": id, "summary": parts });
         stream.begin(&summary(json!([])));
-        let part = json!({ "type": "summary_text", "text": "" });
+        let part = |text: &str| json!({ "type": "summary_text", "text": text });
         let place = json!({ "item_id": id, "summary_index": 0 });
-        stream.part(
-            "response.reasoning_summary_part.added",
-            &place,
-            "part",
-            part,
-        );
+        let kind = |end: &str| format!("response.reasoning_summary_{end}");
+        stream.part(&kind("part.added"), &place, "part", part(""));
         for piece in &think {
-            let kind = "response.reasoning_summary_text.delta";
-            stream.part(kind, &place, "delta", json!(piece)).after = pause;
+            let delta = stream.part(&kind("text.delta"), &place, "delta", json!(piece));
+            delta.after = pause;
         }
-        let whole = json!([{ "type": "summary_text", "text": think.concat() }]);
-        stream.end(summary(whole));
+        let whole = think.concat();
+        stream.part(&kind("text.done"), &place, "text", json!(whole));
+        stream.end(summary(json!([part(&whole)])));
     }
     let id = format!("msg_{}", talk.id());
-    let message = |content: Value| {
-        json!({ "type": "message", "id": id, "role": "assistant", "status": "completed",
+    let message = |status: &str, content: Value| {
+        json!({ "type": "message", "id": id, "role": "assistant", "status": status,
             "content": content })
     };
     let spoken = |text: &str| json!({ "type": "output_text", "text": text, "annotations": [] });
-    stream.begin(&message(json!([])));
+    stream.begin(&message("in_progress", json!([])));
     let place = json!({ "item_id": id, "content_index": 0 });
     stream.part("response.content_part.added", &place, "part", spoken(""));
     for piece in &said {
-        let kind = "response.output_text.delta";
-        stream.part(kind, &place, "delta", json!(piece)).after = pause;
+        let delta = stream.part("response.output_text.delta", &place, "delta", json!(piece));
+        delta.after = pause;
     }
-    stream.end(message(json!([spoken(&said.concat())])));
+    let whole = said.concat();
+    stream.part("response.output_text.done", &place, "text", json!(whole));
+    stream.part("response.content_part.done", &place, "part", spoken(&whole));
+    stream.end(message("completed", json!([spoken(&whole)])));
     if let Some(call) = call {
-        let item = called(talk, &call);
-        stream.begin(&item);
+        let (item, kind, field) = called(talk, &call);
+        let mut begun = item.clone();
+        begun["status"] = json!("in_progress");
+        begun[field] = json!("");
+        stream.begin(&begun);
+        let place = json!({ "item_id": item["id"] });
+        stream.part(
+            &format!("{kind}.delta"),
+            &place,
+            "delta",
+            item[field].clone(),
+        );
+        stream.part(&format!("{kind}.done"), &place, field, item[field].clone());
         stream.end(item);
     }
     let ended = response("completed", &stream.output);
@@ -217,25 +229,26 @@ pub(super) fn render(talk: &Talk, plan: Plan) -> Reply {
     Reply::Stream(stream.frames)
 }
 
-/// A call of a tool: of one that takes plain text, or of one that takes parameters.
-fn called(talk: &Talk, call: &Call) -> Value {
+/// A call of a tool that takes plain text, or of one that takes parameters; the events in which
+/// that is streamed, and the field it stands in.
+fn called(talk: &Talk, call: &Call) -> (Value, &'static str, &'static str) {
     let mut item = json!({
         "id": format!("fc_{}", talk.id()), "call_id": format!("call_{}", talk.id()),
         "status": "completed", "name": call.name,
     });
-    if let Some(text) = call.input.as_str() {
-        item["type"] = json!("custom_tool_call");
-        item["input"] = json!(text);
-        let tool = talk.tools.iter().find(|tool| tool.name == call.name);
-        let space = tool.and_then(|tool| tool.schema["namespace"].as_str());
-        if let Some(space) = space {
-            item["namespace"] = json!(space);
-        }
-    } else {
+    let Some(text) = call.input.as_str() else {
         item["type"] = json!("function_call");
         item["arguments"] = json!(call.input.to_string());
+        return (item, "response.function_call_arguments", "arguments");
+    };
+    item["type"] = json!("custom_tool_call");
+    item["input"] = json!(text);
+    let tool = talk.tools.iter().find(|tool| tool.name == call.name);
+    let space = tool.and_then(|tool| tool.schema["namespace"].as_str());
+    if let Some(space) = space {
+        item["namespace"] = json!(space);
     }
-    item
+    (item, "response.custom_tool_call_input", "input")
 }
 
 /// Numbered events, and the items that were finished in them.
@@ -326,16 +339,19 @@ mod tests {
             .collect();
         let wanted = [
             "response.created",
+            "response.in_progress",
             "response.output_item.added",
             "response.content_part.added",
             "response.output_text.delta",
             "response.output_text.delta",
+            "response.output_text.done",
+            "response.content_part.done",
             "response.output_item.done",
             "response.completed",
         ];
         assert_eq!(kinds, wanted);
-        assert_eq!(events[6]["response"]["usage"]["output_tokens"], 3);
-        assert_eq!(events[3]["delta"], "word1 ");
+        assert_eq!(events[9]["response"]["usage"]["output_tokens"], 3);
+        assert_eq!(events[4]["delta"], "word1 ");
     }
 
     #[test]
@@ -410,7 +426,7 @@ mod tests {
     #[test]
     fn reasoning_comes_before_the_answer_and_errors_are_the_vendors() {
         let events = events(&request(&[user("@mock think 1")], true));
-        assert_eq!(events[3]["type"], "response.reasoning_summary_text.delta");
+        assert_eq!(events[4]["type"], "response.reasoning_summary_text.delta");
         let whole = self::events(&request(&[user("@mock text 1")], false));
         assert_eq!(whole[0]["output"][0]["content"][0]["text"], "word1 ");
         let failed = self::events(&request(&[user("@mock error 401")], true));

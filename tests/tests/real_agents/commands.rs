@@ -31,8 +31,9 @@ async fn leaves_what_is_rejected(product: &mut Product) -> String {
 }
 
 async fn ask_for_a_command(product: &Product, person: Person) -> (String, Story) {
-    let prompt = "Make a file.\n@mock shell touch made.txt";
-    let task = product.give(prompt, output()).await;
+    let command = product.agent.asked_about("touch made.txt");
+    let prompt = format!("Make a file.\n@mock shell {command}");
+    let task = product.give(&prompt, output()).await;
     let story = follow(product, &task, 0, person).await;
     story.assert_completed(product);
     let kinds: Vec<AskKind> = story.asks.iter().map(|ask| ask.kind).collect();

@@ -33,7 +33,8 @@ async fn leaves_nobody_behind(product: &mut Product) -> String {
 }
 
 async fn ends_what_was_left_running(product: &mut Product) -> String {
-    let command = "nohup sleep 321 >/dev/null 2>&1 &";
+    // Hermes refuses a command that goes on by itself where it sees it.
+    let command = "sh -c 'nohup sleep 321 >/dev/null 2>&1 &'";
     let task = product
         .give(&format!("Leave it on.\n@mock linger {command}"), output())
         .await;

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use bridge_proto::model::{Fix, Outcome};
 use bridge_testkit::{
     mock_model::{AFTER, BEFORE, WRITTEN},
     program,
@@ -21,16 +22,16 @@ promises![
 ];
 
 async fn results_can_be_downloaded(product: &mut Product) -> String {
-    let task = product
-        .give("Write it down.\n@mock write output/notes/a.md", output())
-        .await;
+    let new = product.agent.new_file();
+    let prompt = format!("Write it down.\n@mock write output/{new}");
+    let task = product.give(&prompt, output()).await;
     let story = follow(product, &task, 0, Person::Absent).await;
     story.assert_completed(product);
     let files = product.files(&task).await;
     let files = files["files"].as_array().cloned().unwrap_or_default();
-    let found = files.iter().any(|file| file["path"] == "notes/a.md");
+    let found = files.iter().any(|file| file["path"] == new);
     assert!(found, "{files:?} {}", story.answer());
-    assert_eq!(product.file(&task, "notes/a.md").await, WRITTEN);
+    assert_eq!(product.file(&task, new).await, WRITTEN);
     format!("{story}")
 }
 
@@ -61,12 +62,20 @@ async fn does_not_obey_a_repository(product: &mut Product) -> String {
     let trap = product.workspace().join("sprung");
     product.agent.set_trap(&repository, &trap).unwrap();
     let mode = json!({ "mode": "repository", "path": repository });
-    let task = product
-        .give("Make a file.\n@mock shell touch made.txt", mode)
-        .await;
+    let command = product.agent.asked_about("touch made.txt");
+    let prompt = format!("Make a file.\n@mock shell {command}");
+    let task = product.give(&prompt, mode).await;
     let story = follow(product, &task, 0, Person::Rejects).await;
-    story.assert_completed(product);
-    assert_eq!(story.asks.len(), 1, "{:?}", story.asks);
+    if product.agent.obeys_repositories() {
+        assert!(
+            matches!(&story.outcome, Outcome::Blocked { fix: Fix::Setup, reason }
+                if reason.contains("hooks/trap.json")),
+            "{story:?}"
+        );
+    } else {
+        story.assert_completed(product);
+        assert_eq!(story.asks.len(), 1, "{:?}", story.asks);
+    }
     assert!(!repository.join("made.txt").exists(), "{}", story.answer());
     assert!(
         !trap.exists(),

@@ -46,10 +46,6 @@ impl Installed {
     }
 
     /// The Python environment an agent was installed into.
-    #[expect(
-        dead_code,
-        reason = "no agent that is a program of Python is driven yet"
-    )]
     pub(crate) fn venv(&self, agent: Agent) -> PathBuf {
         self.of(agent.id()).join("venv")
     }

@@ -13,8 +13,10 @@
 macro_rules! promises {
     ($($promise:ident),* $(,)?) => {
         $(mod $promise {
-            with_every_agent!($promise: claude => Claude, codex => Codex, gemini => Gemini, opencode => Opencode,
-                openclaw => Openclaw);
+            with_every_agent!(
+                $promise: claude => Claude, codex => Codex, copilot => Copilot, gemini => Gemini,
+                hermes => Hermes, opencode => Opencode, openclaw => Openclaw
+            );
         })*
     };
 }

@@ -66,8 +66,8 @@ impl Product {
             fs::create_dir(home.path().join(folder)).unwrap();
         }
         agent.install(installed, &bin).unwrap();
-        agent.prepare(home.path()).unwrap();
         let model = MockModel::start().await.unwrap();
+        agent.prepare(home.path(), &model.address()).unwrap();
         let gateway = agent.gateway(home.path(), &model.address()).await;
         let running = up(agent, home.path(), &model.address(), &[]);
         let mut product = Self {

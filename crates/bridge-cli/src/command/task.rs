@@ -10,9 +10,11 @@ use bridge_proto::model::{Answer, Ask, Tuning, When};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
+use super::follow::follow;
 use crate::{
     args::{HubAddress, RunArgs, TaskCommand, TuningArgs},
     client::{self, Client},
+    machine::choose,
     render::{Renderer, plain},
     report::{Exit, Problem},
 };
@@ -21,7 +23,7 @@ use crate::{
 pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, Problem> {
     let client = Client::find(hub)?;
     match command {
-        TaskCommand::Run(args) => start(&client, args).await,
+        TaskCommand::Run(args) => start(&client, args, hub).await,
         TaskCommand::FollowUp {
             task,
             message,
@@ -34,7 +36,7 @@ pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, 
             let run = client
                 .follow_up(&task, &text_or_stdin(message)?, when)
                 .await?;
-            follow(&client, &task, after, Renderer::of(&run, json)).await
+            follow(&client, hub, &task, after, Renderer::of(&run, json)).await
         }
         TaskCommand::List { limit, json } => list(&client, limit, json).await,
         TaskCommand::Show { task, json } => show(&client, &task, json).await,
@@ -67,7 +69,7 @@ pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, 
     }
 }
 
-async fn start(client: &Client, args: RunArgs) -> Result<Exit, Problem> {
+async fn start(client: &Client, args: RunArgs, hub: &HubAddress) -> Result<Exit, Problem> {
     let mode = match &args.repo {
         Some(path) => json!({ "mode": "repository", "path": absolute(path)? }),
         None => json!({ "mode": "output" }),
@@ -94,7 +96,7 @@ async fn start(client: &Client, args: RunArgs) -> Result<Exit, Problem> {
     if !args.json {
         note(&format!("task {id}"))?;
     }
-    follow(client, &id, 0, Renderer::new(args.json)).await
+    follow(client, hub, &id, 0, Renderer::new(args.json)).await
 }
 
 fn settings(args: TuningArgs) -> Tuning {
@@ -110,57 +112,12 @@ fn settings(args: TuningArgs) -> Tuning {
     }
 }
 
-/// Streams until the run ends. The first Ctrl-C cancels the task, the second leaves it.
-async fn follow(
-    client: &Client,
-    id: &str,
-    mut after: u64,
-    mut renderer: Renderer,
-) -> Result<Exit, Problem> {
-    let mut cancelling = false;
-    let mut ticks = tokio::time::interval(TICK);
-    loop {
-        let mut events = Box::pin(client.events(id, after).await?);
-        loop {
-            let event = tokio::select! {
-                event = events.next() => event,
-                _ = ticks.tick() => {
-                    renderer.tick().map_err(Problem::output)?;
-                    continue;
-                }
-                signal = tokio::signal::ctrl_c() => {
-                    if signal.is_err() || std::mem::replace(&mut cancelling, true) {
-                        return Ok(Exit::Interrupted);
-                    }
-                    note("cancelling; Ctrl-C again leaves the task alone")?;
-                    client.cancel(id).await?;
-                    continue;
-                }
-            };
-            match event {
-                Some(Ok(stored)) => {
-                    after = stored.seq;
-                    if let Some(exit) = renderer.event(&stored).map_err(Problem::output)? {
-                        return Ok(exit);
-                    }
-                }
-                // The connection broke: go on where it ended, as long as the hub is there.
-                Some(Err(problem)) => {
-                    tracing::debug!(%problem, "the stream broke");
-                    break;
-                }
-                None => break,
-            }
-        }
-        tokio::time::sleep(RECONNECT).await;
-    }
-}
-
 async fn logs(client: &Client, task: &str, no_follow: bool, json: bool) -> Result<Exit, Problem> {
     let id = find(client, task).await?;
     let task = client.task(&id).await?;
     let mut renderer = Renderer::new(json);
     let mut events = Box::pin(client.events(&id, 0).await?);
+    let mut prompts = task.runs.clone();
     let live = task.summary.status.is_live() && !no_follow;
     let mut seq = 0;
     while live || seq < task.last_seq {
@@ -169,6 +126,12 @@ async fn logs(client: &Client, task: &str, no_follow: bool, json: bool) -> Resul
         };
         let stored: StoredEvent = stored?;
         seq = stored.seq;
+        let attempt = &stored.event.run.attempt;
+        if let Some(at) = prompts.iter().position(|run| run.attempt == *attempt) {
+            renderer
+                .prompt(&prompts.remove(at).prompt)
+                .map_err(Problem::output)?;
+        }
         let end = renderer.event(&stored).map_err(Problem::output)?;
         if let Some(exit) = end
             && seq >= task.last_seq
@@ -186,17 +149,27 @@ async fn list(client: &Client, limit: u32, json: bool) -> Result<Exit, Problem> 
         print(&to_json(&tasks)?)?;
         return Ok(Exit::Done);
     }
+    let machines = tasks.iter().map(|task| plain(&task.machine_name));
+    let width = machines.map(|name| name.chars().count()).max().unwrap_or(0);
     for task in tasks {
         let id: String = task.id.as_str().chars().take(8).collect();
         let title: String = plain(&task.title).chars().take(60).collect();
         let line = format!(
-            "{id}  {:<10} {:<10} {title}",
+            "{id}  {}  {:<10} {:<10} {:<width$}  {title}",
+            minute(task.updated),
             task.status.as_str(),
-            task.agent
+            task.agent,
+            plain(&task.machine_name),
         );
         print(&line)?;
     }
     Ok(Exit::Done)
+}
+
+/// A time as it is listed: to the minute, in UTC.
+fn minute(at: bridge_proto::Timestamp) -> String {
+    let text: String = at.to_string().chars().take(16).collect();
+    format!("{}Z", text.replace('T', " "))
 }
 
 async fn show(client: &Client, task: &str, json: bool) -> Result<Exit, Problem> {
@@ -230,6 +203,11 @@ async fn show(client: &Client, task: &str, json: bool) -> Result<Exit, Problem> 
     }
     match client.files(&id).await {
         Ok(files) => {
+            // A run that has ended left its log at least.
+            let none = files.iter().all(|file| file.is_dir);
+            if none && !summary.status.is_live() {
+                print("files    kept on the machine by its contents policy")?;
+            }
             for file in files.iter().filter(|file| !file.is_dir) {
                 let size = file
                     .size
@@ -251,7 +229,7 @@ fn print_ask(ask: &Ask) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn reply(
+pub(super) async fn reply(
     client: &Client,
     task: &str,
     answer: String,
@@ -299,22 +277,9 @@ async fn find(client: &Client, wanted: &str) -> Result<String, Problem> {
     }
 }
 
+/// The machine of this id, or else of this name.
 async fn machine(client: &Client, wanted: &str) -> Result<String, Problem> {
-    let machines = client.machines().await?;
-    let fits =
-        |machine: &&bridge_hub::Machine| machine.id.as_str() == wanted || machine.name == wanted;
-    machines
-        .iter()
-        .find(fits)
-        .map(|machine| machine.id.to_string())
-        .ok_or_else(|| {
-            let names: Vec<&str> = machines
-                .iter()
-                .map(|machine| machine.name.as_str())
-                .collect();
-            Problem::new(format!("no machine is called {wanted}"))
-                .hint(format!("there is: {}", names.join(", ")))
-        })
+    choose(&client.machines().await?, wanted).map(|machine| machine.id.to_string())
 }
 
 fn absolute(path: &Path) -> Result<String, Problem> {
@@ -345,15 +310,9 @@ fn print(line: &str) -> Result<(), Problem> {
     writeln!(io::stdout(), "{line}").map_err(Problem::output)
 }
 
-fn note(line: &str) -> Result<(), Problem> {
+pub(super) fn note(line: &str) -> Result<(), Problem> {
     writeln!(io::stderr(), "· {line}").map_err(Problem::output)
 }
-
-/// How often the progress line is brought up to date.
-const TICK: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// Between two tries to go on with a broken stream.
-const RECONNECT: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Tasks among which the beginning of an id is looked for.
 const SEARCHED: u32 = 200;

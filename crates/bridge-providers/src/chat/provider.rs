@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Starts `program args…`, which must call [`super::run`] on its standard input and output; a
+/// Starts `program args…`, which must call [`super::run()`] on its standard input and output; a
 /// further argument `check` or `models` names another job than serving.
 #[derive(Debug, Clone)]
 pub struct ChatProvider {

@@ -6,13 +6,16 @@
 //! ```
 
 use bridge_proto::{
-    AskId, Digest, ToolCallId,
-    model::{Answer, Ask, AskKind, Choice, ChoiceKind, match_answer},
+    AskId, ToolCallId,
+    model::{Answer, Ask, Choice, ChoiceKind, match_answer},
 };
 use serde_json::{Map, Value, json};
 
-use super::{commands, outgoing, tools::Wanted};
-use crate::plain::{one_line, readable};
+use super::{
+    outgoing,
+    tools::Wanted,
+    wording::{self, Shown},
+};
 
 /// The open questions, oldest first.
 #[derive(Debug, Default)]
@@ -83,51 +86,13 @@ impl Asks {
 
     /// May a command be run?
     pub(super) fn command(&mut self, request: &Value, params: &Value, directory: &str) -> Raised {
-        let text = |name: &str| params.get(name).and_then(Value::as_str);
-        let network = params
-            .get("networkApprovalContext")
-            .filter(|it| it.is_object());
-        let command = text("command").map(commands::unwrapped);
-        let (kind, mut lines) = match (text("kind"), network, &command) {
-            (Some("writeStdin"), _, _) => {
-                let what = readable(&params.to_string(), MAX_SUMMARY);
-                (
-                    AskKind::Command,
-                    vec![format!("Type into a running command: {what}")],
-                )
-            }
-            (_, Some(network), _) => {
-                let host = network.get("host").and_then(Value::as_str).unwrap_or("?");
-                let mut lines = vec![format!(
-                    "Let it reach {} in the network",
-                    one_line(host, MAX_NOTE)
-                )];
-                lines.extend(command.map(|command| readable(&command, MAX_SUMMARY)));
-                (AskKind::Other, lines)
-            }
-            (_, None, Some(_)) if needs_nobody(params) => {
-                return Raised::Allowed(decision(request, "accept"));
-            }
-            (_, None, Some(command)) => {
-                let mut lines = vec![readable(command, MAX_SUMMARY)];
-                let elsewhere = text("cwd").filter(|cwd| *cwd != directory);
-                lines.extend(elsewhere.map(|cwd| format!("in {}", one_line(cwd, MAX_NOTE))));
-                lines.push(OUTSIDE.to_owned());
-                (AskKind::Command, lines)
-            }
-            (_, None, None) => return Raised::Refused(decision(request, DECLINE)),
-        };
-        if let Some(more) = params
-            .get("additionalPermissions")
-            .filter(|it| it.is_object())
-        {
-            let more = readable(&more.to_string(), MAX_NOTE);
-            lines.push(format!("It wants further permissions: {more}"));
+        if wording::needs_nobody(params) {
+            return Raised::Allowed(decision(request, "accept"));
         }
-        lines.extend(reason(params));
-        let action = action(params);
-        let action = Digest::of(&["run", &action]);
-        self.permission(request, params, kind, lines.join("\n"), action)
+        let Some(shown) = wording::command(params, directory) else {
+            return Raised::Refused(decision(request, DECLINE));
+        };
+        self.permission(request, params, shown)
     }
 
     /// May files be changed? `wanted` is what the item with the same id said.
@@ -137,44 +102,18 @@ impl Asks {
         params: &Value,
         wanted: Option<Wanted>,
     ) -> Raised {
-        let root = params.get("grantRoot").and_then(Value::as_str);
-        let (mut kind, deeds, digest) = if let Some(wanted) = wanted {
-            let deeds = readable(&wanted.deeds.join("\n"), MAX_SUMMARY);
-            (AskKind::Edit, deeds, wanted.digest)
-        } else {
-            let unknown = "Change files; which ones cannot be shown".to_owned();
-            let digest = Digest::of(&["change unknown files"]);
-            (AskKind::Other, unknown, digest)
-        };
-        let mut lines = vec![deeds];
-        if let Some(root) = root {
-            kind = AskKind::Other;
-            lines.push(format!(
-                "and everything else in {} in this session",
-                one_line(root, MAX_NOTE)
-            ));
-        }
-        lines.extend(reason(params));
-        let digest = Digest::of(&[digest.as_str(), root.unwrap_or_default()]);
-        self.permission(request, params, kind, lines.join("\n"), digest)
+        self.permission(request, params, wording::change(params, wanted))
     }
 
     /// The agent's own questions.
     pub(super) fn questions(&mut self, request: &Value, params: &Value) -> Raised {
-        let list = params.get("questions").and_then(Value::as_array);
-        let all = || list.into_iter().flatten();
-        let secret = |question: &Value| question.get("isSecret") == Some(&Value::Bool(true));
-        let questions: Vec<Value> = all()
-            .filter(|question| !question_text(question).is_empty() && !secret(question))
-            .take(MAX_QUESTIONS)
-            .cloned()
-            .collect();
+        let questions = wording::questions(params);
         if questions.is_empty() || self.open.len() >= MAX_OPEN {
             return Raised::Refused(outgoing::result(request, &json!({ "answers": {} })));
         }
         let instead_of = self.take_back(request);
         let mut open = Open {
-            ask: self.ask(AskKind::Question, String::new(), Digest::of(&[]), params),
+            ask: self.ask(Shown::default(), params),
             request: request.clone(),
             item: None,
             sort: Sort::Questions {
@@ -278,19 +217,12 @@ impl Asks {
         left.map(|open| open.ask.id).collect()
     }
 
-    fn permission(
-        &mut self,
-        request: &Value,
-        params: &Value,
-        kind: AskKind,
-        summary: String,
-        digest: Digest,
-    ) -> Raised {
+    fn permission(&mut self, request: &Value, params: &Value, shown: Shown) -> Raised {
         if self.open.len() >= MAX_OPEN {
             return Raised::Refused(decision(request, DECLINE));
         }
         let instead_of = self.take_back(request);
-        let mut ask = self.ask(kind, summary, digest, params);
+        let mut ask = self.ask(shown, params);
         let option = |id: &str, label: &str, kind| Choice {
             id: id.into(),
             label: label.into(),
@@ -322,15 +254,15 @@ impl Asks {
         before.given.is_none().then_some(before.ask)
     }
 
-    fn ask(&mut self, kind: AskKind, summary: String, digest: Digest, params: &Value) -> Ask {
+    fn ask(&mut self, shown: Shown, params: &Value) -> Ask {
         self.asked += 1;
         let item = params.get("itemId").and_then(Value::as_str);
         Ask {
             id: ask_id(self.asked),
-            kind,
-            summary,
-            options: Vec::new(),
-            digest,
+            kind: shown.kind,
+            summary: shown.summary,
+            options: shown.options,
+            digest: shown.digest,
             tool: item.and_then(|item| ToolCallId::parse(item).ok()),
             expires: None,
             answered: None,
@@ -345,61 +277,12 @@ impl Open {
         let Sort::Questions { questions, at, .. } = &self.sort else {
             return;
         };
-        let Some(question) = questions.get(*at) else {
-            return;
-        };
-        let mut summary = readable(question_text(question), MAX_SUMMARY);
-        let mut options = Vec::new();
-        let offered = question.get("options").and_then(Value::as_array);
-        for option in offered.into_iter().flatten().take(MAX_OPTIONS) {
-            let Some(label) = option.get("label").and_then(Value::as_str) else {
-                continue;
-            };
-            options.push(Choice {
-                id: (options.len() + 1).to_string(),
-                label: one_line(label, MAX_NOTE),
-                kind: ChoiceKind::Plain,
-            });
-            if let Some(about) = option.get("description").and_then(Value::as_str) {
-                summary.push_str("\n- ");
-                summary.push_str(&one_line(label, MAX_NOTE));
-                summary.push_str(": ");
-                summary.push_str(&one_line(about, MAX_NOTE));
-            }
-        }
-        self.ask.summary = summary;
-        self.ask.options = options;
-        self.ask.digest = Digest::of(&["question", &question.to_string()]);
-    }
-}
-
-fn question_text(question: &Value) -> &str {
-    let text = question.get("question").and_then(Value::as_str);
-    text.unwrap_or_default().trim()
-}
-
-/// What would be done, without what differs between two questions about the same.
-fn action(params: &Value) -> String {
-    let mut action = params.clone();
-    if let Some(fields) = action.as_object_mut() {
-        for of_the_question in ["threadId", "turnId", "itemId", "startedAtMs", "approvalId"] {
-            fields.remove(of_the_question);
+        if let Some(shown) = questions.get(*at).map(wording::question) {
+            self.ask.summary = shown.summary;
+            self.ask.options = shown.options;
+            self.ask.digest = shown.digest;
         }
     }
-    action.to_string()
-}
-
-/// Whether a command only reads, and is not asked for because it wants more than it would have.
-fn needs_nobody(params: &Value) -> bool {
-    let plain = |name: &str| params.get(name).is_none_or(Value::is_null);
-    let command = params.get("command").and_then(Value::as_str);
-    let same = ["reason", "additionalPermissions"].into_iter().all(plain);
-    same && command.is_some_and(commands::is_harmless)
-}
-
-fn reason(params: &Value) -> Option<String> {
-    let reason = params.get("reason").and_then(Value::as_str)?.trim();
-    (!reason.is_empty()).then(|| format!("Its reason: {}", one_line(reason, MAX_NOTE)))
 }
 
 fn decision(request: &Value, word: &str) -> String {
@@ -411,21 +294,13 @@ fn ask_id(number: u64) -> AskId {
 }
 
 const DECLINE: &str = "decline";
-/// What a person has to know before a command is allowed.
-const OUTSIDE: &str = "If you allow it, it runs outside the sandbox and can do all that you can.";
 /// Most questions open at once; further ones are refused.
 const MAX_OPEN: usize = 64;
-/// Most questions of one request.
-const MAX_QUESTIONS: usize = 20;
-/// Most options of one question.
-const MAX_OPTIONS: usize = 20;
-/// Longest summary: a whole command must be readable before it is allowed.
-const MAX_SUMMARY: usize = 8000;
-/// Longest note or label.
-const MAX_NOTE: usize = 300;
 
 #[cfg(test)]
 mod tests {
+    use bridge_proto::model::AskKind;
+
     use super::*;
 
     fn touch(target: &str) -> Value {
@@ -450,42 +325,6 @@ mod tests {
 
     fn said(given: Option<Given>) -> Value {
         serde_json::from_str(&given.unwrap().line.unwrap()).unwrap()
-    }
-
-    #[test]
-    fn an_accepted_command_runs_outside_the_sandbox_and_the_question_says_so() {
-        let ask = shown(Asks::default().command(&json!(1), &touch("made"), "/work"));
-        assert_eq!(ask.kind, AskKind::Command);
-        assert_eq!(ask.summary, format!("touch made\n{OUTSIDE}"));
-        let mut elsewhere = touch("made");
-        elsewhere["cwd"] = json!("/opt");
-        elsewhere["reason"] = json!("It is needed.");
-        let ask = shown(Asks::default().command(&json!(1), &elsewhere, "/work"));
-        let wanted = format!("touch made\nin /opt\n{OUTSIDE}\nIts reason: It is needed.");
-        assert_eq!(ask.summary, wanted);
-    }
-
-    #[test]
-    fn a_command_that_only_reads_is_not_asked_for_unless_it_wants_more() {
-        let read = |extra: Value| {
-            let mut params = json!({"kind": "command", "command": "/bin/bash -lc 'cat a'"});
-            if let (Some(fields), Value::Object(extra)) = (params.as_object_mut(), extra) {
-                fields.extend(extra);
-            }
-            Asks::default().command(&json!(1), &params, "/work")
-        };
-        let Raised::Allowed(line) = read(json!({"reason": null})) else {
-            panic!()
-        };
-        assert_eq!(line, r#"{"id":1,"result":{"decision":"accept"}}"#);
-        for extra in [
-            json!({"reason": "It lies outside."}),
-            json!({"additionalPermissions": {"network": {}}}),
-            json!({"networkApprovalContext": {"host": "example.org"}}),
-            json!({"kind": "writeStdin"}),
-        ] {
-            assert!(matches!(read(extra), Raised::Ask { .. }));
-        }
     }
 
     #[test]
@@ -531,60 +370,6 @@ mod tests {
         assert_eq!(instead_of, Some(first.id.clone()));
         assert!(asks.answer(&first.id, &choose("accept")).is_none());
         assert!(asks.answer(&ask.id, &choose("accept")).is_some());
-    }
-
-    #[test]
-    fn the_digest_is_of_the_action_and_not_of_the_question() {
-        let digest = |params: &Value| {
-            let ask = shown(Asks::default().command(&json!(0), params, "/work"));
-            ask.digest
-        };
-        let mut later = touch("made");
-        later["startedAtMs"] = json!(99);
-        later["itemId"] = json!("call_2");
-        assert_eq!(digest(&touch("made")), digest(&later));
-        assert_ne!(digest(&touch("made")), digest(&touch("other")));
-        later["cwd"] = json!("/etc");
-        assert_ne!(digest(&touch("made")), digest(&later));
-    }
-
-    #[test]
-    fn a_change_that_cannot_be_shown_or_grants_more_is_no_plain_edit() {
-        let wanted = || {
-            Some(Wanted {
-                deeds: vec!["Write a (a new file)".into()],
-                digest: Digest::of(&["a"]),
-            })
-        };
-        let params = json!({"itemId": "c"});
-        let ask = shown(Asks::default().change(&json!(0), &params, wanted()));
-        assert_eq!(
-            (ask.kind, ask.summary.as_str()),
-            (AskKind::Edit, "Write a (a new file)")
-        );
-        let unknown = shown(Asks::default().change(&json!(0), &params, None));
-        assert_eq!(unknown.kind, AskKind::Other);
-        let params = json!({"itemId": "c", "grantRoot": "/"});
-        let more = shown(Asks::default().change(&json!(0), &params, wanted()));
-        assert_eq!(more.kind, AskKind::Other);
-        assert_ne!(more.digest, ask.digest);
-    }
-
-    #[test]
-    fn network_and_typing_are_asked_for_what_they_are() {
-        let mut params = touch("made");
-        params["networkApprovalContext"] = json!({"host": "example.org", "protocol": "https"});
-        let ask = shown(Asks::default().command(&json!(0), &params, "/work"));
-        assert_eq!(ask.kind, AskKind::Other);
-        assert_eq!(
-            ask.summary,
-            "Let it reach example.org in the network\ntouch made"
-        );
-        let typing = json!({"kind": "writeStdin", "itemId": "c", "command": null});
-        let ask = shown(Asks::default().command(&json!(0), &typing, "/work"));
-        assert!(ask.summary.starts_with("Type into a running command: "));
-        let nothing = Asks::default().command(&json!(0), &json!({}), "/work");
-        assert!(matches!(nothing, Raised::Refused(line) if line.contains("decline")));
     }
 
     #[test]

@@ -10,6 +10,11 @@
 
 use std::time::{Duration, Instant};
 
+use bridge_proto::model::Outcome;
+use serde_json::json;
+
+use super::dialogue::{CodexDialogue, Request, Stage, Turn};
+
 /// An end that was asked for.
 #[derive(Debug)]
 pub(super) struct Cancel {
@@ -70,6 +75,108 @@ impl Cancel {
     /// Whether it was said a second time.
     pub(super) fn is_repeated(&self) -> bool {
         self.next != Some(Rung::Repeat)
+    }
+}
+
+impl CodexDialogue {
+    /// Stops the running turn; it ends with this outcome whatever the program says.
+    pub(super) fn stop(&mut self, now: Instant, outcome: Outcome) {
+        let Some(turn) = &mut self.turn else { return };
+        match &mut turn.stage {
+            // Nothing was said yet that could be stopped.
+            Stage::Waiting(_) => self.end_turn(now, outcome),
+            Stage::Working => {
+                let known = turn.id.is_some();
+                let stage = if known {
+                    CancelStage::TurnOver
+                } else {
+                    CancelStage::TurnId
+                };
+                let cancel = Cancel::new(now, stage);
+                turn.stage = Stage::Stopping { outcome, cancel };
+                self.withdraw_asks();
+                if known {
+                    self.interrupt();
+                }
+            }
+            Stage::Stopping {
+                outcome: before, ..
+            }
+            | Stage::Ending { outcome: before } => *before = outcome,
+        }
+    }
+
+    pub(super) fn interrupt(&mut self) {
+        let params = json!({ "threadId": self.thread, "turnId": self.turn_id() });
+        self.request("turn/interrupt", &params, Request::Interrupt);
+    }
+
+    /// Ends the commands that an interrupt leaves running.
+    pub(super) fn clean(&mut self) {
+        let params = json!({ "threadId": self.thread });
+        self.request("thread/backgroundTerminals/clean", &params, Request::Clean);
+    }
+
+    /// The interrupt was not taken: there is no such turn, or not yet.
+    pub(super) fn interrupt_refused(&mut self, now: Instant) {
+        let repeated = matches!(&self.turn, Some(Turn {
+            stage: Stage::Stopping { cancel, .. }, ..
+        }) if cancel.is_repeated());
+        if repeated {
+            self.turn_completed(now, Outcome::Completed);
+        }
+    }
+
+    /// The commands of the stopped turn have ended, or this version cannot end them.
+    pub(super) fn cleaned(&mut self, now: Instant, done: bool) {
+        let Some(Turn {
+            stage: Stage::Stopping { outcome, cancel },
+            ..
+        }) = &self.turn
+        else {
+            return;
+        };
+        if cancel.stage != CancelStage::Cleaned {
+            return;
+        }
+        let outcome = outcome.clone();
+        if done {
+            self.end_turn(now, outcome);
+        } else {
+            self.end_process(outcome);
+        }
+    }
+
+    /// Ends the process, and with it what it started; the turn is over when it is gone.
+    fn end_process(&mut self, outcome: Outcome) {
+        if let Some(turn) = &mut self.turn {
+            turn.stage = Stage::Ending { outcome };
+        }
+        self.withdraw_asks();
+        self.close_input();
+    }
+
+    /// The next rung, if it is due.
+    pub(super) fn on_cancel_due(&mut self, now: Instant) {
+        let Some(Turn {
+            stage: Stage::Stopping { outcome, cancel },
+            ..
+        }) = &mut self.turn
+        else {
+            return;
+        };
+        match cancel.rung(now) {
+            Some(Rung::Repeat) => match cancel.stage {
+                CancelStage::TurnId => {}
+                CancelStage::TurnOver => self.interrupt(),
+                CancelStage::Cleaned => self.clean(),
+            },
+            Some(Rung::CloseInput) => {
+                let outcome = outcome.clone();
+                self.end_process(outcome);
+            }
+            None => {}
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::{
     asks::Asks,
-    cancel::{CLOSE, Cancel, CancelStage, Rung},
+    cancel::{CLOSE, Cancel, CancelStage},
     messages::Messages,
     outcome::{judge, reason_of_end},
     outgoing,
@@ -401,7 +401,7 @@ impl CodexDialogue {
         }));
     }
 
-    fn close_input(&mut self) {
+    pub(super) fn close_input(&mut self) {
         if self.life != Life::Ending {
             self.life = Life::Ending;
             self.steps.push_back(Step::CloseInput(CLOSE));
@@ -415,83 +415,6 @@ impl CodexDialogue {
                 how: AskEnd::Withdrawn,
             });
         }
-    }
-
-    /// Stops the running turn; it ends with this outcome whatever the program says.
-    pub(super) fn stop(&mut self, now: Instant, outcome: Outcome) {
-        let Some(turn) = &mut self.turn else { return };
-        match &mut turn.stage {
-            // Nothing was said yet that could be stopped.
-            Stage::Waiting(_) => self.end_turn(now, outcome),
-            Stage::Working => {
-                let known = turn.id.is_some();
-                let stage = if known {
-                    CancelStage::TurnOver
-                } else {
-                    CancelStage::TurnId
-                };
-                let cancel = Cancel::new(now, stage);
-                turn.stage = Stage::Stopping { outcome, cancel };
-                self.withdraw_asks();
-                if known {
-                    self.interrupt();
-                }
-            }
-            Stage::Stopping {
-                outcome: before, ..
-            }
-            | Stage::Ending { outcome: before } => *before = outcome,
-        }
-    }
-
-    fn interrupt(&mut self) {
-        let params = json!({ "threadId": self.thread, "turnId": self.turn_id() });
-        self.request("turn/interrupt", &params, Request::Interrupt);
-    }
-
-    /// Ends the commands that an interrupt leaves running.
-    fn clean(&mut self) {
-        let params = json!({ "threadId": self.thread });
-        self.request("thread/backgroundTerminals/clean", &params, Request::Clean);
-    }
-
-    /// The interrupt was not taken: there is no such turn, or not yet.
-    pub(super) fn interrupt_refused(&mut self, now: Instant) {
-        let repeated = matches!(&self.turn, Some(Turn {
-            stage: Stage::Stopping { cancel, .. }, ..
-        }) if cancel.is_repeated());
-        if repeated {
-            self.turn_completed(now, Outcome::Completed);
-        }
-    }
-
-    /// The commands of the stopped turn have ended, or this version cannot end them.
-    pub(super) fn cleaned(&mut self, now: Instant, done: bool) {
-        let Some(Turn {
-            stage: Stage::Stopping { outcome, cancel },
-            ..
-        }) = &self.turn
-        else {
-            return;
-        };
-        if cancel.stage != CancelStage::Cleaned {
-            return;
-        }
-        let outcome = outcome.clone();
-        if done {
-            self.end_turn(now, outcome);
-        } else {
-            self.end_process(outcome);
-        }
-    }
-
-    /// Ends the process, and with it what it started; the turn is over when it is gone.
-    fn end_process(&mut self, outcome: Outcome) {
-        if let Some(turn) = &mut self.turn {
-            turn.stage = Stage::Ending { outcome };
-        }
-        self.withdraw_asks();
-        self.close_input();
     }
 
     /// When silence is told next; never while a person is waited for.
@@ -541,18 +464,7 @@ impl CodexDialogue {
                     self.stop(now, judge(&retrying.error));
                 }
             }
-            Stage::Stopping { outcome, cancel } => match cancel.rung(now) {
-                Some(Rung::Repeat) => match cancel.stage {
-                    CancelStage::TurnId => {}
-                    CancelStage::TurnOver => self.interrupt(),
-                    CancelStage::Cleaned => self.clean(),
-                },
-                Some(Rung::CloseInput) => {
-                    let outcome = outcome.clone();
-                    self.end_process(outcome);
-                }
-                None => {}
-            },
+            Stage::Stopping { .. } => self.on_cancel_due(now),
             Stage::Waiting(_) | Stage::Ending { .. } => {}
         }
     }

@@ -7,10 +7,11 @@
 //!
 //! Reading order: [`CodexProvider`] (finding and starting the program; with `command`, `config` and
 //! `survey`), [`CodexDialogue`] with [`CodexStart`] (the life of a conversation and its turns; with
-//! `cancel` and `steer`), `incoming` (what each line means), then its parts: `messages` (every text is shown
-//! once), `tools` with `items`, `commands`, `patch` and `raw_calls` (tool calls), `asks` (permissions
-//! and questions), `outcome` (what an error means), `usage`, `outgoing` (the lines that are
-//! written). [`ExecDialogue`] is the fallback for versions without an app-server.
+//! `cancel` and `steer`), `incoming` (what each line means), then its parts: `messages` (every text
+//! is shown once), `tools` with `items`, `commands`, `patch` and `raw_calls` (tool calls), `asks`
+//! with `wording` (permissions and questions), `outcome` (what an error means), `usage`, `outgoing`
+//! (the lines that are written). [`ExecDialogue`] is the fallback for versions without an
+//! app-server.
 
 mod asks;
 mod cancel;
@@ -32,6 +33,7 @@ mod steer;
 mod survey;
 mod tools;
 mod usage;
+mod wording;
 
 pub use dialogue::CodexDialogue;
 pub use exec::ExecDialogue;

@@ -159,21 +159,19 @@ impl CodexProvider {
     }
 
     /// Whether its app-server can be talked with. Asked once per program, and again for another
-    /// version of one that could not.
+    /// version of one that could not. One that only takes too long is not judged for ever.
     async fn has_server(&self, program: &Path) -> Result<bool, StartError> {
-        let path = program.to_string_lossy();
-        let known = fingerprint(&[&path]);
-        if self.speaks.load(Ordering::Relaxed) == known {
+        if self.speaks.load(Ordering::Relaxed) == fingerprint(program, "") {
             return Ok(true);
         }
         let version = self.version(program, LOOK).await.version;
-        let exactly = fingerprint(&[&path, version.as_deref().unwrap_or_default()]);
-        if self.deaf.load(Ordering::Relaxed) == exactly {
+        let version = version.unwrap_or_default();
+        if self.deaf.load(Ordering::Relaxed) == fingerprint(program, &version) {
             return Ok(false);
         }
         match self.survey(program, LOOK).await {
             Ok(_) => {
-                self.speaks.store(known, Ordering::Relaxed);
+                self.remember(program, &version, true);
                 Ok(true)
             }
             Err(Unheard::Deaf) => {
@@ -181,11 +179,22 @@ impl CodexProvider {
                     version,
                     "this Codex has no app-server; `codex exec` is used"
                 );
-                self.deaf.store(exactly, Ordering::Relaxed);
+                self.remember(program, &version, false);
                 Ok(false)
             }
             Err(Unheard::TimedOut) => Ok(false),
             Err(Unheard::NotStarted(error)) => Err(error),
+        }
+    }
+
+    fn remember(&self, program: &Path, version: &str, speaks: bool) {
+        if speaks {
+            let known = fingerprint(program, "");
+            self.speaks.store(known, Ordering::Relaxed);
+        } else {
+            self.speaks.store(0, Ordering::Relaxed);
+            let known = fingerprint(program, version);
+            self.deaf.store(known, Ordering::Relaxed);
         }
     }
 
@@ -238,11 +247,21 @@ impl Provider for CodexProvider {
             return said;
         }
         let left = until.saturating_duration_since(Instant::now());
-        let surveyed = self.survey(&program, left).await;
-        let judged = match surveyed {
-            Ok(found) if found.ready => healthy(),
-            Ok(_) => login_needed(LOGIN),
-            Err(Unheard::Deaf | Unheard::TimedOut | Unheard::NotStarted(_)) => health,
+        let version = said.version.clone().unwrap_or_default();
+        let judged = match self.survey(&program, left).await {
+            Ok(found) => {
+                self.remember(&program, &version, true);
+                if found.ready {
+                    healthy()
+                } else {
+                    login_needed(LOGIN)
+                }
+            }
+            Err(Unheard::Deaf) => {
+                self.remember(&program, &version, false);
+                health
+            }
+            Err(Unheard::TimedOut | Unheard::NotStarted(_)) => health,
         };
         Health {
             version: said.version,
@@ -306,9 +325,9 @@ fn trust_of(spec: &RunSpec) -> Trust {
     }
 }
 
-/// A number for a program, never 0.
-fn fingerprint(parts: &[&str]) -> u64 {
-    let digest = Digest::of(parts);
+/// A number for a program of a version, never 0.
+fn fingerprint(program: &Path, version: &str) -> u64 {
+    let digest = Digest::of(&[&program.to_string_lossy(), version]);
     let digits = digest.as_str().get(..16).unwrap_or_default();
     u64::from_str_radix(digits, 16).unwrap_or_default() | 1
 }
