@@ -133,8 +133,8 @@ impl Brain {
             "agents.list" => Ok(json!({ "defaultId": "main",
                 "agents": [{ "id": "main", "workspace": "/nowhere/workspace" }] })),
             "models.list" => Ok(json!({ "models": [
-                { "id": "small", "provider": "fake" },
-                { "id": "big", "provider": "fake", "tags": ["default"] } ] })),
+                { "id": MODELS[0], "provider": "fake" },
+                { "id": MODELS[1], "provider": "fake", "tags": ["default"] } ] })),
             "sessions.resolve" => Ok(json!({ "ok": self.sessions.contains_key(&text("key")) })),
             "sessions.create" => {
                 let session = self.sessions.entry(text("key")).or_default();
@@ -150,8 +150,13 @@ impl Brain {
             }
             "sessions.messages.subscribe" => Ok(json!({ "subscribed": true })),
             "sessions.patch" => {
+                let model = params["model"].as_str();
+                let model = model.map(|model| model.strip_prefix("fake/").unwrap_or(model));
+                if model.is_some_and(|model| !MODELS.contains(&model)) {
+                    return Err(("INVALID_REQUEST", "model not allowed"));
+                }
                 let session = self.sessions.entry(text("key")).or_default();
-                if let Some(model) = params["model"].as_str() {
+                if let Some(model) = model {
                     model.clone_into(&mut session.model);
                 }
                 if let Some(effort) = params["thinkingLevel"].as_str() {
@@ -279,5 +284,6 @@ impl Brain {
     }
 }
 
+const MODELS: [&str; 2] = ["small", "big"];
 /// What a device is given.
 const GIVEN: &str = "fake-device-token";
