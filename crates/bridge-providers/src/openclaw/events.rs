@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     dialogue::OpenclawDialogue,
     outcome::{failed, judge},
-    turn::{Retrying, Verdict},
+    turn::Verdict,
 };
 use crate::{
     plain::{one_line, readable, sentence},
@@ -84,7 +84,7 @@ impl OpenclawDialogue {
             "thinking" => self.on_thinking(data),
             "tool" => self.on_tool(data),
             "item" => self.on_item(data),
-            "run_status" => self.on_run_status(now, data),
+            "run_status" => self.on_run_status(data),
             "usage" => {
                 let turn = self.turn.as_mut();
                 let usage = turn.and_then(|turn| turn.ledger.estimate(data));
@@ -209,9 +209,6 @@ impl OpenclawDialogue {
         let replaces = data.get("replace").and_then(Value::as_bool) == Some(true);
         let name = text("itemId").unwrap_or("answer");
         let event = turn.texts.set(name, whole, replaces);
-        if !whole.is_empty() {
-            turn.model_works();
-        }
         self.emit_all(event);
         true
     }
@@ -222,7 +219,6 @@ impl OpenclawDialogue {
         };
         if let Some(turn) = &mut self.turn {
             turn.texts.part();
-            turn.model_works();
         }
         if !delta.is_empty() {
             let delta = delta.to_owned();
@@ -236,7 +232,6 @@ impl OpenclawDialogue {
             return true;
         };
         turn.texts.part();
-        turn.model_works();
         let Some(events) = turn.tools.on(data) else {
             return false;
         };
@@ -262,7 +257,7 @@ impl OpenclawDialogue {
         true
     }
 
-    fn on_run_status(&mut self, now: Instant, data: &Value) -> bool {
+    fn on_run_status(&mut self, data: &Value) -> bool {
         let text = |name: &str| data.get(name).and_then(Value::as_str);
         let number = |name: &str| data.get(name).and_then(Value::as_u64);
         match text("phase").unwrap_or_default() {
@@ -271,14 +266,6 @@ impl OpenclawDialogue {
                 let attempt = number("retryAttempt").and_then(|n| u32::try_from(n).ok());
                 let class = text("reason").map(|class| one_line(class, 100));
                 let said = sentence(text("message").unwrap_or("the model call failed"), 300);
-                if let Some(turn) = &mut self.turn {
-                    let since = turn.retrying.as_ref().map_or(now, |before| before.since);
-                    turn.retrying = Some(Retrying {
-                        since,
-                        class: class.clone(),
-                        said: said.clone(),
-                    });
-                }
                 let limit = number("maxRetries").and_then(|n| u32::try_from(n).ok());
                 let reason = match class {
                     Some(class) => format!("{class}: {said}"),

@@ -2,19 +2,31 @@
 
 use std::time::{Duration, Instant};
 
-use bridge_proto::model::{Fault, Fix, Outcome, RunEvent, ToolStatus};
+use bridge_proto::model::{Actor, Fault, Fix, Outcome, RunEvent, ToolStatus};
 use serde_json::Value;
 
 use super::{
     dialogue::{Act, MODE, OpenclawDialogue},
     frames::Failure,
-    outcome::failed,
+    steer::INJECTED,
 };
 use crate::plain::readable;
 
 impl OpenclawDialogue {
-    /// The turn is over.
+    /// The turn is over, and is told to be once every message for it is known to be read or not:
+    /// whoever hears of the end first may say such a message again.
     pub(super) fn finish(&mut self, now: Instant, outcome: Outcome) {
+        if let Some(turn) = &mut self.turn
+            && !self.injections.is_empty()
+        {
+            if turn.over.is_none() {
+                turn.over = Some(outcome);
+                for one in &mut self.injections {
+                    one.until = now + INJECTED;
+                }
+            }
+            return;
+        }
         let Some(mut turn) = self.turn.take() else {
             return;
         };
@@ -69,8 +81,8 @@ impl OpenclawDialogue {
 
     /// How the turn ends because it was told to.
     pub(super) fn stopped(&self) -> Option<Outcome> {
-        let stopping = self.turn.as_ref()?.stopping.as_ref()?;
-        Some(stopping.outcome.clone())
+        self.turn.as_ref()?.stopping.as_ref()?;
+        Some(Outcome::Cancelled { by: Actor::Person })
     }
 
     pub(super) fn on_aborted(&mut self, now: Instant, answer: Option<&Value>) {
@@ -96,22 +108,10 @@ impl OpenclawDialogue {
             return;
         }
         if let Some(stopping) = &mut turn.stopping {
-            let due = stopping.due().is_some_and(|due| due <= now);
-            if due && !stopping.again {
+            if stopping.due().is_some_and(|due| due <= now) {
                 stopping.again = true;
                 self.abort();
-            } else if due {
-                let outcome = stopping.outcome.clone();
-                self.finish(now, outcome);
             }
-            return;
-        }
-        let given_up = turn.deadline().is_some_and(|due| due <= now);
-        if given_up && let Some(retrying) = turn.retrying.take() {
-            let seconds = now.saturating_duration_since(retrying.since).as_secs();
-            let said = format!("{} (gave up after {seconds} s)", retrying.said);
-            let outcome = failed(retrying.class.as_deref(), &said);
-            self.stop(now, outcome, false);
             return;
         }
         if !waits && let Some(seconds) = turn.silence(now) {

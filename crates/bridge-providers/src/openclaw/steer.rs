@@ -141,23 +141,6 @@ impl OpenclawDialogue {
         self.acts.push_back(Act::Guard(work));
     }
 
-    /// Stops the running turn; it ends with this outcome whatever the gateway says.
-    pub(super) fn stop(&mut self, now: Instant, outcome: Outcome, by_person: bool) {
-        let Some(turn) = &mut self.turn else { return };
-        if let Some(stopping) = &mut turn.stopping {
-            stopping.outcome = outcome;
-            stopping.by_person |= by_person;
-            return;
-        }
-        turn.stopping = Some(Stopping {
-            outcome,
-            asked: now,
-            again: false,
-            by_person,
-        });
-        self.abort();
-    }
-
     pub(super) fn abort(&mut self) {
         if let (Some(session), Some(turn)) = (&self.session, &self.turn) {
             let params = json!({ "sessionKey": session, "runId": turn.run });
@@ -166,11 +149,17 @@ impl OpenclawDialogue {
     }
 
     pub(super) fn on_interrupt(&mut self, now: Instant) {
-        let cancelled = Outcome::Cancelled { by: Actor::Person };
-        if self.turn.is_some() {
-            self.stop(now, cancelled, true);
+        if let Some(turn) = &mut self.turn {
+            if turn.stopping.is_none() {
+                turn.stopping = Some(Stopping {
+                    asked: now,
+                    again: false,
+                });
+                self.abort();
+            }
             return;
         }
+        let cancelled = Outcome::Cancelled { by: Actor::Person };
         for _ in std::mem::take(&mut self.waiting) {
             self.turn_over(cancelled.clone(), String::new());
         }
@@ -182,7 +171,7 @@ impl OpenclawDialogue {
         let running = self
             .turn
             .as_ref()
-            .is_some_and(|turn| turn.accepted && turn.stopping.is_none());
+            .is_some_and(|turn| turn.accepted && turn.stopping.is_none() && turn.over.is_none());
         let session = self.session.clone().filter(|_| running);
         let room = self.injections.len() < MAX_INJECTIONS;
         if let Some(session) = session.filter(|_| room) {
@@ -211,6 +200,9 @@ impl OpenclawDialogue {
             self.ask("chat.abort", &params, Request::Unread);
         }
         self.tell(Heard::Injected(what));
+        if let Some(outcome) = self.turn.as_mut().and_then(|turn| turn.over.take()) {
+            self.finish(now, outcome);
+        }
         self.next_turn(now);
     }
 
@@ -220,7 +212,7 @@ impl OpenclawDialogue {
 
     pub(super) fn settle_overdue_injections(&mut self, now: Instant) {
         // While the turn runs the gateway may still be waiting for the model's next step.
-        let running = self.turn.is_some();
+        let running = self.turn.as_ref().is_some_and(|turn| turn.over.is_none());
         let overdue: Vec<String> = self
             .injections
             .iter_mut()
@@ -348,7 +340,7 @@ impl OpenclawDialogue {
 }
 
 /// How long a message for a running turn may stay undecided once the turn is over.
-const INJECTED: Duration = Duration::from_secs(5);
+pub(super) const INJECTED: Duration = Duration::from_secs(5);
 const MAX_INJECTIONS: usize = 16;
 /// Longest prompt: the gateway hangs up on messages of more than 25 MiB, written as JSON.
 const MAX_PROMPT: usize = 8 << 20;

@@ -23,31 +23,21 @@ pub(super) struct Turn {
     pub(super) tools: Tools,
     pub(super) ledger: Ledger,
     pub(super) stopping: Option<Stopping>,
-    pub(super) retrying: Option<Retrying>,
     /// How it is over unless something better is said until then.
     pub(super) verdict: Option<Verdict>,
+    /// It is over; told once it is known which messages for the running turn it has read.
+    pub(super) over: Option<Outcome>,
     heard: Instant,
     silences: u32,
 }
 
-/// The run was asked to stop.
+/// The run was asked to stop, and the turn ends as cancelled whatever the run says. The driver sees
+/// to it that this does not take too long.
 #[derive(Debug)]
 pub(super) struct Stopping {
-    /// How the turn ends, whatever the run says.
-    pub(super) outcome: Outcome,
     pub(super) asked: Instant,
     /// It was said twice: that does no harm, and the first may have been lost with a connection.
     pub(super) again: bool,
-    /// A person did it; then the driver sees to it that it does not take too long.
-    pub(super) by_person: bool,
-}
-
-/// The model fails, and the gateway tries again and again.
-#[derive(Debug)]
-pub(super) struct Retrying {
-    pub(super) since: Instant,
-    pub(super) class: Option<String>,
-    pub(super) said: String,
 }
 
 /// An end that was told by less than the one event that settles a run.
@@ -69,8 +59,8 @@ impl Turn {
             tools: Tools::in_folder(root),
             ledger: Ledger::default(),
             stopping: None,
-            retrying: None,
             verdict: None,
+            over: None,
             heard: now,
             silences: 0,
         }
@@ -100,11 +90,6 @@ impl Turn {
         self.silences = 0;
     }
 
-    /// The model works again.
-    pub(super) fn model_works(&mut self) {
-        self.retrying = None;
-    }
-
     pub(super) fn silence_due(&self) -> Instant {
         self.heard + SILENCE * (self.silences + 1)
     }
@@ -123,36 +108,22 @@ impl Turn {
     /// When something has to happen although nothing is said.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let stopping = self.stopping.as_ref().and_then(Stopping::due);
-        let retrying = self
-            .retrying
-            .as_ref()
-            .map(|retrying| retrying.since + RETRIES);
-        let retrying = retrying.filter(|_| self.stopping.is_none());
         let verdict = self.verdict.as_ref().map(|verdict| verdict.at);
-        [stopping, retrying, verdict].into_iter().flatten().min()
+        [stopping, verdict].into_iter().flatten().min()
     }
 }
 
 impl Stopping {
-    /// When it is said again, or no longer waited for.
+    /// When it is said again.
     pub(super) fn due(&self) -> Option<Instant> {
-        match (self.again, self.by_person) {
-            (false, _) => Some(self.asked + AGAIN),
-            (true, false) => Some(self.asked + NO_LONGER),
-            (true, true) => None,
-        }
+        (!self.again).then(|| self.asked + AGAIN)
     }
 }
 
 /// Silence is told this often.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How long a failing model is tried again before this side gives up. The gateway itself ends most
-/// of it after 90 s, but follows a rate limit for minutes.
-const RETRIES: Duration = Duration::from_secs(100);
 /// An abort is answered in milliseconds.
 const AGAIN: Duration = Duration::from_secs(2);
-/// For a stop of our own, when no person waits for it.
-const NO_LONGER: Duration = Duration::from_secs(8);
 
 #[cfg(test)]
 mod tests {
