@@ -373,7 +373,7 @@ for_every_agent!(
         let mut refused = [false; 3];
         for event in &talk.seen {
             if let RunEvent::Model { model } = event {
-                told[0] |= model == "no-such-model";
+                told[0] |= model.ends_with("no-such-model");
             } else if let RunEvent::Mode { mode } = event {
                 told[1] |= mode == "plan";
             } else if let RunEvent::Effort { effort } = event {

@@ -133,7 +133,7 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) workspace: Option<PathBuf>,
 
-    /// Further origin under which the page is reached, for example https://hub.example.org
+    /// Further origin under which the page is reached, for example `https://hub.example.org`
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) public_origin: Vec<String>,
 }
@@ -195,7 +195,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "CTRLNODE_STATE")]
     pub(crate) state: Option<PathBuf>,
 
-    /// Further origin under which the page is reached, for example https://hub.example.org
+    /// Further origin under which the page is reached, for example `https://hub.example.org`
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) public_origin: Vec<String>,
 

@@ -138,12 +138,11 @@ impl Brain {
             "sessions.resolve" => Ok(json!({ "ok": self.sessions.contains_key(&text("key")) })),
             "sessions.create" => {
                 let session = self.sessions.entry(text("key")).or_default();
-                session.mode = params["permissionMode"]
-                    .as_str()
-                    .unwrap_or("full")
-                    .to_owned();
+                let mode = params["permissionMode"].as_str().unwrap_or("full");
+                mode.clone_into(&mut session.mode);
                 session.root = text("cwd");
-                session.model = params["model"].as_str().unwrap_or("big").to_owned();
+                let model = params["model"].as_str().unwrap_or("big");
+                model.clone_into(&mut session.model);
                 Ok(json!({ "ok": true, "key": text("key"),
                     "entry": { "permissionMode": session.mode, "sessionRoot": session.root },
                     "resolved": { "modelProvider": "fake", "model": session.model } }))

@@ -163,11 +163,10 @@ impl Run {
 
     fn agent(&mut self, stream: &str, data: Value) {
         self.seq += 1;
-        self.event(
-            "agent",
-            &json!({ "runId": self.work.run, "sessionKey": self.work.session,
-                "agentId": "main", "stream": stream, "seq": self.seq, "data": data }),
-        );
+        let mut payload = json!({ "runId": self.work.run, "sessionKey": self.work.session,
+            "agentId": "main", "stream": stream, "seq": self.seq });
+        payload["data"] = data;
+        self.event("agent", &payload);
     }
 
     fn chat(&self, state: &str, more: Value) {

@@ -42,10 +42,13 @@ pub(super) enum Deed<'a> {
 impl Deed<'_> {
     /// The call of the agent's own tool; `None` if it offers none that can do this.
     pub(super) fn call(&self, talk: &Talk) -> Option<Call> {
+        // A tool without named parameters takes one text, which only its own API knows to write.
+        let fits =
+            |tool: &&Tool, name: &str| tool.name == name && tool.schema.get("properties").is_some();
         let tool = self
             .names()
             .iter()
-            .find_map(|name| talk.tools.iter().find(|tool| tool.name == *name));
+            .find_map(|name| talk.tools.iter().find(|tool| fits(tool, name)));
         let Some(tool) = tool else {
             return responses::call(*self, talk);
         };

@@ -159,18 +159,24 @@ impl Agent {
     pub(crate) fn new_file(self) -> &'static str {
         match self {
             Self::Copilot => "a.md",
-            Self::Claude | Self::Codex | Self::Gemini | Self::Hermes | Self::Opencode => {
-                "notes/a.md"
-            }
+            Self::Claude
+            | Self::Codex
+            | Self::Gemini
+            | Self::Hermes
+            | Self::Opencode
+            | Self::Openclaw => "notes/a.md",
         }
     }
 
     /// A command that does the same, and that it asks a person about.
     pub(crate) fn asked_about(self, command: &str) -> String {
         match self {
-            Self::Claude | Self::Codex | Self::Copilot | Self::Gemini | Self::Opencode => {
-                command.to_owned()
-            }
+            Self::Claude
+            | Self::Codex
+            | Self::Copilot
+            | Self::Gemini
+            | Self::Opencode
+            | Self::Openclaw => command.to_owned(),
             // It asks only where it sees a danger.
             Self::Hermes => format!("rm -rf nothing && {command}"),
         }
@@ -181,7 +187,12 @@ impl Agent {
     pub(crate) fn obeys_repositories(self) -> bool {
         match self {
             Self::Copilot => true,
-            Self::Claude | Self::Codex | Self::Gemini | Self::Hermes | Self::Opencode => false,
+            Self::Claude
+            | Self::Codex
+            | Self::Gemini
+            | Self::Hermes
+            | Self::Opencode
+            | Self::Openclaw => false,
         }
     }
 
