@@ -337,4 +337,4 @@ const INSTALL: &str =
     "install Codex (`npm install -g @openai/codex`), or set CODEX_BIN_PATH to its path";
 const LOGIN: &str = "run `codex login`, or set CODEX_API_KEY";
 /// How long a program may take to say whether it has an app-server; seen are 0.1 to 0.5 s.
-const LOOK: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_secs(45);
