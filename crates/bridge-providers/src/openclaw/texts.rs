@@ -103,14 +103,23 @@ impl Texts {
         }
     }
 
-    /// The last message of the turn as the gateway gives it at the end: shown if it was not.
+    /// The last message of the turn as the gateway gives it at the end, cut off when it is long:
+    /// shown if it was not.
     pub(super) fn closing(&mut self, text: &str) -> Option<RunEvent> {
         let text = text.trim();
-        if text.is_empty() || self.items.iter().any(|item| item.text.trim() == text) {
+        let head = cut_off(text).unwrap_or(text);
+        let known = |item: &Item| {
+            let forgotten = item.whole > item.text.len();
+            match cut_off(text) {
+                Some(head) => forgotten || item.text.trim_start().starts_with(head),
+                None => item.text.trim() == text,
+            }
+        };
+        if text.is_empty() || self.items.iter().any(known) {
             return None;
         }
         match self.items.last() {
-            Some(item) if item.beyond(text).is_some() => {
+            Some(item) if item.beyond(head).is_some() => {
                 let name = item.name.clone();
                 self.set(&name, text, false)
             }
@@ -179,6 +188,14 @@ impl Item {
     }
 }
 
+/// What there is of a text that the gateway has cut off.
+fn cut_off(text: &str) -> Option<&str> {
+    let long = text.encode_utf16().count() >= CUT;
+    text.strip_suffix('…').filter(|_| long)
+}
+
+/// The gateway ends a longer closing message with an ellipsis, after 4096 units of UTF-16.
+const CUT: usize = 4000;
 /// Between two items of an answer; the gateway writes it the same way.
 const BREAK: &str = "\n\n";
 /// Most bytes of one turn's answer; what is older goes first, because status tags stand at the end.
@@ -283,6 +300,23 @@ mod tests {
         assert_eq!(texts.closing("Step 1."), None);
         let mut nothing = Texts::default();
         assert_eq!(nothing.closing("Hello"), Some(more("closing", "Hello")));
+    }
+
+    #[test]
+    fn a_closing_message_that_was_cut_off_shows_nothing_twice() {
+        let whole = "word ".repeat(2000);
+        let cut = format!("{}…", &whole[..4095]);
+        let mut texts = Texts::default();
+        texts.set("a:1", &whole, false);
+        assert_eq!(texts.closing(&cut), None);
+        assert_eq!(texts.answer(), whole);
+        let mut late = Texts::default();
+        late.set("a:1", "word wo", false);
+        assert_eq!(late.closing(&cut), Some(more("a:1", &cut[7..])));
+        // An ellipsis of the model's own.
+        let mut own = Texts::default();
+        own.set("a:1", "and so on", false);
+        assert_eq!(own.closing("and so on…"), Some(more("a:1", "…")));
     }
 
     #[test]
