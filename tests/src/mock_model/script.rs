@@ -245,6 +245,7 @@ fn own_words(turn: &Turn) -> Option<String> {
             left = format!("{head}{tail}");
         }
     }
+    let left = left.split(BEHIND).next().unwrap_or_default();
     let left = left.split_whitespace().collect::<Vec<_>>().join(" ");
     (!left.is_empty()).then_some(left)
 }
@@ -265,6 +266,8 @@ fn words(word: &str, count: usize) -> Vec<String> {
 const ONCE: &str = " once";
 /// Most increments of one answer.
 const MAX_PIECES: usize = 100_000;
+/// What OpenClaw writes behind the first prompt of a session, to its end.
+const BEHIND: &str = "\n\nRuntime: agent=";
 /// Blocks that agents add to what the user wrote.
 const INJECTED: [&str; 4] = [
     "system-reminder",
@@ -353,7 +356,8 @@ pub(super) mod tests {
 
     #[test]
     fn recall_tells_earlier_prompts_in_their_own_words() {
-        let first = user("<system-reminder>be nice</system-reminder>The word is pelican.");
+        let first = "<system-reminder>be nice</system-reminder>The word is pelican.";
+        let first = user(&format!("{first}\n\nRuntime: agent=main | host=vm"));
         let turns = vec![
             first,
             answered(),

@@ -147,6 +147,9 @@ impl Tools {
             && kind(&call.name) == ToolKind::Edit
             && result.pointer("/details/changed").and_then(Value::as_bool) != Some(false);
         let mut events = vec![RunEvent::Tool(call.state.clone())];
+        if result.pointer("/details/status").and_then(Value::as_str) == Some("running") {
+            events.push(goes_on(&call.state.title, result.pointer("/details/pid")));
+        }
         if written {
             let mut paths: Vec<String> = call.state.diffs.into_iter().map(|d| d.path).collect();
             if paths.is_empty() {
@@ -186,6 +189,20 @@ impl Tools {
             Some(Some(rest)) if !rest.is_empty() => rest,
             Some(_) | None => path,
         }
+    }
+}
+
+/// A command that works for more than some seconds is put into the background by the gateway, where
+/// no abort reaches it: whoever stops the task has to know what is left.
+fn goes_on(command: &str, pid: Option<&Value>) -> RunEvent {
+    let process = pid
+        .and_then(Value::as_u64)
+        .map_or_else(String::new, |pid| format!(" (process {pid})"));
+    RunEvent::Status {
+        text: format!(
+            "OpenClaw goes on with this command in the background, also after the end of the task: \
+             {command}{process}"
+        ),
     }
 }
 
@@ -429,6 +446,19 @@ mod tests {
         let events = result(&mut tools, true, "Path escapes sandbox root", &Value::Null);
         assert_eq!(events.len(), 1, "{events:?}");
         assert_eq!(state(&events).status, ToolStatus::Failed);
+    }
+
+    #[test]
+    fn a_command_that_goes_on_in_the_background_is_told() {
+        let mut tools = Tools::default();
+        start(&mut tools, "exec", &json!({ "command": "npm start" }));
+        let details = json!({ "status": "running", "pid": 42 });
+        let events = result(&mut tools, false, "Command still running", &details);
+        let told = |event: &RunEvent| {
+            matches!(event, RunEvent::Status { text }
+                if text.contains("npm start") && text.contains("process 42"))
+        };
+        assert!(told(&events[1]), "{events:?}");
     }
 
     #[test]
