@@ -305,14 +305,15 @@ mod tests {
     #[test]
     fn a_closing_message_that_was_cut_off_shows_nothing_twice() {
         let whole = "word ".repeat(2000);
-        let cut = format!("{}…", &whole[..4095]);
+        let cut: String = whole.chars().take(4095).chain(['…']).collect();
         let mut texts = Texts::default();
         texts.set("a:1", &whole, false);
         assert_eq!(texts.closing(&cut), None);
         assert_eq!(texts.answer(), whole);
         let mut late = Texts::default();
         late.set("a:1", "word wo", false);
-        assert_eq!(late.closing(&cut), Some(more("a:1", &cut[7..])));
+        let missing: String = cut.chars().skip(7).collect();
+        assert_eq!(late.closing(&cut), Some(more("a:1", &missing)));
         // An ellipsis of the model's own.
         let mut own = Texts::default();
         own.set("a:1", "and so on", false);
