@@ -13,8 +13,8 @@ use std::{
 use rustix::{
     io::Errno,
     process::{
-        Pid, PidfdFlags, Signal, WaitOptions, geteuid, getpid, getsid, kill_process,
-        kill_process_group, pidfd_open, pidfd_send_signal, set_child_subreaper, waitpid,
+        Pid, PidfdFlags, Signal, WaitOptions, geteuid, getpid, kill_process, kill_process_group,
+        pidfd_open, pidfd_send_signal, set_child_subreaper, waitpid,
     },
 };
 
@@ -216,7 +216,9 @@ pub(super) fn forget_gone(own: &mut BTreeSet<u32>) {
 /// children of other parts of this process are not, because they stay in its session.
 fn orphans() -> impl Iterator<Item = Entry> {
     let this = std::process::id();
-    let session = getsid(None).map_or(0, number);
+    // From the same source as the sessions it is compared with: in a container the leader of this
+    // process's session may be outside, and then both are 0.
+    let session = Entry::read(this).map_or(0, |entry| entry.session);
     table()
         .into_values()
         .filter(move |entry| entry.parent == this && entry.session != session)
@@ -394,10 +396,6 @@ fn ignore_gone(outcome: Result<(), Errno>) {
 
 fn pid(number: u32) -> Option<Pid> {
     Pid::from_raw(number.try_into().ok()?)
-}
-
-fn number(pid: Pid) -> u32 {
-    pid.as_raw_nonzero().get().unsigned_abs()
 }
 
 const LAST_ROUNDS: usize = 3;
