@@ -8,6 +8,7 @@ mod daemon;
 mod logging;
 mod render;
 mod report;
+mod rules_file;
 mod settings;
 mod signals;
 mod state;

@@ -1,16 +1,25 @@
 //! What was configured: flags over environment over files over defaults, checked once.
 
-use std::{collections::BTreeMap, env, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use bridge_proto::Secret;
 use bridge_providers::host::Host;
-use bridge_runtime::{CommandRule, EditRule, Policy};
+use bridge_runtime::{CommandRule, EditRule, Policy, Rules};
 use bridge_workspace::{
     ContentsPolicy,
     env_file::{self, Discovery, Disk, Pairing, Places},
 };
 
-use crate::report::{Exit, Problem};
+use crate::{
+    report::{Exit, Problem},
+    rules_file::{self, RulesError},
+};
 
 /// The control plane of the hosted service, when nothing else is configured.
 pub(crate) const DEFAULT_URL: &str = "wss://api.ctrlnode.ai/ws/bridge";
@@ -30,6 +39,10 @@ pub(crate) struct Settings {
     pub(crate) roots: Option<PathBuf>,
     pub(crate) allow_plain: bool,
     pub(crate) trusted: Vec<PathBuf>,
+    /// What the user decided beforehand about single actions.
+    pub(crate) rules: Rules,
+    /// Where the rules were read, if there are any.
+    pub(crate) rules_file: Option<PathBuf>,
     /// Commands the user named that speak the Agent Client Protocol, by provider key.
     pub(crate) agents: BTreeMap<String, Vec<String>>,
     /// The machine as the agents may know it: the environment, with what the files add.
@@ -111,6 +124,7 @@ impl Settings {
                     .exit(Exit::NotConfigured)
             })?),
         };
+        let (rules, rules_file) = rules(text("CTRLNODE_RULES_FILE"), places.home.as_deref())?;
         let reconnect: Option<u64> = number("RECONNECT_MS", text("RECONNECT_MS"))?;
         let trusted = text("CTRLNODE_TRUSTED").unwrap_or_default();
         let trusted = env::split_paths(&trusted).filter_map(|path| path.canonicalize().ok());
@@ -125,6 +139,8 @@ impl Settings {
             roots: text("SSL_CERT_FILE").map(PathBuf::from),
             allow_plain: text("CTRLNODE_ALLOW_PLAIN").is_some_and(|value| value == "1"),
             trusted: trusted.collect(),
+            rules,
+            rules_file,
             agents: named_agents(&discovery)?,
             host: host(&discovery),
             pairing,
@@ -213,6 +229,40 @@ fn commands(text: &impl Fn(&str) -> Option<String>) -> Result<Option<CommandRule
         );
     }
     Ok(theirs)
+}
+
+/// The rules of the file that was named, or of the usual one if it is there.
+fn rules(named: Option<String>, home: Option<&Path>) -> Result<(Rules, Option<PathBuf>), Problem> {
+    let must_be_there = named.is_some();
+    let Some(path) = named
+        .map(PathBuf::from)
+        .or_else(|| rules_file::usual_place(home))
+    else {
+        return Ok((Rules::default(), None));
+    };
+    let unusable = || {
+        Problem::new(format!("the rules in {} cannot be used", path.display()))
+            .exit(Exit::NotConfigured)
+    };
+    match rules_file::read(&path, home) {
+        Ok(Some(rules)) => Ok((rules, Some(path))),
+        Ok(None) if must_be_there => Err(unusable()
+            .because("the file is not there")
+            .hint("CTRLNODE_RULES_FILE names it")),
+        Ok(None) => Ok((Rules::default(), None)),
+        Err(error) => {
+            let hint = match &error {
+                RulesError::WritableByAll => "take the right to write it from others: chmod o-w",
+                RulesError::Read(_)
+                | RulesError::TooLarge
+                | RulesError::Parse(_)
+                | RulesError::Rule { .. }
+                | RulesError::Pattern { .. }
+                | RulesError::TooMany(_) => "docs/security.md says how rules are written",
+            };
+            Err(unusable().hint(hint).because(error))
+        }
+    }
 }
 
 /// The environment of this process, completed by the files (which never override it here).

@@ -11,7 +11,10 @@
 //! The first valid answer wins; it is confirmed only when the agent took it. On a plane without
 //! the extension one question of a task is shown at a time (decision 18).
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bridge_proto::{
     AskId, Digest, RunKey, TaskId,
@@ -19,7 +22,10 @@ use bridge_proto::{
 };
 use thiserror::Error;
 
-use crate::policy::{CommandRule, EditRule, Policy};
+use crate::{
+    policy::{Policy, Surroundings, Verdict},
+    rules::Rules,
+};
 
 /// The open questions of all runs.
 #[derive(Debug, Default)]
@@ -33,16 +39,6 @@ struct Open {
     ask: Ask,
     expires: Option<Instant>,
     shown: bool,
-    answered: Option<String>,
-}
-
-/// What surrounds a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Surroundings {
-    /// Everything the action touches lies inside the place of the run.
-    pub inside: bool,
-    /// Our hub is on the other end, so a person can see and answer it.
-    pub viewer: bool,
 }
 
 /// What becomes of a new question.
@@ -94,8 +90,8 @@ pub enum AnswerError {
 pub struct Accepted {
     /// Whose question.
     pub run: RunKey,
-    /// Which.
-    pub ask: AskId,
+    /// The question, answered, for everybody who sees it.
+    pub ask: Ask,
     /// What to tell the agent.
     pub answer: Answer,
 }
@@ -118,19 +114,22 @@ impl Approvals {
         now: Instant,
         run: &RunKey,
         ask: Ask,
-        around: Surroundings,
+        around: Surroundings<'_>,
         policy: &Policy,
+        rules: &Rules,
     ) -> Decision {
-        if let Some((answer, rule)) = by_policy(&ask, around, policy) {
+        if let Some((answer, rule)) = by_policy(&ask, around, policy, rules) {
             return Decision::ByPolicy { answer, rule };
         }
+        let for_people = (!around.viewer).then_some(policy.ask_wait);
+        let for_agents = around.patience.map(|patience| patience + LAST_WORD);
+        let wait = for_people.into_iter().chain(for_agents).min();
         let alone = around.viewer || !self.open.iter().any(|open| open.run.task == run.task);
         self.open.push_back(Open {
             run: run.clone(),
             ask,
-            expires: (!around.viewer).then(|| now + policy.ask_wait),
+            expires: wait.map(|wait| now + wait),
             shown: alone,
-            answered: None,
         });
         if alone {
             Decision::Show
@@ -153,7 +152,7 @@ impl Approvals {
             .find(|open| {
                 open.run.task == *task
                     && open.shown
-                    && open.answered.is_none()
+                    && open.ask.answered.is_none()
                     && id.is_none_or(|id| open.ask.id == *id)
             })
             .ok_or_else(|| AnswerError::NotOpen { task: task.clone() })?;
@@ -161,10 +160,10 @@ impl Approvals {
             return Err(AnswerError::DigestDiffers);
         }
         let (answer, label) = settle(&open.ask, answer)?;
-        open.answered = Some(label);
+        open.ask.answered = Some(label);
         Ok(Accepted {
             run: open.run.clone(),
-            ask: open.ask.id.clone(),
+            ask: open.ask.clone(),
             answer,
         })
     }
@@ -172,7 +171,7 @@ impl Approvals {
     /// The agent took the answer. `None` when the question was decided by policy.
     pub fn applied(&mut self, run: &RunKey, ask: &AskId) -> Option<Closed> {
         let place = self.place(run, ask)?;
-        let label = self.open.get(place)?.answered.clone()?;
+        let label = self.open.get(place)?.ask.answered.clone()?;
         self.open.remove(place);
         Some(Closed {
             run: run.clone(),
@@ -206,7 +205,7 @@ impl Approvals {
     pub fn expire(&mut self, now: Instant) -> Vec<(Closed, Answer)> {
         let mut late = Vec::new();
         self.open.retain(|open| {
-            let due = open.answered.is_none() && open.expires.is_some_and(|at| at <= now);
+            let due = open.ask.answered.is_none() && open.expires.is_some_and(|at| at <= now);
             if due {
                 let closed = Closed {
                     run: open.run.clone(),
@@ -242,14 +241,14 @@ impl Approvals {
     pub fn is_waiting(&self, run: &RunKey) -> bool {
         self.open
             .iter()
-            .any(|open| open.run == *run && open.answered.is_none())
+            .any(|open| open.run == *run && open.ask.answered.is_none())
     }
 
     /// When [`Approvals::expire`] is due next.
     pub fn deadline(&self) -> Option<Instant> {
         self.open
             .iter()
-            .filter(|open| open.answered.is_none())
+            .filter(|open| open.ask.answered.is_none())
             .filter_map(|open| open.expires)
             .min()
     }
@@ -261,47 +260,28 @@ impl Approvals {
     }
 }
 
-fn by_policy(ask: &Ask, around: Surroundings, policy: &Policy) -> Option<(Answer, String)> {
-    let allow = |rule: &str| {
-        let yes = pick(
-            &ask.options,
-            &[ChoiceKind::AllowOnce, ChoiceKind::AllowAlways],
-        )?;
-        let answer = Answer::Choose {
-            option: yes.id.clone(),
-        };
-        Some((answer, format!("{rule}: {}", ask.summary)))
-    };
-    let deny = |rule: &str, why: &str| {
-        let answer = Answer::Deny { reason: why.into() };
-        Some((answer, format!("{rule}: {}", ask.summary)))
-    };
-    match ask.kind {
-        AskKind::Question => None,
-        AskKind::Edit if around.inside => match policy.edits {
-            EditRule::Allow => allow("edits = allow"),
-            EditRule::Ask => None,
-        },
-        AskKind::Edit | AskKind::Command | AskKind::Other => match policy.commands {
-            CommandRule::Ask => None,
-            CommandRule::AskViewer if around.viewer => None,
-            CommandRule::AskViewer => deny(
-                "commands = ask, but nobody is watching",
-                "this machine asks a person before that, and the control plane has no way to answer",
-            ),
-            CommandRule::Allow => allow("commands = allow"),
-            CommandRule::Deny => deny(
-                "commands = deny",
-                "the settings of this machine do not allow it",
-            ),
-        },
+fn by_policy(
+    ask: &Ask,
+    around: Surroundings<'_>,
+    policy: &Policy,
+    rules: &Rules,
+) -> Option<(Answer, String)> {
+    match policy.decide(rules, ask, around) {
+        Verdict::Ask => None,
+        Verdict::Allow { rule } => {
+            // Never more than this once: where that cannot be said, a person decides.
+            let once = |choice: &&Choice| choice.kind == ChoiceKind::AllowOnce;
+            let option = ask.options.iter().find(once)?.id.clone();
+            Some((
+                Answer::Choose { option },
+                format!("{rule}: {}", ask.summary),
+            ))
+        }
+        Verdict::Deny { rule, why } => {
+            let answer = Answer::Deny { reason: why.into() };
+            Some((answer, format!("{rule}: {}", ask.summary)))
+        }
     }
-}
-
-fn pick<'a>(options: &'a [Choice], wanted: &[ChoiceKind]) -> Option<&'a Choice> {
-    wanted
-        .iter()
-        .find_map(|kind| options.iter().find(|option| option.kind == *kind))
 }
 
 /// Turns what a person sent into what the agent gets, and into what others read about it.
@@ -338,20 +318,43 @@ fn settle(ask: &Ask, answer: &Answer) -> Result<(Answer, String), AnswerError> {
     }
 }
 
+/// An agent that gives up waiting says so itself; this is how long it may take for that.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::path::Path;
+
+    use bridge_proto::model::Action;
 
     use super::*;
+    use crate::{
+        policy::CommandRule,
+        rules::{ActionKind, Doer, Rule, RuleDecision},
+    };
 
-    const HUB: Surroundings = Surroundings {
-        inside: true,
-        viewer: true,
-    };
-    const PLAIN: Surroundings = Surroundings {
-        inside: true,
-        viewer: false,
-    };
+    fn around(inside: bool, viewer: bool) -> Surroundings<'static> {
+        Surroundings {
+            doer: Doer {
+                agent: "a",
+                provider: "p",
+                directory: Path::new("/w"),
+            },
+            inside,
+            viewer,
+            patience: None,
+        }
+    }
+
+    fn hub() -> Surroundings<'static> {
+        around(true, true)
+    }
+
+    fn plain() -> Surroundings<'static> {
+        around(true, false)
+    }
+
+    const NONE: Rules = Rules(Vec::new());
 
     fn run(task: &str) -> RunKey {
         RunKey {
@@ -394,18 +397,29 @@ mod tests {
         let now = Instant::now();
         let policy = Policy::default();
         assert_eq!(
-            table.raise(now, &run("t"), ask("a", AskKind::Edit), HUB, &policy),
+            table.raise(
+                now,
+                &run("t"),
+                ask("a", AskKind::Edit),
+                hub(),
+                &policy,
+                &NONE
+            ),
             Decision::ByPolicy {
                 answer: choose("y"),
                 rule: "edits = allow: do it".into()
             }
         );
-        let outside = Surroundings {
-            inside: false,
-            viewer: true,
-        };
+        let outside = around(false, true);
         assert_eq!(
-            table.raise(now, &run("t"), ask("b", AskKind::Edit), outside, &policy),
+            table.raise(
+                now,
+                &run("t"),
+                ask("b", AskKind::Edit),
+                outside,
+                &policy,
+                &NONE
+            ),
             Decision::Show
         );
     }
@@ -416,8 +430,9 @@ mod tests {
             Instant::now(),
             &run("t"),
             ask("a", AskKind::Command),
-            PLAIN,
+            plain(),
             &Policy::default(),
+            &NONE,
         );
         assert!(
             matches!(
@@ -436,7 +451,7 @@ mod tests {
         let mut table = Approvals::default();
         let now = Instant::now();
         let (run, policy) = (run("t"), Policy::default());
-        table.raise(now, &run, ask("a", AskKind::Command), HUB, &policy);
+        table.raise(now, &run, ask("a", AskKind::Command), hub(), &policy, &NONE);
         let id = AskId::parse("a").unwrap();
         let taken = table
             .answer(&run.task, Some(&id), None, &choose("y"))
@@ -445,7 +460,10 @@ mod tests {
             taken,
             Accepted {
                 run: run.clone(),
-                ask: id.clone(),
+                ask: Ask {
+                    answered: Some("Allow".into()),
+                    ..ask("a", AskKind::Command)
+                },
                 answer: choose("y")
             }
         );
@@ -474,8 +492,9 @@ mod tests {
             Instant::now(),
             &run("t"),
             ask("a", AskKind::Command),
-            HUB,
+            hub(),
             &policy,
+            &NONE,
         );
         let other = Digest::of(&["rm -rf /"]);
         assert_eq!(
@@ -492,8 +511,9 @@ mod tests {
             Instant::now(),
             &run,
             ask("a", AskKind::Command),
-            HUB,
+            hub(),
             &policy,
+            &NONE,
         );
         let words = Answer::Text {
             text: "perhaps later".into(),
@@ -523,7 +543,14 @@ mod tests {
         };
         let run = run("t");
         let raise = |table: &mut Approvals, id| {
-            table.raise(now, &run, ask(id, AskKind::Command), PLAIN, &policy)
+            table.raise(
+                now,
+                &run,
+                ask(id, AskKind::Command),
+                plain(),
+                &policy,
+                &NONE,
+            )
         };
         assert_eq!(raise(&mut table, "a"), Decision::Show);
         assert_eq!(raise(&mut table, "b"), Decision::Wait);
@@ -541,7 +568,14 @@ mod tests {
             commands: CommandRule::Ask,
             ..Policy::default()
         };
-        table.raise(now, &run("t"), ask("a", AskKind::Command), PLAIN, &policy);
+        table.raise(
+            now,
+            &run("t"),
+            ask("a", AskKind::Command),
+            plain(),
+            &policy,
+            &NONE,
+        );
         assert_eq!(table.deadline(), Some(now + policy.ask_wait));
         assert!(table.expire(now + Duration::from_secs(599)).is_empty());
         let late = table.expire(now + policy.ask_wait);
@@ -551,12 +585,85 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_waits_for_a_while_only_is_not_waited_for_longer() {
+        let mut table = Approvals::default();
+        let now = Instant::now();
+        let policy = Policy {
+            commands: CommandRule::Ask,
+            ..Policy::default()
+        };
+        let minute = Duration::from_secs(60);
+        for around in [hub(), plain()] {
+            let around = Surroundings {
+                patience: Some(minute),
+                ..around
+            };
+            table.raise(
+                now,
+                &run("t"),
+                ask("a", AskKind::Command),
+                around,
+                &policy,
+                &NONE,
+            );
+            assert_eq!(table.deadline(), Some(now + minute + LAST_WORD));
+            assert!(table.expire(now + minute).is_empty(), "its own word counts");
+            let late = table.expire(now + minute + LAST_WORD);
+            assert_eq!(late[0].0.how, AskEnd::Expired);
+        }
+    }
+
+    #[test]
+    fn a_rule_never_answers_for_longer_than_this_once() {
+        let mut table = Approvals::default();
+        let rules = Rules(vec![Rule {
+            agent: None,
+            kind: Some(ActionKind::Command),
+            tool: None,
+            matches: None,
+            decision: RuleDecision::Allow,
+        }]);
+        let mut always = ask("a", AskKind::Command);
+        always.action = Some(Box::new(Action {
+            command: Some("ls".into()),
+            ..Action::default()
+        }));
+        let mut once = always.clone();
+        always.options[0].kind = ChoiceKind::AllowAlways;
+        let (now, policy) = (Instant::now(), Policy::default());
+        let mut raise = |ask: Ask| table.raise(now, &run("t"), ask, plain(), &policy, &rules);
+        assert_eq!(raise(always), Decision::Show);
+        once.id = AskId::parse("b").unwrap();
+        assert_eq!(
+            raise(once),
+            Decision::ByPolicy {
+                answer: choose("y"),
+                rule: "rule 1: do it".into()
+            }
+        );
+    }
+
+    #[test]
     fn the_questions_of_a_run_end_with_it() {
         let mut table = Approvals::default();
         let policy = Policy::default();
         let now = Instant::now();
-        table.raise(now, &run("t"), ask("a", AskKind::Command), HUB, &policy);
-        table.raise(now, &run("u"), ask("b", AskKind::Command), HUB, &policy);
+        table.raise(
+            now,
+            &run("t"),
+            ask("a", AskKind::Command),
+            hub(),
+            &policy,
+            &NONE,
+        );
+        table.raise(
+            now,
+            &run("u"),
+            ask("b", AskKind::Command),
+            hub(),
+            &policy,
+            &NONE,
+        );
         let closed = table.run_ended(&run("t"));
         assert_eq!(closed.len(), 1);
         assert!(table.is_waiting(&run("u")));
@@ -570,8 +677,9 @@ mod tests {
             Instant::now(),
             &run("t"),
             ask("a", AskKind::Command),
-            HUB,
+            hub(),
             &policy,
+            &NONE,
         );
         assert!(table.is_waiting(&run("t")));
         let task = TaskId::parse("t").unwrap();

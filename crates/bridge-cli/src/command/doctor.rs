@@ -40,6 +40,9 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
         "version": env!("CARGO_PKG_VERSION"),
         "workspace": settings.base,
         "contents": settings.contents(),
+        "rules": settings.rules_file.as_ref().map(|file| json!({
+            "file": file, "count": settings.rules.0.len(),
+        })),
         "files": files,
         "warnings": warnings,
         "plane": plane,
@@ -162,6 +165,10 @@ fn readable(report: &Value) -> String {
         format!("workspace  {}", text(&report["workspace"])),
         format!("contents   {}", text(&report["contents"])),
     ];
+    if let Some(count) = report["rules"]["count"].as_u64() {
+        let file = text(&report["rules"]["file"]);
+        lines.push(format!("rules      {count} in {file}"));
+    }
     for file in report["files"].as_array().into_iter().flatten() {
         let found = if file["found"] == true {
             "found"

@@ -43,7 +43,7 @@ async fn a_cancelled_program_is_gone_with_commands_that_left_its_group_and_ignor
 
 /// Keeps one command all the time; a prompt makes it start another one that leaves its group, and
 /// one that is an orphan with a session of its own.
-const HELPED: &str = r#"
+const HELPED: &str = r"
     exec 9>$LIVES
     sleep 1000 &
     echo ready
@@ -52,7 +52,7 @@ const HELPED: &str = r#"
     (setsid sleep 1002 &)
     echo more
     read rest
-"#;
+";
 
 #[tokio::test]
 async fn what_a_program_started_since_a_look_is_told_from_what_was_there() {

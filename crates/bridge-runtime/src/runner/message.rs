@@ -1,5 +1,7 @@
 //! What supervisor and runner tell each other.
 
+use std::path::PathBuf;
+
 use bridge_proto::{
     AskId, RunKey, TaskId,
     model::{Answer, Ask, Outcome, RunEvent, Tuning},
@@ -43,6 +45,8 @@ pub(crate) enum FromRunner {
         run: RunKey,
         ask: Box<Ask>,
         inside: bool,
+        /// Where relative paths of the action begin.
+        directory: PathBuf,
     },
     /// Whether the running turn has the message of this run; published before.
     Injected { run: RunKey, taken: bool },

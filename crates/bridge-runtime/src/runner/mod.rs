@@ -339,7 +339,14 @@ impl Runner {
                 });
                 let ask = Box::new(ask.clone());
                 session.log.seen(&seen).await;
-                self.tell(FromRunner::Asked { run, ask, inside }).await;
+                let directory = session.turn.site.directory();
+                self.tell(FromRunner::Asked {
+                    run,
+                    ask,
+                    inside,
+                    directory,
+                })
+                .await;
                 return;
             }
             RunEvent::AskClosed { ask, .. } => {

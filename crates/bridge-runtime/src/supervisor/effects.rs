@@ -8,7 +8,7 @@ use bridge_proto::{
 };
 use tokio::sync::mpsc;
 
-use super::{Daemon, RunnerRef};
+use super::{Daemon, RunnerRef, Settings};
 use crate::{
     dispatch::Effect,
     outgoing::Outgoing,
@@ -61,9 +61,12 @@ impl Daemon {
 
     fn begin(&mut self, run: &RunKey, work: Box<Turn>) {
         let task = run.task.clone();
+        let Settings { policy, rules, .. } = &self.settings;
+        let facts = &work.ticket.facts;
+        let leaning = rules.leaning(facts.agent.as_str(), facts.provider.as_str());
         let turn = ToRunner::Turn {
+            asking: policy.asking(self.viewer == Some(true), leaning),
             turn: work,
-            asking: self.settings.policy.asking(self.viewer == Some(true)),
         };
         let runner = self.runners.entry(task.clone()).or_insert_with(|| {
             let (inbox, from_supervisor) = mpsc::channel(RUNNER_INBOX);
