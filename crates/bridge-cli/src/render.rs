@@ -2,13 +2,16 @@
 //! the agent does on standard error.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io::{self, IsTerminal as _, Write as _},
-    time::Instant,
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bridge_hub::StoredEvent;
-use bridge_proto::model::{AskEnd, EventBody, Outcome, Rejection, RunEvent, ToolStatus};
+use bridge_proto::{
+    AskId, Timestamp,
+    model::{AskEnd, EventBody, Outcome, Rejection, RunEvent, ToolStatus},
+};
 
 use crate::report::Exit;
 
@@ -29,6 +32,8 @@ pub(crate) struct Renderer {
     run: Option<String>,
     /// How the other runs ended meanwhile.
     ended: HashMap<String, Exit>,
+    /// The questions that wait for a person, and when they are decided without one.
+    open_asks: BTreeMap<AskId, Option<Timestamp>>,
 }
 
 impl Renderer {
@@ -46,6 +51,7 @@ impl Renderer {
             finished_tools: HashSet::new(),
             run: None,
             ended: HashMap::new(),
+            open_asks: BTreeMap::new(),
         }
     }
 
@@ -63,7 +69,14 @@ impl Renderer {
             return Ok(());
         }
         self.progress = true;
-        let line = progress(self.started.elapsed().as_secs(), self.tools);
+        let line = if self.open_asks.is_empty() {
+            progress(self.started.elapsed().as_secs(), self.tools)
+        } else {
+            match self.open_asks.values().flatten().min() {
+                Some(at) => format!("waits for you; decided without you {}", in_a_while(*at)),
+                None => "waits for you".to_owned(),
+            }
+        };
         write!(io::stderr(), "\r\u{1b}[2K· {line}")?;
         io::stderr().flush()
     }
@@ -107,6 +120,8 @@ impl Renderer {
 
     /// A run has ended; the exit code if it is the one that is waited for.
     fn over(&mut self, attempt: &str, exit: Exit) -> Option<Exit> {
+        // One run of a task is at work at a time, and its questions end with it.
+        self.open_asks.clear();
         if self.run.as_ref().is_none_or(|run| run == attempt) {
             return Some(exit);
         }
@@ -138,19 +153,31 @@ impl Renderer {
                 Ok(())
             }
             RunEvent::FileWritten { path } => self.note(&format!("wrote {path}")),
+            RunEvent::Ask(ask) if ask.answered.is_some() => {
+                self.open_asks.remove(&ask.id);
+                let answer = ask.answered.as_deref().unwrap_or_default();
+                self.note(&format!("answer sent: {answer}; waiting for the agent"))
+            }
             RunEvent::Ask(ask) => {
+                self.open_asks.insert(ask.id.clone(), ask.expires);
                 self.note(&format!("asks: {}", ask.summary))?;
                 for (place, option) in ask.options.iter().enumerate() {
                     self.note(&format!("  {}. {}", place + 1, option.label))?;
                 }
+                if let Some(at) = ask.expires {
+                    self.note(&format!("decided without you {}", in_a_while(at)))?;
+                }
                 self.note("answer with `ctrlnode task answer <task> <number>`, or on the page")
             }
-            RunEvent::AskClosed { how, .. } => match how {
-                AskEnd::Answered { answer } => self.note(&format!("answered: {answer}")),
-                AskEnd::ByPolicy { rule } => self.note(&format!("decided by {rule}")),
-                AskEnd::Expired => self.note("nobody answered in time"),
-                AskEnd::Withdrawn => Ok(()),
-            },
+            RunEvent::AskClosed { ask, how } => {
+                self.open_asks.remove(ask);
+                match how {
+                    AskEnd::Answered { answer } => self.note(&format!("answered: {answer}")),
+                    AskEnd::ByPolicy { rule } => self.note(&format!("decided by {rule}")),
+                    AskEnd::Expired => self.note("nobody answered in time"),
+                    AskEnd::Withdrawn => Ok(()),
+                }
+            }
             RunEvent::Retrying(retry) => self.note(&format!(
                 "trying again ({}): {}",
                 retry.attempt, retry.reason
@@ -211,6 +238,23 @@ fn progress(seconds: u64, tools: usize) -> String {
     }
 }
 
+/// How long it is until then, for a person: `in 42 s`, `in 3 min`, `now`.
+pub(crate) fn in_a_while(at: Timestamp) -> String {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let now = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    until(at.as_millis().saturating_sub(now))
+}
+
+fn until(millis: i64) -> String {
+    match millis.max(0).unsigned_abs().div_ceil(1000) {
+        0 => "now".to_owned(),
+        seconds @ 1..=90 => format!("in {seconds} s"),
+        seconds => format!("in {} min", seconds.div_ceil(60)),
+    }
+}
+
 /// Without what could move the cursor or change the terminal: an agent's text is not trusted.
 pub(crate) fn plain(text: &str) -> String {
     text.chars()
@@ -257,7 +301,7 @@ mod tests {
                     attempt: attempt.into(),
                 },
                 n: 0,
-                at: bridge_proto::Timestamp::from_millis(0),
+                at: Timestamp::from_millis(0),
                 body,
             },
         };
@@ -277,6 +321,21 @@ mod tests {
         }
         let mut renderer = Renderer::of("b", true);
         assert_eq!(renderer.event(&ended("a")).unwrap(), None, "another run");
+    }
+
+    #[test]
+    fn what_is_left_of_a_question_is_told_in_seconds_then_in_minutes() {
+        let told = [-5, 0, 1, 42_000, 90_000, 90_001, 3_600_000].map(until);
+        let expected = [
+            "now",
+            "now",
+            "in 1 s",
+            "in 42 s",
+            "in 90 s",
+            "in 2 min",
+            "in 60 min",
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -6,14 +6,17 @@ use std::{
 };
 
 use bridge_hub::{Applies, StoredEvent, TaskView};
-use bridge_proto::model::{Answer, Ask, Tuning, When};
+use bridge_proto::{
+    AskId,
+    model::{Answer, Ask, AskEnd, EventBody, RunEvent, Tuning, When},
+};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::{
     args::{HubAddress, RunArgs, TaskCommand, TuningArgs},
     client::{self, Client},
-    render::{Renderer, plain},
+    render::{Renderer, in_a_while, plain},
     report::{Exit, Problem},
 };
 
@@ -43,6 +46,7 @@ pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, 
             no_follow,
             json,
         } => logs(&client, &task, no_follow, json).await,
+        TaskCommand::Asks { json } => asks(&client, json).await,
         TaskCommand::Answer { task, answer, ask } => {
             reply(&client, &task, answer, ask.as_deref()).await
         }
@@ -243,8 +247,33 @@ async fn show(client: &Client, task: &str, json: bool) -> Result<Exit, Problem> 
     Ok(Exit::Done)
 }
 
+async fn asks(client: &Client, json: bool) -> Result<Exit, Problem> {
+    let asks = client.asks().await?;
+    if json {
+        print(&to_json(&asks)?)?;
+        return Ok(Exit::Done);
+    }
+    for open in asks {
+        let id: String = open.task.as_str().chars().take(8).collect();
+        let (agent, machine) = (&open.agent, plain(&open.machine_name));
+        let title: String = plain(&open.title).chars().take(60).collect();
+        print(&format!("{id}  {agent} on {machine}: {title}"))?;
+        print_ask(&open.ask)?;
+    }
+    Ok(Exit::Done)
+}
+
 fn print_ask(ask: &Ask) -> Result<(), Problem> {
-    print(&format!("asks     {} [{}]", plain(&ask.summary), ask.id))?;
+    let state = match (&ask.answered, ask.expires) {
+        (Some(answer), _) => format!(" (answered: {}; waits for the agent)", plain(answer)),
+        (None, Some(at)) => format!(" (decided without you {})", in_a_while(at)),
+        (None, None) => String::new(),
+    };
+    let summary = plain(&ask.summary);
+    print(&format!("asks     {summary} [{}]{state}", ask.id))?;
+    if ask.answered.is_some() {
+        return Ok(());
+    }
     for (place, option) in ask.options.iter().enumerate() {
         print(&format!("         {}. {}", place + 1, plain(&option.label)))?;
     }
@@ -259,7 +288,7 @@ async fn reply(
 ) -> Result<Exit, Problem> {
     let id = find(client, task).await?;
     let task: TaskView = client.task(&id).await?;
-    let mut open = task.open_asks.iter();
+    let mut open = task.open_asks.iter().filter(|ask| ask.answered.is_none());
     let ask = match wanted {
         Some(wanted) => open.find(|ask| ask.id.as_str() == wanted),
         None => match (open.next(), open.next()) {
@@ -282,7 +311,35 @@ async fn reply(
     }
     let body = json!({ "ask": ask.id, "digest": ask.digest, "answer": answer });
     client.answer(&id, &body).await?;
+    note("sent, waiting for the agent")?;
+    let taken = taken(client, &id, task.last_seq, &ask.id);
+    match tokio::time::timeout(TAKEN_WITHIN, taken).await {
+        Ok(Ok(line)) => note(&line)?,
+        Ok(Err(problem)) => note(&format!("what came of it is not known: {problem}"))?,
+        Err(_) => note("the agent has not taken it yet; `ctrlnode task show` tells")?,
+    }
     Ok(Exit::Done)
+}
+
+/// What became of an answer, in words.
+async fn taken(client: &Client, id: &str, after: u64, ask: &AskId) -> Result<String, Problem> {
+    let mut events = Box::pin(client.events(id, after).await?);
+    while let Some(stored) = events.next().await {
+        let EventBody::Seen(seen) = stored?.event.body else {
+            continue;
+        };
+        if let RunEvent::AskClosed { ask: closed, how } = &seen.event
+            && closed == ask
+        {
+            return Ok(match how {
+                AskEnd::Answered { answer } => format!("the agent took it: {answer}"),
+                AskEnd::ByPolicy { rule } => format!("decided by {rule}"),
+                AskEnd::Expired => "too late: nobody had answered in time".to_owned(),
+                AskEnd::Withdrawn => "the question was withdrawn".to_owned(),
+            });
+        }
+    }
+    Err(Problem::new("the stream of events ended"))
 }
 
 /// The one task whose id begins like this.
@@ -348,6 +405,9 @@ fn print(line: &str) -> Result<(), Problem> {
 fn note(line: &str) -> Result<(), Problem> {
     writeln!(io::stderr(), "· {line}").map_err(Problem::output)
 }
+
+/// How long an agent may take to take an answer before nobody waits for it here.
+const TAKEN_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// How often the progress line is brought up to date.
 const TICK: std::time::Duration = std::time::Duration::from_secs(1);

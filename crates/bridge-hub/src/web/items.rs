@@ -2,7 +2,8 @@
 //! escaping, or through the sanitising Markdown renderer.
 
 use bridge_proto::model::{
-    AskEnd, AskKind, ChoiceKind, FileDiff, PlanItem, PlanStatus, ToolKind, ToolState, ToolStatus,
+    Ask, AskEnd, AskKind, ChoiceKind, FileDiff, PlanItem, PlanStatus, ToolKind, ToolState,
+    ToolStatus,
 };
 use maud::{Markup, PreEscaped, html};
 use serde_json::Value;
@@ -277,18 +278,19 @@ fn ask(item: &Item) -> Markup {
                     p.verdict { (verdict(closed)) }
                 }
             }
+            None if ask.answered.is_some() => {
+                div.card.closed {
+                    p.summary { (icon(sign)) span { (ask.summary) } }
+                    p.verdict { "Sent: " (ask.answered.as_deref().unwrap_or_default()) " · waiting for the agent" }
+                }
+            }
             None => {
                 form.card data-ask=(ask.id) data-digest=(ask.digest.as_str()) aria-labelledby={ (item.key) "-h" } {
+                    // What the Enter key presses: never one of the options.
+                    button.sr type="submit" tabindex="-1" aria-hidden="true" {}
                     h3 #{ (item.key) "-h" } { (icon(sign)) (head) }
                     pre.summary tabindex="0" { (clipped(&ask.summary)) }
-                    @if ask.options.is_empty() {
-                        label.sr for={ (item.key) "-t" } { "Your answer" }
-                        div.reply {
-                            input #{ (item.key) "-t" } name="text" type="text" autocomplete="off" required
-                                placeholder="Your answer";
-                            button.button.primary type="submit" { "Answer" }
-                        }
-                    } @else {
+                    @if !ask.options.is_empty() {
                         div.choices {
                             @for choice in &ask.options {
                                 button class={ "button " (choice_class(choice.kind)) } type="submit"
@@ -296,11 +298,30 @@ fn ask(item: &Item) -> Markup {
                             }
                         }
                     }
+                    @let (words, say) = own_words(ask);
+                    label.sr for={ (item.key) "-t" } { (words) }
+                    div.reply {
+                        input #{ (item.key) "-t" } name="text" type="text" autocomplete="off" placeholder=(words);
+                        button.button.primary[ask.options.is_empty()] type="submit"
+                            name=[(ask.kind != AskKind::Question).then_some("deny")] { (say) }
+                    }
+                    p.hint.sent hidden { "Sent, waiting for the machine…" }
                     @if let Some(expires) = ask.expires {
-                        p.hint { "Decided without you at " (time(expires)) }
+                        p.hint { "Decided without you: " span.left data-until=(expires) { (time(expires)) } }
                     }
                 }
             }
+        }
+    }
+}
+
+/// What a person may say instead of choosing, and the word on the button for it.
+fn own_words(ask: &Ask) -> (&'static str, &'static str) {
+    match (ask.kind, ask.options.is_empty()) {
+        (AskKind::Question, true) => ("Your answer", "Answer"),
+        (AskKind::Question, false) => ("Or in your own words", "Answer"),
+        (AskKind::Edit | AskKind::Command | AskKind::Other, _) => {
+            ("Or what it shall do instead", "Deny and say")
         }
     }
 }
@@ -531,6 +552,49 @@ mod tests {
             !html.contains("<button") && html.contains("Answered: Allow"),
             "{html}"
         );
+    }
+
+    #[test]
+    fn an_answered_question_waits_for_the_agent_without_buttons() {
+        let question = ask("q", None);
+        let mut answered = question.clone();
+        answered.answered = Some("<b>Allow</b>".into());
+        let events = [
+            seen("a", 1, RunEvent::Ask(question)),
+            seen("a", 2, RunEvent::Ask(answered)),
+        ];
+        let html = page(&events);
+        assert!(!html.contains("<button") && !html.contains("<b>"), "{html}");
+        assert!(html.contains("waiting for the agent"), "{html}");
+        assert_eq!(
+            html.matches("class=\"item ask\"").count(),
+            1,
+            "one question"
+        );
+    }
+
+    #[test]
+    fn a_question_that_runs_out_counts_down_and_takes_own_words() {
+        let mut question = ask("q", None);
+        question.expires = Some(bridge_proto::Timestamp::from_millis(1_773_480_413_589));
+        let html = page(&[seen("a", 1, RunEvent::Ask(question.clone()))]);
+        assert!(
+            html.contains("data-until=\"2026-03-14T09:26:53.589Z\""),
+            "{html}"
+        );
+        assert!(
+            html.contains("name=\"deny\""),
+            "a permission is denied with words: {html}"
+        );
+        let first = html.find("<button").unwrap();
+        let default = html.split_at(first).1.split('>').next().unwrap();
+        assert!(
+            !default.contains("name="),
+            "the Enter key allows nothing: {default}"
+        );
+        question.kind = AskKind::Question;
+        let html = page(&[seen("a", 1, RunEvent::Ask(question))]);
+        assert!(html.contains("Or in your own words") && !html.contains("name=\"deny\""));
     }
 
     #[test]
