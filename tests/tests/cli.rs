@@ -378,6 +378,26 @@ async fn a_hub_and_a_bridge_pair_by_a_token() {
     let doctor = json(&home.run(&["doctor", "--json"], "").await);
     assert_eq!(doctor["plane"]["reachable"], Value::Null, "{doctor}");
     assert!(doctor.to_string().contains("the bridge runs"), "{doctor}");
+    // How the last run of an agent went is known without asking the hub.
+    let failing = [
+        "task",
+        "run",
+        "--agent",
+        "demo",
+        "#demo fail -1 boom-reason",
+    ];
+    assert_eq!(home.run(&failing, "").await.code, Some(3));
+    let doctor = json(&home.run(&["doctor", "--json"], "").await);
+    let agents = doctor["agents"].as_array().unwrap();
+    let demo = agents.iter().find(|one| one["agent"] == "demo").unwrap();
+    let reason = demo["trouble"]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("boom-reason"), "{doctor}");
+    let told = home.run(&["doctor"], "").await.stdout;
+    assert!(told.contains("last run: ") && told.contains("→ "), "{told}");
+    let good = ["task", "run", "--agent", "demo", "#demo fast"];
+    assert_eq!(home.run(&good, "").await.code, Some(0));
+    let doctor = home.run(&["doctor"], "").await;
+    assert!(!doctor.stdout.contains("boom-reason"), "{doctor:?}");
     let id = listed.stdout.split_whitespace().next().unwrap();
     assert_eq!(
         home.run(&["hub", "token", "revoke", id], "").await.code,

@@ -2,28 +2,33 @@
 //! here and what to do about those that are not.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use bridge_providers::provider::Provider;
 use bridge_transport::{Phase, Text};
-use bridge_workspace::lock;
+use bridge_workspace::{lock, status};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
     daemon::{self, Plane},
+    render::plain,
     report::{Exit, Problem},
-    settings::Settings,
+    settings::{Settings, variable},
+    state::StateFolder,
 };
 
 /// Looks at everything; changes nothing.
 pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
     let settings = Settings::load(None)?;
     let providers = daemon::providers(&settings)?;
-    let (plane, agents) = tokio::join!(plane(&settings), agents(&providers));
+    let troubles = troubles(&settings)?;
+    let (plane, agents) = tokio::join!(plane(&settings), agents(&providers, &troubles));
     let files: Vec<Value> = settings
         .discovery
         .looked
@@ -133,7 +138,25 @@ async fn plane(settings: &Settings) -> Value {
     }
 }
 
-async fn agents(providers: &[Arc<dyn Provider>]) -> Vec<Value> {
+/// How the last runs of agents went, from the bridges that run here, by the agent's key.
+fn troubles(settings: &Settings) -> Result<BTreeMap<String, Value>, Problem> {
+    let own = settings.base.join(".ctrlnode");
+    let of_up = StateFolder::locate(variable("CTRLNODE_STATE").map(PathBuf::from).as_deref())?;
+    let mut troubles = BTreeMap::new();
+    for root in [of_up.bridge_root(), own] {
+        let told = status::read(&root);
+        let told = told.and_then(|told| serde_json::from_slice::<Value>(&told).ok());
+        let providers = told.as_ref().and_then(|told| told["providers"].as_object());
+        for (key, report) in providers.into_iter().flatten() {
+            if report["trouble"].is_object() {
+                troubles.insert(key.clone(), report["trouble"].clone());
+            }
+        }
+    }
+    Ok(troubles)
+}
+
+async fn agents(providers: &[Arc<dyn Provider>], troubles: &BTreeMap<String, Value>) -> Vec<Value> {
     let mut agents = Vec::new();
     for provider in providers
         .iter()
@@ -152,6 +175,7 @@ async fn agents(providers: &[Arc<dyn Provider>]) -> Vec<Value> {
             "version": health.version,
             "reason": health.reason,
             "todo": health.hint,
+            "trouble": troubles.get(provider.key().as_str()),
         }));
     }
     agents
@@ -207,6 +231,11 @@ fn readable(report: &Value) -> String {
         lines.push(line.trim_end().to_owned());
         if agent["available"] != true {
             lines.extend(todo(&agent["todo"]));
+        }
+        if let Some(reason) = agent["trouble"]["reason"].as_str() {
+            let reason: String = plain(reason).chars().take(200).collect();
+            lines.push(format!("           last run: {reason}"));
+            lines.extend(todo(&agent["trouble"]["todo"]));
         }
     }
     lines.join("\n")

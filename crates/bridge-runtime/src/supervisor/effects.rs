@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{Daemon, RunnerRef, Settings};
 use crate::{
+    clock::now,
     dispatch::Effect,
     outgoing::Outgoing,
     runner::{FromRunner, Runner, Ticket, ToRunner, Turn},
@@ -120,7 +121,12 @@ impl Daemon {
         let body = EventBody::Ended {
             outcome: outcome.clone(),
         };
+        let provider = ticket.facts.provider.clone();
+        let told = self.health.on_end(&provider, &outcome, now());
         self.last_word(ticket, body, outcome).await;
+        if told {
+            self.health_changed().await;
+        }
     }
 
     /// The message of a run was read in another one.

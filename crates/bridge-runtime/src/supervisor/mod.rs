@@ -172,6 +172,7 @@ impl Supervisor {
             reports,
             scans,
             settings,
+            workspace,
         };
         daemon.report_interrupted(interrupted).await;
         daemon.drive(commands, from_runners, from_scans, stop).await;
@@ -218,6 +219,7 @@ struct Daemon {
     reports: mpsc::Sender<FromRunner>,
     scans: mpsc::Sender<Scan>,
     settings: Settings,
+    workspace: Arc<Workspace>,
 }
 
 impl Daemon {
