@@ -1,18 +1,15 @@
 //! One item of a conversation as HTML. Everything from outside goes through the template's
 //! escaping, or through the sanitising Markdown renderer.
 
-use bridge_proto::model::{
-    Ask, AskEnd, AskKind, ChoiceKind, FileDiff, PlanItem, PlanStatus, ToolKind, ToolState,
-    ToolStatus,
-};
+use bridge_proto::model::{FileDiff, PlanItem, PlanStatus, ToolKind, ToolState, ToolStatus};
 use maud::{Markup, PreEscaped, html};
 use serde_json::Value;
 
 use super::{
-    conversation::{Body, Closed, Item, Note},
+    conversation::{Body, Item, Note},
     diff::{self, Line},
     layout::{Icon, icon, time},
-    outcome,
+    outcome, question,
 };
 use crate::markdown::render_markdown;
 
@@ -39,7 +36,7 @@ pub(crate) fn item(item: &Item) -> Markup {
                     Body::Tool { state, asking } => (tool(item, state, *asking)),
                     Body::Plan { items, over } => (plan(items, *over)),
                     Body::Files { paths } => (files(paths)),
-                    Body::Ask { .. } => (ask(item)),
+                    Body::Ask { .. } => (question::card(item)),
                     Body::Note { note: what, .. } => (note(what)),
                     Body::End { end, took_millis } => (outcome::end(end, *took_millis)),
                 }
@@ -255,95 +252,6 @@ fn files(paths: &[String]) -> Markup {
     }
 }
 
-fn ask(item: &Item) -> Markup {
-    let Body::Ask { ask, end } = &item.body else {
-        return html! {};
-    };
-    let head = match ask.kind {
-        AskKind::Edit => "May the agent change files?",
-        AskKind::Command => "May the agent run this command?",
-        AskKind::Other => "The agent asks for permission",
-        AskKind::Question => "The agent has a question",
-    };
-    let sign = if ask.kind == AskKind::Question {
-        Icon::Question
-    } else {
-        Icon::Shield
-    };
-    html! {
-        @match end {
-            Some(closed) => {
-                div.card.closed {
-                    p.summary { (icon(sign)) span { (ask.summary) } }
-                    p.verdict { (verdict(closed)) }
-                }
-            }
-            None if ask.answered.is_some() => {
-                div.card.closed {
-                    p.summary { (icon(sign)) span { (ask.summary) } }
-                    p.verdict { "Sent: " (ask.answered.as_deref().unwrap_or_default()) " · waiting for the agent" }
-                }
-            }
-            None => {
-                form.card data-ask=(ask.id) data-digest=(ask.digest.as_str()) aria-labelledby={ (item.key) "-h" } {
-                    // What the Enter key presses: never one of the options.
-                    button.sr type="submit" tabindex="-1" aria-hidden="true" {}
-                    h3 #{ (item.key) "-h" } { (icon(sign)) (head) }
-                    pre.summary tabindex="0" { (clipped(&ask.summary)) }
-                    @if !ask.options.is_empty() {
-                        div.choices {
-                            @for choice in &ask.options {
-                                button class={ "button " (choice_class(choice.kind)) } type="submit"
-                                    name="option" value=(choice.id) { (choice.label) }
-                            }
-                        }
-                    }
-                    @let (words, say) = own_words(ask);
-                    label.sr for={ (item.key) "-t" } { (words) }
-                    div.reply {
-                        input #{ (item.key) "-t" } name="text" type="text" autocomplete="off" placeholder=(words);
-                        button.button.primary[ask.options.is_empty()] type="submit"
-                            name=[(ask.kind != AskKind::Question).then_some("deny")] { (say) }
-                    }
-                    p.hint.sent hidden { "Sent, waiting for the machine…" }
-                    @if let Some(expires) = ask.expires {
-                        p.hint { "Decided without you: " span.left data-until=(expires) { (time(expires)) } }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// What a person may say instead of choosing, and the word on the button for it.
-fn own_words(ask: &Ask) -> (&'static str, &'static str) {
-    match (ask.kind, ask.options.is_empty()) {
-        (AskKind::Question, true) => ("Your answer", "Answer"),
-        (AskKind::Question, false) => ("Or in your own words", "Answer"),
-        (AskKind::Edit | AskKind::Command | AskKind::Other, _) => {
-            ("Or what it shall do instead", "Deny and say")
-        }
-    }
-}
-
-fn choice_class(kind: ChoiceKind) -> &'static str {
-    match kind {
-        ChoiceKind::AllowOnce => "primary",
-        ChoiceKind::AllowAlways | ChoiceKind::Plain => "",
-        ChoiceKind::RejectOnce | ChoiceKind::RejectAlways => "danger",
-    }
-}
-
-fn verdict(closed: &Closed) -> String {
-    match closed {
-        Closed::Told(AskEnd::Answered { answer }) => format!("Answered: {answer}"),
-        Closed::Told(AskEnd::ByPolicy { rule }) => format!("Decided on the machine: {rule}"),
-        Closed::Told(AskEnd::Expired) => "Nobody answered in time".to_owned(),
-        Closed::Told(AskEnd::Withdrawn) => "Withdrawn".to_owned(),
-        Closed::RunOver => "The run ended before an answer".to_owned(),
-    }
-}
-
 fn note(note: &Note) -> Markup {
     let (sign, text) = match note {
         Note::Queued(0) => (Icon::Clock, "Waiting for a free place".to_owned()),
@@ -405,7 +313,7 @@ fn split_finished(text: &str) -> (&str, &str) {
 }
 
 /// The first part of a long text, and how much is missing.
-fn clipped(text: &str) -> String {
+pub(crate) fn clipped(text: &str) -> String {
     match text.char_indices().nth(MAX_TEXT_CHARS) {
         None => text.to_owned(),
         Some((cut, _)) => {
@@ -431,7 +339,7 @@ const MAX_LOCATIONS: usize = 50;
 
 #[cfg(test)]
 mod tests {
-    use bridge_proto::model::{Location, Outcome, RunEvent, Usage};
+    use bridge_proto::model::{AskEnd, AskKind, Location, Outcome, RunEvent, Usage};
 
     use super::*;
     use crate::web::conversation::{
