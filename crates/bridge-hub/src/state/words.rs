@@ -84,7 +84,7 @@ pub(crate) enum Effect {
         request: String,
         answer: Result<Reply, Unanswered>,
     },
-    /// What [`HubState::machines`] shows has changed.
+    /// What [`machines`](super::HubState::machines) shows has changed.
     Changed,
 }
 

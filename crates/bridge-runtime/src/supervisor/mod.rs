@@ -339,13 +339,14 @@ impl Daemon {
                 }
                 Vec::new()
             }
-            FromRunner::Applied { run, ask } => {
-                if let Some(closed) = self.approvals.applied(&run, &ask) {
-                    let closed = RunEvent::AskClosed {
-                        ask: closed.ask,
-                        how: closed.how,
-                    };
-                    self.tell(&run.task, ToRunner::Publish(closed));
+            FromRunner::Applied { run, ask, closed } => {
+                let applied = self.approvals.applied(&run, &ask);
+                let event = applied.map(|closed| RunEvent::AskClosed {
+                    ask: closed.ask,
+                    how: closed.how,
+                });
+                if closed.send(event).is_err() {
+                    tracing::debug!(%run, "the runner is gone");
                 }
                 self.ask_closed(&run);
                 Vec::new()
