@@ -68,6 +68,27 @@ async fn wrong_arguments_exit_with_2_and_say_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn a_mistake_in_the_rules_stops_everything_that_would_use_them_and_names_its_line() {
+    let home = Home::new();
+    let folder = home.path().join(".ctrlnode");
+    std::fs::create_dir(&folder).unwrap();
+    let rules = folder.join("rules.toml");
+    let good = "[[rule]]\nmatches = \"git status*\"\ndecision = \"allow\"\n";
+    std::fs::write(&rules, good).unwrap();
+    let doctor = json(&home.run(&["doctor", "--json"], "").await);
+    assert_eq!(doctor["rules"]["count"], 1, "{doctor}");
+    std::fs::write(&rules, good.replace("allow", "alow")).unwrap();
+    for command in [&["doctor"][..], &["bridge", "start"], &["up"]] {
+        let done = home.run(command, "").await;
+        assert_eq!(done.code, Some(7), "{done:?}");
+        assert!(
+            done.stderr.contains("rules.toml cannot be used") && done.stderr.contains("line 3"),
+            "{done:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn completions_are_printed_for_every_shell() {
     let home = Home::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {

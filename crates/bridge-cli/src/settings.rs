@@ -124,7 +124,7 @@ impl Settings {
                     .exit(Exit::NotConfigured)
             })?),
         };
-        let (rules, rules_file) = rules(text("CTRLNODE_RULES_FILE"), places.home.as_deref())?;
+        let (rules, rules_file) = rules(&discovery, places.home.as_deref())?;
         let reconnect: Option<u64> = number("RECONNECT_MS", text("RECONNECT_MS"))?;
         let trusted = text("CTRLNODE_TRUSTED").unwrap_or_default();
         let trusted = env::split_paths(&trusted).filter_map(|path| path.canonicalize().ok());
@@ -175,6 +175,9 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 
 /// Prefix of the variables that name agents: `CTRLNODE_AGENT_MINE="my-agent --acp"` is `mine`.
 const AGENT_PREFIX: &str = "CTRLNODE_AGENT_";
+
+/// Where the rules are, when not in their usual place.
+const RULES_FILE: &str = "CTRLNODE_RULES_FILE";
 
 const EDITS: &[(&str, EditRule)] = &[("allow", EditRule::Allow), ("ask", EditRule::Ask)];
 
@@ -231,8 +234,14 @@ fn commands(text: &impl Fn(&str) -> Option<String>) -> Result<Option<CommandRule
     Ok(theirs)
 }
 
-/// The rules of the file that was named, or of the usual one if it is there.
-fn rules(named: Option<String>, home: Option<&Path>) -> Result<(Rules, Option<PathBuf>), Problem> {
+/// The rules of the file that was named, or of the usual one if it is there. A `.env` of a project
+/// cannot name it: whoever wrote the project would decide what agents may do.
+fn rules(discovery: &Discovery, home: Option<&Path>) -> Result<(Rules, Option<PathBuf>), Problem> {
+    let own = discovery.files.iter();
+    let mut own = own.filter(|file| file.origin.overrides_environment());
+    let in_file = own.find_map(|file| file.get(RULES_FILE).filter(|value| !value.is_empty()));
+    let in_file = in_file.map(|value| value.expose().to_owned());
+    let named = variable(RULES_FILE).or(in_file);
     let must_be_there = named.is_some();
     let Some(path) = named
         .map(PathBuf::from)
@@ -248,7 +257,7 @@ fn rules(named: Option<String>, home: Option<&Path>) -> Result<(Rules, Option<Pa
         Ok(Some(rules)) => Ok((rules, Some(path))),
         Ok(None) if must_be_there => Err(unusable()
             .because("the file is not there")
-            .hint("CTRLNODE_RULES_FILE names it")),
+            .hint(format!("{RULES_FILE} names it"))),
         Ok(None) => Ok((Rules::default(), None)),
         Err(error) => {
             let hint = match &error {
