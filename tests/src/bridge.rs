@@ -1,13 +1,25 @@
 //! A whole bridge in this process: supervisor, workspace, journal and link, with the timings of
 //! a test and the agents a test wants.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bridge_proto::ProviderKey;
 use bridge_providers::{
+    chat::{BaseUrl, ChatProvider, ChatSettings},
     claude::ClaudeProvider,
-    custom::{CustomAgent, CustomProvider},
+    codex::CodexProvider,
+    copilot::CopilotProvider,
+    cursor::CursorProvider,
+    custom::{CustomAgent, CustomProvider, Protocol},
     demo::DemoProvider,
+    hermes::HermesProvider,
+    host::Host,
+    openclaw::OpenclawProvider,
     provider::Provider,
 };
 use bridge_runtime::{
@@ -23,6 +35,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 
 use crate::{
+    fake_gateway::FakeGateway,
     home::Home,
     program::{beside, ctrlnode},
 };
@@ -186,18 +199,55 @@ pub fn fake(home: &Home, key: &str, args: &[&str]) -> Arc<dyn Provider> {
     custom(home, key, &beside("fake_agent").display().to_string(), args)
 }
 
+/// The fake agent in another protocol, with these arguments.
+///
+/// # Panics
+/// When the key cannot be one.
+pub fn fake_in(home: &Home, key: &str, args: &[&str], protocol: Protocol) -> Arc<dyn Provider> {
+    let program = beside("fake_agent").display().to_string();
+    Arc::new(described(home, key, &program, args).with_protocol(protocol))
+}
+
 /// Any program as an agent of the Agent Client Protocol.
 ///
 /// # Panics
 /// When the key cannot be one.
 pub fn custom(home: &Home, key: &str, program: &str, args: &[&str]) -> Arc<dyn Provider> {
+    Arc::new(described(home, key, program, args))
+}
+
+fn described(home: &Home, key: &str, program: &str, args: &[&str]) -> CustomProvider {
     let agent = CustomAgent {
         key: ProviderKey::parse(key).expect("a key"),
         program: program.to_owned(),
         args: args.iter().map(Into::into).collect(),
         env_allow: Vec::new(),
     };
-    Arc::new(CustomProvider::new(agent, home.host(&[])))
+    CustomProvider::new(agent, home.host(&[]))
+}
+
+/// A model behind an endpoint at this address, through the agent that is built into the binary.
+///
+/// # Panics
+/// When the key cannot be one or the address is none.
+pub fn chat(home: &Home, key: &str, address: &str) -> Arc<dyn Provider> {
+    let base = BaseUrl::parse(address).expect("an address");
+    chat_with(home, key, ChatSettings::new("The endpoint", base))
+}
+
+/// As [`chat`], with settings of one's own.
+///
+/// # Panics
+/// When the key cannot be one.
+pub fn chat_with(home: &Home, key: &str, settings: ChatSettings) -> Arc<dyn Provider> {
+    Arc::new(ChatProvider::named(
+        ProviderKey::parse(key).expect("a key"),
+        settings,
+        None,
+        home.host(&[]),
+        ctrlnode().to_owned(),
+        vec!["chat-agent".into()],
+    ))
 }
 
 /// The fake agent as Claude Code.
@@ -214,6 +264,117 @@ pub fn claude(home: &Home) -> Arc<dyn Provider> {
         ProviderKey::parse("claude").expect("a key"),
         host,
     ))
+}
+
+/// The fake agent as Codex.
+pub fn codex(home: &Home) -> Arc<dyn Provider> {
+    let program = beside("fake_agent").display().to_string();
+    Arc::new(CodexProvider::new(
+        home.host(&[("CODEX_BIN_PATH", &program)]),
+    ))
+}
+
+/// The fake agent as GitHub Copilot CLI.
+///
+/// # Panics
+/// When the home cannot be written.
+pub fn copilot(home: &Home) -> Arc<dyn Provider> {
+    copilot_as(home, &beside("fake_agent"))
+}
+
+/// Any program as GitHub Copilot CLI.
+///
+/// # Panics
+/// When the home cannot be written.
+pub fn copilot_as(home: &Home, program: &Path) -> Arc<dyn Provider> {
+    let token = ("COPILOT_GITHUB_TOKEN", "none");
+    let host = first_found(home, "copilot", program, token);
+    Arc::new(CopilotProvider::new(host))
+}
+
+/// The fake agent as Hermes Agent.
+///
+/// # Panics
+/// When the home cannot be written.
+pub fn hermes(home: &Home) -> Arc<dyn Provider> {
+    hermes_as(home, &beside("fake_agent"))
+}
+
+/// Any program as Hermes Agent.
+///
+/// # Panics
+/// When the home cannot be written.
+pub fn hermes_as(home: &Home, program: &Path) -> Arc<dyn Provider> {
+    let folder = home.path().join(".hermes");
+    fs::create_dir_all(&folder).expect("a home can be written");
+    fs::write(folder.join(".env"), "FAKE_API_KEY=none\n").expect("a home can be written");
+    let own = ("HERMES_HOME", folder.to_str().expect("a plain path"));
+    Arc::new(HermesProvider::new(first_found(
+        home, "hermes", program, own,
+    )))
+}
+
+/// The fake agent as Cursor CLI.
+///
+/// # Panics
+/// When the home cannot be written.
+pub fn cursor(home: &Home) -> Arc<dyn Provider> {
+    cursor_as(home, &beside("fake_agent"))
+}
+
+/// Any program as Cursor CLI.
+///
+/// # Panics
+/// When the home cannot be written.
+pub fn cursor_as(home: &Home, program: &Path) -> Arc<dyn Provider> {
+    let key = ("CURSOR_API_KEY", "none");
+    let host = first_found(home, "cursor-agent", program, key);
+    Arc::new(CursorProvider::new(host))
+}
+
+/// This program under another name, which the fake agent goes by.
+///
+/// # Panics
+/// When the home cannot be written.
+pub fn called(home: &Home, name: &str, program: &Path) -> PathBuf {
+    let folder = home.path().join("programs");
+    fs::create_dir_all(&folder).expect("a home can be written");
+    let link = folder.join(format!("{name}{}", env::consts::EXE_SUFFIX));
+    if link.is_symlink() || link.exists() {
+        fs::remove_file(&link).expect("our own file");
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(program, &link).expect("a home can be written");
+    #[cfg(not(unix))]
+    fs::copy(program, &link).expect("a home can be written");
+    link
+}
+
+/// A machine on which this program is the first of this name.
+fn first_found(home: &Home, name: &str, program: &Path, variable: (&str, &str)) -> Host {
+    let has_name = program.file_stem().is_some_and(|stem| stem == name);
+    let program = if has_name {
+        program.to_owned()
+    } else {
+        called(home, name, program)
+    };
+    let folder = program.parent().expect("a program lies in a folder");
+    let inherited = env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(folder.to_owned()).chain(env::split_paths(&inherited));
+    let path = env::join_paths(path).expect("folders of a search path");
+    let path = path.to_str().expect("a plain path");
+    home.host(&[("PATH", path), variable])
+}
+
+/// OpenClaw with this gateway.
+pub fn openclaw(home: &Home, gateway: &FakeGateway) -> Arc<dyn Provider> {
+    let variables = gateway.variables();
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let state = home.path().join("state/openclaw");
+    Arc::new(OpenclawProvider::new(home.host(&variables), &state))
 }
 
 fn bearer(token: &str) -> Option<HeaderValue> {

@@ -13,7 +13,11 @@
 //! # }
 //! ```
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::Value;
 use tokio::{
@@ -84,6 +88,8 @@ impl Manners {
 pub struct Heard {
     /// Which connection.
     pub conn: u64,
+    /// When it came.
+    pub at: SystemTime,
     /// What.
     pub what: What,
 }
@@ -334,7 +340,11 @@ async fn serve(listener: TcpListener, manners: watch::Receiver<Manners>, log: wa
 }
 
 fn note(log: &watch::Sender<Log>, conn: u64, what: What) {
-    log.send_modify(|log| log.heard.push(Heard { conn, what }));
+    note_at(log, SystemTime::now(), conn, what);
+}
+
+fn note_at(log: &watch::Sender<Log>, at: SystemTime, conn: u64, what: What) {
+    log.send_modify(|log| log.heard.push(Heard { conn, at, what }));
 }
 
 /// Generous: a busy machine is no failure.

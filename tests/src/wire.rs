@@ -67,6 +67,14 @@ pub fn cancel(task: &str, agent: &str) -> Value {
     json!({ "action": "cancel_task", "taskId": task, "agentId": agent })
 }
 
+/// Asks what became of a run, as our hub does; the question is called like the run.
+pub fn check(task: &str, request: &str, agent: &str) -> Value {
+    json!({
+        "action": "check_run", "requestId": format!("check-{request}"), "agentId": agent,
+        "taskId": task, "executionId": request,
+    })
+}
+
 /// Answers the open question of a task.
 pub fn answer(task: &str, text: &str) -> Value {
     json!({ "action": "input_response", "taskId": task, "text": text })

@@ -304,6 +304,32 @@ async fn folders_that_escape_are_refused_and_nothing_is_made_outside() {
 }
 
 #[tokio::test]
+async fn a_task_whose_attachment_could_not_be_saved_is_refused_with_the_reason() {
+    let world = world().await;
+    let attachment = json!({
+        "action": "write_file", "agentId": "fake", "useCtrlnode": true,
+        "path": "tasks/t/input/a\u{0}b.md", "content": "x",
+    });
+    world.plane.send(&attachment).await;
+    world
+        .plane
+        .send(&wire::dispatch("t", "r1", "fake", "@say x"))
+        .await;
+    let refused = world.plane.end_of("t", "r1").await.status;
+    assert!(
+        refused.starts_with("INVALID_PATH: attachments could not be saved"),
+        "{refused}"
+    );
+    assert_eq!(world.plane.text_of("t"), "");
+    world
+        .plane
+        .send(&wire::dispatch("t", "r2", "fake", "@say x"))
+        .await;
+    assert_eq!(world.plane.end_of("t", "r2").await.status, "completed");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn repositories_outside_or_protected_are_refused() {
     let world = world().await;
     let outside = world.home.path().join("outside");
@@ -393,7 +419,13 @@ async fn an_agent_that_is_missing_or_will_not_start_ends_its_run_with_a_reason()
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(&script, executable).unwrap();
         let script = script.display().to_string();
+        let plain = home.path().join("plain");
+        fs::write(&plain, "#!/bin/sh\n").unwrap();
+        let plain = plain.display().to_string();
+        let folder = home.path().display().to_string();
         setup.providers.extend([
+            bridge::custom(home, "folder", &folder, &[]),
+            bridge::custom(home, "plain", &plain, &[]),
             bridge::custom(home, "absent", "no-such-program-anywhere", &[]),
             bridge::custom(home, "broken", &script, &[]),
             bridge::fake(home, "quits", &["acp", "--exit", "9"]),
@@ -404,7 +436,9 @@ async fn an_agent_that_is_missing_or_will_not_start_ends_its_run_with_a_reason()
     .await;
     world
         .plane
-        .sync(&["absent", "broken", "quits", "banner", "noisy"])
+        .sync(&[
+            "absent", "broken", "folder", "plain", "quits", "banner", "noisy",
+        ])
         .await;
     for (agent, status, reason) in [
         (
@@ -413,6 +447,8 @@ async fn an_agent_that_is_missing_or_will_not_start_ends_its_run_with_a_reason()
             "no-such-program-anywhere was not found",
         ),
         ("broken", "failed", "could not be started"),
+        ("folder", "blocked", "was not found"),
+        ("plain", "blocked", "was not found"),
         ("quits", "failed", "exit code 9"),
         ("banner", "completed", ""),
         ("noisy", "blocked", "Welcome!"),

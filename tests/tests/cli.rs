@@ -55,6 +55,7 @@ async fn wrong_arguments_exit_with_2_and_say_what_is_wrong() {
         &["task"],
         &["task", "run"],
         &["up", "--port", "many"],
+        &["task", "list", "--limit", "0"],
         &["completions", "basic"],
     ] {
         let done = home.run(args, "").await;
@@ -71,13 +72,13 @@ async fn wrong_arguments_exit_with_2_and_say_what_is_wrong() {
 async fn a_mistake_in_the_rules_stops_everything_that_would_use_them_and_names_its_line() {
     let home = Home::new();
     let folder = home.path().join(".ctrlnode");
-    std::fs::create_dir(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
     let rules = folder.join("rules.toml");
     let good = "[[rule]]\nmatches = \"git status*\"\ndecision = \"allow\"\n";
-    std::fs::write(&rules, good).unwrap();
+    fs::write(&rules, good).unwrap();
     let doctor = json(&home.run(&["doctor", "--json"], "").await);
     assert_eq!(doctor["rules"]["count"], 1, "{doctor}");
-    std::fs::write(&rules, good.replace("allow", "alow")).unwrap();
+    fs::write(&rules, good.replace("allow", "alow")).unwrap();
     for command in [&["doctor"][..], &["bridge", "start"], &["up"]] {
         let done = home.run(command, "").await;
         assert_eq!(done.code, Some(7), "{done:?}");
@@ -155,6 +156,7 @@ async fn setup_without_questions_writes_a_private_file_and_keeps_its_comments() 
     let done = home.run(&args, "tok_secret\n").await;
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(!done.stdout.contains("tok_secret") && !done.stderr.contains("tok_secret"));
+    assert!(done.stderr.contains("✗ "), "it was tried out: {done:?}");
     let text = fs::read_to_string(&file).unwrap();
     assert!(
         text.starts_with("# mine\nGEMINI_API_KEY=abc # keep\n"),
@@ -183,7 +185,7 @@ async fn setup_refuses_what_cannot_work_and_changes_nothing() {
         (&["--workspace", &work], ""),
         (&["--workspace", &work], "two words"),
         (
-            &["--workspace", &work, "--url", "https://hub.example.org"],
+            &["--workspace", &work, "--url", "ws://hub.example.org"],
             "tok",
         ),
         (&["--workspace", "/does/not/exist"], "tok"),
@@ -216,6 +218,13 @@ async fn without_a_hub_every_task_command_exits_with_6_and_says_how_to_start_one
 #[tokio::test]
 async fn a_task_streams_its_answer_to_standard_output_and_exits_as_it_ends() {
     let (home, mut running) = up().await;
+    // What `up` prints works in another terminal as it stands there.
+    let state = home.path().join("state");
+    let hint = running.line(|line| line.contains("write a haiku")).await;
+    let words: Vec<&str> = hint.split_whitespace().take(4).collect();
+    let wanted = ["task", "--hub-state", &state.display().to_string()];
+    assert_eq!(words.get(1..), Some(&wanted[..]), "{hint}");
+    assert!(std::path::Path::new(words[0]).is_absolute(), "{hint}");
     let done = home
         .run(&["task", "run", "--agent", "demo", "write a haiku"], "")
         .await;
@@ -244,7 +253,7 @@ async fn a_task_streams_its_answer_to_standard_output_and_exits_as_it_ends() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert!(lines.len() > 20, "{}", lines.len());
+    assert!(lines.len() > 5, "{}", lines.len());
     assert!(lines.last().unwrap().to_string().contains("completed"));
 
     let done = home
@@ -278,6 +287,7 @@ async fn tasks_are_listed_shown_continued_and_read_again() {
     assert_eq!(list[0]["status"], "completed", "{list}");
     let plain = home.run(&["task", "list"], "").await;
     assert!(plain.stdout.contains(id.split_at(8).0), "{plain:?}");
+    assert!(plain.stdout.contains("this machine"), "{plain:?}");
     // The first letters of an id are enough where they are one task's only.
     let show = home.run(&["task", "show", &id], "").await;
     assert!(show.stdout.contains("answer.md"), "{show:?}");
@@ -292,12 +302,14 @@ async fn tasks_are_listed_shown_continued_and_read_again() {
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
     let seqs: Vec<u64> = lines.map(|line| line["seq"].as_u64().unwrap()).collect();
-    assert!(seqs.is_sorted() && seqs.len() > 20, "{seqs:?}");
+    assert!(seqs.is_sorted() && seqs.len() > 5, "{seqs:?}");
     let more = home
         .run(&["task", "follow-up", &id, "#demo remember"], "")
         .await;
     assert_eq!(more.code, Some(0), "{more:?}");
     assert!(more.stdout.contains("the blue whale"), "{more:?}");
+    let logs = home.run(&["task", "logs", &id, "--no-follow"], "").await;
+    assert!(logs.stderr.contains("you: #demo remember"), "{logs:?}");
     assert_eq!(running.terminate().await, Some(0));
 }
 
@@ -315,6 +327,9 @@ async fn a_question_is_answered_and_a_task_cancelled_from_another_terminal() {
     let id = asking.line(|line| line.contains("task ")).await;
     let id = id.split_whitespace().last().unwrap().to_owned();
     asking.line(|line| line.contains("asks:")).await;
+    let how = asking.line(|line| line.contains("waiting for your")).await;
+    let short = id.split_at(8).0;
+    assert!(how.contains(&format!("task answer {short} ")), "{how}");
     let wrong = home.run(&["task", "answer", &id, "perhaps"], "").await;
     assert_eq!(wrong.code, Some(1), "{wrong:?}");
     assert_eq!(
@@ -374,6 +389,44 @@ async fn a_task_in_a_repository_edits_it() {
 }
 
 #[tokio::test]
+async fn a_task_is_followed_over_a_crash_of_the_hub() {
+    let home = Home::new();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let serve = async || {
+        let hub = home.ctrlnode(&["hub", "serve", "--listen", &address]);
+        let hub = Running::start(hub);
+        hub.line(|line| line.contains("/login?code=")).await;
+        hub
+    };
+    let mut hub = serve().await;
+    let made = home.run(&["hub", "token", "create", "laptop"], "").await;
+    let mut bridge = home.ctrlnode(&[]);
+    bridge
+        .env("PAIRING_TOKEN", made.stdout.lines().next().unwrap())
+        .env("SAAS_URL", format!("ws://{address}/ws/bridge"))
+        .env("BASE_PATH", home.workspace());
+    let mut bridge = Running::start(bridge);
+    bridge.line(|line| line.contains("connected")).await;
+    let first = ["task", "run", "--agent", "demo", "#demo fast"];
+    while home.run(&first, "").await.code != Some(0) {}
+    let prompt = "#demo slow 8\n#demo nofile";
+    let mut task = Running::start(home.ctrlnode(&["task", "run", "--agent", "demo", prompt]));
+    task.line(|line| line.contains("Step 2 of 16.")).await;
+    hub.kill().await;
+    task.line(|line| line.contains("waiting for the hub")).await;
+    let mut hub = serve().await;
+    assert_eq!(task.ended().await, Some(0), "{}", task.told());
+    for step in 1..=16 {
+        let step = format!("Step {step} of 16.");
+        assert_eq!(task.told().matches(&step).count(), 1, "{}", task.told());
+    }
+    assert_eq!(bridge.terminate().await, Some(0));
+    assert_eq!(hub.terminate().await, Some(0));
+}
+
+#[tokio::test]
 async fn a_hub_and_a_bridge_pair_by_a_token() {
     let home = Home::new();
     let hub = home.ctrlnode(&["hub", "serve", "--listen", "127.0.0.1:0"]);
@@ -381,8 +434,10 @@ async fn a_hub_and_a_bridge_pair_by_a_token() {
     hub.line(|line| line.contains("/login?code=")).await;
     let made = home.run(&["hub", "token", "create", "laptop"], "").await;
     assert_eq!(made.code, Some(0), "{made:?}");
-    let token = made.stdout.lines().next().unwrap().to_owned();
-    let words: Vec<&str> = made.stdout.split_whitespace().collect();
+    // What is redirected into a file is the token alone.
+    let token = made.stdout.clone();
+    assert_eq!(token.split_whitespace().count(), 1, "{made:?}");
+    let words: Vec<&str> = made.stderr.split_whitespace().collect();
     let url = words.iter().find(|word| word.starts_with("ws://")).unwrap();
     let work = home.workspace().display().to_string();
     let setup = ["setup", "--token-stdin", "--workspace", &work, "--url", url];
@@ -394,11 +449,14 @@ async fn a_hub_and_a_bridge_pair_by_a_token() {
     bridge.line(|line| line.contains("connected")).await;
     let listed = home.run(&["hub", "token", "list"], "").await;
     assert!(listed.stdout.contains("laptop"), "{listed:?}");
-    assert!(!listed.stdout.contains(&token), "shown once");
+    assert!(!listed.stdout.contains(token.trim()), "shown once");
     // A second connection with the token would take the bridge off the hub.
     let doctor = json(&home.run(&["doctor", "--json"], "").await);
-    assert_eq!(doctor["plane"]["reachable"], Value::Null, "{doctor}");
-    assert!(doctor.to_string().contains("the bridge runs"), "{doctor}");
+    assert_eq!(doctor["plane"]["reachable"], true, "{doctor}");
+    assert!(
+        doctor.to_string().contains("the bridge that runs"),
+        "{doctor}"
+    );
     // How the last run of an agent went is known without asking the hub.
     let failing = [
         "task",
@@ -419,14 +477,154 @@ async fn a_hub_and_a_bridge_pair_by_a_token() {
     assert_eq!(home.run(&good, "").await.code, Some(0));
     let doctor = home.run(&["doctor"], "").await;
     assert!(!doctor.stdout.contains("boom-reason"), "{doctor:?}");
-    let id = listed.stdout.split_whitespace().next().unwrap();
-    assert_eq!(
-        home.run(&["hub", "token", "revoke", id], "").await.code,
-        Some(0)
-    );
+    let twice = home.run(&["hub", "token", "create", "laptop"], "").await;
+    assert_eq!((twice.code, &*twice.stdout), (Some(1), ""), "{twice:?}");
+    assert!(twice.stderr.contains("has a token already"), "{twice:?}");
+    assert!(listed.stdout.contains("on line"), "{listed:?}");
+    let listed = json(&home.run(&["hub", "token", "list", "--json"], "").await);
+    assert_eq!(listed[0]["online"], true, "{listed}");
+    let revoked = home.run(&["hub", "token", "revoke", "laptop"], "").await;
+    assert_eq!(revoked.code, Some(0), "{revoked:?}");
     bridge
         .line(|line| line.contains("does not accept the pairing token"))
         .await;
+    let refused = doctor_until(&home, "✗").await;
+    assert!(refused.stdout.contains("ctrlnode setup"), "{refused:?}");
     assert_eq!(bridge.terminate().await, Some(0));
+    assert!(!home.root().join("link.json").exists(), "its note is gone");
     assert_eq!(hub.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_hub_behind_a_proxy_prints_the_address_others_use() {
+    let home = Home::new();
+    let serve = [
+        "hub",
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--public-origin",
+        "https://hub.example.org",
+    ];
+    let mut hub = Running::start(home.ctrlnode(&serve));
+    let page = "https://hub.example.org/login?code=";
+    hub.line(|line| line.trim().starts_with(page)).await;
+    let login = home.run(&["hub", "login"], "").await;
+    assert!(login.stdout.starts_with(page), "{login:?}");
+    let made = home.run(&["hub", "token", "create", "laptop"], "").await;
+    let url = "--url wss://hub.example.org/ws/bridge ";
+    assert!(made.stderr.contains(url), "{made:?}");
+    assert!(!made.stderr.contains("127.0.0.1"), "{made:?}");
+    assert_eq!(hub.terminate().await, Some(0));
+
+    let mut hub = Running::start(home.ctrlnode(&["hub", "serve", "--listen", "127.0.0.1:0"]));
+    hub.line(|line| line.contains("/login?code=")).await;
+    let made = home.run(&["hub", "token", "create", "desk"], "").await;
+    assert!(made.stderr.contains("--public-origin"), "{made:?}");
+    assert_eq!(hub.terminate().await, Some(0));
+}
+
+/// `doctor`, once the mark before what it says of the plane is this one. The note it reads is
+/// written beside the log, not before it.
+async fn doctor_until(home: &Home, mark: &str) -> Finished {
+    loop {
+        let done = home.run(&["doctor"], "").await;
+        let mut lines = done.stdout.lines();
+        let said = lines
+            .find(|line| line.starts_with("plane"))
+            .and_then(|_| lines.next());
+        if said.is_some_and(|line| line.contains(mark)) {
+            return done;
+        }
+    }
+}
+
+#[tokio::test]
+async fn doctor_beside_a_bridge_that_cannot_connect_says_so() {
+    let home = Home::new();
+    let mut bridge = home.bridge("ws://127.0.0.1:1/ws/bridge");
+    bridge.line(|line| line.contains("not connected")).await;
+    let folder = home.path().join(".ctrlnode");
+    fs::create_dir(&folder).unwrap();
+    let file = format!(
+        "PAIRING_TOKEN=test-token\nSAAS_URL=ws://127.0.0.1:1/ws/bridge\nBASE_PATH={}\n",
+        home.workspace().display()
+    );
+    fs::write(folder.join(".env"), file).unwrap();
+    let done = doctor_until(&home, "✗").await;
+    assert_eq!(done.code, Some(7), "{done:?}");
+    assert!(done.stdout.contains("the bridge that runs"), "{done:?}");
+    assert_eq!(bridge.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn doctor_beside_a_hub_of_its_own_says_that_no_pairing_is_needed() {
+    let (home, mut running) = up().await;
+    let done = home.run(&["doctor"], "").await;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stdout.contains("needs no pairing"), "{done:?}");
+    assert!(!done.stdout.contains("✗ not paired"), "{done:?}");
+    assert_eq!(running.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_workspace_may_begin_with_a_tilde_and_has_to_be_there() {
+    let home = Home::new();
+    let doctor = |base: &str| {
+        let mut command = home.ctrlnode(&["doctor", "--json"]);
+        command.env("BASE_PATH", base);
+        bridge_testkit::home::finish(command, "")
+    };
+    let good = json(&doctor("~/work").await);
+    let work = home.workspace().display().to_string();
+    assert_eq!(good["workspace"], work.as_str(), "{good}");
+    assert_eq!(good["workspace_problem"], Value::Null);
+    for (base, wrong) in [("~/none", "is not there"), ("work", "not an absolute path")] {
+        let told = json(&doctor(base).await);
+        let problem = told["workspace_problem"].as_str().unwrap();
+        assert!(problem.contains(wrong), "{told}");
+        let mut start = home.ctrlnode(&["bridge", "start"]);
+        start.env("BASE_PATH", base).env("PAIRING_TOKEN", "t");
+        let done = bridge_testkit::home::finish(start, "").await;
+        assert_eq!(done.code, Some(7), "{done:?}");
+        assert!(done.stderr.contains(wrong), "{done:?}");
+    }
+    assert!(!home.path().join("~").exists() && !home.path().join("none").exists());
+}
+
+#[tokio::test]
+async fn the_files_of_a_pairing_do_not_bind_a_hub_of_its_own() {
+    let home = Home::new();
+    let narrow = home.path().join("narrow");
+    for folder in [".ctrlnode", "narrow"] {
+        fs::create_dir(home.path().join(folder)).unwrap();
+    }
+    let file = format!("BASE_PATH={}\nCTRLNODE_CONTENTS=never\n", narrow.display());
+    fs::write(home.path().join(".ctrlnode/.env"), file).unwrap();
+    let mut running = Running::start(home.ctrlnode(&["up", "--port", "0"]));
+    running.line(|line| line.contains("/login?code=")).await;
+    let repo = home.repository("web").display().to_string();
+    let task = ["task", "run", "-a", "demo", "--repo", &repo, "#demo fast"];
+    let done = loop {
+        let done = home.run(&task, "").await;
+        if done.code != Some(1) {
+            break done;
+        }
+    };
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let list = json(&home.run(&["task", "list", "--json"], "").await);
+    let id = list[0]["id"].as_str().unwrap();
+    let show = home.run(&["task", "show", id], "").await;
+    assert!(show.stdout.contains("agent_log.md"), "{show:?}");
+    assert_eq!(running.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_port_that_was_asked_for_is_taken_or_refused() {
+    let home = Home::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let done = home.run(&["up", "--port", &port], "").await;
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains("choose another port"), "{done:?}");
 }

@@ -1,20 +1,25 @@
-//! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol and
-//! Claude Code. What differs between them is how each is told to do the same thing.
+//! The same promises for every agent: the demo agent, any agent of the Agent Client Protocol, those
+//! of them that have ways of their own, Claude Code and what speaks as it does, Codex, OpenClaw, a model behind
+//! an endpoint, and, as far as they apply, a program without a protocol. What differs between them is
+//! how each is told to do the same thing.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
-use std::{sync::Arc, time::Duration};
+use std::sync::{Arc, OnceLock};
 
-use bridge_proto::{
-    RunKey, TaskId,
-    model::{Actor, Answer, Ask, Choosing, Fault, Outcome, RunEvent, ToolStatus, Tuning},
+use bridge_proto::model::{Actor, Answer, Choosing, Fault, Outcome, RunEvent, ToolStatus, Tuning};
+use bridge_providers::{
+    custom::{PromptBy, Protocol},
+    provider::{Heard, Injection, Provider, Steer},
 };
-use bridge_providers::provider::{
-    Asking, Conversation, Heard, Injection, Provider, RunSpec, Steer, TurnEnd,
+use bridge_testkit::{
+    bridge,
+    fake_gateway::{FakeGateway, Manners},
+    home::Home,
+    mock_model::MockModel,
+    talk::Talk,
 };
-use bridge_testkit::{bridge, home::Home};
-use tokio::time::timeout;
 
 /// One agent, and its words for what every agent can be told.
 struct Agent {
@@ -34,13 +39,15 @@ struct Agent {
     listen: &'static str,
     /// Says what was written before.
     remember: &'static str,
-    /// Ends in the middle of a turn.
+    /// Ends in the middle of a turn; empty: cannot be told to, and is killed while it works.
     crash: &'static str,
-    /// The turn fails and gives this reason.
+    /// The turn fails and gives the last word of this as its reason.
     fail: &'static str,
+    /// What works for it when that is no process of ours.
+    _gateway: Option<FakeGateway>,
 }
 
-fn agents(home: &Home) -> [Agent; 3] {
+fn agents(home: &Home) -> Vec<Agent> {
     let fake = |name, provider| Agent {
         name,
         provider,
@@ -54,9 +61,28 @@ fn agents(home: &Home) -> [Agent; 3] {
         remember: "@remember",
         crash: "@say before\n@exit 3",
         fail: "@error boom-reason",
+        _gateway: None,
     };
     let acp = fake("acp", bridge::fake(home, "fake", &["acp", "--modes"]));
     let claude = fake("claude", bridge::claude(home));
+    let copilot = Agent {
+        // A rejection ends its turn.
+        denied: "",
+        ..fake("copilot", bridge::copilot(home))
+    };
+    let hermes = fake("hermes", bridge::hermes(home));
+    let cursor = fake("cursor", bridge::cursor(home));
+    let codex = fake("codex", bridge::codex(home));
+    let like_claude = fake(
+        "like-claude",
+        bridge::fake_in(home, "like-claude", &[], Protocol::ClaudeStreamJson),
+    );
+    let gateway = FakeGateway::start(Manners::default());
+    let openclaw = fake("openclaw", bridge::openclaw(home, &gateway));
+    let openclaw = Agent {
+        _gateway: Some(gateway),
+        ..openclaw
+    };
     let demo = Agent {
         name: "demo",
         provider: bridge::demo(home),
@@ -70,167 +96,91 @@ fn agents(home: &Home) -> [Agent; 3] {
         remember: "#demo remember",
         crash: "#demo crash",
         fail: "#demo fail boom-reason",
+        _gateway: None,
     };
-    [demo, acp, claude]
+    std::fs::create_dir_all(home.workspace().join("chat")).unwrap();
+    std::fs::write(home.workspace().join("chat/note.txt"), "a note\n").unwrap();
+    let chat = Agent {
+        name: "chat",
+        provider: bridge::chat(home, "chat", model()),
+        stream: "@mock text 40",
+        tool: "@mock read note.txt",
+        ask: "@mock write answer.md",
+        allowed: "has been written",
+        denied: "did not allow",
+        long: "@mock slow",
+        listen: "@mock slow",
+        remember: "@mock recall",
+        crash: "",
+        fail: "@mock error 418",
+        _gateway: None,
+    };
+    vec![
+        demo,
+        acp,
+        claude,
+        like_claude,
+        codex,
+        copilot,
+        hermes,
+        cursor,
+        openclaw,
+        chat,
+    ]
 }
 
-struct Talk {
-    name: &'static str,
-    conversation: Conversation,
-    seen: Vec<RunEvent>,
+/// Agents and programs without a protocol: these take one prompt, call no tools and ask nothing.
+fn programs(home: &Home) -> Vec<Agent> {
+    let exec = |name, by| {
+        let acp = agents(home).into_iter().find(|agent| agent.name == "acp");
+        Agent {
+            name,
+            provider: bridge::fake_in(home, name, &["exec"], Protocol::Exec(by)),
+            ..acp.unwrap()
+        }
+    };
+    let mut all = agents(home);
+    all.push(exec("exec-input", PromptBy::Input));
+    all.push(exec("exec-argument", PromptBy::Argument));
+    all
 }
 
-impl Talk {
-    async fn open(home: &Home, agent: &Agent, task: &str) -> Self {
-        let directory = home.workspace().join(agent.name);
-        std::fs::create_dir_all(directory.join("output")).unwrap();
-        let spec = RunSpec {
-            run: RunKey {
-                task: TaskId::parse(task).unwrap(),
-                attempt: "1".into(),
-            },
-            directory,
-            extra_directories: Vec::new(),
-            model: None,
-            asking: Asking::Answered,
-            instructions: String::new(),
-            resume: None,
-            trusted: false,
-            temp: None,
-        };
-        let conversation = agent.provider.open(spec).await.unwrap();
-        Self {
-            name: agent.name,
-            conversation,
-            seen: Vec::new(),
-        }
-    }
-
-    async fn say(&mut self, prompt: &str) {
-        self.conversation
-            .steer
-            .send(Steer::Prompt(prompt.into()))
-            .await
-            .unwrap();
-    }
-
-    async fn next(&mut self) -> Heard {
-        let heard = timeout(Duration::from_secs(60), self.conversation.heard.recv()).await;
-        let Ok(Some(heard)) = heard else {
-            panic!("{}: nothing more after {:?}", self.name, self.seen);
-        };
-        heard
-    }
-
-    /// Reads until something fits.
-    async fn until<T>(&mut self, mut fits: impl FnMut(&Heard) -> Option<T>) -> T {
-        loop {
-            let heard = self.next().await;
-            let found = fits(&heard);
-            match heard {
-                Heard::Seen(seen) => self.seen.push(seen.event),
-                Heard::TurnOver(end) if found.is_none() => {
-                    panic!(
-                        "{}: over too early: {end:?} after {:?}",
-                        self.name, self.seen
-                    )
-                }
-                Heard::Gone if found.is_none() => panic!("{}: gone too early", self.name),
-                Heard::TurnOver(_)
-                | Heard::Gone
-                | Heard::Injected(_)
-                | Heard::Resumable(_)
-                | Heard::Applied(_) => {}
-            }
-            if let Some(found) = found {
-                return found;
-            }
-        }
-    }
-
-    async fn over(&mut self) -> TurnEnd {
-        self.until(|heard| match heard {
-            Heard::TurnOver(end) => Some(end.clone()),
-            Heard::Seen(_)
-            | Heard::Resumable(_)
-            | Heard::Applied(_)
-            | Heard::Injected(_)
-            | Heard::Gone => None,
-        })
-        .await
-    }
-
-    async fn begins(&mut self) {
-        self.until(|heard| {
-            let text =
-                matches!(heard, Heard::Seen(seen) if matches!(seen.event, RunEvent::Text { .. }));
-            text.then_some(())
-        })
-        .await;
-    }
-
-    async fn injected(&mut self) -> Injection {
-        self.until(|heard| match heard {
-            Heard::Injected(injection) => Some(*injection),
-            Heard::Seen(_)
-            | Heard::Resumable(_)
-            | Heard::Applied(_)
-            | Heard::TurnOver(_)
-            | Heard::Gone => None,
-        })
-        .await
-    }
-
-    async fn ask(&mut self) -> Ask {
-        self.until(|heard| {
-            let Heard::Seen(seen) = heard else {
-                return None;
-            };
-            if let RunEvent::Ask(ask) = &seen.event {
-                Some(ask.clone())
-            } else {
-                None
-            }
-        })
-        .await
-    }
-
-    fn text(&self) -> String {
-        let mut text = String::new();
-        for event in &self.seen {
-            if let RunEvent::Text { delta, .. } = event {
-                text.push_str(delta);
-            }
-        }
-        text
-    }
-
-    /// Closes the conversation; nothing of it may be left.
-    async fn close(mut self, home: &Home, task: &str) {
-        // A process that is gone already needs no closing.
-        drop(self.conversation.steer.send(Steer::Close).await);
-        while let Some(heard) = timeout(Duration::from_secs(60), self.conversation.heard.recv())
-            .await
-            .unwrap()
-        {
-            if heard == Heard::Gone {
-                break;
-            }
-        }
-        home.none_left_of(task, "1").await;
-    }
+/// The address of a model server that lives as long as the tests.
+fn model() -> &'static str {
+    static ADDRESS: OnceLock<String> = OnceLock::new();
+    ADDRESS.get_or_init(|| {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let server = MockModel::start().await.unwrap();
+                tell.send(server.address()).unwrap();
+                std::future::pending::<()>().await;
+            });
+        });
+        told.recv().unwrap()
+    })
 }
 
 /// Runs a promise for every agent, one after the other.
 macro_rules! for_every_agent {
-    ($(#[$doc:meta])* $promise:ident, |$agent:ident, $talk:ident| $body:expr) => {
+    ($($promise:tt)*) => { for_every!(agents, $($promise)*); };
+}
+
+/// Runs a promise for every agent and every program without a protocol.
+macro_rules! for_every_program {
+    ($($promise:tt)*) => { for_every!(programs, $($promise)*); };
+}
+
+macro_rules! for_every {
+    ($list:ident, $(#[$doc:meta])* $promise:ident, |$agent:ident, $talk:ident| $body:expr) => {
         $(#[$doc])*
         #[tokio::test]
         async fn $promise() {
             let home = Home::new();
-            for $agent in agents(&home) {
+            for $agent in $list(&home) {
                 let task = format!("{}-{}", stringify!($promise), $agent.name);
-                let mut $talk = Talk::open(&home, &$agent, &task).await;
+                let mut $talk = Talk::open(&home, $agent.name, $agent.provider.as_ref(), &task).await;
                 $body;
                 $talk.close(&home, &task).await;
             }
@@ -238,7 +188,7 @@ macro_rules! for_every_agent {
     };
 }
 
-for_every_agent!(
+for_every_program!(
     text_comes_in_pieces_and_the_answer_is_their_sum,
     |agent, talk| {
         talk.say(agent.stream).await;
@@ -306,7 +256,7 @@ for_every_agent!(an_allowed_question_goes_on, |agent, talk| {
         end.answer
     );
     assert!(
-        !end.answer.contains(agent.denied),
+        agent.denied.is_empty() || !end.answer.contains(agent.denied),
         "{}: {}",
         agent.name,
         end.answer
@@ -420,19 +370,25 @@ for_every_agent!(
         talk.say(agent.stream).await;
         talk.over().await;
         let mut told = [false; 3];
+        let mut refused = [false; 3];
         for event in &talk.seen {
             if let RunEvent::Model { model } = event {
-                told[0] |= model == "no-such-model";
+                told[0] |= model.ends_with("no-such-model");
             } else if let RunEvent::Mode { mode } = event {
                 told[1] |= mode == "plan";
             } else if let RunEvent::Effort { effort } = event {
                 told[2] |= effort == "high";
+            } else if let RunEvent::Status { text } = event {
+                for (refused, wanted) in refused.iter_mut().zip(["no-such-model", "plan", "high"]) {
+                    *refused |= text.contains(wanted);
+                }
             }
         }
         let can = [abilities.model, abilities.mode, abilities.effort];
-        for (told, can) in told.into_iter().zip(can) {
+        for ((told, refused), can) in told.into_iter().zip(refused).zip(can) {
+            assert!(!(told && refused), "{}: {:?}", agent.name, talk.seen);
             if can != Choosing::Never {
-                assert!(told, "{}: {:?}", agent.name, talk.seen);
+                assert!(told || refused, "{}: {:?}", agent.name, talk.seen);
             }
         }
         if agent.name == "acp" {
@@ -456,10 +412,15 @@ for_every_agent!(a_follow_up_in_the_same_process_remembers, |agent, talk| {
     assert_eq!(talk.conversation.pid, pid, "{}", agent.name);
 });
 
-for_every_agent!(
+for_every_program!(
     a_crash_is_a_failure_of_the_agent_with_a_reason,
     |agent, talk| {
-        talk.say(agent.crash).await;
+        if agent.crash.is_empty() {
+            talk.say(agent.long).await;
+            talk.kill().await;
+        } else {
+            talk.say(agent.crash).await;
+        }
         let end = talk.over().await;
         let Outcome::Failed {
             fault: Fault::Agent,
@@ -468,30 +429,57 @@ for_every_agent!(
         else {
             panic!("{}: {:?}", agent.name, end.outcome)
         };
-        assert!(reason.contains('3'), "{}: {reason}", agent.name);
+        let why = if agent.crash.is_empty() {
+            "signal 9"
+        } else {
+            "3"
+        };
+        assert!(reason.contains(why), "{}: {reason}", agent.name);
         assert_eq!(talk.next().await, Heard::Gone, "{}", agent.name);
     }
 );
 
-for_every_agent!(an_error_ends_the_turn_with_its_reason, |agent, talk| {
+for_every_program!(an_error_ends_the_turn_with_its_reason, |agent, talk| {
     talk.say(agent.fail).await;
     let end = talk.over().await;
     let Outcome::Failed { reason, .. } = end.outcome else {
         panic!("{}: {:?}", agent.name, end.outcome)
     };
-    assert!(reason.contains("boom-reason"), "{}: {reason}", agent.name);
+    let why = agent.fail.rsplit(' ').next().unwrap();
+    assert!(reason.contains(why), "{}: {reason}", agent.name);
 });
 
 #[tokio::test]
 async fn a_dropped_conversation_leaves_nothing() {
     let home = Home::new();
-    for agent in agents(&home) {
+    for agent in programs(&home) {
         let task = format!("dropped-{}", agent.name);
-        let mut talk = Talk::open(&home, &agent, &task).await;
+        let mut talk = Talk::open(&home, agent.name, agent.provider.as_ref(), &task).await;
         talk.say(agent.long).await;
         talk.until(|heard| matches!(heard, Heard::Seen(_)).then_some(()))
             .await;
         drop(talk);
+        home.none_left_of(&task, "1").await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_ends_a_program_that_knows_no_other_way() {
+    let home = Home::new();
+    let bare = |agent: &Agent| agent.name.starts_with("exec");
+    for agent in programs(&home).into_iter().filter(bare) {
+        let task = format!("cancelled-{}", agent.name);
+        let mut talk = Talk::open(&home, agent.name, agent.provider.as_ref(), &task).await;
+        talk.say(agent.long).await;
+        talk.until(|heard| matches!(heard, Heard::Seen(_)).then_some(()))
+            .await;
+        let steer = &talk.conversation.steer;
+        steer.send(Steer::Interrupt).await.unwrap();
+        let end = talk.over().await;
+        let cancelled = Outcome::Cancelled { by: Actor::Person };
+        assert_eq!(end.outcome, cancelled, "{}", agent.name);
+        assert_eq!(end.answer, "working\n", "{}", agent.name);
+        assert_eq!(talk.next().await, Heard::Gone, "{}", agent.name);
         home.none_left_of(&task, "1").await;
     }
 }
@@ -505,7 +493,7 @@ async fn an_agent_that_is_gone_before_its_first_prompt_still_says_why() {
         provider,
         ..agents(&home).into_iter().next().unwrap()
     };
-    let mut talk = Talk::open(&home, &agent, "early").await;
+    let mut talk = Talk::open(&home, agent.name, agent.provider.as_ref(), "early").await;
     // Its end is seen in the process table before the prompt goes out.
     home.none_left_of("early", "1").await;
     talk.say("hello").await;

@@ -99,6 +99,45 @@ async fn a_run_that_ends_while_nobody_listens_is_reported_once_afterwards() {
 }
 
 #[tokio::test]
+async fn a_hub_that_asks_about_a_run_gets_its_end_once_more_or_hears_whether_it_is_here() {
+    let (home, plane) = (Home::new(), FakePlane::start(Manners::extended()).await);
+    let bridge = Setup::new(&home, plane.url()).start();
+    plane.sync(&["demo"]).await;
+    let end = plane
+        .run("t", "ended", "demo", "#demo fast\n#demo nofile")
+        .await;
+    assert_eq!(end.status, "completed");
+    let working = "#demo slow 600\n#demo nofile";
+    plane
+        .send(&wire::dispatch("t", "working", "demo", working))
+        .await;
+    plane
+        .send(&wire::dispatch("t", "queued", "demo", working))
+        .await;
+    // The answer to an end is the end, so it need not be waited for.
+    plane.send(&wire::check("t", "ended", "demo")).await;
+    for (request, known) in [("working", true), ("queued", true), ("never", false)] {
+        plane.send(&wire::check("t", request, "demo")).await;
+        let id = format!("check-{request}");
+        let answer = plane
+            .heard(|frame| frame["action"] == "run_checked" && frame["requestId"] == id)
+            .await;
+        assert_eq!(
+            (&answer["taskId"], &answer["executionId"], &answer["known"]),
+            (&"t".into(), &request.into(), &known.into())
+        );
+    }
+    let ends = plane.ends_of("t");
+    assert_eq!(ends.len(), 2, "{}", plane.told());
+    for key in ["run", "n", "body"] {
+        assert_eq!(ends[0]["event"][key], ends[1]["event"][key]);
+    }
+    plane.send(&wire::cancel("t", "demo")).await;
+    assert_eq!(plane.end_of("t", "working").await.status, "cancelled");
+    assert!(bridge.stop().await.clean);
+}
+
+#[tokio::test]
 async fn a_full_outbox_slows_the_agent_and_loses_nothing() {
     let (home, plane) = (Home::new(), FakePlane::start(Manners::extended()).await);
     let mut setup = Setup::new(&home, plane.url());

@@ -1,7 +1,7 @@
 //! The checks, one function each, and the list of those a change must pass.
 
 use crate::{
-    agents, layers,
+    e2e, layers,
     run::{Done, cargo, pass, root, say},
 };
 
@@ -13,7 +13,11 @@ pub(crate) fn ci(no_agents: bool) -> Done {
     lint()?;
     pass(cargo().args(["test", "--workspace", "--locked"]))?;
     doc()?;
-    if no_agents { Ok(()) } else { e2e(None) }
+    if no_agents {
+        Ok(())
+    } else {
+        e2e::run(&[], None)
+    }
 }
 
 pub(crate) fn fmt(check: bool) -> Done {
@@ -79,31 +83,20 @@ pub(crate) fn scenario(files: &[String]) -> Done {
 }
 
 pub(crate) fn figures() -> Done {
-    let figures = [
-        "run",
-        "--locked",
-        "--quiet",
-        "--release",
-        "--package",
-        "bridge-testkit",
-    ];
-    pass(cargo().args(figures).args(["--bin", "figures"]))
+    measure("figures", &[])
 }
 
-pub(crate) fn e2e(filter: Option<&str>) -> Done {
-    let folder = agents::install()?;
-    let mut test = cargo();
-    test.args([
-        "test",
-        "--locked",
-        "--package",
-        "bridge-testkit",
-        "--test",
-        "real_agents",
-        "--",
-    ]);
-    test.args(filter)
-        .args(["--test-threads", "2"])
-        .env("CTRLNODE_E2E_AGENTS", folder);
-    pass(&mut test)
+/// Runs a program of the test kit that measures the release build.
+pub(crate) fn measure(program: &str, args: &[String]) -> Done {
+    // What it starts lies beside it.
+    let build = ["build", "--locked", "--quiet", "--release"];
+    pass(
+        cargo()
+            .args(build)
+            .args(["--package", "bridge-testkit", "--bins"]),
+    )?;
+    let mut run = cargo();
+    run.args(["run", "--locked", "--quiet", "--release"]);
+    run.args(["--package", "bridge-testkit", "--bin", program, "--"]);
+    pass(run.args(args))
 }

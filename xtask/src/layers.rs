@@ -56,16 +56,22 @@ const PURE: (&str, &[&str]) = (
     &["tokio", "mio", "socket2", "getrandom", "rand"],
 );
 
-/// What lives in one crate only: the dependency and who may name it.
+/// What lives in one crate only: the dependency and who may name it. The gateway of OpenClaw is
+/// an agent that is reached by WebSocket, so the providers may open one as well.
 const OWNED: &[(&str, &[&str])] = &[
     (
         "tokio-tungstenite",
-        &["bridge-transport", "bridge-testkit", "bridge-examples"],
+        &[
+            "bridge-transport",
+            "bridge-providers",
+            "bridge-testkit",
+            "bridge-examples",
+        ],
     ),
     ("rusqlite", &["bridge-hub"]),
     ("axum", &["bridge-hub", "bridge-testkit"]),
     ("clap", &["bridge-cli", "xtask"]),
-    ("cap-std", &["bridge-workspace"]),
+    ("cap-std", &["bridge-workspace", "bridge-providers"]),
 ];
 
 /// Checks the graph; names every wrong edge.

@@ -2,8 +2,11 @@
 
 mod agents;
 mod checks;
+mod e2e;
 mod layers;
+mod outdated;
 mod run;
+mod table;
 
 use std::process::ExitCode;
 
@@ -51,8 +54,18 @@ enum Task {
         #[command(subcommand)]
         task: AgentsTask,
     },
+    /// What a whole bridge with a fake agent does in which time (Linux); fails when a figure is
+    /// missed.
+    Bench {
+        /// Only figures whose name contains this.
+        filter: Vec<String>,
+    },
     /// Runs the bridge with the real agents against a model server on loopback.
     E2e {
+        /// Which agents: names with commas between, or `all`, which adds the slow tests; the
+        /// three default ones when none is named.
+        #[arg(long, value_delimiter = ',')]
+        agents: Vec<String>,
         /// Only tests whose name contains this.
         filter: Option<String>,
     },
@@ -60,8 +73,16 @@ enum Task {
 
 #[derive(Subcommand)]
 enum AgentsTask {
-    /// Installs the pinned agents and their Node once into the user's cache; prints the folder.
-    Install,
+    /// Installs pinned agents and their Node once into the user's cache; prints the folder.
+    Install {
+        /// All of them instead of the three default ones.
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
+        /// Which; the three default ones when none is named.
+        names: Vec<String>,
+    },
+    /// Asks npm and Python's index for newer versions than the pinned ones.
+    Outdated,
 }
 
 fn main() -> ExitCode {
@@ -74,12 +95,14 @@ fn main() -> ExitCode {
         Task::Doc => checks::doc(),
         Task::Figures => checks::figures(),
         Task::Scenario { files } => checks::scenario(&files),
+        Task::Bench { filter } => checks::measure("bench", &filter),
         Task::Agents {
-            task: AgentsTask::Install,
-        } => agents::install().map(|folder| {
-            run::say(&folder.display().to_string());
-        }),
-        Task::E2e { filter } => checks::e2e(filter.as_deref()),
+            task: AgentsTask::Install { all, names },
+        } => install(all, names),
+        Task::Agents {
+            task: AgentsTask::Outdated,
+        } => outdated::outdated(),
+        Task::E2e { agents, filter } => e2e::run(&agents, filter.as_deref()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,4 +111,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn install(all: bool, mut names: Vec<String>) -> run::Done {
+    if all {
+        names = vec!["all".to_owned()];
+    }
+    let folder = agents::install(&agents::named(&names)?)?;
+    run::say(&folder.display().to_string());
+    Ok(())
 }

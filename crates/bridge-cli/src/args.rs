@@ -95,13 +95,31 @@ pub(crate) enum Command {
     /// The built-in demo agent: speaks the Agent Client Protocol on standard input and output
     #[command(hide = true)]
     DemoAgent,
+    /// The built-in agent for models behind an endpoint; told by its environment which one
+    #[command(hide = true)]
+    ChatAgent {
+        /// What to do
+        #[arg(default_value = "serve")]
+        job: ChatAgentJob,
+    },
+}
+
+/// The jobs of the built-in agent for models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ChatAgentJob {
+    /// Speak the Agent Client Protocol on standard input and output
+    Serve,
+    /// Look whether the endpoint answers
+    Check,
+    /// Print its models
+    Models,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
-    /// Port of the page on 127.0.0.1; another one is taken when it is in use
-    #[arg(long, default_value_t = 7433)]
-    pub(crate) port: u16,
+    /// Port of the page on 127.0.0.1 [default: 7433, or another one when that is in use]
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
 
     /// Open the page in the browser
     #[arg(long)]
@@ -115,7 +133,7 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) workspace: Option<PathBuf>,
 
-    /// Further origin under which the page is reached, for example https://hub.example.org
+    /// Further origin under which the page is reached, for example `https://hub.example.org`
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) public_origin: Vec<String>,
 }
@@ -177,7 +195,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "CTRLNODE_STATE")]
     pub(crate) state: Option<PathBuf>,
 
-    /// Further origin under which the page is reached, for example https://hub.example.org
+    /// Further origin under which the page is reached, for example `https://hub.example.org`
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) public_origin: Vec<String>,
 
@@ -194,11 +212,15 @@ pub(crate) enum TokenCommand {
         name: String,
     },
     /// List the machines that have a token
-    List,
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
     /// Make a token invalid and end its connection
     Revoke {
-        /// Its id, from `list`
-        id: String,
+        /// Its id from `list`, the first letters of it, or the machine's name
+        token: String,
     },
 }
 
@@ -243,7 +265,7 @@ pub(crate) enum TaskCommand {
     /// List the latest tasks
     List {
         /// How many at most
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
         limit: u32,
         /// Print a JSON array
         #[arg(long)]

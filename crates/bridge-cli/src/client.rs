@@ -16,16 +16,18 @@ use url::Url;
 
 use crate::{
     args::HubAddress,
+    reach::Reach,
     report::{Exit, Problem},
     settings::variable,
     state::StateFolder,
 };
 
 /// A hub that can be asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
     base: Url,
+    reach: Reach,
     token: Secret,
 }
 
@@ -106,17 +108,24 @@ impl Client {
         let note = StateFolder::locate(address.state.as_deref())?.note();
         let named = address.hub.clone();
         let own_token = variable("CTRLNODE_API_TOKEN").map(|token| Secret::new(&token));
-        let (base, token) = match (named, note, own_token) {
-            (Some(base), _, Some(token)) => (base, token),
-            (Some(base), Some(note), None) if note.address == base => (base, note.token()),
+        let (base, public, token) = match (named, note, own_token) {
+            (Some(base), _, Some(token)) => (base, None, token),
+            (Some(base), Some(note), None) if note.address == base => {
+                let token = note.token();
+                (base, note.public, token)
+            }
             (Some(_), _, None) => {
                 return Err(Problem::new("a hub was named, but no token for it")
                     .hint("set CTRLNODE_API_TOKEN to an API token of that hub")
                     .exit(Exit::NotConfigured));
             }
-            (None, Some(note), _) => (note.address.clone(), note.token()),
+            (None, Some(note), _) => {
+                let token = note.token();
+                (note.address, note.public, token)
+            }
             (None, None, _) => return Err(no_hub("no hub is running on this machine")),
         };
+        let reach = Reach::new(&base, public.as_deref());
         let base = Url::parse(&base).map_err(|error| {
             Problem::new(format!("{base} is not an address"))
                 .because(error)
@@ -136,11 +145,17 @@ impl Client {
         let http = http
             .build()
             .map_err(|error| Problem::new("no HTTP client can be made").because(error))?;
-        Ok(Self { http, base, token })
+        Ok(Self {
+            http,
+            base,
+            reach,
+            token,
+        })
     }
 
-    pub(crate) fn base(&self) -> &Url {
-        &self.base
+    /// Under which addresses it is reached, as far as this machine knows.
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     pub(crate) async fn machines(&self) -> Result<Vec<Machine>, Problem> {
@@ -240,11 +255,9 @@ impl Client {
     }
 
     /// The address of a fresh one-time login.
-    pub(crate) async fn login_address(&self) -> Result<Url, Problem> {
+    pub(crate) async fn login_address(&self) -> Result<String, Problem> {
         let made: LoginPath = self.call(Method::POST, "login-codes", None).await?;
-        self.base.join(&made.path).map_err(|error| {
-            Problem::new("the hub answered with something that is no address").because(error)
-        })
+        Ok(self.reach.page(&made.path))
     }
 
     /// The events of a task after `after`, until the connection ends.
@@ -254,7 +267,7 @@ impl Client {
         after: u64,
     ) -> Result<impl Stream<Item = Result<StoredEvent, Problem>> + use<>, Problem> {
         let request = self.request(Method::GET, &format!("tasks/{id}/events"))?;
-        let request = request.query(&[("after", after)]);
+        let request = request.header("Last-Event-ID", after);
         let response = request
             .send()
             .await
@@ -384,14 +397,15 @@ mod tests {
     use crate::state::Note;
 
     fn client(hub: &MockServer) -> Client {
-        client_of(hub.uri())
+        client_of(&hub.uri())
     }
 
     /// A client of a hub, found by the note such a hub leaves.
-    fn client_of(address: String) -> Client {
+    fn client_of(address: &str) -> Client {
         let home = tempfile::tempdir().unwrap();
         let state = StateFolder::locate(Some(home.path())).unwrap();
-        let note = Note::new(address, "id".into(), &Secret::new("secret"));
+        let reach = Reach::new(address, None);
+        let note = Note::new(&reach, "id".into(), &Secret::new("secret"));
         state.write_note(&note).unwrap();
         let address = HubAddress {
             hub: None,
@@ -441,7 +455,7 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", taken.local_addr().unwrap());
         drop(taken);
-        let problem = client_of(address).machines().await.unwrap_err();
+        let problem = client_of(&address).machines().await.unwrap_err();
         assert_eq!(problem.code(), Exit::NoHub);
     }
 }

@@ -1,13 +1,24 @@
 //! Puts a bridge together: settings become workspace, providers, link and supervisor.
 
-use std::{env, path::Path, sync::Arc, time::Duration};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bridge_proto::{ProviderKey, Secret};
 use bridge_providers::{
+    chat::{ChatProvider, ChatSettings},
     claude::ClaudeProvider,
+    codex::CodexProvider,
+    copilot::CopilotProvider,
+    cursor::CursorProvider,
     custom::{CustomAgent, CustomProvider},
     demo::DemoProvider,
     gemini::GeminiProvider,
+    hermes::HermesProvider,
+    openclaw::OpenclawProvider,
     opencode::OpencodeProvider,
     provider::Provider,
 };
@@ -19,8 +30,10 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::{
+    agents_file::{AgentKind, NamedAgent},
     report::{Exit, Problem},
     settings::{Settings, places, variable},
+    state,
 };
 
 /// A bridge that is ready to run.
@@ -28,6 +41,8 @@ use crate::{
 pub(crate) struct Bridge {
     pub(crate) supervisor: Supervisor,
     pub(crate) state: watch::Receiver<LinkState>,
+    /// `CTRLNODE_ROOT`.
+    pub(crate) root: PathBuf,
 }
 
 /// Which plane, and with what.
@@ -43,8 +58,10 @@ pub(crate) fn assemble(
     root: Option<&Path>,
     plane: Plane,
 ) -> Result<Bridge, Problem> {
+    settings.check_workspace()?;
     let workspace = Workspace::open(&settings.base, root).map_err(cannot_open)?;
-    let workspace = workspace.with_policy(settings.contents());
+    let workspace = workspace.with_policy(settings.contents);
+    let root = workspace.root().to_owned();
     let journal = Journal::open(&workspace).map_err(|error| {
         Problem::new("the run journal cannot be used")
             .hint("check that the workspace is yours and the disk is not full")
@@ -64,7 +81,11 @@ pub(crate) fn assemble(
     let link = bridge_transport::connect::<Outgoing>(endpoint);
     let state = link.0.state();
     let supervisor = Supervisor::new(Arc::new(workspace), journal, providers, link, daemon);
-    Ok(Bridge { supervisor, state })
+    Ok(Bridge {
+        supervisor,
+        state,
+        root,
+    })
 }
 
 /// Every agent this binary can drive, installed or not.
@@ -82,20 +103,41 @@ pub(crate) fn providers(settings: &Settings) -> Result<Vec<Arc<dyn Provider>>, P
     let mut all: Vec<Arc<dyn Provider>> = vec![
         Arc::new(DemoProvider::new(
             host.clone(),
-            this,
+            this.clone(),
             vec!["demo-agent".into()],
         )),
         Arc::new(ClaudeProvider::new(key("claude")?, host.clone())),
         Arc::new(ClaudeProvider::new(key("claude-sdk")?, host.clone())),
+        Arc::new(CopilotProvider::new(host.clone())),
+        Arc::new(CursorProvider::new(host.clone())),
         Arc::new(GeminiProvider::new(host.clone())),
+        Arc::new(CodexProvider::new(host.clone())),
+        Arc::new(HermesProvider::new(host.clone())),
         Arc::new(OpencodeProvider::new(host.clone())),
+        Arc::new(
+            ChatProvider::ollama(host.clone(), this.clone(), vec!["chat-agent".into()])
+                .with_clear_text(settings.allow_plain),
+        ),
+        Arc::new(
+            ChatProvider::openrouter(host.clone(), this.clone(), vec!["chat-agent".into()])
+                .with_clear_text(settings.allow_plain),
+        ),
+        Arc::new(OpenclawProvider::new(
+            host.clone(),
+            &state::of_agents(&settings.base),
+        )),
     ];
+    for agent in &settings.agents_file.agents {
+        all.push(named(agent, settings, &this));
+    }
     for (name, words) in &settings.agents {
         let key = key(name)?;
-        if all.iter().any(|provider| *provider.key() == key) {
-            return Err(Problem::new(format!("an agent named {name} is built in"))
-                .hint("give the variable CTRLNODE_AGENT_… another name")
-                .exit(Exit::NotConfigured));
+        if BUILT_IN.contains(&key.as_str()) || all.iter().any(|other| *other.key() == key) {
+            return Err(Problem::new(format!(
+                "an agent named {name} is built in or in the file of your own agents"
+            ))
+            .hint("give the variable CTRLNODE_AGENT_… another name")
+            .exit(Exit::NotConfigured));
         }
         let (program, args) = words.split_first().ok_or_else(|| {
             Problem::new(format!("the agent {name} has no command")).exit(Exit::NotConfigured)
@@ -109,6 +151,57 @@ pub(crate) fn providers(settings: &Settings) -> Result<Vec<Arc<dyn Provider>>, P
         all.push(Arc::new(CustomProvider::new(agent, host.clone())));
     }
     Ok(all)
+}
+
+/// An agent of the user's own file. `this` is this binary.
+fn named(agent: &NamedAgent, settings: &Settings, this: &Path) -> Arc<dyn Provider> {
+    let host = settings.host.clone();
+    match &agent.kind {
+        AgentKind::Command {
+            program,
+            args,
+            variables,
+            protocol,
+            model,
+        } => {
+            let custom = CustomAgent {
+                key: agent.key.clone(),
+                program: program.clone(),
+                args: args.iter().map(Into::into).collect(),
+                env_allow: variables.clone(),
+            };
+            let mut provider = CustomProvider::new(custom, host).with_protocol(*protocol);
+            if let Some(model) = model {
+                provider = provider.with_model(model.clone());
+            }
+            if let Some(hint) = &agent.login_hint {
+                provider = provider.with_login_hint(hint.clone());
+            }
+            Arc::new(provider)
+        }
+        AgentKind::Chat {
+            base,
+            key_variable,
+            model,
+            allowed,
+            max_turns,
+        } => {
+            let mut chat = ChatSettings::new(agent.key.as_str(), base.clone());
+            chat.model.clone_from(model);
+            chat.allowed.clone_from(allowed);
+            chat.allowed_in = format!("allowed_models of {}", agent.key);
+            chat.max_turns = max_turns.unwrap_or(chat.max_turns);
+            let (key, variable) = (agent.key.clone(), key_variable.clone());
+            let args = vec!["chat-agent".into()];
+            let mut provider =
+                ChatProvider::named(key, chat, variable, host, this.to_owned(), args)
+                    .with_clear_text(settings.allow_plain);
+            if let Some(hint) = &agent.login_hint {
+                provider = provider.with_login_hint(hint.clone());
+            }
+            Arc::new(provider)
+        }
+    }
 }
 
 /// Where to dial and how.
@@ -227,5 +320,21 @@ fn cannot_open(error: OpenError) -> Problem {
         .because(error)
 }
 
+/// Names that agents of the user cannot have: those this binary drives, and those of the published
+/// wire.
+pub(crate) const BUILT_IN: [&str; 12] = [
+    "claude",
+    "claude-sdk",
+    "codex",
+    "copilot",
+    "cursor",
+    "demo",
+    "gemini",
+    "hermes",
+    "ollama",
+    "openclaw",
+    "opencode",
+    "openrouter",
+];
 /// A changed token is used within a second.
 const TOKEN_POLL: Duration = Duration::from_millis(500);

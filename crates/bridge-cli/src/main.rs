@@ -1,25 +1,35 @@
 //! The binary `ctrlnode`: parse, run, report, exit code.
 
+mod agents_file;
 mod args;
 mod browser;
 mod client;
 mod command;
 mod daemon;
+mod invocation;
+mod link_note;
 mod logging;
+mod machine;
+mod reach;
 mod render;
 mod report;
 mod rules_file;
 mod settings;
 mod signals;
 mod state;
+mod typed;
 
 use std::{
     io::{self, BufReader, Write as _},
     process::ExitCode,
 };
 
-use args::{BridgeCommand, Cli, Command, SetupArgs};
-use bridge_providers::demo::{self, DemoSettings};
+use args::{BridgeCommand, ChatAgentJob, Cli, Command, SetupArgs};
+use bridge_proto::Secret;
+use bridge_providers::{
+    chat::{self, ChatJob, ChatSettings},
+    demo::{self, DemoSettings},
+};
 use clap::{CommandFactory as _, Parser as _};
 use report::{Exit, Problem};
 
@@ -27,6 +37,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Some(Command::DemoAgent) = cli.command {
         return demo_agent();
+    }
+    if let Some(Command::ChatAgent { job }) = cli.command {
+        return chat_agent(job);
     }
     match run(cli) {
         Ok(exit) => exit.into(),
@@ -53,7 +66,7 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
     );
     logging::start(&cli.log, if daemon { "info" } else { "warn" });
     if cli.setup {
-        return command::setup::run(&SetupArgs::default());
+        return set_up(&SetupArgs::default());
     }
     let Some(command) = cli.command else {
         return on_runtime(command::bridge::start());
@@ -63,7 +76,7 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
         Command::Bridge {
             command: BridgeCommand::Start,
         } => on_runtime(command::bridge::start()),
-        Command::Setup(args) => command::setup::run(&args),
+        Command::Setup(args) => set_up(&args),
         Command::Hub { command } => on_runtime(command::hub::run(command)),
         Command::Task { command, hub } => on_runtime(command::task::run(command, &hub)),
         Command::Doctor { json } => on_runtime(command::doctor::run(json)),
@@ -73,8 +86,14 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
             io::stdout().write_all(&script).map_err(Problem::output)?;
             Ok(Exit::Done)
         }
-        Command::DemoAgent => Ok(Exit::Done),
+        Command::DemoAgent | Command::ChatAgent { .. } => Ok(Exit::Done),
     }
+}
+
+/// Saves the settings, then tries them out.
+fn set_up(args: &SetupArgs) -> Result<Exit, Problem> {
+    command::setup::run(args)?;
+    on_runtime(command::setup::try_out())
 }
 
 /// Two workers are plenty: the work is done by the agents.
@@ -99,6 +118,28 @@ fn demo_agent() -> ExitCode {
                 return ExitCode::FAILURE;
             }
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// This binary as the agent for a model; its environment says which one, and holds the key.
+fn chat_agent(job: ChatAgentJob) -> ExitCode {
+    let job = match job {
+        ChatAgentJob::Serve => ChatJob::Serve,
+        ChatAgentJob::Check => ChatJob::Check,
+        ChatAgentJob::Models => ChatJob::Models,
+    };
+    let settings = settings::variable(ChatSettings::VARIABLE);
+    let key = settings::variable(ChatSettings::KEY_VARIABLE).map(|key| Secret::new(&key));
+    let input = BufReader::new(io::stdin());
+    let done = chat::run(job, settings.as_deref(), key.as_ref(), input, io::stdout());
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if writeln!(io::stderr(), "{error}").is_err() {
+                return ExitCode::FAILURE;
+            }
+            error.exit_code().into()
         }
     }
 }

@@ -32,8 +32,10 @@ pub(crate) struct Renderer {
     run: Option<String>,
     /// How the other runs ended meanwhile.
     ended: HashMap<String, Exit>,
+    /// The short id of the task, and whether answers can be typed here.
+    task: Option<(String, bool)>,
     /// The questions that wait for a person, and when they are decided without one.
-    open_asks: BTreeMap<AskId, Option<Timestamp>>,
+    asks: BTreeMap<AskId, Option<Timestamp>>,
 }
 
 impl Renderer {
@@ -51,7 +53,8 @@ impl Renderer {
             finished_tools: HashSet::new(),
             run: None,
             ended: HashMap::new(),
-            open_asks: BTreeMap::new(),
+            task: None,
+            asks: BTreeMap::new(),
         }
     }
 
@@ -63,20 +66,43 @@ impl Renderer {
         }
     }
 
+    /// Which task this is, and whether its questions can be answered by typing.
+    pub(crate) fn answered_by(&mut self, task: &str, typing: bool) {
+        self.task = Some((task.chars().take(8).collect(), typing && !self.json));
+    }
+
+    /// Whether the task waits for a person.
+    pub(crate) fn is_asking(&self) -> bool {
+        !self.asks.is_empty()
+    }
+
+    /// Prints what a person asked for, above what came of it.
+    pub(crate) fn prompt(&mut self, text: &str) -> io::Result<()> {
+        for line in text.lines() {
+            self.note(&format!("you: {line}"))?;
+        }
+        Ok(())
+    }
+
     /// Says on the terminal's last line that the agent is at work; to be called now and then.
     pub(crate) fn tick(&mut self) -> io::Result<()> {
         if self.json || !self.terminal || self.open_line {
             return Ok(());
         }
-        self.progress = true;
-        let line = if self.open_asks.is_empty() {
-            progress(self.started.elapsed().as_secs(), self.tools)
-        } else {
-            match self.open_asks.values().flatten().min() {
-                Some(at) => format!("waits for you; decided without you {}", in_a_while(*at)),
-                None => "waits for you".to_owned(),
-            }
+        // Whoever types an answer keeps the line.
+        let typing = self.task.as_ref().is_some_and(|(_, typing)| *typing);
+        if self.is_asking() && typing {
+            return Ok(());
+        }
+        let line = match self.asks.values().flatten().min() {
+            Some(at) => format!(
+                "waiting for your answer; decided without you {}",
+                in_a_while(*at)
+            ),
+            None if self.is_asking() => "waiting for your answer".to_owned(),
+            None => progress(self.started.elapsed().as_secs(), self.tools),
         };
+        self.progress = true;
         write!(io::stderr(), "\r\u{1b}[2K· {line}")?;
         io::stderr().flush()
     }
@@ -121,7 +147,7 @@ impl Renderer {
     /// A run has ended; the exit code if it is the one that is waited for.
     fn over(&mut self, attempt: &str, exit: Exit) -> Option<Exit> {
         // One run of a task is at work at a time, and its questions end with it.
-        self.open_asks.clear();
+        self.asks.clear();
         if self.run.as_ref().is_none_or(|run| run == attempt) {
             return Some(exit);
         }
@@ -154,12 +180,12 @@ impl Renderer {
             }
             RunEvent::FileWritten { path } => self.note(&format!("wrote {path}")),
             RunEvent::Ask(ask) if ask.answered.is_some() => {
-                self.open_asks.remove(&ask.id);
+                self.asks.remove(&ask.id);
                 let answer = ask.answered.as_deref().unwrap_or_default();
                 self.note(&format!("answer sent: {answer}; waiting for the agent"))
             }
             RunEvent::Ask(ask) => {
-                self.open_asks.insert(ask.id.clone(), ask.expires);
+                self.asks.insert(ask.id.clone(), ask.expires);
                 self.note(&format!("asks: {}", ask.summary))?;
                 for (place, option) in ask.options.iter().enumerate() {
                     self.note(&format!("  {}. {}", place + 1, option.label))?;
@@ -167,10 +193,10 @@ impl Renderer {
                 if let Some(at) = ask.expires {
                     self.note(&format!("decided without you {}", in_a_while(at)))?;
                 }
-                self.note("answer with `ctrlnode task answer <task> <number>`, or on the page")
+                self.note(&how_to_answer(self.task.as_ref()))
             }
             RunEvent::AskClosed { ask, how } => {
-                self.open_asks.remove(ask);
+                self.asks.remove(ask);
                 match how {
                     AskEnd::Answered { answer } => self.note(&format!("answered: {answer}")),
                     AskEnd::ByPolicy { rule } => self.note(&format!("decided by {rule}")),
@@ -225,6 +251,18 @@ impl Renderer {
     }
 }
 
+/// What a person can do about a question, here or elsewhere.
+fn how_to_answer(task: Option<&(String, bool)>) -> String {
+    let id = task.map_or("<task>", |(id, _)| id.as_str());
+    let elsewhere = format!("`ctrlnode task answer {id} <number>`, or on the page");
+    match task {
+        Some((_, true)) => {
+            format!("waiting for your answer: type a number and Enter, or {elsewhere}")
+        }
+        Some((_, false)) | None => format!("waiting for your answer: {elsewhere}"),
+    }
+}
+
 fn progress(seconds: u64, tools: usize) -> String {
     let time = if seconds < 60 {
         format!("{seconds} s")
@@ -255,11 +293,19 @@ fn until(millis: i64) -> String {
     }
 }
 
-/// Without what could move the cursor or change the terminal: an agent's text is not trusted.
+/// Without what could move the cursor, change the terminal, or show letters in another order than
+/// they stand: an agent's text is not trusted.
 pub(crate) fn plain(text: &str) -> String {
+    let steers = |c: &char| c.is_control() && *c != '\n' && *c != '\t';
     text.chars()
-        .filter(|c| !c.is_control() || *c == '\n' || *c == '\t')
+        .filter(|c| !steers(c) && !turns_direction(*c))
         .collect()
+}
+
+/// Marks, embeddings, overrides and isolates of the bidirectional algorithm. Right-to-left scripts
+/// do not need them.
+fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn rejection(why: &Rejection) -> String {
@@ -339,7 +385,27 @@ mod tests {
     }
 
     #[test]
+    fn a_question_names_the_command_that_answers_it() {
+        let elsewhere = how_to_answer(Some(&("99e14bf3".into(), false)));
+        assert!(elsewhere.contains("`ctrlnode task answer 99e14bf3 <number>`"));
+        assert!(!elsewhere.contains("type"));
+        let here = how_to_answer(Some(&("99e14bf3".into(), true)));
+        assert!(here.contains("type a number and Enter"), "{here}");
+    }
+
+    #[test]
     fn text_of_an_agent_cannot_steer_the_terminal() {
         assert_eq!(plain("a\u{1b}[2J\u{7}b\n\tc"), "a[2Jb\n\tc");
+    }
+
+    #[test]
+    fn text_of_an_agent_is_shown_in_the_order_in_which_it_stands() {
+        let turned = "rm \u{202e}txt.\u{202c}\u{2066}a\u{2067}b\u{2068}c\u{2069}\u{200e}\u{200f}";
+        assert_eq!(plain(turned), "rm txt.abc");
+        let others = "\u{61c}\u{202a}\u{202b}\u{202d}";
+        assert_eq!(plain(others), "");
+        // Neighbours of theirs, and letters of every direction, stay.
+        let kept = "\u{2029}\u{202f}\u{2065}\u{206a}\u{200d} שלום مرحبا";
+        assert_eq!(plain(kept), kept);
     }
 }

@@ -13,10 +13,12 @@ use bridge_providers::host::Host;
 use bridge_runtime::{CommandRule, EditRule, Policy, Rules};
 use bridge_workspace::{
     ContentsPolicy,
-    env_file::{self, Discovery, Disk, Pairing, Places},
+    env_file::{self, Discovery, Disk, Origin, Pairing, Places},
 };
 
 use crate::{
+    agents_file::{self, AgentsFile},
+    daemon::BUILT_IN,
     report::{Exit, Problem},
     rules_file::{self, RulesError},
 };
@@ -30,8 +32,8 @@ pub(crate) struct Settings {
     pub(crate) pairing: Pairing,
     pub(crate) base: PathBuf,
     pub(crate) policy: Policy,
-    /// `None`: nobody has decided.
-    pub(crate) contents: Option<ContentsPolicy>,
+    /// Which file contents may leave this machine.
+    pub(crate) contents: ContentsPolicy,
     pub(crate) heartbeat: Duration,
     pub(crate) rescan: Duration,
     pub(crate) reconnect: Option<Duration>,
@@ -45,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) rules_file: Option<PathBuf>,
     /// Commands the user named that speak the Agent Client Protocol, by provider key.
     pub(crate) agents: BTreeMap<String, Vec<String>>,
+    /// The agents of the user's own file.
+    pub(crate) agents_file: AgentsFile,
     /// The machine as the agents may know it: the environment, with what the files add.
     pub(crate) host: Host,
     pub(crate) discovery: Discovery,
@@ -53,18 +57,35 @@ pub(crate) struct Settings {
 /// The places where configuration is looked for on this machine.
 pub(crate) fn places(base: Option<PathBuf>) -> Places {
     let home = directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned());
-    let base = base.or_else(|| variable("BASE_PATH").map(PathBuf::from));
     let current = env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-    Places {
+    let mut places = Places {
         home,
-        base,
+        base: None,
         current,
-    }
+    };
+    places.base = base.or_else(|| variable("BASE_PATH").map(|base| places.path(&base)));
+    places
 }
 
 impl Settings {
+    /// As `up` uses them. What the files say of workspace and contents belongs to the pairing of
+    /// this machine; for a hub of the user's own only flag and environment count, and where
+    /// nothing was decided its page shows everything.
+    pub(crate) fn of_own_hub(base: Option<PathBuf>) -> Result<Self, Problem> {
+        let places = places(base.map(named_folder));
+        let mut settings = Self::below(places.base.or(places.home))?;
+        if variable("CTRLNODE_CONTENTS").is_none() {
+            settings.contents = ContentsPolicy::Workspace;
+        }
+        Ok(settings)
+    }
+
     /// Reads environment and files. `base` is the workspace a flag named.
     pub(crate) fn load(base: Option<PathBuf>) -> Result<Self, Problem> {
+        Self::below(base.map(named_folder))
+    }
+
+    fn below(base: Option<PathBuf>) -> Result<Self, Problem> {
         let places = places(base.clone());
         let discovery = env_file::discover(&Disk, &places);
         for warning in &discovery.warnings {
@@ -75,7 +96,7 @@ impl Settings {
             value.map(|value| value.expose().to_owned())
         };
         let base = base
-            .or_else(|| text("BASE_PATH").map(PathBuf::from))
+            .or_else(|| text("BASE_PATH").map(|base| places.path(&base)))
             .or_else(|| places.home.clone())
             .ok_or_else(|| {
                 Problem::new("there is no workspace and no home folder")
@@ -117,12 +138,12 @@ impl Settings {
             ..defaults
         };
         let contents = match text("CTRLNODE_CONTENTS") {
-            None => None,
-            Some(value) => Some(ContentsPolicy::from_str(&value).map_err(|error| {
+            None => ContentsPolicy::default(),
+            Some(value) => ContentsPolicy::from_str(&value).map_err(|error| {
                 Problem::new("CTRLNODE_CONTENTS cannot be used")
                     .because(error)
                     .exit(Exit::NotConfigured)
-            })?),
+            })?,
         };
         let (rules, rules_file) = rules(&discovery, places.home.as_deref())?;
         let reconnect: Option<u64> = number("RECONNECT_MS", text("RECONNECT_MS"))?;
@@ -142,15 +163,31 @@ impl Settings {
             rules,
             rules_file,
             agents: named_agents(&discovery)?,
+            agents_file: agents_file(&discovery, places.home.as_deref())?,
             host: host(&discovery),
             pairing,
             discovery,
         })
     }
 
-    /// Which file contents may leave this machine.
-    pub(crate) fn contents(&self) -> ContentsPolicy {
-        self.contents.unwrap_or_default()
+    /// What is wrong with the workspace, if anything is: it has to be an absolute path of a folder
+    /// that is there, because a misspelt one would be made and stay empty.
+    pub(crate) fn check_workspace(&self) -> Result<(), Problem> {
+        let base = &self.base;
+        let (wrong, todo) = if !base.is_absolute() {
+            ("is not an absolute path", "write it from `/` or `~/` on")
+        } else if !base.is_dir() {
+            ("is not there", "create it")
+        } else {
+            return Ok(());
+        };
+        Err(
+            Problem::new(format!("the workspace {} {wrong}", base.display()))
+                .hint(format!(
+                    "{todo}, or name another one: `ctrlnode setup`, or BASE_PATH"
+                ))
+                .exit(Exit::NotConfigured),
+        )
     }
 
     /// The address of the control plane.
@@ -168,6 +205,15 @@ impl Settings {
     }
 }
 
+/// A folder as it was typed after a flag: below the home folder or the current one.
+pub(crate) fn named_folder(path: PathBuf) -> PathBuf {
+    let path = match path.to_str() {
+        Some(text) => places(None).path(text),
+        None => path,
+    };
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 /// A variable of this process; unset, empty and not UTF-8 are the same.
 pub(crate) fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.trim().is_empty())
@@ -178,6 +224,9 @@ const AGENT_PREFIX: &str = "CTRLNODE_AGENT_";
 
 /// Where the rules are, when not in their usual place.
 const RULES_FILE: &str = "CTRLNODE_RULES_FILE";
+
+/// Names the file of the user's own agents where it is not `~/.ctrlnode/agents.toml`.
+const AGENTS_FILE: &str = "CTRLNODE_AGENTS_FILE";
 
 const EDITS: &[(&str, EditRule)] = &[("allow", EditRule::Allow), ("ask", EditRule::Ask)];
 
@@ -286,6 +335,28 @@ fn host(discovery: &Discovery) -> Host {
         }
     }
     Host::new(all)
+}
+
+/// The user's own agents. Which file it is may be said by the environment and by the user's own
+/// settings, not by those of a workspace, where agents write.
+fn agents_file(discovery: &Discovery, home: Option<&Path>) -> Result<AgentsFile, Problem> {
+    let own = discovery
+        .files
+        .iter()
+        .find(|file| file.origin == Origin::Home)
+        .and_then(|file| file.get(AGENTS_FILE))
+        .map(|value| value.expose().to_owned());
+    let named = variable(AGENTS_FILE)
+        .or(own)
+        .filter(|path| !path.is_empty());
+    let named = named.map(PathBuf::from);
+    agents_file::load(named.as_deref(), home, &BUILT_IN).map_err(|error| {
+        let hint = error.hint();
+        Problem::new("the file of your own agents cannot be used")
+            .hint(hint)
+            .because(error)
+            .exit(Exit::NotConfigured)
+    })
 }
 
 fn named_agents(discovery: &Discovery) -> Result<BTreeMap<String, Vec<String>>, Problem> {

@@ -10,7 +10,10 @@ use std::{
 use bridge_proto::Secret;
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Exit, Problem};
+use crate::{
+    reach::Reach,
+    report::{Exit, Problem},
+};
 
 /// One state folder. Never holds or touches the pairing of this machine.
 #[derive(Debug, Clone)]
@@ -21,6 +24,9 @@ pub(crate) struct StateFolder(PathBuf);
 #[serde(deny_unknown_fields)]
 pub(crate) struct Note {
     pub(crate) address: String,
+    /// Under which origin others reach it, where one was named.
+    #[serde(default)]
+    pub(crate) public: Option<String>,
     pub(crate) token_id: String,
     token: String,
 }
@@ -34,9 +40,10 @@ pub(crate) struct OwnPairing {
 }
 
 impl Note {
-    pub(crate) fn new(address: String, token_id: String, token: &Secret) -> Self {
+    pub(crate) fn new(reach: &Reach, token_id: String, token: &Secret) -> Self {
         Self {
-            address,
+            address: reach.local().to_owned(),
+            public: reach.public().map(str::to_owned),
             token_id,
             token: token.expose().to_owned(),
         }
@@ -66,14 +73,11 @@ impl StateFolder {
         if let Some(folder) = named {
             return Ok(Self(folder.to_owned()));
         }
-        let project = directories::ProjectDirs::from("", "", "ctrlnode").ok_or_else(|| {
+        let folder = usual().ok_or_else(|| {
             Problem::new("there is no home folder to keep the hub's data in")
                 .hint("name a folder with --state")
                 .exit(Exit::NotConfigured)
         })?;
-        let folder = project
-            .state_dir()
-            .unwrap_or_else(|| project.data_local_dir());
         Ok(Self(folder.join("hub")))
     }
 
@@ -170,6 +174,21 @@ impl StateFolder {
     }
 }
 
+/// Where adapters of agents keep what makes this machine known to them, whichever hub or plane it
+/// works for: the user's usual folder, or one below the workspace where there is no home.
+pub(crate) fn of_agents(workspace: &Path) -> PathBuf {
+    let folder = usual().unwrap_or_else(|| workspace.join(".ctrlnode"));
+    folder.join("agents")
+}
+
+fn usual() -> Option<PathBuf> {
+    let project = directories::ProjectDirs::from("", "", "ctrlnode")?;
+    let folder = project
+        .state_dir()
+        .unwrap_or_else(|| project.data_local_dir());
+    Some(folder.to_owned())
+}
+
 /// A state folder that is taken.
 #[derive(Debug)]
 pub(crate) struct StateLock {
@@ -189,7 +208,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let state = StateFolder::locate(Some(&home.path().join("s"))).unwrap();
         assert!(state.note().is_none());
-        let note = Note::new("http://127.0.0.1:1".into(), "id".into(), &Secret::new("t"));
+        let note = Note::new(
+            &Reach::new("http://127.0.0.1:1", None),
+            "id".into(),
+            &Secret::new("t"),
+        );
         state.write_note(&note).unwrap();
         assert_eq!(state.note().unwrap().token(), Secret::new("t"));
         #[cfg(unix)]

@@ -17,8 +17,8 @@ pub struct HubConfig {
     pub public_origins: Vec<String>,
     /// Ended tasks untouched for this long are removed, at the start and every hour.
     pub retention: Duration,
-    /// How long a bridge that came back may stay silent about a run before the hub calls the run
-    /// lost.
+    /// How long a bridge that came back may leave a question about a run unanswered before the hub
+    /// calls the run lost.
     pub lost_after: Duration,
 }
 

@@ -33,6 +33,20 @@ pub enum HubError {
         /// The machine's name.
         machine: String,
     },
+    /// No machine that is on line can run the agent.
+    #[error("no machine on line has the agent {agent}{}", known.iter().fold(String::new(), |all, why| all + "; " + why))]
+    NoMachineHas {
+        /// As asked for.
+        agent: AgentId,
+        /// What the machines say of it, one text each.
+        known: Vec<String>,
+    },
+    /// The agent is on several machines, and none was named.
+    #[error("several machines have this agent: {}", machines.join(", "))]
+    SeveralMachines {
+        /// Their names.
+        machines: Vec<String>,
+    },
     /// No such task.
     #[error("no task has the id {id}")]
     UnknownTask {
@@ -153,7 +167,8 @@ impl HubError {
         match self {
             Self::UnknownMachine { .. } => "unknown_machine",
             Self::MachineOffline { .. } => "machine_offline",
-            Self::UnknownAgent { .. } => "unknown_agent",
+            Self::UnknownAgent { .. } | Self::NoMachineHas { .. } => "unknown_agent",
+            Self::SeveralMachines { .. } => "several_machines",
             Self::UnknownTask { .. } => "unknown_task",
             Self::UnknownToken { .. } => "unknown_token",
             Self::EmptyPrompt => "empty_prompt",
@@ -187,6 +202,12 @@ impl HubError {
                 Some("start the bridge on that machine and see `ctrlnode doctor` there")
             }
             Self::UnknownAgent { .. } => Some("list the agents of the machine to see their ids"),
+            Self::NoMachineHas { .. } => {
+                Some("run `ctrlnode doctor` on the machine to see what is missing there")
+            }
+            Self::SeveralMachines { .. } => {
+                Some("name one: --machine on the command line, `machine` in a request")
+            }
             Self::UnknownTask { .. } => {
                 Some("list the tasks; old ones are removed by the retention setting")
             }
@@ -224,6 +245,7 @@ impl HubError {
         match self {
             Self::UnknownMachine { .. }
             | Self::UnknownAgent { .. }
+            | Self::NoMachineHas { .. }
             | Self::UnknownTask { .. }
             | Self::UnknownToken { .. }
             | Self::FileRefused { .. } => 404,
@@ -237,6 +259,7 @@ impl HubError {
             Self::EmptyPrompt
             | Self::BadAttachmentName { .. }
             | Self::Malformed { .. }
+            | Self::SeveralMachines { .. }
             | Self::UnknownOption { .. } => 400,
             Self::PromptTooLong { .. }
             | Self::AttachmentsTooLarge { .. }

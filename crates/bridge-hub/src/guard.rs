@@ -19,6 +19,7 @@ use crate::{
     endpoint::failure::{refusal, response},
     error::HubError,
     hub::Hub,
+    listener::Visitor,
     server::StartError,
     store::GrantKind,
     web,
@@ -34,6 +35,7 @@ pub(crate) struct Guard {
     origins: Vec<String>,
     /// Whether any address of this machine may stand in `Host`.
     any_address: bool,
+    public: Option<Arc<str>>,
 }
 
 /// How a request came in; put into its extensions.
@@ -64,9 +66,11 @@ impl Guard {
             ]);
         }
         let mut origins: Vec<String> = hosts.iter().map(|host| format!("http://{host}")).collect();
+        let mut first = None;
         for origin in public {
             let (origin, host) = public_origin(origin)?;
             hosts.push(host);
+            first.get_or_insert_with(|| origin.as_str().into());
             origins.push(origin);
         }
         Ok(Self {
@@ -74,7 +78,13 @@ impl Guard {
             hosts,
             origins,
             any_address: !address.ip().is_loopback(),
+            public: first,
         })
+    }
+
+    /// The first of the public origins.
+    pub(crate) fn public(&self) -> Option<Arc<str>> {
+        self.public.clone()
     }
 
     fn knows_host(&self, host: &str) -> bool {
@@ -100,6 +110,9 @@ impl Guard {
     }
 
     fn visit(&self, method: &Method, headers: &HeaderMap, host: &str) -> Result<Visit, Refused> {
+        if headers.contains_key(header::ORIGIN) && only(headers, &header::ORIGIN).is_none() {
+            return Err(Refused::OtherOrigin);
+        }
         let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         let site = text(HeaderName::from_static("sec-fetch-site"));
         let own_page = match text(header::ORIGIN) {
@@ -130,10 +143,8 @@ pub(crate) async fn at_the_gate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
+    // Of two it is not known which one a proxy in front looked at.
+    let host = only(request.headers(), &header::HOST).and_then(|host| host.to_str().ok());
     let host = host.unwrap_or_default().to_owned();
     let same = request
         .uri()
@@ -167,7 +178,7 @@ fn strict(mut response: Response) -> Response {
 
 /// The layer around the API: a program's token, or a browser's session.
 pub(crate) async fn for_programs(State(hub): State<Hub>, request: Request, next: Next) -> Response {
-    match is_let_in(&hub, shown(&request)).await {
+    match is_let_in(&hub, shown(&request), visitor(&request)).await {
         Ok(true) => next.run(request).await,
         Ok(false) => {
             let mut response = refusal(
@@ -192,9 +203,13 @@ pub(crate) async fn for_people(State(hub): State<Hub>, request: Request, next: N
     if request.uri().path().starts_with("/assets/") {
         return next.run(request).await;
     }
-    match is_let_in(&hub, shown(&request)).await {
+    match is_let_in(&hub, shown(&request), visitor(&request)).await {
         Ok(true) => next.run(request).await,
-        Ok(false) => web::login_page(None),
+        Ok(false) => {
+            let wanted = request.uri().path_and_query();
+            let wanted = wanted.filter(|_| request.method() == Method::GET);
+            web::login_page(None, wanted.map_or("/", |wanted| wanted.as_str()))
+        }
         Err(refused) => refused.response(),
     }
 }
@@ -218,17 +233,24 @@ fn shown(request: &Request) -> Result<Option<(GrantKind, Secret)>, Refused> {
     Err(Refused::NoOrigin)
 }
 
+fn visitor(request: &Request) -> Option<Visitor> {
+    request.extensions().get().cloned()
+}
+
 async fn is_let_in(
     hub: &Hub,
     shown: Result<Option<(GrantKind, Secret)>, Refused>,
+    visitor: Option<Visitor>,
 ) -> Result<bool, Refused> {
-    match shown? {
-        Some((kind, secret)) => hub
-            .is_granted(kind, &secret)
-            .await
-            .map_err(Refused::Unknown),
-        None => Ok(false),
+    let Some((kind, secret)) = shown? else {
+        return Ok(false);
+    };
+    let granted = hub.is_granted(kind, &secret).await;
+    let granted = granted.map_err(Refused::Unknown)?;
+    if let Some(visitor) = visitor.filter(|_| granted) {
+        visitor.welcome();
     }
+    Ok(granted)
 }
 
 /// Why a request does not come in.
@@ -265,6 +287,12 @@ impl Refused {
             Self::Unknown(error) => response(&error),
         }
     }
+}
+
+/// A header that stands there once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut all = headers.get_all(name).iter();
+    all.next().filter(|_| all.next().is_none())
 }
 
 /// The token of `Authorization: Bearer`.

@@ -28,6 +28,10 @@ pub struct Hub {
     pub(crate) owner: mpsc::Sender<Message>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) changes: watch::Receiver<u64>,
+    /// Whether what bridges say can be stored now.
+    pub(crate) storable: watch::Receiver<bool>,
+    /// The origin others reach it under, where one was named.
+    pub(crate) public: Option<Arc<str>>,
 }
 
 impl fmt::Debug for Hub {
@@ -191,7 +195,8 @@ impl Hub {
         Ok(attempt)
     }
 
-    /// Asks the machine to stop what runs or waits of the task. The end arrives as an event.
+    /// Asks the machine to stop what runs or waits of the task, again after every interruption
+    /// until it has ended. The end arrives as an event.
     pub async fn cancel(&self, id: &TaskId) -> Result<(), HubError> {
         let task = self.existing(id).await?;
         if !task.summary.status.is_live() {

@@ -5,20 +5,25 @@
 //!
 //! Reading order: [`config`](HubConfig), [`start`], the handle [`Hub`], what viewers see (`view`),
 //! what is decided (`state`, pure), who drives it (`owner`), what is kept (`store`), the doors
-//! (`endpoint`), who may come in (`guard`, `access`), the pages (`web`).
+//! (`endpoint`), who may come in (`listener`, `guard`, `access`), the pages (`web`).
 
 mod access;
+mod backlog;
 mod clock;
 mod config;
 mod endpoint;
 mod error;
 mod guard;
 mod hub;
+mod listener;
 mod markdown;
 mod owner;
+mod places;
 mod prepare;
 mod requests;
+mod resend;
 mod server;
+mod socket;
 mod state;
 mod store;
 mod view;

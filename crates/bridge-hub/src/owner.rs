@@ -1,8 +1,8 @@
 //! The task that owns who is connected: turns messages into inputs of the machine and its effects
 //! into frames, rows and answers.
 //!
-//! Events of one round of messages are committed together, and only then shown. A bridge that does
-//! not read what it is sent is hung up on; nobody else waits for it.
+//! What has to be stored goes through the `backlog`. A bridge that does not read what it is sent is
+//! hung up on; nobody else waits for it.
 
 use std::{
     collections::HashMap,
@@ -11,14 +11,15 @@ use std::{
 };
 
 use bridge_proto::{
-    BridgeId, RunKey, TaskId,
+    BridgeId, TaskId,
     ctrlnode::plane::FromBridge,
-    model::{Answer, Ask, Event, Fault, Outcome, Tuning, When},
+    model::{Answer, Ask, Tuning, When},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     access::Throttle,
+    backlog::Backlog,
     clock::now,
     error::HubError,
     prepare::Draft,
@@ -36,7 +37,7 @@ pub(crate) enum Message {
     Opened {
         bridge: BridgeId,
         extended: bool,
-        out: mpsc::Sender<Outgoing>,
+        line: Line,
         reply: oneshot::Sender<ConnId>,
     },
     Said {
@@ -116,6 +117,14 @@ pub(crate) enum Message {
     },
 }
 
+/// The owner's end of a connection. Dropped, it hangs up.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) out: mpsc::Sender<Outgoing>,
+    /// Whether the bridge may be read.
+    pub(crate) listen: watch::Sender<bool>,
+}
+
 /// What a connection is told.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
@@ -128,13 +137,12 @@ pub(crate) struct Owner {
     pub(crate) state: HubState,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) waiters: HashMap<String, Waiter>,
-    connections: HashMap<ConnId, mpsc::Sender<Outgoing>>,
+    connections: HashMap<ConnId, Line>,
     last_conn: u64,
     watched: HashMap<TaskId, watch::Sender<u64>>,
     changes: watch::Sender<u64>,
     throttle: Throttle,
-    /// Events that wait for the end of the round.
-    unkept: Option<(BridgeId, Vec<Event>)>,
+    pub(crate) backlog: Backlog,
     retention: Duration,
 }
 
@@ -145,6 +153,7 @@ impl Owner {
         lost_after: Duration,
         retention: Duration,
         changes: watch::Sender<u64>,
+        storable: watch::Sender<bool>,
     ) -> Self {
         Self {
             state: HubState::new(lost_after, paired),
@@ -155,7 +164,7 @@ impl Owner {
             watched: HashMap::new(),
             changes,
             throttle: Throttle::new(Instant::now()),
-            unkept: None,
+            backlog: Backlog::new(storable),
             retention,
         }
     }
@@ -167,6 +176,7 @@ impl Owner {
         cleaning.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let deadline = self.state.deadline().map(|(at, _)| at);
+            let deadline = deadline.into_iter().chain(self.backlog.retry_at()).min();
             tokio::select! {
                 count = inbox.recv_many(&mut round, ROUND) => {
                     if count == 0 {
@@ -199,7 +209,7 @@ impl Owner {
             Message::Opened {
                 bridge,
                 extended,
-                out,
+                line,
                 reply,
             } => {
                 self.last_conn += 1;
@@ -207,7 +217,7 @@ impl Owner {
                 if reply.send(conn).is_err() {
                     return; // the socket is gone already
                 }
-                self.connections.insert(conn, out);
+                self.connections.insert(conn, line);
                 self.input(Input::Opened {
                     conn,
                     bridge,
@@ -252,7 +262,7 @@ impl Owner {
                 task,
                 reply,
             } => {
-                let done = self.cancel(&bridge, task);
+                let done = self.cancel(&bridge, task).await;
                 answer(reply, done);
             }
             Message::Interrupt { task, reply } => answer(reply, self.interrupt(&task)),
@@ -304,14 +314,13 @@ impl Owner {
     }
 
     async fn unpair(&mut self, bridge: BridgeId) -> Result<(), HubError> {
-        if !self.store.revoke_bridge(&bridge).await? {
-            return Err(HubError::UnknownMachine { id: bridge });
-        }
-        self.input(Input::Unpaired(bridge.clone())).await;
         self.keep().await;
-        for run in self.store.live_runs(&bridge).await? {
-            self.fail(run.key, "the machine was removed from the hub")
-                .await;
+        let Some(tasks) = self.store.revoke_bridge(&bridge, now()).await? else {
+            return Err(HubError::UnknownMachine { id: bridge });
+        };
+        self.input(Input::Unpaired(bridge)).await;
+        for task in &tasks {
+            self.wake(task);
         }
         Ok(())
     }
@@ -335,30 +344,26 @@ impl Owner {
 
     async fn effect(&mut self, effect: Effect) -> Vec<Effect> {
         match effect {
-            Effect::Append { bridge, events } => {
-                match &mut self.unkept {
-                    Some((from, unkept)) if *from == bridge => unkept.extend(events),
-                    Some(_) | None => {
-                        self.keep().await;
-                        self.unkept = Some((bridge, events));
-                    }
-                }
-                return Vec::new();
-            }
+            Effect::Append { bridge, events } => self.backlog.add_events(bridge, events),
             Effect::Send { conn, frame } => self.send(conn, frame),
             Effect::HangUp { conn, why } => self.hang_up(conn, why),
+            Effect::Listen { conn } => {
+                if let Some(line) = self.connections.get(&conn) {
+                    line.listen.send_replace(true);
+                }
+            }
             Effect::LoadRuns { conn, bridge } => {
                 self.keep().await;
                 match self.store.live_runs(&bridge).await {
-                    Ok(runs) => return self.state.handle(clocks(), Input::Runs { conn, runs }),
+                    Ok(mut runs) => {
+                        runs.retain(|run| !self.backlog.ends_run(&run.key));
+                        return self.state.handle(clocks(), Input::Runs { conn, runs });
+                    }
                     Err(error) => report("read the live runs", &error),
                 }
             }
-            Effect::Resend { conn, run } => self.resend(conn, &run).await,
-            Effect::Fail { run, reason } => {
-                self.keep().await;
-                self.fail(run, reason).await;
-            }
+            Effect::End { run, outcome } => self.end(run, outcome).await,
+            Effect::Resend { conn, run } => self.resend(conn, run).await,
             Effect::Remember(record) => {
                 if let Err(error) = self.store.seen_bridge(record).await {
                     report("remember a machine", &error);
@@ -374,68 +379,22 @@ impl Owner {
         Vec::new()
     }
 
-    /// Commits what the round brought, then shows it.
-    pub(crate) async fn keep(&mut self) {
-        let Some((bridge, events)) = self.unkept.take() else {
-            return;
-        };
-        match self.store.append(&bridge, events, now()).await {
-            Ok(committed) => {
-                if committed.refused > 0 {
-                    tracing::warn!(machine = %bridge, events = committed.refused, "events of runs that are not its own");
-                }
-                if committed.old > 0 {
-                    tracing::debug!(machine = %bridge, events = committed.old, "events that were known");
-                }
-                for (task, _) in &committed.tasks {
-                    self.wake(task);
-                }
-                if committed.listed {
-                    self.tick();
-                }
-            }
-            Err(error) => {
-                report("keep events", &error);
-                if let Ok(route) = self.state.route(&bridge) {
-                    self.hang_up(route.conn, HangUp::NotKept);
-                }
-            }
-        }
-    }
-
-    async fn fail(&mut self, run: RunKey, reason: &str) {
-        let outcome = Outcome::Failed {
-            fault: Fault::Bridge,
-            reason: reason.to_owned(),
-        };
-        self.state.on_run_failed(&run);
-        match self.store.end_run(&run, outcome, now()).await {
-            Ok(Some(_)) => {
-                tracing::warn!(task = %run.task, reason, "run ended by the hub");
-                self.wake(&run.task);
-                self.tick();
-            }
-            Ok(None) => {}
-            Err(error) => report("end a run", &error),
-        }
-    }
-
     /// Never waits: a connection with a full queue is hung up on.
     pub(crate) fn send(&mut self, conn: ConnId, frame: String) {
-        let Some(out) = self.connections.get(&conn) else {
+        let Some(line) = self.connections.get(&conn) else {
             return;
         };
-        match out.try_send(Outgoing::Frame(frame)) {
+        match line.out.try_send(Outgoing::Frame(frame)) {
             // Of a closed one, `Closed` is on the way.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
             Err(mpsc::error::TrySendError::Full(_)) => self.hang_up(conn, HangUp::TooSlow),
         }
     }
 
-    /// Dropping the sender ends the connection even if the words do not fit.
-    fn hang_up(&mut self, conn: ConnId, why: HangUp) {
-        if let Some(out) = self.connections.remove(&conn)
-            && out.try_send(Outgoing::Close(why)).is_err()
+    /// Dropping the line ends the connection even if the words do not fit.
+    pub(crate) fn hang_up(&mut self, conn: ConnId, why: HangUp) {
+        if let Some(line) = self.connections.remove(&conn)
+            && line.out.try_send(Outgoing::Close(why)).is_err()
         {
             tracing::debug!(?why, "closed without a word");
         }
@@ -484,9 +443,8 @@ impl Owner {
     }
 
     async fn stop(&mut self) {
-        self.keep().await;
         self.input(Input::Stop).await;
-        self.keep().await;
+        self.keep_at_last().await;
     }
 }
 
@@ -505,7 +463,7 @@ pub(crate) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
     }
 }
 
-fn report(what: &str, error: &StoreError) {
+pub(crate) fn report(what: &str, error: &StoreError) {
     tracing::error!(error = error as &dyn std::error::Error, "failed to {what}");
 }
 

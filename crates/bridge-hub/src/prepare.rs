@@ -180,7 +180,14 @@ pub(crate) fn check_mode(mode: &Mode) -> Result<(), HubError> {
     match mode {
         Mode::Output => Ok(()),
         Mode::Repository { path } => {
-            if path.trim().is_empty() || path.len() > 4096 || path.chars().any(char::is_control) {
+            let mut letters = path.chars();
+            let absolute = matches!(
+                (letters.next(), letters.next(), letters.next()),
+                (Some('/'), _, _)
+                    | (Some('\\'), Some('\\'), _)
+                    | (Some('a'..='z' | 'A'..='Z'), Some(':'), Some('/' | '\\'))
+            );
+            if !absolute || path.len() > 4096 || path.chars().any(char::is_control) {
                 return Err(malformed("repository path", "an absolute path is needed"));
             }
             Ok(())

@@ -17,7 +17,7 @@ use crate::{
     error::HubError,
     owner::{Answered, Owner, answer, clocks},
     prepare::{Draft, prompt_with_files},
-    state::{AgentRoute, ConnId, Route, Unanswered},
+    state::{AgentRoute, Route, Unanswered},
     store::{RunRecord, TaskRecord},
     view::{Applies, Attachment, FileContent, Files, Mode, TaskView},
 };
@@ -118,7 +118,7 @@ impl Owner {
             .agent(&task.summary.machine, &task.summary.agent)?;
         let input = input_folder(root.as_deref(), task.folder.as_str(), &task.mode);
         let message = prompt_with_files(&run.prompt, &run.attachments, &input);
-        let mut follow_up = further(&task, &run.key, message);
+        let mut follow_up = further(&task, run.key.clone(), run.kind, message);
         if route.extended {
             // Whether it can be read in the turn at work is known there alone.
             follow_up.when = when;
@@ -138,10 +138,14 @@ impl Owner {
         Ok(())
     }
 
-    pub(crate) fn cancel(&mut self, bridge: &BridgeId, task: TaskId) -> Result<(), HubError> {
+    /// Sent at once, also when the wish cannot be kept; promised only when it is: a word that does
+    /// not arrive is said again on every connection until the run has ended.
+    pub(crate) async fn cancel(&mut self, bridge: &BridgeId, task: TaskId) -> Result<(), HubError> {
         let route = self.state.route(bridge)?;
-        self.send_all(&route, frames(&[CommandBody::Cancel { task }], "")?);
-        Ok(())
+        let command = CommandBody::Cancel { task: task.clone() };
+        self.send_all(&route, frames(&[command], "")?);
+        self.state.on_cancel_sent(bridge, &task);
+        Ok(self.store.want_cancel(&task).await?)
     }
 
     pub(crate) fn interrupt(&mut self, task: &TaskView) -> Result<(), HubError> {
@@ -206,47 +210,6 @@ impl Owner {
                 machine: route.name,
                 what,
             }),
-        }
-    }
-
-    /// Sends a run again of which the machine has not said anything. Files that went along with it
-    /// are gone, so such a run is left to be found lost.
-    pub(crate) async fn resend(&mut self, conn: ConnId, run: &RunKey) {
-        let view = match self.store.task(&run.task).await {
-            Ok(Some(view)) => view,
-            Ok(None) => return,
-            Err(error) => {
-                tracing::error!(%error, task = %run.task, "a run cannot be sent again");
-                return;
-            }
-        };
-        let Some(told) = view.runs.iter().find(|one| one.attempt == run.attempt) else {
-            return;
-        };
-        if !told.attachments.is_empty() {
-            return;
-        }
-        let command = match told.kind {
-            RunKind::Dispatch => CommandBody::Start(Box::new(StartRun {
-                run: run.clone(),
-                agent: view.summary.agent.clone(),
-                prompt: told.prompt.clone(),
-                place: place(&view.mode, &view.folder),
-                task_log: task_log(&view.mode, view.folder.as_str()),
-                tuning: view.tuning.clone(),
-            })),
-            RunKind::FollowUp | RunKind::AgentCommand => {
-                CommandBody::FollowUp(Box::new(further(&view, run, told.prompt.clone())))
-            }
-        };
-        match frames(&[command], &run.attempt) {
-            Ok(frames) => {
-                tracing::info!(task = %run.task, "a run is sent again");
-                for frame in frames {
-                    self.send(conn, frame);
-                }
-            }
-            Err(error) => tracing::error!(%error, task = %run.task, "a run cannot be sent again"),
         }
     }
 
@@ -339,20 +302,20 @@ impl Wanted {
     }
 }
 
-fn further(task: &TaskView, run: &RunKey, message: String) -> FollowUp {
+pub(crate) fn further(task: &TaskView, run: RunKey, kind: RunKind, message: String) -> FollowUp {
     FollowUp {
-        run: run.clone(),
+        run,
         agent: task.summary.agent.clone(),
         message,
         place: place(&task.mode, &task.folder),
-        kind: RunKind::FollowUp,
+        kind,
         focus_files: Vec::new(),
         when: When::After,
         tuning: task.tuning.clone(),
     }
 }
 
-fn frames(commands: &[CommandBody], request_id: &str) -> Result<Vec<String>, HubError> {
+pub(crate) fn frames(commands: &[CommandBody], request_id: &str) -> Result<Vec<String>, HubError> {
     let frames = commands.iter().map(|command| encode(command, request_id));
     frames
         .collect::<Result<_, _>>()
@@ -384,7 +347,7 @@ fn scope(agent: &bridge_proto::AgentId, provider: &bridge_proto::ProviderKey) ->
     }
 }
 
-fn place(mode: &Mode, folder: &bridge_proto::TaskFolder) -> Place {
+pub(crate) fn place(mode: &Mode, folder: &bridge_proto::TaskFolder) -> Place {
     let folder = Some(folder.clone());
     match mode {
         Mode::Output => Place::Output { folder },
@@ -408,7 +371,7 @@ fn input_folder(root: Option<&str>, folder: &str, mode: &Mode) -> String {
 }
 
 /// In a repository the agent writes its summary outside of it.
-fn task_log(mode: &Mode, folder: &str) -> Option<String> {
+pub(crate) fn task_log(mode: &Mode, folder: &str) -> Option<String> {
     let name = folder.rsplit('/').next().unwrap_or(folder);
     match mode {
         Mode::Output => None,
@@ -436,7 +399,10 @@ fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
             listing: Ok((_, entries)),
         } => entries,
         Reply::ListFiles { listing: Err(code) } => return Err(HubError::FileRefused { code }),
-        other @ (Reply::AgentsSynced { .. } | Reply::ReadFile { .. } | Reply::Unknown { .. }) => {
+        other @ (Reply::AgentsSynced { .. }
+        | Reply::ReadFile { .. }
+        | Reply::RunChecked { .. }
+        | Reply::Unknown { .. }) => {
             return Err(unexpected(&other));
         }
     };
@@ -460,7 +426,10 @@ fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
 fn content(reply: Reply) -> Result<FileContent, HubError> {
     let outcome = match reply {
         Reply::ReadFile { outcome, .. } => outcome,
-        other @ (Reply::AgentsSynced { .. } | Reply::ListFiles { .. } | Reply::Unknown { .. }) => {
+        other @ (Reply::AgentsSynced { .. }
+        | Reply::ListFiles { .. }
+        | Reply::RunChecked { .. }
+        | Reply::Unknown { .. }) => {
             return Err(unexpected(&other));
         }
     };
@@ -503,9 +472,10 @@ fn content(reply: Reply) -> Result<FileContent, HubError> {
 fn unexpected(reply: &Reply) -> HubError {
     let code = match reply {
         Reply::Unknown { .. } => "NOT_SUPPORTED",
-        Reply::AgentsSynced { .. } | Reply::ReadFile { .. } | Reply::ListFiles { .. } => {
-            "UNEXPECTED_REPLY"
-        }
+        Reply::AgentsSynced { .. }
+        | Reply::ReadFile { .. }
+        | Reply::ListFiles { .. }
+        | Reply::RunChecked { .. } => "UNEXPECTED_REPLY",
     };
     HubError::FileRefused {
         code: code.to_owned(),

@@ -21,6 +21,7 @@ use crate::{
     endpoint::{api, bridge, login},
     guard::{self, Guard},
     hub::Hub,
+    listener,
     owner::{Message, Owner},
     store::{SqliteStore, Store, StoreError},
     web,
@@ -104,6 +105,13 @@ pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
         return Err(StartError::NotLoopback { address });
     }
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data, now())?);
+    let left = store.end_runs_of_revoked(now()).await?;
+    if left > 0 {
+        tracing::warn!(
+            tasks = left,
+            "runs of machines that were removed have been ended"
+        );
+    }
     let paired = store.bridges().await?;
     let bind = |source| StartError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(bind)?;
@@ -112,32 +120,26 @@ pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
 
     let (inbox, messages) = mpsc::channel(INBOX);
     let (changed, changes) = watch::channel(0);
+    let (storing, storable) = watch::channel(true);
     let owner = Owner::new(
         store.clone(),
         paired,
         config.lost_after,
         config.retention,
         changed,
+        storing,
     );
     tokio::spawn(owner.run(messages));
     let hub = Hub {
         owner: inbox,
         store,
         changes,
+        storable,
+        public: guard.public(),
     };
 
     let (closing, closed) = oneshot::channel::<()>();
-    let serve = axum::serve(listener, router(&hub, guard)).with_graceful_shutdown(async {
-        if closed.await.is_err() {
-            // The running hub was dropped: serve on.
-            std::future::pending::<()>().await;
-        }
-    });
-    let server = tokio::spawn(async move {
-        if let Err(error) = serve.await {
-            tracing::error!(%error, "the server ended");
-        }
-    });
+    let server = tokio::spawn(listener::serve(listener, router(&hub, guard), closed));
     tracing::info!(%address, "hub started");
     Ok(RunningHub {
         address,

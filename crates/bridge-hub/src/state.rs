@@ -6,8 +6,9 @@
 //! ```text
 //!            Opened            handshake                 Closed, superseded, revoked
 //!  off line ────────► greeting ─────────► on line ─────────────────────────────────► off line
-//!                        │ none within 30 s: hang up        runs of a machine that came back and
-//!                        ▼                                  stays silent about them: failed
+//!                        │ none within 30 s: hang up        a machine that came back is asked
+//!                        ▼                                  about its runs; unknown ones are
+//!                                                           sent again, stopped or failed
 //! ```
 
 mod machine;
@@ -68,15 +69,15 @@ impl HubState {
                 bridge,
                 extended,
             } => {
-                self.on_opened(now, conn, bridge, extended, &mut effects);
+                self.on_opened(now, conn, &bridge, extended, &mut effects);
             }
             Input::Said { conn, message } => self.on_said(now, conn, message, &mut effects),
             Input::Closed { conn } => self.on_closed(now, conn, &mut effects),
             Input::Runs { conn, runs } => {
-                let lost_at = now.instant + self.lost_after;
                 if let Some(machine) = self.machine_of(conn) {
-                    effects.extend(machine.on_runs(conn, lost_at, runs));
+                    machine.on_runs(runs);
                 }
+                self.ask_about_runs(now, conn, &mut effects);
             }
             Input::Paired(record) => {
                 self.machines
@@ -176,6 +177,13 @@ impl HubState {
         }
     }
 
+    /// A cancel was sent to a machine.
+    pub(crate) fn on_cancel_sent(&mut self, bridge: &BridgeId, task: &TaskId) {
+        if let Some(machine) = self.machines.get_mut(bridge) {
+            machine.on_cancel(task);
+        }
+    }
+
     /// An answer was sent to a machine; the plain wire does not confirm it.
     pub(crate) fn on_answer_sent(
         &mut self,
@@ -191,7 +199,7 @@ impl HubState {
     }
 
     /// A run was ended in the hub's name.
-    pub(crate) fn on_run_failed(&mut self, run: &RunKey) {
+    pub(crate) fn on_run_ended(&mut self, run: &RunKey) {
         for machine in self.machines.values_mut() {
             machine.close_run(run);
         }
@@ -223,11 +231,11 @@ impl HubState {
         &mut self,
         now: Now,
         conn: ConnId,
-        bridge: BridgeId,
+        bridge: &BridgeId,
         extended: bool,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(machine) = self.machines.get_mut(&bridge) else {
+        let Some(machine) = self.machines.get_mut(bridge) else {
             // Revoked between the check at the door and now.
             effects.push(Effect::HangUp {
                 conn,
@@ -235,26 +243,50 @@ impl HubState {
             });
             return;
         };
-        let old = machine.connection.replace(Connection::new(
-            conn,
-            extended,
-            now.instant + HANDSHAKE_WITHIN,
-        ));
+        let listen_by = now.instant + LAST_WORDS_WITHIN;
+        let new = Connection::new(conn, extended, listen_by);
+        let old = machine.connection.replace(new);
         machine.since = now.wall;
-        self.connections.insert(conn, bridge);
+        self.connections.insert(conn, bridge.clone());
         if let Some(old) = old {
+            let may_have_words = old.extended && old.greeted;
+            if may_have_words {
+                machine.late.push(old.id);
+            }
             self.drop_connection(old.id, HangUp::Superseded, effects);
+            if may_have_words {
+                self.connections.insert(old.id, bridge.clone());
+            }
         }
+        self.listen(now, bridge, effects);
         effects.push(Effect::Changed);
+    }
+
+    /// Begins to read the newest connection of a machine, if nothing of an older one is on the way.
+    ///
+    /// What a bridge wrote into the older connection it wrote before what it writes into this one.
+    /// The store takes the events of a run by rising numbers, so what came in the other order would
+    /// be dropped: text that has reached this machine, and is written down nowhere else.
+    fn listen(&mut self, now: Now, bridge: &BridgeId, effects: &mut Vec<Effect>) {
+        let Some(machine) = self.machines.get_mut(bridge) else {
+            return;
+        };
+        if let Some(conn) = machine.listen(now.instant, now.instant + HANDSHAKE_WITHIN) {
+            effects.push(Effect::Listen { conn });
+        }
     }
 
     fn on_said(&mut self, now: Now, conn: ConnId, message: FromBridge, effects: &mut Vec<Effect>) {
         let Some(bridge) = self.connections.get(&conn).cloned() else {
-            return; // superseded
+            return; // hung up on
         };
         let Some(machine) = self.machines.get_mut(&bridge) else {
             return;
         };
+        if machine.late.contains(&conn) {
+            on_late(bridge, message, effects);
+            return;
+        }
         let Some(connection) = machine.connection.as_mut() else {
             return;
         };
@@ -282,6 +314,7 @@ impl HubState {
                         bridge,
                         events: vec![event],
                     });
+                    self.ask_about_runs(now, conn, effects);
                 } else {
                     tracing::debug!(machine = %bridge, "event without the extension");
                 }
@@ -292,6 +325,13 @@ impl HubState {
                 } else {
                     effects.extend(machine.on_plain(now.wall, run));
                 }
+            }
+            FromBridge::Reply {
+                request_id: _,
+                reply: Reply::RunChecked { run, known },
+            } => {
+                effects.extend(machine.on_checked(&run, known));
+                self.ask_about_runs(now, conn, effects);
             }
             FromBridge::Reply { request_id, reply } => {
                 let ours = self
@@ -320,15 +360,33 @@ impl HubState {
 
     /// Tells a bridge of one agent each for their providers.
     fn sync_agents(&mut self, conn: ConnId, agents: Vec<AgentProfile>, effects: &mut Vec<Effect>) {
-        for profile in agents {
-            let change = AgentChange::Sync {
-                provider: profile.provider.clone(),
-                agents: Ok(vec![profile]),
-            };
-            let request = self.next_request();
-            match encode(&CommandBody::Agents(change), &request) {
+        let changes = agents.into_iter().map(|profile| AgentChange::Sync {
+            provider: profile.provider.clone(),
+            agents: Ok(vec![profile]),
+        });
+        self.tell(conn, changes.map(CommandBody::Agents), effects);
+    }
+
+    /// Goes on asking a bridge that came back about the runs it has not mentioned.
+    fn ask_about_runs(&mut self, now: Now, conn: ConnId, effects: &mut Vec<Effect>) {
+        let answer_by = now.instant + self.lost_after;
+        let questions = match self.machine_of(conn) {
+            Some(machine) => machine.next_questions(answer_by),
+            None => return,
+        };
+        self.tell(conn, questions.into_iter(), effects);
+    }
+
+    fn tell(
+        &mut self,
+        conn: ConnId,
+        commands: impl Iterator<Item = CommandBody>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for command in commands {
+            match encode(&command, &self.next_request()) {
                 Ok(frame) => effects.push(Effect::Send { conn, frame }),
-                Err(error) => tracing::error!(%error, "cannot send the agents"),
+                Err(error) => tracing::error!(%error, "a command has no frame"),
             }
         }
     }
@@ -336,16 +394,17 @@ impl HubState {
     fn on_closed(&mut self, now: Now, conn: ConnId, effects: &mut Vec<Effect>) {
         if let Some(bridge) = self.connections.remove(&conn)
             && let Some(machine) = self.machines.get_mut(&bridge)
-            && machine
-                .connection
-                .as_ref()
-                .is_some_and(|connection| connection.id == conn)
         {
-            machine.connection = None;
-            machine.since = now.wall;
-            machine.record.seen = Some(now.wall);
-            effects.push(Effect::Remember(machine.record.clone()));
-            effects.push(Effect::Changed);
+            machine.late.retain(|late| *late != conn);
+            let current = machine.connection.as_ref();
+            if current.is_some_and(|connection| connection.id == conn) {
+                machine.connection = None;
+                machine.since = now.wall;
+                machine.record.seen = Some(now.wall);
+                effects.push(Effect::Remember(machine.record.clone()));
+                effects.push(Effect::Changed);
+            }
+            self.listen(now, &bridge, effects);
         }
         self.give_up(
             |pending| pending.conn == conn,
@@ -360,10 +419,17 @@ impl HubState {
             Unanswered::TimedOut,
             effects,
         );
-        let mut silent = Vec::new();
+        let (mut silent, mut connected) = (Vec::new(), Vec::new());
         for machine in self.machines.values_mut() {
-            effects.extend(machine.lost_runs(now.instant, self.lost_after));
+            let greet_by = now.instant + HANDSHAKE_WITHIN;
+            let conn = machine.listen(now.instant, greet_by);
+            effects.extend(conn.map(|conn| Effect::Listen { conn }));
+            effects.extend(machine.lost_runs(now.instant));
             silent.extend(machine.ungreeted(now.instant));
+            connected.extend(machine.connection.as_ref().map(|it| it.id));
+        }
+        for conn in connected {
+            self.ask_about_runs(now, conn, effects);
         }
         for conn in silent {
             self.on_closed(now, conn, effects);
@@ -406,6 +472,26 @@ impl HubState {
     }
 }
 
+/// What a superseded connection still brings: events of runs are as good as ever, because their
+/// numbers say whether they are new. Anything else has been said again on the newer connection, or
+/// died with this one. A message of the plain wire has no number and would be taken twice; such
+/// connections are not listened to.
+fn on_late(bridge: BridgeId, message: FromBridge, effects: &mut Vec<Effect>) {
+    match message {
+        FromBridge::Event { event, .. } => effects.push(Effect::Append {
+            bridge,
+            events: vec![event],
+        }),
+        other @ (FromBridge::Handshake(_)
+        | FromBridge::Notice(_)
+        | FromBridge::Run(_)
+        | FromBridge::Reply { .. }
+        | FromBridge::Unknown { .. }) => {
+            tracing::debug!(machine = %bridge, kind = kind(&other), "from an older connection");
+        }
+    }
+}
+
 fn kind(message: &FromBridge) -> &'static str {
     match message {
         FromBridge::Handshake(_) => "handshake",
@@ -419,3 +505,6 @@ fn kind(message: &FromBridge) -> &'static str {
 
 /// A bridge greets at once; this only bounds what a stranger with a token can hold open.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
+/// A superseded connection is read for some seconds at most, see `endpoint/bridge.rs`; this only
+/// bounds how long a newer one waits for it whatever happens.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(10);

@@ -9,10 +9,13 @@ use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use bridge_proto::model::{Fault, Outcome};
+use bridge_proto::{
+    Timestamp,
+    model::{Fault, Outcome, RunEvent},
+};
 use tokio::{
     sync::{mpsc, watch},
     time,
@@ -194,11 +197,15 @@ impl Driver {
                     self.end_by(Ladder::usual(now));
                 }
             }
-            Step::Emit(seen) => self.outbox.push_back(Heard::Seen(seen)),
+            Step::Emit(mut seen) => {
+                self.date(now, &mut seen.event);
+                self.outbox.push_back(Heard::Seen(seen));
+            }
             Step::Resumable(id) => self.outbox.push_back(Heard::Resumable(id)),
             Step::Applied(ask) => self.outbox.push_back(Heard::Applied(ask)),
             Step::Injected(what) => self.outbox.push_back(Heard::Injected(what)),
             Step::TurnOver(end) => self.turn_over(end),
+            Step::EndInput => self.child.close_input(),
             Step::CloseInput(patience) => {
                 self.child.close_input();
                 self.end_by(Ladder::patient(now, patience));
@@ -207,6 +214,17 @@ impl Driver {
                 self.child.close_input();
                 self.end_by(Ladder::terminate(now, grace));
             }
+        }
+    }
+
+    /// Gives a question that the agent answers itself the time at which it does, by the clock of
+    /// the wall: dialogues know only how long from now.
+    fn date(&self, now: Instant, event: &mut RunEvent) {
+        if let RunEvent::Ask(ask) = event
+            && let Some(dialogue) = &self.dialogue
+            && let Some(at) = dialogue.ask_expires(&ask.id)
+        {
+            ask.expires = Some(wall_clock(at.saturating_duration_since(now)));
         }
     }
 
@@ -374,6 +392,15 @@ fn ended_text(exit: &Exit) -> String {
 
 fn now() -> Instant {
     time::Instant::now().into_std()
+}
+
+/// What the clock of the wall will show after this time.
+fn wall_clock(after: Duration) -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let millis = since.saturating_add(after).as_millis();
+    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
 async fn until(deadline: Option<Instant>) {

@@ -28,6 +28,11 @@ pub trait Dialogue: Send {
     fn next_step(&mut self) -> Option<Step>;
     /// When to call [`Dialogue::on_timeout`], if nothing else happens before.
     fn deadline(&self) -> Option<Instant>;
+    /// When the agent answers this open question itself, if it does not wait for ever. Asked once
+    /// for each question, behind the steps that raise it.
+    fn ask_expires(&self, _ask: &AskId) -> Option<Instant> {
+        None
+    }
 }
 
 /// What a dialogue wants done.
@@ -45,6 +50,9 @@ pub enum Step {
     Injected(Injection),
     /// A turn is over.
     TurnOver(TurnEnd),
+    /// Close the program's standard input, which it reads to the end before it works. It is given
+    /// all the time it needs.
+    EndInput,
     /// Close the program's standard input and let it end by itself within this time, then go on
     /// as with [`Step::Terminate`].
     CloseInput(Duration),

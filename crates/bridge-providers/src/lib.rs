@@ -6,16 +6,24 @@
 //! Knows nothing of wires, task folders or the journal.
 
 pub mod acp;
+mod answer;
+pub mod chat;
 pub mod claude;
+pub mod codex;
 pub mod conversation;
+pub mod copilot;
+pub mod cursor;
 pub mod custom;
 pub mod demo;
 pub mod dialogue;
 pub mod find;
 pub mod gemini;
+pub mod hermes;
 pub mod host;
+pub mod openclaw;
 pub mod opencode;
 mod plain;
 pub mod process;
 mod program;
 pub mod provider;
+mod trust;

@@ -12,7 +12,7 @@ use bridge_proto::{ProviderKey, model::Health};
 use serde_json::Value;
 
 use crate::{
-    acp::{AcpDialogue, AcpQuirks, AcpStart},
+    acp::{AcpDialogue, AcpQuirks, AcpStart, ToolQuirks},
     conversation::converse,
     host::Host,
     process::{AllowList, Environment, Launch, run_to_end},
@@ -267,6 +267,10 @@ pub fn quirks() -> AcpQuirks {
     AcpQuirks {
         model_or_nothing: true,
         refused_default: Some("opencode/".into()),
+        tools: ToolQuirks {
+            todos_in_input: true,
+            ..ToolQuirks::default()
+        },
         ..AcpQuirks::plain(NAME, LOGIN)
     }
 }

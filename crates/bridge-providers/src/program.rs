@@ -30,6 +30,11 @@ pub(crate) fn login_needed(hint: &str) -> Health {
     unavailable(HealthReason::AuthRequired, hint)
 }
 
+/// It is known where it is, and nobody answers there.
+pub(crate) fn unreachable(hint: &str) -> Health {
+    unavailable(HealthReason::ServiceUnreachable, hint)
+}
+
 fn unavailable(reason: HealthReason, hint: &str) -> Health {
     Health {
         available: false,
@@ -81,7 +86,7 @@ fn version_of(stdout: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(stdout);
     let mut words = text
         .split_whitespace()
-        .map(|word| word.trim_start_matches('v'));
+        .map(|word| word.trim_start_matches('v').trim_end_matches('.'));
     let word = words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
     Some(sentence(word, 50))
 }
@@ -99,6 +104,10 @@ mod tests {
         assert_eq!(
             version_of(b"agent v1.2.3 (stable)").as_deref(),
             Some("1.2.3")
+        );
+        assert_eq!(
+            version_of(b"GitHub Copilot CLI 1.0.102.\nRun 'copilot update'.").as_deref(),
+            Some("1.0.102")
         );
         assert_eq!(version_of(b"hello"), None);
     }

@@ -201,6 +201,18 @@ pub enum StartError {
         /// What to do.
         hint: String,
     },
+    /// The folder brings settings of its own for this agent that would be in force unasked, and
+    /// nobody said that it can be trusted.
+    #[error(
+        "{provider} would run what {} says; mark the repository as trusted, or take the file away",
+        brings.display()
+    )]
+    NotTrusted {
+        /// Who.
+        provider: String,
+        /// Which file.
+        brings: PathBuf,
+    },
     /// The system would not start it.
     #[error("{program} could not be started")]
     Spawn {

@@ -1,4 +1,4 @@
-//! What look-ups on disk say of Gemini CLI, opencode and a command of the user's own.
+//! What look-ups on disk say of the agents of the Agent Client Protocol.
 
 #![cfg(unix)]
 #![expect(
@@ -10,8 +10,11 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use bridge_proto::{ProviderKey, model::HealthReason};
 use bridge_providers::{
+    copilot::CopilotProvider,
+    cursor::CursorProvider,
     custom::{CustomAgent, CustomProvider},
     gemini::GeminiProvider,
+    hermes::HermesProvider,
     host::Host,
     opencode::OpencodeProvider,
     provider::Provider,
@@ -25,10 +28,15 @@ impl Home {
     fn with(programs: &[&str]) -> Self {
         let home = Self(TempDir::new().unwrap());
         for program in programs {
-            let file = home.put(&format!(".local/bin/{program}"), "#!/bin/sh\n");
-            fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+            home.program(&format!(".local/bin/{program}"));
         }
         home
+    }
+
+    fn program(&self, name: &str) -> std::path::PathBuf {
+        let file = self.put(name, "#!/bin/sh\n");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        file
     }
 
     fn put(&self, name: &str, text: &str) -> std::path::PathBuf {
@@ -168,15 +176,125 @@ fn opencode_with_a_login_is_ready() {
 }
 
 #[test]
+fn copilot_is_logged_in_by_its_own_token_its_settings_gh_or_models_of_the_users_own() {
+    let home = Home::with(&["copilot"]);
+    let with = |vars: &[(&str, &str)]| reason(&CopilotProvider::new(home.host(vars)));
+    assert_eq!(with(&[]), LOGIN);
+    assert_eq!(
+        with(&[("GITHUB_TOKEN", "x"), ("GH_TOKEN", "x")]),
+        LOGIN,
+        "they are kept from it"
+    );
+    assert_eq!(with(&[("COPILOT_GITHUB_TOKEN", "gho_x")]), None);
+    assert_eq!(
+        with(&[("COPILOT_GITHUB_TOKEN", "ghp_x")]),
+        LOGIN,
+        "it refuses classic tokens"
+    );
+    let url = ("COPILOT_PROVIDER_BASE_URL", "http://127.0.0.1/v1");
+    assert_eq!(with(&[url]), LOGIN, "it wants a model too");
+    assert_eq!(with(&[url, ("COPILOT_MODEL", "m")]), None);
+
+    home.put(
+        ".copilot/config.json",
+        "// managed automatically\n{\"loggedInUsers\": []}",
+    );
+    assert_eq!(with(&[]), LOGIN);
+    home.put(
+        ".copilot/config.json",
+        "// managed automatically\n{\"loggedInUsers\": [{\"login\": \"me\"}]}",
+    );
+    assert_eq!(with(&[]), None);
+    let elsewhere = Home::with(&[]);
+    let moved = elsewhere.path().to_str().unwrap();
+    assert_eq!(with(&[("COPILOT_HOME", moved)]), LOGIN);
+    home.put(".config/gh/hosts.yml", "github.com:\n    user: me\n");
+    assert_eq!(with(&[("COPILOT_HOME", moved)]), None);
+}
+
+#[test]
+fn copilots_own_program_is_preferred_to_the_loader_npm_puts_in_front_of_it() {
+    let home = Home::with(&[]);
+    let scope = "lib/node_modules/@github";
+    let loader = home.program(&format!("{scope}/copilot/npm-loader.js"));
+    fs::create_dir_all(home.path().join("bin")).unwrap();
+    let link = home.path().join("bin/copilot");
+    std::os::unix::fs::symlink(&loader, &link).unwrap();
+    let found = || CopilotProvider::new(home.host(&[])).find().program.unwrap();
+    assert_eq!(found(), link, "better than nothing");
+    let arch = if cfg!(target_arch = "aarch64") {
+        "arm64"
+    } else {
+        "x64"
+    };
+    let system = if cfg!(target_os = "macos") {
+        "darwin"
+    } else {
+        "linux"
+    };
+    let native = home.program(&format!("{scope}/copilot-{system}-{arch}/copilot"));
+    assert_eq!(found(), native.canonicalize().unwrap());
+}
+
+#[test]
+fn hermes_is_ready_once_a_provider_of_models_is_configured() {
+    let home = Home::with(&["hermes"]);
+    let with = |vars: &[(&str, &str)]| reason(&HermesProvider::new(home.host(vars)));
+    assert_eq!(with(&[]), LOGIN);
+    assert_eq!(
+        with(&[("OPENROUTER_API_KEY", "k")]),
+        LOGIN,
+        "another's key is kept from it"
+    );
+    home.put(".hermes/.env", "OPENROUTER_API_KEY=\n");
+    assert_eq!(with(&[]), LOGIN);
+    home.put(".hermes/.env", "OPENROUTER_API_KEY=k\n");
+    assert_eq!(with(&[]), None);
+    let elsewhere = Home::with(&[]);
+    let moved = elsewhere.path().to_str().unwrap();
+    assert_eq!(with(&[("HERMES_HOME", moved)]), LOGIN);
+    elsewhere.put("config.yaml", "model:\n  provider: custom\n");
+    assert_eq!(with(&[("HERMES_HOME", moved)]), None);
+}
+
+#[test]
+fn hermes_in_its_own_folder_is_found_without_a_search_path() {
+    let home = Home::with(&[]);
+    let program = home.program(".hermes/hermes-agent/venv/bin/hermes");
+    let found = HermesProvider::new(home.host(&[])).find();
+    assert_eq!(found.program, Some(program));
+}
+
+#[test]
+fn cursor_is_logged_in_by_a_key_or_a_stored_login_and_found_by_its_own_name_only() {
+    let home = Home::with(&["agent"]);
+    let with = |vars: &[(&str, &str)]| reason(&CursorProvider::new(home.host(vars)));
+    assert_eq!(
+        with(&[]),
+        Some(HealthReason::BinaryMissing),
+        "others call their program so too"
+    );
+    home.program(".local/bin/cursor-agent");
+    assert_eq!(with(&[]), LOGIN);
+    assert_eq!(with(&[("CURSOR_API_KEY", "k")]), None);
+    assert_eq!(with(&[("CURSOR_AUTH_TOKEN", "t")]), None);
+    home.put(".config/cursor/auth.json", "{}");
+    assert_eq!(with(&[]), None);
+}
+
+#[test]
 fn programs_that_are_not_here_are_missing_with_a_word_how_to_get_them() {
     let home = Home::with(&[]);
-    let providers: [&dyn Provider; 2] = [
+    let providers: [&dyn Provider; 5] = [
+        &CopilotProvider::new(home.host(&[])),
+        &CursorProvider::new(home.host(&[])),
         &GeminiProvider::new(home.host(&[])),
+        &HermesProvider::new(home.host(&[])),
         &OpencodeProvider::new(home.host(&[])),
     ];
     for provider in providers {
         let health = provider.find().health;
         assert_eq!(health.reason, Some(HealthReason::BinaryMissing));
-        assert!(health.hint.unwrap().contains("npm install"));
+        assert!(health.hint.unwrap().contains("install"));
     }
 }

@@ -1,12 +1,12 @@
 //! Which providers can run here: look-ups every minute, the programs themselves only when a
-//! look-up changed; and how their last runs went. Pure bookkeeping; the supervisor does the
-//! looking.
+//! look-up changed, and services that did not answer every time; and how their last runs went.
+//! Pure bookkeeping; the supervisor does the looking.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bridge_proto::{
     ProviderKey, Timestamp,
-    model::{Fault, Fix, Health, Outcome, Trouble},
+    model::{Fault, Fix, Health, HealthReason, Outcome, Trouble},
 };
 
 /// What is known of every provider.
@@ -19,7 +19,8 @@ pub struct HealthBoard {
 
 impl HealthBoard {
     /// Takes what the look-ups say; gives the providers that have to be probed, because they are
-    /// new or changed.
+    /// new or changed, or because a service did not answer the last time: no look-up shows that
+    /// it was started.
     pub fn on_scan(&mut self, found: BTreeMap<ProviderKey, Health>) -> BTreeSet<ProviderKey> {
         let changed: BTreeSet<ProviderKey> = found
             .iter()
@@ -29,8 +30,14 @@ impl HealthBoard {
         self.probed
             .retain(|key, _| !changed.contains(key) && found.contains_key(key));
         self.found = found;
+        let silent = self
+            .probed
+            .iter()
+            .filter(|(_, health)| health.reason == Some(HealthReason::ServiceUnreachable))
+            .map(|(key, _)| key.clone());
         changed
             .into_iter()
+            .chain(silent)
             .filter(|key| self.found[key].available)
             .collect()
     }
@@ -119,7 +126,7 @@ const MAX_REASON: usize = 2000;
 
 #[cfg(test)]
 mod tests {
-    use bridge_proto::model::{Actor, HealthReason};
+    use bridge_proto::model::Actor;
 
     use super::*;
 
@@ -170,6 +177,24 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_did_not_answer_is_asked_again_until_it_does() {
+        let mut board = HealthBoard::default();
+        let here = || BTreeMap::from([(key("ollama"), health(true, None))]);
+        let silent = || Health {
+            reason: Some(HealthReason::ServiceUnreachable),
+            ..health(false, None)
+        };
+        let again = BTreeSet::from([key("ollama")]);
+        assert_eq!(board.on_scan(here()), again);
+        board.on_probe(key("ollama"), silent());
+        assert_eq!(board.on_scan(here()), again);
+        assert!(!board.is_available(&key("ollama")), "not before it answers");
+        board.on_probe(key("ollama"), health(true, Some("0.9")));
+        assert!(board.is_available(&key("ollama")));
+        assert_eq!(board.on_scan(here()), BTreeSet::new());
+    }
+
+    #[test]
     fn a_program_is_probed_when_its_look_up_changes_and_not_before() {
         let mut board = HealthBoard::default();
         let here = || {
@@ -194,5 +219,27 @@ mod tests {
             !board.is_available(&key("x")),
             "nor does a provider that is gone"
         );
+    }
+
+    #[test]
+    fn a_service_that_did_not_answer_is_asked_again_and_nobody_else() {
+        let mut board = HealthBoard::default();
+        let here = || {
+            BTreeMap::from([
+                (key("gateway"), health(true, None)),
+                (key("program"), health(true, None)),
+            ])
+        };
+        board.on_scan(here());
+        let failed = |reason| Health {
+            reason: Some(reason),
+            ..health(false, None)
+        };
+        board.on_probe(key("gateway"), failed(HealthReason::ServiceUnreachable));
+        board.on_probe(key("program"), failed(HealthReason::BinaryMissing));
+        assert_eq!(board.on_scan(here()), BTreeSet::from([key("gateway")]));
+        assert!(!board.is_available(&key("gateway")), "until it answers");
+        board.on_probe(key("gateway"), health(true, None));
+        assert_eq!(board.on_scan(here()), BTreeSet::new());
     }
 }

@@ -7,15 +7,15 @@ use std::{path::PathBuf, sync::Arc};
 use bridge_proto::{
     ctrlnode,
     model::{
-        Command, CommandBody, FollowUp, Origin, Place, Reply, Request, RunKind, Source, StartRun,
-        Tuning, When,
+        Command, CommandBody, FileRoot, FollowUp, Origin, Place, Reply, Request, RunKind, Source,
+        StartRun, Tuning, When,
     },
 };
 use bridge_transport::{ConnId, Handle, Inbound, Inbox};
-use bridge_workspace::{PlaceError, Repository, Workspace};
+use bridge_workspace::{PlaceError, Repository, Served, Workspace};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::{contents::Border, outgoing::Outgoing, runner::Site};
+use crate::{contents::Border, outgoing::Outgoing, runner::Site, unwritten::Unwritten};
 
 /// What the supervisor gets.
 #[derive(Debug)]
@@ -54,6 +54,7 @@ pub(crate) struct Intake {
     /// Repositories whose own agent settings may be in force, canonical.
     pub(crate) trusted: Arc<[PathBuf]>,
     pub(crate) supervisor: mpsc::Sender<Taken>,
+    pub(crate) unwritten: Unwritten,
 }
 
 impl Intake {
@@ -98,7 +99,7 @@ impl Intake {
     }
 
     async fn take(
-        &self,
+        &mut self,
         command: Command,
         conn: ConnId,
         readers: &Arc<Semaphore>,
@@ -111,6 +112,10 @@ impl Intake {
             }
             CommandBody::FollowUp(follow) => {
                 return self.run_asked(asked_follow_up(*follow, origin)).await;
+            }
+            CommandBody::Request(request @ Request::WriteFile { .. }) => {
+                self.write(request).await;
+                return Ok(());
             }
             CommandBody::Request(request) => {
                 self.serve(request, origin, conn, readers).await;
@@ -132,6 +137,7 @@ impl Intake {
             other @ (CommandBody::Cancel { .. }
             | CommandBody::Interrupt { .. }
             | CommandBody::Answer { .. }
+            | CommandBody::Check { .. }
             | CommandBody::Tune { .. }
             | CommandBody::Agents(_)) => other,
         };
@@ -139,7 +145,7 @@ impl Intake {
         self.supervisor.send(Taken::Command { command, conn }).await
     }
 
-    async fn run_asked(&self, asked: Asked) -> Result<(), mpsc::error::SendError<Taken>> {
+    async fn run_asked(&mut self, asked: Asked) -> Result<(), mpsc::error::SendError<Taken>> {
         // Every run costs answers that must arrive. A plane that does not take those that wait is
         // not given more of them.
         if self.link.push(Outgoing::nothing()).await.is_err() {
@@ -152,7 +158,11 @@ impl Intake {
         });
         match resolved.await {
             Ok((asked, site)) => {
-                let site = site.map(Box::new).map_err(|error| error.reason());
+                let site = site.map_err(|error| error.reason());
+                let site = site.and_then(|site| match self.unwritten.missed_by(site.dir.path()) {
+                    Some(missed) => Err(missed),
+                    None => Ok(Box::new(site)),
+                });
                 self.supervisor
                     .send(Taken::Run {
                         asked: Box::new(asked),
@@ -167,6 +177,28 @@ impl Intake {
         }
     }
 
+    /// In order with what follows: an attachment is there before its task starts.
+    async fn write(&mut self, request: Request) {
+        let workspace = Arc::clone(&self.workspace);
+        let Request::WriteFile { scope, path, .. } = &request else {
+            return;
+        };
+        let for_a_task = scope.root == FileRoot::Ctrlnode;
+        let asked = workspace.root().join(path.trim_start_matches('/'));
+        let served = tokio::task::spawn_blocking(move || workspace.serve(&request)).await;
+        match served {
+            Ok(Served::Write(Ok(file))) => self.unwritten.written(&file),
+            Ok(Served::Write(Err(error))) => {
+                tracing::warn!(file = %asked.display(), %error, "write_file was refused");
+                if for_a_task {
+                    self.unwritten.refused(asked, error.to_string());
+                }
+            }
+            Ok(Served::Reply(_)) => {}
+            Err(error) => tracing::error!(%error, "writing a file failed"),
+        }
+    }
+
     async fn serve(
         &self,
         request: Request,
@@ -175,14 +207,6 @@ impl Intake {
         readers: &Arc<Semaphore>,
     ) {
         let workspace = Arc::clone(&self.workspace);
-        if matches!(request, Request::WriteFile { .. }) {
-            // In order with what follows: an attachment is there before its task starts.
-            let written = tokio::task::spawn_blocking(move || workspace.serve(&request)).await;
-            if let Err(error) = written {
-                tracing::error!(%error, "writing a file failed");
-            }
-            return;
-        }
         let Ok(permit) = Arc::clone(readers).acquire_owned().await else {
             return;
         };
@@ -191,8 +215,8 @@ impl Intake {
             let served = tokio::task::spawn_blocking(move || workspace.serve(&request)).await;
             drop(permit);
             match served {
-                Ok(Some(reply)) => send_reply(&link, &reply, &origin, conn).await,
-                Ok(None) => {}
+                Ok(Served::Reply(reply)) => send_reply(&link, &reply, &origin, conn).await,
+                Ok(Served::Write(_)) => {}
                 Err(error) => tracing::error!(%error, "serving a file request failed"),
             }
         });

@@ -31,6 +31,7 @@ mod run_log;
 mod runner;
 mod scribe;
 pub mod supervisor;
+mod unwritten;
 
 pub use outgoing::Outgoing;
 pub use policy::{CommandRule, EditRule, Policy};

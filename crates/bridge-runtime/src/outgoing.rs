@@ -1,7 +1,10 @@
 //! What goes out over the link: events, notices and replies as the transport's payload. Becomes
 //! frames at the last moment, because only then it is known what the other end understands.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
 use bridge_proto::{
     RunKey,
@@ -77,6 +80,8 @@ impl Payload for Outgoing {
                 let stream = stream_of(&event.run);
                 if must_arrive(&event.body) {
                     Class::Durable { stream }
+                } else if is_increment(&event.body) {
+                    Class::Paced { stream }
                 } else {
                     Class::Coalesce { stream }
                 }
@@ -162,11 +167,23 @@ fn must_arrive(body: &EventBody) -> bool {
     }
 }
 
-/// All runs of a task share a stream, so that a follow-up never overtakes the end before it.
+/// What comes by the thousand while an agent writes, and says the same in fewer pieces.
+fn is_increment(body: &EventBody) -> bool {
+    let EventBody::Seen(seen) = body else {
+        return false;
+    };
+    matches!(
+        seen.event,
+        RunEvent::Text { .. } | RunEvent::Thinking { .. }
+    )
+}
+
+/// All runs of a task share a stream, so that a follow-up never overtakes the end before it. Two
+/// tasks may meet in one: nothing of different runs is merged.
 fn stream_of(run: &RunKey) -> u64 {
-    let digest = bridge_proto::Digest::of(&[run.task.as_str()]);
-    let head: String = digest.as_str().chars().take(16).collect();
-    u64::from_str_radix(&head, 16).unwrap_or_default()
+    let mut hasher = DefaultHasher::new();
+    run.task.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn slot_of(notice: &Notice) -> u64 {
@@ -201,8 +218,9 @@ const OUTSIDE_OF_TASKS: u64 = u64::MAX;
 /// The envelope around an event: action, ids, time.
 const FRAME_WEIGHT: usize = 256;
 
-/// Text is merged up to this size, so that one frame never delays the others for long.
-const MERGED_LIMIT: usize = 64 * 1024;
+/// Text is merged up to this size, so that one frame never delays the others for long; more than
+/// an agent that streams says between two messages.
+const MERGED_LIMIT: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -290,6 +308,6 @@ mod tests {
         );
         assert!(first.absorb(end.clone()).is_err());
         assert!(matches!(end.class(), Class::Durable { .. }));
-        assert!(matches!(first.class(), Class::Coalesce { .. }));
+        assert!(matches!(first.class(), Class::Paced { .. }));
     }
 }

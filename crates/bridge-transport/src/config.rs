@@ -238,6 +238,9 @@ pub struct Timings {
     pub clock_check: Duration,
     /// By how much they must differ to count as sleep; 10 s.
     pub sleep_jump: Duration,
+    /// The least time between two messages of class [`Class::Paced`](crate::Class::Paced) of one
+    /// stream; 30 ms.
+    pub pace: Duration,
 }
 
 impl Timings {
@@ -265,6 +268,7 @@ impl Default for Timings {
             silence: Duration::from_secs(25),
             clock_check: Duration::from_secs(5),
             sleep_jump: Duration::from_secs(10),
+            pace: Duration::from_millis(30),
         }
     }
 }

@@ -181,7 +181,7 @@ impl<P: Payload> Driver<P> {
     async fn on_push(&mut self, payload: P, admitted: oneshot::Sender<()>) {
         let patient = match payload.class() {
             Class::Durable { .. } | Class::Latest { .. } => false,
-            Class::Coalesce { .. } | Class::Reply { .. } => true,
+            Class::Coalesce { .. } | Class::Paced { .. } | Class::Reply { .. } => true,
         };
         let payload = if patient && !self.waiting.is_empty() {
             payload

@@ -23,7 +23,8 @@ pub trait Payload: Send + Sized + 'static {
 
     /// Merges the next message of the same stream into this one.
     ///
-    /// Called only between two waiting neighbours of class [`Class::Coalesce`].
+    /// Called only between two waiting neighbours of one class, [`Class::Coalesce`] or
+    /// [`Class::Paced`].
     ///
     /// # Errors
     /// Returns `next` untouched when the two cannot be merged; both are then sent.
@@ -38,7 +39,7 @@ pub trait Payload: Send + Sized + 'static {
 
 /// How a message may be treated while it waits.
 ///
-/// `Durable` and `Coalesce` messages with the same stream number keep their order.
+/// `Durable`, `Coalesce` and `Paced` messages with the same stream number keep their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// Never dropped, never merged, always admitted even to a full outbox.
@@ -49,6 +50,14 @@ pub enum Class {
     /// May be merged with the last waiting message of its stream; the producer waits when the
     /// outbox is full.
     Coalesce {
+        /// The stream whose order it keeps.
+        stream: u64,
+    },
+    /// As `Coalesce`, for increments that may come by the thousand: within
+    /// [`Timings::pace`](crate::Timings::pace) of the last one of its stream that was written it
+    /// waits, so that those behind it are merged into it. One that comes after a pause is written
+    /// at once, and whatever else is pushed to the stream lets the waiting one go first.
+    Paced {
         /// The stream whose order it keeps.
         stream: u64,
     },

@@ -30,24 +30,28 @@ pub enum FileRefusal {
     Contained(#[from] ContainError),
 }
 
+/// What came of a file request.
+#[derive(Debug)]
+pub enum Served {
+    /// What to answer.
+    Reply(Reply),
+    /// `write_file` has no reply on the wire: where the file is now, or why it is not.
+    Write(Result<PathBuf, FileRefusal>),
+}
+
 impl Workspace {
-    /// Does what is asked. `None` for `write_file`, which has no reply; a refusal is logged.
-    pub fn serve(&self, request: &Request) -> Option<Reply> {
+    /// Does what is asked.
+    pub fn serve(&self, request: &Request) -> Served {
         match request {
             Request::WriteFile {
                 scope,
                 path,
                 bytes,
                 text,
-            } => {
-                if let Err(error) = self.write_file(scope, path, bytes, *text) {
-                    tracing::warn!(path = %path.escape_debug(), %error, "write_file was refused");
-                }
-                None
-            }
+            } => Served::Write(self.write_file(scope, path, bytes, *text)),
             Request::ReadFile { scope, path } => {
                 let (path, outcome) = self.read_file(scope, path);
-                Some(Reply::ReadFile { path, outcome })
+                Served::Reply(Reply::ReadFile { path, outcome })
             }
             Request::ListFiles {
                 scope,
@@ -56,13 +60,13 @@ impl Workspace {
                 include_files,
             } => {
                 let listing = self.list_files(scope, subpath, *recursive, *include_files);
-                Some(Reply::ListFiles { listing })
+                Served::Reply(Reply::ListFiles { listing })
             }
         }
     }
 
     /// Writes one file whole and creates its folders. Text for an `output/` folder loses its status
-    /// tags and ends with one newline.
+    /// tags and ends with one newline. Gives its absolute path.
     ///
     /// Outside of `CTRLNODE_ROOT` this needs the contents policy `workspace`.
     pub fn write_file(
@@ -71,11 +75,12 @@ impl Workspace {
         path: &str,
         bytes: &[u8],
         text: bool,
-    ) -> Result<(), FileRefusal> {
+    ) -> Result<PathBuf, FileRefusal> {
         let folder = self.folder(scope);
         let asked = ContainedPath::parse_wire(path)?;
         let real = folder.resolve_new(&asked)?;
-        self.guard.may_write(&absolute(folder, &real))?;
+        let file = absolute(folder, &real);
+        self.guard.may_write(&file)?;
         let in_output = asked
             .parts()
             .iter()
@@ -87,7 +92,8 @@ impl Workspace {
             Ok(_) | Err(_) => None,
         };
         let content = cleaned.as_ref().map_or(bytes, String::as_bytes);
-        Ok(folder.replace(&real, content, false)?)
+        folder.replace(&real, content, false)?;
+        Ok(file)
     }
 
     /// Reads one file. Gives the cleaned path (as received where it cannot be parsed) and what

@@ -184,6 +184,8 @@ impl Place {
                 Some(first) if first.starts_with('.') || INTERNAL.contains(&first.as_str()) => {
                     Err(Kept::Internal)
                 }
+                // Agents keep their conversations in it, and with them any file they have read.
+                Some(_) if rest.iter().any(|part| part == TEMP) => Err(Kept::Internal),
                 Some(_) | None => Ok(()),
             },
             Self::Base => Ok(()),
@@ -221,6 +223,9 @@ fn protected(path: &Path, rules: &[(&str, &'static str)]) -> Result<(), Kept> {
         Some(_) | None => Ok(()),
     }
 }
+
+/// The folder for temporary files of an agent, in each task folder.
+pub(crate) const TEMP: &str = ".tmp";
 
 /// Entries of `CTRLNODE_ROOT` that are the bridge's own.
 const INTERNAL: &[&str] = &[

@@ -25,7 +25,7 @@ pub mod task_dir;
 pub mod task_log;
 
 pub use contained::{ContainError, ContainedPath, Folder, PathFault};
-pub use files::FileRefusal;
+pub use files::{FileRefusal, Served};
 pub use follow_up::{FollowUpError, FollowUpFiles, RepositoryContext};
 pub use guard::{ContentsPolicy, Kept};
 pub use journal::{EndedRun, Journal, JournalError, RunEntry, RunState};

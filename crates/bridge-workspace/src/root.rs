@@ -127,7 +127,7 @@ impl PlaceError {
             },
             Self::Kept { kept, .. } => match kept {
                 Kept::Outside => {
-                    "move it below the workspace, or start the bridge with a BASE_PATH that holds it"
+                    "move it below the workspace, or widen that: `--workspace` of `ctrlnode up`, or else `ctrlnode setup`"
                 }
                 Kept::Protected(_) => "choose a folder without keys, logins or settings in it",
                 Kept::Internal => "choose a folder outside of the bridge's own",

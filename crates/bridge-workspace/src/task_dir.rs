@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::{
     contained::{ContainError, ContainedPath, Folder, PathFault},
+    guard::TEMP,
     task_log::TaskLog,
 };
 
@@ -217,7 +218,6 @@ pub(crate) fn literal(path: &str) -> ContainedPath {
 
 pub(crate) const INPUT: &str = "input";
 pub(crate) const OUTPUT: &str = "output";
-const TEMP: &str = ".tmp";
 const SESSIONS: &str = "session_ids.json";
 
 /// Where the existing bridge keeps the id of a Claude conversation, as plain text.

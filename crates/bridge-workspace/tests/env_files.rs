@@ -140,6 +140,24 @@ fn the_workspace_comes_from_the_home_file_when_nothing_else_names_it() {
 }
 
 #[test]
+fn a_tilde_is_the_home_folder() {
+    let disk = Fake::default()
+        .with(HOME, "BASE_PATH=~/named")
+        .with("/h/named/.ctrlnode/.env", "A=1");
+    let places = Places {
+        base: None,
+        ..places()
+    };
+    assert_eq!(
+        used(&discover(&disk, &places)),
+        [HOME, "/h/named/.ctrlnode/.env"]
+    );
+    for (text, path) in [("~", "/h"), ("~/a", "/h/a"), ("~a", "~a"), ("/~", "/~")] {
+        assert_eq!(places.path(text), Path::new(path), "{text}");
+    }
+}
+
+#[test]
 fn the_environment_wins_but_not_over_the_base_of_a_file_of_our_own() {
     let ours = Fake::default()
         .with(HOME, "BASE_PATH=/f\nDEBUG=1\nEMPTY=")

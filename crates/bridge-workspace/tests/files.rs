@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 
 use bridge_proto::model::{FileRoot, ReadOutcome, Reply, Request};
 use bridge_workspace::{
-    ContentsPolicy, FileRefusal, Kept,
+    ContentsPolicy, FileRefusal, Kept, Served,
     files::{MAX_IMAGE_BYTES, MAX_PDF_BYTES},
 };
 use support::{Scene, put, scope};
@@ -499,19 +499,22 @@ fn requests_are_served_whole() {
         bytes: b"hi".to_vec(),
         text: true,
     };
-    assert_eq!(scene.workspace.serve(&write(&path)), None);
-    assert_eq!(scene.workspace.serve(&write("../x")), None);
+    let written = scene.root().join(&path);
+    assert!(matches!(scene.workspace.serve(&write(&path)),
+        Served::Write(Ok(file)) if file == written));
+    assert!(matches!(
+        scene.workspace.serve(&write("../x")),
+        Served::Write(Err(_))
+    ));
     let read = Request::ReadFile {
         scope: scope.clone(),
         path: path.clone(),
     };
-    assert_eq!(
-        scene.workspace.serve(&read),
-        Some(Reply::ReadFile {
-            path,
-            outcome: content("hi", "text/plain")
-        })
-    );
+    let Served::Reply(reply) = scene.workspace.serve(&read) else {
+        panic!("a read is answered")
+    };
+    let outcome = content("hi", "text/plain");
+    assert_eq!(reply, Reply::ReadFile { path, outcome });
     let list = Request::ListFiles {
         scope,
         subpath: "tasks/t".into(),
@@ -519,9 +522,30 @@ fn requests_are_served_whole() {
         include_files: false,
     };
     match scene.workspace.serve(&list) {
-        Some(Reply::ListFiles {
+        Served::Reply(Reply::ListFiles {
             listing: Ok((_, entries)),
         }) => assert_eq!(entries.len(), 1),
-        other => panic!("{other:?}"),
+        other @ (Served::Reply(_) | Served::Write(_)) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_agents_keep_for_themselves_in_a_task_folder_never_leaves() {
+    for policy in [ContentsPolicy::TaskOutputs, ContentsPolicy::Workspace] {
+        let scene = open(policy);
+        for path in ["tasks/a/.tmp/chat-1.json", "tasks/web/03-14/x/.TMP/deep/y"] {
+            put(&scene.root().join(path), "a whole repository");
+            let (_, read) = scene.workspace.read_file(&scope(FileRoot::Ctrlnode), path);
+            assert!(!matches!(read, ReadOutcome::Content { .. }), "{read:?}");
+            let written = scene
+                .workspace
+                .write_file(&scope(FileRoot::Ctrlnode), path, b"x", false);
+            assert!(written.is_err(), "{path}");
+        }
+        let listed = names(&scene, FileRoot::Ctrlnode, "tasks", true, true);
+        assert!(
+            !listed.iter().any(|path| path.contains("chat-1")),
+            "{listed:?}"
+        );
     }
 }

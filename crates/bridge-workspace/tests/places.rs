@@ -268,7 +268,7 @@ fn repositories_must_be_existing_folders_below_the_base() {
         );
     }
     let reason = open("/etc").unwrap_err().reason();
-    assert!(reason.contains("BASE_PATH"), "{reason}");
+    assert!(reason.contains("--workspace"), "{reason}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One connection of the fake plane: receives it as told, records what comes, obeys orders.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
@@ -18,7 +18,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Log, Manners, What, note};
+use super::{Log, Manners, What, note, note_at};
 
 /// What a connection shall do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,11 +166,12 @@ async fn talk(
             }
             message = socket.next(), if reads => match message {
                 Some(Ok(Message::Text(text))) => {
+                    let at = SystemTime::now();
                     let what = match serde_json::from_str(&text) {
                         Ok(frame) => What::Frame(frame),
                         Err(_) => What::Odd(text.to_string()),
                     };
-                    note(log, conn, what);
+                    note_at(log, at, conn, what);
                 }
                 Some(Ok(Message::Binary(bytes))) => {
                     note(log, conn, What::Odd(format!("{} binary bytes", bytes.len())));

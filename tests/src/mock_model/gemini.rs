@@ -143,7 +143,12 @@ fn failure(status: u16) -> Reply {
         503 => ("UNAVAILABLE", "The model is overloaded.".to_owned()),
         other => ("INTERNAL", format!("mock error {other}")),
     };
-    let body = json!({ "error": { "code": status, "message": message, "status": name } });
+    let mut error = json!({ "code": status, "message": message, "status": name });
+    if status == 429 {
+        let kind = "type.googleapis.com/google.rpc.RetryInfo";
+        error["details"] = json!([{ "@type": kind, "retryDelay": "1s" }]);
+    }
+    let body = json!({ "error": error });
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Reply::Whole { status, body }
 }

@@ -2,8 +2,9 @@
 //! against it without a network and without an account.
 //!
 //! It speaks what the agents of the end-to-end tests speak: the Anthropic Messages API, the Gemini
-//! API and OpenAI chat completions, streamed and whole. It keeps no conversation state; everything
-//! follows from the request, so each answer is a pure function ([`answer`]) and only the sending
+//! API, and the responses and chat completions of OpenAI (the latter also as Ollama speaks them),
+//! streamed and whole. It keeps no conversation state; everything follows from the request and, for errors that happen once, from
+//! what was answered before, so each answer is a pure function ([`answer`]) and only the sending
 //! knows of time.
 //!
 //! The last line of the current prompt that begins with `@mock` is the script:
@@ -11,14 +12,17 @@
 //! | line | answer |
 //! |---|---|
 //! | `@mock text [N]` | N increments of text (12), 10 ms apart |
+//! | `@mock flood [N]` | N increments of text (2,000) as fast as they go |
 //! | `@mock slow [N]` | N increments of text (600), 100 ms apart |
 //! | `@mock think [N]` | N increments of reasoning (8), then text |
 //! | `@mock write PATH` | a call of the tool that writes a file, then text |
+//! | `@mock read PATH` | a call of the tool that reads a file, then text |
 //! | `@mock edit PATH` | reads PATH, replaces [`BEFORE`] in it by [`AFTER`], then text |
 //! | `@mock shell COMMAND` | a call of the tool that runs commands, then text |
 //! | `@mock linger COMMAND` | the same, then text as slow as that of `slow` |
 //! | `@mock recall` | the earlier prompts of the conversation, in their own words |
-//! | `@mock error STATUS` | an HTTP error as the vendor words it |
+//! | `@mock error STATUS` | an HTTP error as the vendor words it; 429 with `retry-after: 1` |
+//! | `@mock error STATUS once` | the same for the first request that plays this line, then text |
 //!
 //! Without such a line the prompt is echoed. Tools are addressed by the names, and filled by the
 //! schemas, that the agent offers. Relative paths are completed with the working directory the
@@ -29,6 +33,7 @@ mod anthropic;
 mod gemini;
 mod offered;
 mod openai;
+mod responses;
 mod script;
 
 use std::{convert::Infallible, future::IntoFuture as _, io, net::SocketAddr, time::Duration};
@@ -130,7 +135,8 @@ struct Server {
 }
 
 async fn serve(State(server): State<Server>, method: Method, uri: Uri, body: Bytes) -> Response {
-    let (asked, reply) = answer(&method, uri.path(), &body);
+    let before = server.asking.borrow().clone();
+    let (asked, reply) = answer(&method, uri.path(), &body, &before);
     server.asking.send_modify(|log| {
         if log.len() >= MAX_LOG {
             log.remove(0);
@@ -160,6 +166,10 @@ fn response(reply: Reply, closed: watch::Receiver<()>) -> Response {
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        let seconds = HeaderValue::from_static("1");
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -212,8 +222,8 @@ impl Frame {
     }
 }
 
-/// The answer to a request. Pure.
-fn answer(method: &Method, path: &str, body: &[u8]) -> (Asked, Reply) {
+/// The answer to a request after those before it. Pure.
+fn answer(method: &Method, path: &str, body: &[u8], before: &[Asked]) -> (Asked, Reply) {
     let path = path.trim_end_matches('/');
     let body = if body.is_empty() {
         Ok(Value::Null)
@@ -229,14 +239,14 @@ fn answer(method: &Method, path: &str, body: &[u8]) -> (Asked, Reply) {
         status: 0,
     };
     let reply = match body {
-        Ok(body) => route(method, path, &body, &mut asked),
+        Ok(body) => route(method, path, &body, &mut asked, before),
         Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     asked.status = reply.status().as_u16();
     (asked, reply)
 }
 
-fn route(method: &Method, path: &str, body: &Value, asked: &mut Asked) -> Reply {
+fn route(method: &Method, path: &str, body: &Value, asked: &mut Asked, before: &[Asked]) -> Reply {
     let posted = *method == Method::POST;
     let gemini = path
         .rsplit_once("/models/")
@@ -259,7 +269,12 @@ fn route(method: &Method, path: &str, body: &Value, asked: &mut Asked) -> Reply 
         (path, _) if posted && path.ends_with("/chat/completions") => {
             (openai::read(body), openai::render)
         }
+        (path, _) if posted && path.ends_with("/responses") => {
+            (responses::read(body), responses::render)
+        }
         (path, _) if !posted && path.ends_with("/models") => return models(path),
+        ("/api/tags", _) if !posted => return pulled(),
+        ("/api/version", _) if !posted => return Reply::ok(json!({ "version": "0.0.0-mock" })),
         (path, _) => {
             return refusal(
                 StatusCode::NOT_FOUND,
@@ -267,7 +282,11 @@ fn route(method: &Method, path: &str, body: &Value, asked: &mut Asked) -> Reply 
             );
         }
     };
-    let (directive, step, plan) = script::plan(&talk);
+    let (directive, step, mut plan) = script::plan(&talk);
+    let fails_once = directive.as_deref().is_some_and(script::is_once);
+    if fails_once && before.iter().any(|asked| asked.script == directive) {
+        plan = script::after_failure();
+    }
     asked.model.clone_from(&talk.model);
     asked.tools = talk.tools.iter().map(|tool| tool.name.clone()).collect();
     asked.script = directive;
@@ -296,10 +315,17 @@ fn models(path: &str) -> Reply {
             "created_at": "2025-01-01T00:00:00Z",
             "owned_by": "mock",
         }],
+        // Codex has another word for it, and a catalogue of its own.
+        "models": [],
         "has_more": false,
         "first_id": "mock-model",
         "last_id": "mock-model",
     }))
+}
+
+/// The models of an Ollama.
+fn pulled() -> Reply {
+    Reply::ok(json!({ "models": [{ "name": "mock-model:latest", "model": "mock-model:latest" }] }))
 }
 
 fn refusal(status: StatusCode, message: &str) -> Reply {
@@ -317,7 +343,7 @@ mod tests {
     use super::*;
 
     fn asked(path: &str, body: &Value) -> (Asked, Reply) {
-        answer(&Method::POST, path, body.to_string().as_bytes())
+        answer(&Method::POST, path, body.to_string().as_bytes(), &[])
     }
 
     fn chat(prompt: &str) -> Value {
@@ -328,15 +354,15 @@ mod tests {
     fn unknown_addresses_and_broken_bodies_are_refused() {
         let (asked, _) = asked("/v1/nothing", &Value::Null);
         assert_eq!((asked.status, asked.script), (404, None));
-        let (asked, _) = answer(&Method::POST, "/v1/messages", b"{");
+        let (asked, _) = answer(&Method::POST, "/v1/messages", b"{", &[]);
         assert_eq!(asked.status, 400);
-        assert_eq!(answer(&Method::HEAD, "/", b"").0.status, 200);
+        assert_eq!(answer(&Method::HEAD, "/", b"", &[]).0.status, 200);
     }
 
     #[test]
     fn lists_of_models_and_token_counts_are_answered_without_a_script() {
-        for path in ["/v1/models", "/v1beta/models"] {
-            assert_eq!(answer(&Method::GET, path, b"").0.status, 200, "{path}");
+        for path in ["/v1/models", "/v1beta/models", "/api/tags", "/api/version"] {
+            assert_eq!(answer(&Method::GET, path, b"", &[]).0.status, 200, "{path}");
         }
         for path in ["/v1/messages/count_tokens", "/v1beta/models/m:countTokens"] {
             let (asked, reply) = asked(path, &chat("@mock error 500"));
@@ -355,6 +381,40 @@ mod tests {
             (asked.status, asked.script.as_deref()),
             (401, Some("error 401"))
         );
+    }
+
+    #[test]
+    fn an_error_that_happens_once_is_followed_by_an_answer() {
+        let body = chat("Hi\n@mock error 429 once").to_string();
+        let ask = |before: &[Asked]| {
+            let path = "/v1/chat/completions";
+            answer(&Method::POST, path, body.as_bytes(), before).0
+        };
+        let first = ask(&[]);
+        assert_eq!(first.status, 429);
+        assert_eq!(ask(&[first]).status, 200);
+        let (other, _) = asked("/v1/chat/completions", &chat("@mock error 503 once"));
+        assert_eq!(ask(&[other]).status, 429);
+    }
+
+    #[tokio::test]
+    async fn too_many_requests_come_with_a_hint_when_to_ask_again() {
+        let model = MockModel::start().await.unwrap();
+        let url = format!("{}/v1/chat/completions", model.address());
+        let send = || {
+            let client = crate::loopback::http_client();
+            client
+                .post(&url)
+                .body(chat("@mock error 429 once").to_string())
+                .send()
+        };
+        let refused = send().await.unwrap();
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["retry-after"]),
+            (429, &"1".parse().unwrap())
+        );
+        assert_eq!(send().await.unwrap().status(), 200);
+        model.shutdown().await.unwrap();
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::script::Talk;
+use super::{responses, script::Talk};
 
 /// A tool of the agent.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,10 +42,16 @@ pub(super) enum Deed<'a> {
 impl Deed<'_> {
     /// The call of the agent's own tool; `None` if it offers none that can do this.
     pub(super) fn call(&self, talk: &Talk) -> Option<Call> {
+        // A tool without named parameters takes one text, which only its own API knows to write.
+        let fits =
+            |tool: &&Tool, name: &str| tool.name == name && tool.schema.get("properties").is_some();
         let tool = self
             .names()
             .iter()
-            .find_map(|name| talk.tools.iter().find(|tool| tool.name == *name))?;
+            .find_map(|name| talk.tools.iter().find(|tool| fits(tool, name)));
+        let Some(tool) = tool else {
+            return responses::call(*self, talk);
+        };
         let mut input = Map::new();
         let properties = tool.schema.get("properties").and_then(Value::as_object);
         for (name, schema) in properties.into_iter().flatten() {
@@ -63,10 +69,18 @@ impl Deed<'_> {
 
     fn names(&self) -> &'static [&'static str] {
         match self {
-            Self::Write { .. } => &["Write", "write_file", "write"],
-            Self::Edit { .. } => &["Edit", "replace", "edit"],
-            Self::Read { .. } => &["Read", "read_file", "read"],
-            Self::Shell { .. } => &["Bash", "run_shell_command", "bash", "shell"],
+            Self::Write { .. } => &["Write", "write_file", "write", "create"],
+            Self::Edit { .. } => &["Edit", "replace", "edit", "patch", "edit_file"],
+            Self::Read { .. } => &["Read", "read_file", "read", "view"],
+            Self::Shell { .. } => &[
+                "Bash",
+                "run_shell_command",
+                "bash",
+                "shell",
+                "terminal",
+                "exec_command",
+                "exec",
+            ],
         }
     }
 
@@ -78,14 +92,17 @@ impl Deed<'_> {
             .collect::<String>()
             .to_lowercase();
         let value = match (self, parameter.as_str()) {
+            (Self::Edit { old, new, .. }, "edits") => {
+                return Some(json!([{ "oldText": old, "newText": new }]));
+            }
             (
                 Self::Write { path, .. } | Self::Edit { path, .. } | Self::Read { path },
                 "filepath" | "path" | "absolutepath",
             ) => absolute(path, talk),
-            (Self::Write { content, .. }, "content") => (*content).to_owned(),
-            (Self::Edit { old, .. }, "oldstring") => (*old).to_owned(),
-            (Self::Edit { new, .. }, "newstring") => (*new).to_owned(),
-            (Self::Shell { command }, "command") => (*command).to_owned(),
+            (Self::Write { content, .. }, "content" | "filetext") => (*content).to_owned(),
+            (Self::Edit { old, .. }, "oldstring" | "oldstr") => (*old).to_owned(),
+            (Self::Edit { new, .. }, "newstring" | "newstr") => (*new).to_owned(),
+            (Self::Shell { command }, "command" | "cmd") => (*command).to_owned(),
             _ => return None,
         };
         Some(value.into())
@@ -219,6 +236,16 @@ mod tests {
                 "edit",
                 ["filePath", "oldString", "newString"],
                 "  Working directory: /w\n",
+            ),
+            (
+                "edit",
+                ["path", "old_str", "new_str"],
+                "* Current working directory: /w\n",
+            ),
+            (
+                "patch",
+                ["path", "old_string", "new_string"],
+                "Current working directory: /w\n",
             ),
         ] {
             let talk = offering(name, &parameters, &parameters, wanted);

@@ -136,7 +136,7 @@ fn frame(data: &Value) -> Frame {
     Frame::now(format!("data: {data}\n\n"))
 }
 
-fn failure(status: u16) -> Reply {
+pub(super) fn failure(status: u16) -> Reply {
     let (code, message) = match status {
         400 => (
             "invalid_request_error",

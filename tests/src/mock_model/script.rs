@@ -136,6 +136,11 @@ fn play(line: &str, results: &[&str], talk: &Talk, history: &[Turn]) -> Plan {
     };
     match verb {
         "text" => paced(number(12), 10),
+        "flood" => {
+            let mut text = words("word", number(2000));
+            text.push("end.".to_owned());
+            Plan::say(text)
+        }
         "slow" => paced(number(600), 100),
         "think" => Plan::Say {
             think: words("thought", number(8)),
@@ -151,6 +156,7 @@ fn play(line: &str, results: &[&str], talk: &Talk, history: &[Turn]) -> Plan {
             results,
             talk,
         ),
+        "read" => tools(&[Deed::Read { path: argument }], results, talk),
         "edit" => {
             let read = Deed::Read { path: argument };
             let edit = Deed::Edit {
@@ -164,10 +170,25 @@ fn play(line: &str, results: &[&str], talk: &Talk, history: &[Turn]) -> Plan {
         "shell" | "linger" => tools(&[Deed::Shell { command: argument }], results, talk),
         "recall" => recall(history),
         "error" => Plan::Fail {
-            status: argument.parse().unwrap_or(500),
+            status: argument
+                .strip_suffix(ONCE)
+                .unwrap_or(argument)
+                .trim_end()
+                .parse()
+                .unwrap_or(500),
         },
         unknown => Plan::say([format!("there is no script {unknown}")]),
     }
+}
+
+/// Whether a script line is about an error that happens once.
+pub(super) fn is_once(line: &str) -> bool {
+    line.starts_with("error ") && line.ends_with(ONCE)
+}
+
+/// What is answered when an error that happens once has happened.
+pub(super) fn after_failure() -> Plan {
+    Plan::say(words("word", 3))
 }
 
 /// One tool call after another, then text that repeats what the last one gave.
@@ -240,10 +261,17 @@ fn words(word: &str, count: usize) -> Vec<String> {
         .collect()
 }
 
+/// Ends the line of an error that happens once.
+const ONCE: &str = " once";
 /// Most increments of one answer.
 const MAX_PIECES: usize = 100_000;
 /// Blocks that agents add to what the user wrote.
-const INJECTED: [&str; 3] = ["system-reminder", "session_context", "environment_context"];
+const INJECTED: [&str; 4] = [
+    "system-reminder",
+    "session_context",
+    "environment_context",
+    "turn_aborted",
+];
 
 #[cfg(test)]
 pub(super) mod tests {

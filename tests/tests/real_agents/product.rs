@@ -22,6 +22,8 @@ use serde_json::{Value, json};
 
 use crate::{
     agents::Agent,
+    gateway::Gateway,
+    installed::Installed,
     remains::{self, Process},
 };
 
@@ -31,6 +33,8 @@ pub(crate) struct Product {
     pub(crate) agent: Agent,
     pub(crate) model: MockModel,
     running: Option<Running>,
+    /// Ends before the home it lives in.
+    gateway: Option<Gateway>,
     home: tempfile::TempDir,
     http: reqwest::Client,
     note: Note,
@@ -52,7 +56,7 @@ pub(crate) struct Stored {
 
 impl Product {
     /// Starts it, and waits until the agent can be given work.
-    pub(crate) async fn start(agent: Agent, installed: &Path) -> Self {
+    pub(crate) async fn start(agent: Agent, installed: &Installed) -> Self {
         let home = tempfile::Builder::new()
             .prefix("ctrlnode-e2e-")
             .tempdir()
@@ -62,13 +66,15 @@ impl Product {
             fs::create_dir(home.path().join(folder)).unwrap();
         }
         agent.install(installed, &bin).unwrap();
-        agent.prepare(home.path()).unwrap();
         let model = MockModel::start().await.unwrap();
-        let running = up(agent, home.path(), &model.address());
+        agent.prepare(home.path(), &model.address()).unwrap();
+        let gateway = agent.gateway(home.path(), &model.address()).await;
+        let running = up(agent, home.path(), &model.address(), &[]);
         let mut product = Self {
             agent,
             model,
             running: Some(running),
+            gateway,
             home,
             http: loopback::http_client(),
             note: Note {
@@ -86,7 +92,22 @@ impl Product {
         if let Some(running) = self.running.take() {
             remains::kill(running.id());
         }
-        let running = up(self.agent, self.home.path(), &self.model.address());
+        self.start_again_with(&[]).await;
+    }
+
+    /// Stops it as a signal would, and starts it again where it was.
+    pub(crate) async fn stop_and_start_again(&mut self) {
+        self.start_again_with(&[]).await;
+    }
+
+    /// As [`stop_and_start_again`](Self::stop_and_start_again), with these variables more.
+    pub(crate) async fn start_again_with(&mut self, variables: &[(&str, &str)]) {
+        if let Some(mut running) = self.running.take() {
+            let status = running.end(STOPPING).unwrap();
+            assert!(status.success(), "{status}\n{}", self.diagnosis());
+        }
+        let address = self.model.address();
+        let running = up(self.agent, self.home.path(), &address, variables);
         self.running = Some(running);
         self.note = self.wait_for_note().await;
         self.wait_for_agent().await;
@@ -251,6 +272,7 @@ impl Product {
         let own = self.running.as_ref().map(Running::id);
         let mut all = remains::of_home(self.home.path());
         all.retain(|process| Some(process.pid) != own);
+        all.extend(self.gateway.iter().flat_map(Gateway::processes));
         all
     }
 
@@ -284,7 +306,7 @@ impl Drop for Product {
     }
 }
 
-fn up(agent: Agent, home: &Path, model: &str) -> Running {
+fn up(agent: Agent, home: &Path, model: &str, more: &[(&str, &str)]) -> Running {
     let inherited = env::var_os("PATH").unwrap_or_default();
     let path = std::iter::once(home.join("programs")).chain(env::split_paths(&inherited));
     let path: OsString = env::join_paths(path).unwrap();
@@ -295,6 +317,7 @@ fn up(agent: Agent, home: &Path, model: &str) -> Running {
         .unwrap();
     let mut up = program::command(program::ctrlnode());
     up.env_clear().envs(agent.variables(home, model));
+    up.envs(more.iter().copied());
     up.env("HOME", home)
         .env("PATH", path)
         .env("TMPDIR", home.join("tmp"));
@@ -310,6 +333,8 @@ fn up(agent: Agent, home: &Path, model: &str) -> Running {
     Running::start(&mut up).expect("ctrlnode can be started")
 }
 
+/// It ends its agents within 10 s.
+const STOPPING: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A killed process gives its memory back before it is gone.
 const DYING: Duration = Duration::from_secs(2);

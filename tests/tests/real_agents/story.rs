@@ -27,7 +27,8 @@ pub(crate) struct Story {
     pub(crate) last: u64,
     text: Vec<(BlockId, String)>,
     events: usize,
-    took: Duration,
+    /// How long it was followed.
+    pub(crate) took: Duration,
 }
 
 impl Story {

@@ -5,6 +5,7 @@ use tokio::sync::watch;
 
 use crate::{
     daemon::{self, Bridge, Plane},
+    link_note,
     report::{Exit, Problem},
     settings::Settings,
     signals,
@@ -27,12 +28,20 @@ pub(crate) async fn start() -> Result<Exit, Problem> {
         plane = settings.url(),
         "bridge starting"
     );
-    let Bridge { supervisor, state } = bridge;
-    tokio::spawn(log_state(state));
-    let stopped = supervisor
-        .run(stop)
-        .await
-        .map_err(|error| Problem::new("the bridge could not run").because(error))?;
+    let Bridge {
+        supervisor,
+        state,
+        root,
+    } = bridge;
+    tokio::spawn(log_state(state.clone()));
+    let noting = tokio::spawn(link_note::keep(root.clone(), state));
+    let stopped = supervisor.run(stop).await;
+    noting.abort();
+    // Nothing may be written after the note was taken away.
+    drop(noting.await);
+    link_note::remove(&root);
+    let stopped =
+        stopped.map_err(|error| Problem::new("the bridge could not run").because(error))?;
     tracing::info!(clean = stopped.clean, "bridge stopped");
     Ok(Exit::Done)
 }

@@ -16,7 +16,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
+    args::HubAddress,
+    client::Client,
     daemon::{self, Plane},
+    link_note::{Connection, LinkNote},
     render::plain,
     report::{Exit, Problem},
     settings::{Settings, variable},
@@ -28,7 +31,9 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
     let settings = Settings::load(None)?;
     let providers = daemon::providers(&settings)?;
     let troubles = troubles(&settings)?;
-    let (plane, agents) = tokio::join!(plane(&settings), agents(&providers, &troubles));
+    let (hub, agents) = tokio::join!(own_hub(), agents(&providers, &troubles));
+    let plane = plane(&settings, hub.as_ref()).await;
+    let workspace = settings.check_workspace().err();
     let files: Vec<Value> = settings
         .discovery
         .looked
@@ -44,12 +49,20 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
     let report = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "workspace": settings.base,
-        "contents": settings.contents(),
+        "workspace_problem": workspace.as_ref().map(Problem::with_causes),
+        "workspace_todo": workspace.as_ref().and_then(Problem::what_to_do),
+        "contents": settings.contents,
         "rules": settings.rules_file.as_ref().map(|file| json!({
             "file": file, "count": settings.rules.0.len(),
         })),
         "files": files,
+        "agents_file": {
+            "path": settings.agents_file.path,
+            "found": settings.agents_file.found,
+            "agents": settings.agents_file.agents.len(),
+        },
         "warnings": warnings,
+        "hub": hub.map(|hub| hub.address),
         "plane": plane,
         "agents": agents,
     });
@@ -60,7 +73,8 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
         readable(&report)
     };
     writeln!(io::stdout(), "{}", text.trim_end()).map_err(Problem::output)?;
-    let good = report["plane"]["reachable"] != false
+    let good = workspace.is_none()
+        && report["plane"]["reachable"] == true
         && agents.iter().any(|agent| agent["available"] == true);
     Ok(if good {
         Exit::Done
@@ -69,8 +83,37 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
     })
 }
 
+/// A hub that runs on this machine.
+struct OwnHub {
+    address: String,
+    /// Whether the bridge that `up` starts with it is connected.
+    with_bridge: bool,
+}
+
+/// The hub that left its note here, if it answers.
+async fn own_hub() -> Option<OwnHub> {
+    let folder = variable("CTRLNODE_STATE").map(PathBuf::from);
+    let state = StateFolder::locate(folder.as_deref()).ok()?;
+    let address = state.note()?.address;
+    let found = HubAddress {
+        hub: None,
+        state: folder,
+    };
+    let client = Client::find(&found).ok()?;
+    let machines = tokio::time::timeout(HUB_LIMIT, client.machines());
+    let machines = machines.await.ok()?.ok()?;
+    let with_bridge = state.own_pairing().is_some_and(|own| {
+        let mut online = machines.iter().filter(|machine| machine.online);
+        online.any(|machine| machine.id.as_str() == own.id)
+    });
+    Some(OwnHub {
+        address,
+        with_bridge,
+    })
+}
+
 /// One real dial of the control plane, without greeting it as a bridge would.
-async fn plane(settings: &Settings) -> Value {
+async fn plane(settings: &Settings, hub: Option<&OwnHub>) -> Value {
     let url = settings.url().to_owned();
     let from = settings
         .pairing
@@ -78,31 +121,28 @@ async fn plane(settings: &Settings) -> Value {
         .as_ref()
         .map(|file| file.display().to_string());
     let Some(token) = settings.pairing.token.clone() else {
-        return json!({
-            "url": url, "token": false, "reachable": false,
-            "what": "not paired", "todo": "run `ctrlnode setup`, or `ctrlnode up` to try it here",
-        });
+        return unpaired(&url, hub);
     };
-    if let Some(holder) = lock::holder(&settings.base.join(".ctrlnode")) {
-        // A plane keeps one connection for a token: a second one would take the bridge off it.
-        return json!({
-            "url": url, "token": true, "token_from": from, "reachable": null,
-            "what": format!("not asked: the bridge runs (process {}), its log tells", holder.pid),
-        });
-    }
-    let answer = |reachable: bool, what: String, todo: Option<&str>| {
+    let answer = |reachable: Option<bool>, what: String, todo: Option<&str>| {
         json!({
             "url": url, "token": true, "token_from": from,
             "reachable": reachable, "what": what, "todo": todo,
         })
     };
+    let root = settings.base.join(".ctrlnode");
+    if let Some(holder) = lock::holder(&root) {
+        // A plane keeps one connection for a token: a second one would take the bridge off it.
+        let (reachable, what, todo) = told(LinkNote::of(&root, &holder));
+        let what = format!("{what}, says the bridge that runs (process {})", holder.pid);
+        return answer(reachable, what, todo);
+    }
     let dial = Plane {
         url: url.clone(),
         token: watch::channel(token).1,
     };
     let endpoint = match daemon::endpoint(settings, dial) {
         Ok(endpoint) => endpoint,
-        Err(problem) => return answer(false, problem.with_causes(), problem.what_to_do()),
+        Err(problem) => return answer(Some(false), problem.with_causes(), problem.what_to_do()),
     };
     let (handle, _inbox) = bridge_transport::connect::<Text>(endpoint);
     let mut state = handle.state();
@@ -117,24 +157,83 @@ async fn plane(settings: &Settings) -> Value {
     handle.shutdown(Duration::from_secs(1)).await;
     let Some(state) = settled else {
         return answer(
-            false,
+            Some(false),
             "no answer in time".into(),
             Some("check network and proxy settings"),
         );
     };
     let error = state.last_error.unwrap_or_default();
     match state.phase {
-        Phase::Online => answer(true, "connected".into(), None),
-        Phase::AuthRequired => answer(
-            false,
-            error,
-            Some("the token is not accepted; run `ctrlnode setup` again"),
-        ),
-        Phase::Dialing | Phase::Waiting | Phase::Draining | Phase::Stopped => answer(
-            false,
-            error,
-            Some("check the address, the network and the proxy settings"),
-        ),
+        Phase::Online => answer(Some(true), "connected".into(), None),
+        Phase::AuthRequired => answer(Some(false), error, Some(NEW_TOKEN)),
+        Phase::Dialing | Phase::Waiting | Phase::Draining | Phase::Stopped => {
+            let advice = advice(&error);
+            answer(Some(false), error, Some(advice))
+        }
+    }
+}
+
+/// The look at the plane alone, for people.
+pub(crate) async fn plane_in_words(settings: &Settings) -> String {
+    plane_lines(&plane(settings, None).await).join("\n")
+}
+
+fn plane_lines(plane: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mark = match plane["reachable"].as_bool() {
+        Some(true) => "✓",
+        Some(false) => "✗",
+        None => "?",
+    };
+    let mut lines = vec![
+        format!("plane      {}", text(&plane["url"])),
+        format!("         {mark} {}", text(&plane["what"])),
+    ];
+    lines.extend(todo(&plane["todo"]));
+    lines
+}
+
+/// A machine without a token, which a hub of its own may not need.
+fn unpaired(url: &str, hub: Option<&OwnHub>) -> Value {
+    let (url, reachable, what, todo) = match hub {
+        Some(hub) if hub.with_bridge => {
+            let what = format!(
+                "a hub of this machine runs at {}; `up` needs no pairing",
+                hub.address
+            );
+            (hub.address.as_str(), true, what, None)
+        }
+        Some(hub) => {
+            let what = format!(
+                "not paired, though a hub of this machine runs at {}",
+                hub.address
+            );
+            let todo =
+                "make a token with `ctrlnode hub token create <name>`, then run `ctrlnode setup`";
+            (url, false, what, Some(todo))
+        }
+        None => {
+            let todo = "run `ctrlnode setup`, or `ctrlnode up` to try it here";
+            (url, false, "not paired".to_owned(), Some(todo))
+        }
+    };
+    json!({ "url": url, "token": false, "reachable": reachable, "what": what, "todo": todo })
+}
+
+/// What the bridge that runs says of its own connection.
+fn told(note: Option<LinkNote>) -> (Option<bool>, String, Option<&'static str>) {
+    let Some(note) = note else {
+        return (None, "not known".into(), Some("see its log"));
+    };
+    let failed = note.error.unwrap_or_else(|| "not connected".into());
+    match note.connection {
+        Connection::Online => (Some(true), "connected".into(), None),
+        Connection::Connecting => (None, "connecting".into(), None),
+        Connection::Failed => {
+            let advice = advice(&failed);
+            (Some(false), failed, Some(advice))
+        }
+        Connection::TokenRefused => (Some(false), failed, Some(NEW_TOKEN)),
     }
 }
 
@@ -187,8 +286,12 @@ fn readable(report: &Value) -> String {
         format!("ctrlnode {}", text(&report["version"])),
         String::new(),
         format!("workspace  {}", text(&report["workspace"])),
-        format!("contents   {}", text(&report["contents"])),
     ];
+    if let Some(problem) = report["workspace_problem"].as_str() {
+        lines.push(format!("         ✗ {problem}"));
+        lines.extend(todo(&report["workspace_todo"]));
+    }
+    lines.push(format!("contents   {}", text(&report["contents"])));
     if let Some(count) = report["rules"]["count"].as_u64() {
         let file = text(&report["rules"]["file"]);
         lines.push(format!("rules      {count} in {file}"));
@@ -201,19 +304,20 @@ fn readable(report: &Value) -> String {
         };
         lines.push(format!("settings   {} ({found})", text(&file["path"])));
     }
+    let own = &report["agents_file"];
+    if own["path"].is_string() {
+        let found = match (own["found"] == true, own["agents"].as_u64()) {
+            (false, _) | (true, None) => "not there".to_owned(),
+            (true, Some(1)) => "1 agent".to_owned(),
+            (true, Some(many)) => format!("{many} agents"),
+        };
+        lines.push(format!("own agents {} ({found})", text(&own["path"])));
+    }
     for warning in report["warnings"].as_array().into_iter().flatten() {
         lines.push(format!("warning    {}", text(warning)));
     }
-    let plane = &report["plane"];
     lines.push(String::new());
-    lines.push(format!("plane      {}", text(&plane["url"])));
-    let mark = if plane["reachable"] == false {
-        "✗"
-    } else {
-        "✓"
-    };
-    lines.push(format!("         {mark} {}", text(&plane["what"])));
-    lines.extend(todo(&plane["todo"]));
+    lines.extend(plane_lines(&report["plane"]));
     lines.push(String::new());
     for agent in report["agents"].as_array().into_iter().flatten() {
         let mark = if agent["available"] == true {
@@ -245,5 +349,33 @@ fn todo(value: &Value) -> Option<String> {
     value.as_str().map(|todo| format!("           → {todo}"))
 }
 
+/// What to do about a plane that was not reached.
+fn advice(error: &str) -> &'static str {
+    if error.to_lowercase().contains("certificate") {
+        return "if the certificate is from an authority of your own, name that: SSL_CERT_FILE=/path/ca.pem";
+    }
+    CHECK
+}
+
+/// What to do when the plane was not reached.
+const CHECK: &str = "check the address, the network and the proxy settings";
+
+/// What to do when the plane answered and does not know the token.
+const NEW_TOKEN: &str = "the token is not accepted; run `ctrlnode setup` again";
+
+/// A hub of this machine answers at once, or not at all.
+const HUB_LIMIT: Duration = Duration::from_secs(2);
+
 /// A version and a login state take a second; a cold start several.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_of_an_unknown_authority_has_its_own_advice() {
+        assert!(advice("invalid peer certificate: UnknownIssuer").contains("SSL_CERT_FILE"));
+        assert_eq!(advice("connection refused"), CHECK);
+    }
+}

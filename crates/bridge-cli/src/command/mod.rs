@@ -2,6 +2,7 @@
 
 pub(crate) mod bridge;
 pub(crate) mod doctor;
+mod follow;
 pub(crate) mod hub;
 pub(crate) mod setup;
 pub(crate) mod task;

@@ -2,19 +2,21 @@
 //! Asks in a terminal; with `--token-stdin` it asks nothing.
 
 use std::{
-    io::{self, IsTerminal as _, Read as _, Write as _},
+    io::{self, BufRead, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     str::FromStr as _,
 };
 
 use bridge_proto::Secret;
+use bridge_transport::Endpoint;
 use bridge_workspace::{ContentsPolicy, env_file};
 use url::Url;
 
 use crate::{
     args::SetupArgs,
+    command::doctor,
     report::{Exit, Problem},
-    settings::{DEFAULT_URL, Settings, places},
+    settings::{DEFAULT_URL, Settings, named_folder, places},
 };
 
 struct Answers {
@@ -43,7 +45,7 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Problem> {
         .hint("name an existing folder of yours")
         .because(error)
     })?;
-    check_url(&answers.url)?;
+    let url = plane_address(&answers.url, known.allow_plain)?;
     let home = places(None).home.ok_or_else(|| {
         Problem::new("there is no home folder to write the settings to").exit(Exit::NotConfigured)
     })?;
@@ -52,7 +54,7 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Problem> {
     let token = answers.token.as_ref().map(Secret::expose);
     let mut values = vec![
         ("BASE_PATH", workspace.as_str()),
-        ("SAAS_URL", answers.url.as_str()),
+        ("SAAS_URL", url.as_str()),
         ("CTRLNODE_CONTENTS", answers.contents.as_str()),
     ];
     values.extend(token.map(|token| ("PAIRING_TOKEN", token)));
@@ -65,6 +67,14 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Problem> {
     Ok(Exit::Done)
 }
 
+/// One try with what was just saved. Says what came of it; the settings stay either way.
+pub(crate) async fn try_out() -> Result<Exit, Problem> {
+    let settings = Settings::load(None)?;
+    let found = doctor::plane_in_words(&settings).await;
+    writeln!(io::stderr(), "{found}").map_err(Problem::output)?;
+    Ok(Exit::Done)
+}
+
 fn write(file: &Path, values: &[(&str, &str)]) -> Result<(), Problem> {
     env_file::set(file, values).map_err(|error| {
         Problem::new(format!("{} could not be written", file.display()))
@@ -74,16 +84,13 @@ fn write(file: &Path, values: &[(&str, &str)]) -> Result<(), Problem> {
 }
 
 fn unasked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
-    let mut token = String::new();
-    io::stdin()
-        .take(MAX_TOKEN)
-        .read_to_string(&mut token)
+    let line = first_line(io::stdin().lock())
         .map_err(|error| Problem::new("standard input cannot be read").because(error))?;
-    let token = checked_token(&token)?.ok_or_else(|| {
+    let token = checked_token(&line)?.ok_or_else(|| {
         Problem::new("there was no token on standard input").hint("pipe the pairing token into it")
     })?;
     Ok(Answers {
-        workspace: args.workspace.clone().unwrap_or_else(|| known.base.clone()),
+        workspace: known.base.clone(),
         url: args.url.clone().unwrap_or_else(|| known.url().to_owned()),
         token: Some(token),
         contents: contents(args.contents.as_deref(), known)?,
@@ -97,14 +104,14 @@ fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
             .because(error)
     };
     cliclack::intro("Pair this machine with a control plane").map_err(gone)?;
-    let workspace = if let Some(workspace) = &args.workspace {
-        workspace.clone()
+    let workspace = if args.workspace.is_some() {
+        known.base.clone()
     } else {
         let before = known.base.display().to_string();
         let text: String = cliclack::input("Which folder may the agents work in?")
             .default_input(&before)
             .validate(|text: &String| {
-                if Path::new(text).is_dir() {
+                if named_folder(text.into()).is_dir() {
                     Ok(())
                 } else {
                     Err("there is no such folder")
@@ -112,14 +119,15 @@ fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
             })
             .interact()
             .map_err(gone)?;
-        PathBuf::from(text)
+        named_folder(text.into())
     };
+    let plain = known.allow_plain;
     let url = match &args.url {
         Some(url) => url.clone(),
         None => cliclack::input("Where is the control plane?")
             .default_input(known.pairing.url.as_deref().unwrap_or(DEFAULT_URL))
-            .validate(|text: &String| match check_url(text) {
-                Ok(()) => Ok(()),
+            .validate(move |text: &String| match plane_address(text, plain) {
+                Ok(_) => Ok(()),
                 Err(problem) => Err(problem.to_string()),
             })
             .interact()
@@ -129,7 +137,7 @@ fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
     let question = if paired {
         "Pairing token (empty keeps the one you have)"
     } else {
-        "Pairing token (from the control plane's settings page)"
+        "Pairing token (from the settings page, or `ctrlnode hub token create` on your own hub)"
     };
     let mut password = cliclack::password(question).mask('•');
     if paired {
@@ -139,7 +147,7 @@ fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
     let contents = match &args.contents {
         Some(_) => contents(args.contents.as_deref(), known)?,
         None => cliclack::select("Which file contents may leave this machine?")
-            .initial_value(known.contents())
+            .initial_value(known.contents)
             .item(
                 ContentsPolicy::TaskOutputs,
                 "those of the task folders",
@@ -165,23 +173,58 @@ fn asked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
 
 fn contents(wanted: Option<&str>, known: &Settings) -> Result<ContentsPolicy, Problem> {
     let Some(wanted) = wanted else {
-        return Ok(known.contents());
+        return Ok(known.contents);
     };
     ContentsPolicy::from_str(wanted)
         .map_err(|error| Problem::new("--contents cannot be used").because(error))
 }
 
-fn check_url(text: &str) -> Result<(), Problem> {
-    let url = Url::parse(text)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "ws" | "wss"));
-    match url {
-        Some(_) => Ok(()),
-        None => Err(
+/// The address of a plane in what was typed: the address of a page leads to its door for machines.
+fn plane_address(text: &str, allow_plain: bool) -> Result<String, Problem> {
+    let known = [
+        ("wss", "wss"),
+        ("https", "wss"),
+        ("ws", "ws"),
+        ("http", "ws"),
+    ];
+    let (scheme, rest) = text.trim().split_once("://").unwrap_or_default();
+    let scheme = known
+        .iter()
+        .find(|(typed, _)| scheme.eq_ignore_ascii_case(typed));
+    let url = scheme.and_then(|(_, scheme)| Url::parse(&format!("{scheme}://{rest}")).ok());
+    let Some(mut url) = url else {
+        return Err(
             Problem::new(format!("{text} is no ws:// or wss:// address"))
                 .hint("for example wss://hub.example.org/ws/bridge"),
+        );
+    };
+    if matches!(url.path(), "" | "/") {
+        url.set_path("/ws/bridge");
+    }
+    let checked = if allow_plain {
+        Endpoint::allow_plain(url.clone())
+    } else {
+        Endpoint::new(url.clone())
+    };
+    match checked {
+        Ok(_) => Ok(url.into()),
+        Err(error) => Err(
+            Problem::new(format!("{text} cannot be used: {error}")).hint(
+                "use wss://, or set CTRLNODE_ALLOW_PLAIN=1 on a network that encrypts by itself",
+            ),
         ),
     }
+}
+
+/// The first line with something on it, or nothing; what stands below it is not the token.
+fn first_line(input: impl BufRead) -> io::Result<String> {
+    for line in input.take(MAX_TOKEN).lines() {
+        let line = line?;
+        if !line.trim().is_empty() {
+            return Ok(line);
+        }
+    }
+    Ok(String::new())
 }
 
 /// A token is one visible word; anything else was pasted wrongly.
@@ -217,8 +260,33 @@ mod tests {
     }
 
     #[test]
-    fn only_websocket_addresses_are_taken() {
-        assert!(check_url("wss://hub.example.org/ws/bridge").is_ok());
-        assert!(check_url("https://hub.example.org").is_err());
+    fn the_first_line_with_something_on_it_is_the_token() {
+        let read = |text: &str| first_line(text.as_bytes()).unwrap();
+        assert_eq!(read("\n  \ntok_1\n\n  a note\n"), "tok_1");
+        assert_eq!(read("\n"), "");
+        assert_eq!(read(&"x".repeat(20_000)).len(), 16 * 1024);
+    }
+
+    #[test]
+    fn the_address_of_a_page_leads_to_its_door_for_machines() {
+        let door = |text| plane_address(text, false).unwrap();
+        for text in [
+            "wss://hub.example.org/ws/bridge",
+            "https://hub.example.org",
+            " HTTPS://hub.example.org/ ",
+        ] {
+            assert_eq!(door(text), "wss://hub.example.org/ws/bridge");
+        }
+        assert_eq!(door("http://127.0.0.1:1"), "ws://127.0.0.1:1/ws/bridge");
+        assert_eq!(door("wss://a.example/door"), "wss://a.example/door");
+        assert!(plane_address("ftp://hub.example.org", false).is_err());
+        assert!(plane_address("hub", false).is_err());
+    }
+
+    #[test]
+    fn a_token_is_not_set_up_to_travel_in_clear_text() {
+        let refused = plane_address("http://box:7433", false).unwrap_err();
+        assert!(refused.report().contains("CTRLNODE_ALLOW_PLAIN"));
+        assert!(plane_address("http://box:7433", true).is_ok());
     }
 }

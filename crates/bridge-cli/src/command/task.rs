@@ -13,9 +13,11 @@ use bridge_proto::{
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
+use super::follow::follow;
 use crate::{
     args::{HubAddress, RunArgs, TaskCommand, TuningArgs},
     client::{self, Client},
+    machine::choose,
     render::{Renderer, in_a_while, plain},
     report::{Exit, Problem},
 };
@@ -24,7 +26,7 @@ use crate::{
 pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, Problem> {
     let client = Client::find(hub)?;
     match command {
-        TaskCommand::Run(args) => start(&client, args).await,
+        TaskCommand::Run(args) => start(&client, args, hub).await,
         TaskCommand::FollowUp {
             task,
             message,
@@ -37,7 +39,7 @@ pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, 
             let run = client
                 .follow_up(&task, &text_or_stdin(message)?, when)
                 .await?;
-            follow(&client, &task, after, Renderer::of(&run, json)).await
+            follow(&client, hub, &task, after, Renderer::of(&run, json)).await
         }
         TaskCommand::List { limit, json } => list(&client, limit, json).await,
         TaskCommand::Show { task, json } => show(&client, &task, json).await,
@@ -47,9 +49,11 @@ pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, 
             json,
         } => logs(&client, &task, no_follow, json).await,
         TaskCommand::Asks { json } => asks(&client, json).await,
-        TaskCommand::Answer { task, answer, ask } => {
-            reply(&client, &task, answer, ask.as_deref()).await
-        }
+        TaskCommand::Answer {
+            task,
+            answer: text,
+            ask,
+        } => answer(&client, &task, text, ask.as_deref()).await,
         TaskCommand::Interrupt { task } => {
             let task = find(&client, &task).await?;
             client.interrupt(&task).await?;
@@ -71,7 +75,7 @@ pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, 
     }
 }
 
-async fn start(client: &Client, args: RunArgs) -> Result<Exit, Problem> {
+async fn start(client: &Client, args: RunArgs, hub: &HubAddress) -> Result<Exit, Problem> {
     let mode = match &args.repo {
         Some(path) => json!({ "mode": "repository", "path": absolute(path)? }),
         None => json!({ "mode": "output" }),
@@ -98,7 +102,7 @@ async fn start(client: &Client, args: RunArgs) -> Result<Exit, Problem> {
     if !args.json {
         note(&format!("task {id}"))?;
     }
-    follow(client, &id, 0, Renderer::new(args.json)).await
+    follow(client, hub, &id, 0, Renderer::new(args.json)).await
 }
 
 fn settings(args: TuningArgs) -> Tuning {
@@ -114,57 +118,12 @@ fn settings(args: TuningArgs) -> Tuning {
     }
 }
 
-/// Streams until the run ends. The first Ctrl-C cancels the task, the second leaves it.
-async fn follow(
-    client: &Client,
-    id: &str,
-    mut after: u64,
-    mut renderer: Renderer,
-) -> Result<Exit, Problem> {
-    let mut cancelling = false;
-    let mut ticks = tokio::time::interval(TICK);
-    loop {
-        let mut events = Box::pin(client.events(id, after).await?);
-        loop {
-            let event = tokio::select! {
-                event = events.next() => event,
-                _ = ticks.tick() => {
-                    renderer.tick().map_err(Problem::output)?;
-                    continue;
-                }
-                signal = tokio::signal::ctrl_c() => {
-                    if signal.is_err() || std::mem::replace(&mut cancelling, true) {
-                        return Ok(Exit::Interrupted);
-                    }
-                    note("cancelling; Ctrl-C again leaves the task alone")?;
-                    client.cancel(id).await?;
-                    continue;
-                }
-            };
-            match event {
-                Some(Ok(stored)) => {
-                    after = stored.seq;
-                    if let Some(exit) = renderer.event(&stored).map_err(Problem::output)? {
-                        return Ok(exit);
-                    }
-                }
-                // The connection broke: go on where it ended, as long as the hub is there.
-                Some(Err(problem)) => {
-                    tracing::debug!(%problem, "the stream broke");
-                    break;
-                }
-                None => break,
-            }
-        }
-        tokio::time::sleep(RECONNECT).await;
-    }
-}
-
 async fn logs(client: &Client, task: &str, no_follow: bool, json: bool) -> Result<Exit, Problem> {
     let id = find(client, task).await?;
     let task = client.task(&id).await?;
     let mut renderer = Renderer::new(json);
     let mut events = Box::pin(client.events(&id, 0).await?);
+    let mut prompts = task.runs.clone();
     let live = task.summary.status.is_live() && !no_follow;
     let mut seq = 0;
     while live || seq < task.last_seq {
@@ -173,6 +132,12 @@ async fn logs(client: &Client, task: &str, no_follow: bool, json: bool) -> Resul
         };
         let stored: StoredEvent = stored?;
         seq = stored.seq;
+        let attempt = &stored.event.run.attempt;
+        if let Some(at) = prompts.iter().position(|run| run.attempt == *attempt) {
+            renderer
+                .prompt(&prompts.remove(at).prompt)
+                .map_err(Problem::output)?;
+        }
         let end = renderer.event(&stored).map_err(Problem::output)?;
         if let Some(exit) = end
             && seq >= task.last_seq
@@ -190,17 +155,27 @@ async fn list(client: &Client, limit: u32, json: bool) -> Result<Exit, Problem> 
         print(&to_json(&tasks)?)?;
         return Ok(Exit::Done);
     }
+    let machines = tasks.iter().map(|task| plain(&task.machine_name));
+    let width = machines.map(|name| name.chars().count()).max().unwrap_or(0);
     for task in tasks {
         let id: String = task.id.as_str().chars().take(8).collect();
         let title: String = plain(&task.title).chars().take(60).collect();
         let line = format!(
-            "{id}  {:<10} {:<10} {title}",
+            "{id}  {}  {:<10} {:<10} {:<width$}  {title}",
+            minute(task.updated),
             task.status.as_str(),
-            task.agent
+            task.agent,
+            plain(&task.machine_name),
         );
         print(&line)?;
     }
     Ok(Exit::Done)
+}
+
+/// A time as it is listed: to the minute, in UTC.
+fn minute(at: bridge_proto::Timestamp) -> String {
+    let text: String = at.to_string().chars().take(16).collect();
+    format!("{}Z", text.replace('T', " "))
 }
 
 async fn show(client: &Client, task: &str, json: bool) -> Result<Exit, Problem> {
@@ -234,6 +209,11 @@ async fn show(client: &Client, task: &str, json: bool) -> Result<Exit, Problem> 
     }
     match client.files(&id).await {
         Ok(files) => {
+            // A run that has ended left its log at least.
+            let none = files.iter().all(|file| file.is_dir);
+            if none && !summary.status.is_live() {
+                print("files    kept on the machine by its contents policy")?;
+            }
             for file in files.iter().filter(|file| !file.is_dir) {
                 let size = file
                     .size
@@ -280,14 +260,36 @@ fn print_ask(ask: &Ask) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn reply(
+/// Answers a question, and says what came of it.
+async fn answer(
     client: &Client,
     task: &str,
     answer: String,
     wanted: Option<&str>,
 ) -> Result<Exit, Problem> {
     let id = find(client, task).await?;
-    let task: TaskView = client.task(&id).await?;
+    let task = client.task(&id).await?;
+    let ask = send_answer(client, &task, &answer, wanted).await?;
+    note("sent, waiting for the agent")?;
+    let taken = taken(client, &id, task.last_seq, &ask);
+    match tokio::time::timeout(TAKEN_WITHIN, taken).await {
+        Ok(Ok(line)) => note(&line)?,
+        Ok(Err(problem)) => note(&format!("what came of it is not known: {problem}"))?,
+        Err(_) => note("the agent has not taken it yet; `ctrlnode task show` tells")?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Sends an answer to the question that is wanted, or the only open one of the task.
+///
+/// # Errors
+/// Says that there is no such question, that there are several, or that this is no answer to it.
+pub(super) async fn send_answer(
+    client: &Client,
+    task: &TaskView,
+    answer: &str,
+    wanted: Option<&str>,
+) -> Result<AskId, Problem> {
     let mut open = task.open_asks.iter().filter(|ask| ask.answered.is_none());
     let ask = match wanted {
         Some(wanted) => open.find(|ask| ask.id.as_str() == wanted),
@@ -302,7 +304,7 @@ async fn reply(
     let ask = ask.ok_or_else(|| {
         Problem::new("no such question is open").hint("it may have been answered or withdrawn")
     })?;
-    let answer = bridge_proto::model::match_answer(ask, &answer);
+    let answer = bridge_proto::model::match_answer(ask, answer);
     if let (Answer::Text { .. }, false) = (&answer, ask.options.is_empty())
         && ask.kind != bridge_proto::model::AskKind::Question
     {
@@ -310,15 +312,8 @@ async fn reply(
             .hint("answer with the number or the name of an option, or yes or no"));
     }
     let body = json!({ "ask": ask.id, "digest": ask.digest, "answer": answer });
-    client.answer(&id, &body).await?;
-    note("sent, waiting for the agent")?;
-    let taken = taken(client, &id, task.last_seq, &ask.id);
-    match tokio::time::timeout(TAKEN_WITHIN, taken).await {
-        Ok(Ok(line)) => note(&line)?,
-        Ok(Err(problem)) => note(&format!("what came of it is not known: {problem}"))?,
-        Err(_) => note("the agent has not taken it yet; `ctrlnode task show` tells")?,
-    }
-    Ok(Exit::Done)
+    client.answer(task.summary.id.as_str(), &body).await?;
+    Ok(ask.id.clone())
 }
 
 /// What became of an answer, in words.
@@ -356,22 +351,9 @@ async fn find(client: &Client, wanted: &str) -> Result<String, Problem> {
     }
 }
 
+/// The machine of this id, or else of this name.
 async fn machine(client: &Client, wanted: &str) -> Result<String, Problem> {
-    let machines = client.machines().await?;
-    let fits =
-        |machine: &&bridge_hub::Machine| machine.id.as_str() == wanted || machine.name == wanted;
-    machines
-        .iter()
-        .find(fits)
-        .map(|machine| machine.id.to_string())
-        .ok_or_else(|| {
-            let names: Vec<&str> = machines
-                .iter()
-                .map(|machine| machine.name.as_str())
-                .collect();
-            Problem::new(format!("no machine is called {wanted}"))
-                .hint(format!("there is: {}", names.join(", ")))
-        })
+    choose(&client.machines().await?, wanted).map(|machine| machine.id.to_string())
 }
 
 fn absolute(path: &Path) -> Result<String, Problem> {
@@ -402,18 +384,12 @@ fn print(line: &str) -> Result<(), Problem> {
     writeln!(io::stdout(), "{line}").map_err(Problem::output)
 }
 
-fn note(line: &str) -> Result<(), Problem> {
+pub(super) fn note(line: &str) -> Result<(), Problem> {
     writeln!(io::stderr(), "· {line}").map_err(Problem::output)
 }
 
 /// How long an agent may take to take an answer before nobody waits for it here.
 const TAKEN_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
-
-/// How often the progress line is brought up to date.
-const TICK: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// Between two tries to go on with a broken stream.
-const RECONNECT: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Tasks among which the beginning of an id is looked for.
 const SEARCHED: u32 = 200;

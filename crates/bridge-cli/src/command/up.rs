@@ -4,11 +4,11 @@
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
+    path::Path,
 };
 
 use bridge_hub::{Hub, HubConfig, RunningHub, StartError};
 use bridge_proto::Secret;
-use bridge_workspace::ContentsPolicy;
 use tokio::sync::watch;
 
 use crate::{
@@ -16,6 +16,8 @@ use crate::{
     browser,
     command::bridge::log_state,
     daemon::{self, Bridge, Plane},
+    invocation,
+    reach::Reach,
     report::{Exit, Problem},
     settings::Settings,
     signals,
@@ -25,9 +27,8 @@ use crate::{
 /// Runs until SIGINT or SIGTERM.
 pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
     let stop = signals::stop_asked();
-    let mut settings = Settings::load(args.workspace.clone())?;
-    // The hub is the user's own: where nothing else was decided, its page shows everything.
-    settings.contents.get_or_insert(ContentsPolicy::Workspace);
+    let settings = Settings::of_own_hub(args.workspace.clone())?;
+    settings.check_workspace()?;
     let state = StateFolder::locate(args.state.as_deref())?;
     let _lock = state.lock()?;
     let running = start_hub(&args, &state).await?;
@@ -45,15 +46,17 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
             return Err(problem);
         }
     };
-    leave_note(&hub, &state, running.address()).await?;
-    let address = login_address(&hub, running.address()).await?;
-    print_welcome(&address)?;
+    let reach = Reach::of(running.address(), &args.public_origin);
+    leave_note(&hub, &state, &reach).await?;
+    print_welcome(&login_address(&hub, &reach).await?, args.state.as_deref())?;
     if args.open {
-        browser::open(&address);
+        let here = Reach::of(running.address(), &[]);
+        browser::open(&login_address(&hub, &here).await?);
     }
     let Bridge {
         supervisor,
         state: link,
+        root: _,
     } = bridge;
     tokio::spawn(log_state(link));
     let stopped = supervisor.run(stop).await;
@@ -71,10 +74,17 @@ async fn start_hub(args: &UpArgs, state: &StateFolder) -> Result<RunningHub, Pro
         public_origins: args.public_origin.clone(),
         ..HubConfig::new(state.hub_data())
     };
-    match bridge_hub::start(config(args.port)).await {
-        Err(StartError::Bind { .. }) if args.port != 0 => {
-            tracing::info!(port = args.port, "the port is in use, taking another one");
-            Ok(bridge_hub::start(config(0)).await?)
+    let port = args.port.unwrap_or(USUAL_PORT);
+    match bridge_hub::start(config(port)).await {
+        Err(StartError::Bind { .. }) if args.port.is_none() => {
+            let running = bridge_hub::start(config(0)).await?;
+            let taken = running.address().port();
+            writeln!(
+                io::stderr(),
+                "port {port} is in use, the page is at {taken} instead; choose one with --port"
+            )
+            .map_err(Problem::output)?;
+            Ok(running)
         }
         started => Ok(started?),
     }
@@ -100,7 +110,7 @@ async fn own_token(hub: &Hub, state: &StateFolder) -> Result<Secret, Problem> {
 pub(crate) async fn leave_note(
     hub: &Hub,
     state: &StateFolder,
-    address: SocketAddr,
+    reach: &Reach,
 ) -> Result<(), Problem> {
     if let Some(old) = state.note()
         && let Err(error) = hub.revoke_api_token(&old.token_id).await
@@ -111,31 +121,32 @@ pub(crate) async fn leave_note(
         .create_api_token("command line")
         .await
         .map_err(hub_problem)?;
-    state.write_note(&Note::new(
-        format!("http://{address}"),
-        made.id,
-        &made.secret,
-    ))
+    state.write_note(&Note::new(reach, made.id, &made.secret))
 }
 
 /// The page's address with a one-time login.
-pub(crate) async fn login_address(hub: &Hub, address: SocketAddr) -> Result<String, Problem> {
+pub(crate) async fn login_address(hub: &Hub, reach: &Reach) -> Result<String, Problem> {
     let code = hub.create_login_code().await.map_err(hub_problem)?;
-    Ok(format!("http://{address}/login?code={}", code.expose()))
+    Ok(reach.page(&format!("/login?code={}", code.expose())))
 }
 
 pub(crate) fn hub_problem(error: bridge_hub::HubError) -> Problem {
     Problem::new("the hub could not be set up").because(error)
 }
 
-fn print_welcome(address: &str) -> Result<(), Problem> {
+fn print_welcome(address: &str, state: Option<&Path>) -> Result<(), Problem> {
     let mut out = io::stdout();
     let text = format!(
         "\n  ctrlnode is up. Open this address (the login in it works once):\n\n    {address}\n\n  \
-         Or from another terminal:\n\n    ctrlnode task run --agent demo \"write a haiku\"\n\n  \
-         Ctrl-C stops everything.\n\n"
+         Or from another terminal:\n\n    {}{} run --agent demo \"write a haiku\"\n\n  \
+         Ctrl-C stops everything.\n\n",
+        invocation::again("task"),
+        invocation::with_state(state),
     );
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(Problem::output)
 }
+
+/// Of the page, where none was named.
+const USUAL_PORT: u16 = 7433;

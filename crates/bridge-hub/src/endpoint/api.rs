@@ -30,13 +30,14 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
+    choice::only_machine_with,
     failure::{Answer, Asked, Body, Failure, id, malformed, refusal},
     files, live, tokens,
 };
 use crate::{
     error::HubError,
     hub::Hub,
-    view::{Attachment, Machine, Mode, NewTask},
+    view::{Attachment, Mode, NewTask},
 };
 
 /// Everything below `/api/v1`.
@@ -142,7 +143,7 @@ struct FileBody {
 async fn create(State(hub): State<Hub>, Body(task): Body<NewTaskBody>) -> Answer {
     let machine = match task.machine {
         Some(machine) => machine,
-        None => only_machine_with(hub.machines().await?, &task.agent)?,
+        None => only_machine_with(&hub.machines().await?, &task.agent)?,
     };
     let mut tuning = Tuning {
         model: task.model,
@@ -159,20 +160,6 @@ async fn create(State(hub): State<Hub>, Body(task): Body<NewTaskBody>) -> Answer
     };
     let made = hub.create(new).await?;
     Ok((StatusCode::CREATED, Json(json!({ "id": made }))).into_response())
-}
-
-fn only_machine_with(machines: Vec<Machine>, agent: &AgentId) -> Result<BridgeId, HubError> {
-    let mut with_it = machines
-        .into_iter()
-        .filter(|machine| machine.agents.iter().any(|one| one.profile.id == *agent));
-    match (with_it.next(), with_it.next()) {
-        (Some(machine), None) => Ok(machine.id),
-        (Some(_), Some(_)) => Err(malformed(
-            "machine",
-            "several machines have this agent, name one",
-        )),
-        (None, _) => Err(malformed("agent", "no machine on line has this agent")),
-    }
 }
 
 fn decoded(files: Vec<FileBody>) -> Result<Vec<Attachment>, HubError> {

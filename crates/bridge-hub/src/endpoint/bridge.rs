@@ -4,11 +4,12 @@
 //! answered with 401 and a body that says so. `x-bridge-extension: 1` is accepted by answering with
 //! the same header; only then whole events are taken. A frame that cannot be read is counted,
 //! logged and dropped; the connection goes on. A bridge that is silent for a minute is dropped.
+//! What had arrived when a connection ended is still taken.
 
-use std::time::Duration;
+use std::{convert::Infallible, pin::pin, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{
         State,
@@ -22,15 +23,15 @@ use axum::{
 };
 use bridge_proto::{
     BridgeId,
-    ctrlnode::{MAX_FRAME_BYTES, plane},
+    ctrlnode::{
+        MAX_FRAME_BYTES,
+        plane::{self, FromBridge},
+    },
 };
-use futures_util::{
-    SinkExt as _, StreamExt as _,
-    stream::{SplitSink, SplitStream},
-};
+use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use serde_json::json;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, interval_at, timeout},
 };
 
@@ -39,13 +40,15 @@ use crate::{
     access,
     guard::bearer,
     hub::Hub,
-    owner::{Message, Outgoing},
+    listener::Visitor,
+    owner::{Line, Message, Outgoing},
     state::ConnId,
 };
 
 /// `GET /ws/bridge`.
 pub(crate) async fn connect(
     State(hub): State<Hub>,
+    visitor: Option<Extension<Visitor>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
@@ -60,6 +63,9 @@ pub(crate) async fn connect(
         }
         Err(error) => return failure::response(&error.into()),
     };
+    if let Some(Extension(visitor)) = visitor {
+        visitor.welcome();
+    }
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
@@ -86,12 +92,26 @@ fn not_accepted(why: &str) -> Response {
 }
 
 async fn serve(hub: Hub, bridge: BridgeId, extended: bool, socket: WebSocket) {
+    let (sink, stream) = socket.split();
+    talk(&hub, bridge, extended, sink, stream).await;
+}
+
+/// The life of a connection. When it cannot be written any more, because the socket failed or the
+/// hub hung up, what has reached this machine by then is still read.
+async fn talk(
+    hub: &Hub,
+    bridge: BridgeId,
+    extended: bool,
+    sink: impl Sink<Frame> + Unpin,
+    stream: impl Stream<Item = Result<Frame, axum::Error>> + Unpin,
+) {
     let (out, outgoing) = mpsc::channel(OUTGOING);
+    let (listen, listening) = watch::channel(false);
     let (reply, conn) = oneshot::channel();
     let opened = Message::Opened {
         bridge: bridge.clone(),
         extended,
-        out,
+        line: Line { out, listen },
         reply,
     };
     if hub.tell(opened).await.is_err() {
@@ -99,10 +119,18 @@ async fn serve(hub: Hub, bridge: BridgeId, extended: bool, socket: WebSocket) {
     }
     let Ok(conn) = conn.await else { return };
     tracing::info!(machine = %bridge, extended, "bridge connected");
-    let (sink, stream) = socket.split();
+    let (ending, ended) = oneshot::channel::<Infallible>();
+    let mut reading = pin!(read(hub, conn, stream, listening.clone(), ended));
+    let writing = pin!(write_until_hung_up(sink, outgoing, listening));
     let why = tokio::select! {
-        why = read(&hub, conn, stream) => why,
-        why = write(sink, outgoing) => why,
+        why = &mut reading => why,
+        why = writing => {
+            drop(ending);
+            let end = timeout(LAST_WORDS, reading).await;
+            let end = end.unwrap_or("more than there is time for");
+            tracing::debug!(machine = %bridge, end, "what had arrived was read");
+            why
+        }
     };
     tracing::info!(machine = %bridge, why, "bridge disconnected");
     if hub.tell(Message::Closed { conn }).await.is_err() {
@@ -110,10 +138,30 @@ async fn serve(hub: Hub, bridge: BridgeId, extended: bool, socket: WebSocket) {
     }
 }
 
-async fn read(hub: &Hub, conn: ConnId, mut stream: SplitStream<WebSocket>) -> &'static str {
+/// Reads from the moment it is listened to; only for a moment more from when it has `ended`.
+async fn read(
+    hub: &Hub,
+    conn: ConnId,
+    mut stream: impl Stream<Item = Result<Frame, axum::Error>> + Unpin,
+    mut listening: watch::Receiver<bool>,
+    mut ended: oneshot::Receiver<Infallible>,
+) -> &'static str {
+    if listening.wait_for(|listening| *listening).await.is_err() {
+        return "let go";
+    }
+    let mut storable = hub.storable.clone();
     let mut unreadable: u64 = 0;
+    let mut last_bytes: Option<usize> = None;
     loop {
-        let frame = match timeout(SILENCE, stream.next()).await {
+        let patience = if last_bytes.is_some() { LULL } else { SILENCE };
+        let next = tokio::select! {
+            next = timeout(patience, stream.next()) => next,
+            _ = &mut ended, if last_bytes.is_none() => {
+                last_bytes = Some(LAST_BYTES);
+                continue;
+            }
+        };
+        let frame = match next {
             Err(_) => return "silent",
             Ok(None) => return "closed",
             Ok(Some(Err(error))) => {
@@ -132,8 +180,18 @@ async fn read(hub: &Hub, conn: ConnId, mut stream: SplitStream<WebSocket>) -> &'
                 continue;
             }
         };
+        if let Some(left) = &mut last_bytes {
+            match left.checked_sub(text.len()) {
+                Some(rest) => *left = rest,
+                None => return "too much was left to read",
+            }
+        }
         match plane::decode(text.as_bytes()) {
             Ok(message) => {
+                // The agents are held up in the end, and nothing is lost.
+                if is_stored(&message) && storable.wait_for(|it| *it).await.is_err() {
+                    return "the hub has stopped";
+                }
                 if hub.tell(Message::Said { conn, message }).await.is_err() {
                     return "the hub has stopped";
                 }
@@ -146,8 +204,37 @@ async fn read(hub: &Hub, conn: ConnId, mut stream: SplitStream<WebSocket>) -> &'
     }
 }
 
+/// Whether the store has to take it.
+fn is_stored(message: &FromBridge) -> bool {
+    match message {
+        FromBridge::Event { .. } | FromBridge::Run(_) => true,
+        FromBridge::Handshake(_)
+        | FromBridge::Notice(_)
+        | FromBridge::Reply { .. }
+        | FromBridge::Unknown { .. } => false,
+    }
+}
+
+/// Once the hub has hung up, what is left to write has a second for it: a peer that is gone takes
+/// nothing any more, and a newer connection of it may be waiting.
+async fn write_until_hung_up(
+    sink: impl Sink<Frame> + Unpin,
+    outgoing: mpsc::Receiver<Outgoing>,
+    mut listening: watch::Receiver<bool>,
+) -> &'static str {
+    let mut writing = pin!(write(sink, outgoing));
+    let hung_up = async { while listening.changed().await.is_ok() {} };
+    tokio::select! {
+        why = &mut writing => why,
+        () = hung_up => {
+            let last = timeout(CLOSING, writing).await;
+            last.unwrap_or("closed without a word")
+        }
+    }
+}
+
 async fn write(
-    mut sink: SplitSink<WebSocket, Frame>,
+    mut sink: impl Sink<Frame> + Unpin,
     mut outgoing: mpsc::Receiver<Outgoing>,
 ) -> &'static str {
     let mut pings = interval_at(Instant::now() + PING, PING);
@@ -185,3 +272,167 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// A frame of 32 MiB on a slow line takes its time.
 const STALL: Duration = Duration::from_secs(60);
 const CLOSING: Duration = Duration::from_secs(1);
+/// For what has reached this machine when the connection ends: all of it, the time between two
+/// frames that were there already, and how much.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+const LULL: Duration = Duration::from_millis(250);
+const LAST_BYTES: usize = 2 * MAX_FRAME_BYTES;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bridge_proto::Timestamp;
+    use futures_util::{sink, stream};
+
+    use super::*;
+    use crate::store::SqliteStore;
+
+    /// A connection whose messages the test gets in place of the owner.
+    struct World {
+        _folder: tempfile::TempDir,
+        hub: Hub,
+        owner: mpsc::Receiver<Message>,
+        storing: watch::Sender<bool>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let store = SqliteStore::open(folder.path(), Timestamp::from_millis(0)).unwrap();
+            let (inbox, owner) = mpsc::channel(64);
+            let (storing, storable) = watch::channel(true);
+            let hub = Hub {
+                owner: inbox,
+                store: Arc::new(store),
+                changes: watch::channel(0).1,
+                storable,
+                public: None,
+            };
+            Self {
+                _folder: folder,
+                hub,
+                owner,
+                storing,
+            }
+        }
+
+        async fn opened(&mut self) -> Line {
+            match self.owner.recv().await {
+                Some(Message::Opened { line, reply, .. }) => {
+                    reply.send(ConnId(1)).unwrap();
+                    line
+                }
+                _ => panic!("not opened"),
+            }
+        }
+
+        /// The actions it said until it was closed.
+        async fn said(&mut self) -> Vec<String> {
+            let mut said = Vec::new();
+            loop {
+                match self.owner.recv().await {
+                    Some(Message::Said { message, .. }) => said.push(name(&message)),
+                    Some(Message::Closed { .. }) => return said,
+                    _ => panic!("something else"),
+                }
+            }
+        }
+    }
+
+    fn name(message: &FromBridge) -> String {
+        match message {
+            FromBridge::Unknown { kind } => kind.clone(),
+            FromBridge::Run(run) => run.task.to_string(),
+            FromBridge::Handshake(_)
+            | FromBridge::Notice(_)
+            | FromBridge::Event { .. }
+            | FromBridge::Reply { .. } => panic!("{message:?}"),
+        }
+    }
+
+    fn frame(action: &str) -> Frame {
+        Frame::Text(format!("{{\"action\":\"{action}\"}}").into())
+    }
+
+    fn broken() -> impl Sink<Frame, Error = ()> + Unpin {
+        Box::pin(sink::unfold((), |(), _: Frame| async { Err(()) }))
+    }
+
+    #[tokio::test]
+    async fn what_had_arrived_when_a_write_failed_is_still_taken() {
+        let mut world = World::new();
+        let arrived = ["one", "two", "three"].map(|action| Ok(frame(action)));
+        let stream = Box::pin(stream::iter(arrived).chain(stream::pending()));
+        let hub = world.hub.clone();
+        let bridge = BridgeId::parse("b").unwrap();
+        let talking = tokio::spawn(async move { talk(&hub, bridge, true, broken(), stream).await });
+        let line = world.opened().await;
+        line.out.send(Outgoing::Frame("x".into())).await.unwrap();
+        line.out.closed().await;
+        line.listen.send_replace(true);
+        assert_eq!(world.said().await, ["one", "two", "three"]);
+        talking.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_hung_up_on_says_what_it_has_and_no_more_than_that() {
+        let mut world = World::new();
+        let (more, coming) = mpsc::channel(4);
+        let coming = Box::pin(stream::unfold(coming, |mut coming| async {
+            Some((coming.recv().await?, coming))
+        }));
+        let hub = world.hub.clone();
+        let bridge = BridgeId::parse("b").unwrap();
+        let sink = Box::pin(sink::drain());
+        let talking = tokio::spawn(async move { talk(&hub, bridge, true, sink, coming).await });
+        let line = world.opened().await;
+        line.listen.send_replace(true);
+        more.send(Ok(frame("one"))).await.unwrap();
+        drop(line);
+        assert_eq!(world.said().await, ["one"]);
+        talking.await.unwrap();
+        drop(more);
+    }
+
+    #[tokio::test]
+    async fn nobody_reads_a_connection_before_its_turn() {
+        let mut world = World::new();
+        let stream = Box::pin(stream::iter([Ok(frame("one"))]).chain(stream::pending()));
+        let hub = world.hub.clone();
+        let bridge = BridgeId::parse("b").unwrap();
+        let sink = Box::pin(sink::drain());
+        let talking = tokio::spawn(async move { talk(&hub, bridge, true, sink, stream).await });
+        drop(world.opened().await);
+        assert_eq!(world.said().await, Vec::<String>::new());
+        talking.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn events_wait_in_the_connection_while_they_cannot_be_stored() {
+        let mut world = World::new();
+        let activity = r#"{"action":"agent_activity","taskId":"t","delta":"x"}"#;
+        let said = [
+            Ok(frame("one")),
+            Ok(Frame::Text(activity.into())),
+            Ok(frame("two")),
+        ];
+        let stream = Box::pin(stream::iter(said));
+        world.storing.send_replace(false);
+        let hub = world.hub.clone();
+        let bridge = BridgeId::parse("b").unwrap();
+        let sink = Box::pin(sink::drain());
+        let talking = tokio::spawn(async move { talk(&hub, bridge, true, sink, stream).await });
+        let line = world.opened().await;
+        line.listen.send_replace(true);
+        let Some(Message::Said { message, .. }) = world.owner.recv().await else {
+            panic!("nothing said");
+        };
+        assert_eq!(name(&message), "one");
+        tokio::task::yield_now().await;
+        assert!(world.owner.try_recv().is_err());
+        world.storing.send_replace(true);
+        assert_eq!(world.said().await, ["t", "two"]);
+        talking.await.unwrap();
+    }
+}

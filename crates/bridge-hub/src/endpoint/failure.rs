@@ -37,7 +37,12 @@ pub(crate) fn response(error: &HubError) -> Response {
         tracing::error!(error = error as &dyn std::error::Error, "a request failed");
     }
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = refusal(status, error.code(), &error.to_string(), error.hint());
+    let refused = refusal(status, error.code(), &error.to_string(), error.hint());
+    with_wait(refused, error)
+}
+
+/// The response with the header that says when to try again, where the error knows it.
+pub(crate) fn with_wait(mut response: Response, error: &HubError) -> Response {
     if let HubError::TooManyLogins { wait } = error {
         let seconds = HeaderValue::from(wait.as_secs().max(1));
         response.headers_mut().insert(header::RETRY_AFTER, seconds);

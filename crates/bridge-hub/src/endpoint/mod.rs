@@ -3,6 +3,7 @@
 
 pub(crate) mod api;
 pub(crate) mod bridge;
+mod choice;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod live;

@@ -2,14 +2,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bridge_proto::{
     AgentId, ProviderKey, RunKey, TaskId, Timestamp,
     ctrlnode::plane::{PlainRun, Translator},
     model::{
-        AgentProfile, AgentStatus, Can, Event, EventBody, Health, Hello, Notice, ProviderReport,
+        Actor, AgentProfile, AgentStatus, Can, CommandBody, Event, EventBody, Fault, Health, Hello,
+        Notice, Outcome, ProviderReport,
     },
 };
 
@@ -25,6 +26,8 @@ pub(super) struct MachineState {
     pub(super) record: BridgeRecord,
     pub(super) since: Timestamp,
     pub(super) connection: Option<Connection>,
+    /// Superseded connections that may still have events for us.
+    pub(super) late: Vec<ConnId>,
     /// Of a plain bridge; outlives its connections, because runs do.
     translator: Translator,
     /// The next number of every plain run that is open.
@@ -37,7 +40,10 @@ pub(super) struct Connection {
     pub(super) id: ConnId,
     pub(super) extended: bool,
     pub(super) greeted: bool,
-    greet_by: Instant,
+    /// Whether what it says is read.
+    listened_to: bool,
+    /// Until then it has to be listened to, and then to greet.
+    due: Instant,
     providers: BTreeMap<ProviderKey, ProviderReport>,
     models: BTreeMap<ProviderKey, Vec<String>>,
     /// What the hub made.
@@ -45,18 +51,27 @@ pub(super) struct Connection {
     /// What the machine told; wins.
     announced: BTreeMap<AgentId, AgentProfile>,
     statuses: BTreeMap<AgentId, AgentStatus>,
-    /// Runs the machine has not mentioned since it came back.
-    unheard: Vec<LiveRun>,
+    /// Runs the machine has not mentioned since it came back, oldest first.
+    unheard: Vec<Unheard>,
     lost_at: Option<Instant>,
 }
 
+/// A run the machine has to account for.
+#[derive(Debug)]
+struct Unheard {
+    run: LiveRun,
+    /// Whether it was told what is wanted of it. Only then its silence means something.
+    asked: bool,
+}
+
 impl Connection {
-    pub(super) fn new(id: ConnId, extended: bool, greet_by: Instant) -> Self {
+    pub(super) fn new(id: ConnId, extended: bool, listen_by: Instant) -> Self {
         Self {
             id,
             extended,
             greeted: false,
-            greet_by,
+            listened_to: false,
+            due: listen_by,
             providers: BTreeMap::new(),
             models: BTreeMap::new(),
             synced: BTreeMap::new(),
@@ -77,14 +92,14 @@ impl Connection {
 
     /// The machine mentioned a run.
     pub(super) fn on_heard(&mut self, run: &RunKey) {
-        self.unheard.retain(|unheard| unheard.key != *run);
+        self.unheard.retain(|unheard| unheard.run.key != *run);
         if self.unheard.is_empty() {
             self.lost_at = None;
         }
     }
 
-    /// A machine whose agent works may be silent about the run; a run that was not started yet may
-    /// wait behind those of any agent.
+    /// A bridge that answers no questions may be silent about the run of an agent that works; a run
+    /// that was not started yet may wait behind those of any agent.
     fn may_still_run(&self, run: &LiveRun) -> bool {
         let works = |status: &AgentStatus| *status == AgentStatus::Running;
         if run.started {
@@ -92,6 +107,14 @@ impl Connection {
         } else {
             self.statuses.values().any(works)
         }
+    }
+
+    /// Whether a cancel of this task must be said again. One that was followed by a run which the
+    /// machine knows has arrived before it, and would stop that run as well.
+    fn needs_cancel(&self, task: &TaskId) -> bool {
+        let runs = self.unheard.iter().map(|unheard| &unheard.run);
+        let mut runs = runs.filter(|run| run.key.task == *task);
+        runs.all(|run| run.cancel || run.last_n.is_none())
     }
 
     fn agents(&self) -> Vec<AgentView> {
@@ -123,6 +146,7 @@ impl MachineState {
             since: record.seen.unwrap_or(record.created),
             record,
             connection: None,
+            late: Vec::new(),
             translator: Translator::default(),
             numbers: HashMap::new(),
         }
@@ -155,15 +179,29 @@ impl MachineState {
         let connection = self.connection.as_ref()?;
         if connection.greeted {
             connection.lost_at.map(|at| (at, "a word about runs"))
+        } else if connection.listened_to {
+            Some((connection.due, "a handshake"))
         } else {
-            Some((connection.greet_by, "a handshake"))
+            Some((connection.due, "the last words of an older connection"))
         }
+    }
+
+    /// The connection, when it is its turn to be read; it has to greet in time then.
+    pub(super) fn listen(&mut self, now: Instant, greet_by: Instant) -> Option<ConnId> {
+        let connection = self.connection.as_mut()?;
+        let waits = !self.late.is_empty() && connection.due > now;
+        if connection.listened_to || waits {
+            return None;
+        }
+        connection.listened_to = true;
+        connection.due = greet_by;
+        Some(connection.id)
     }
 
     /// The connection, when its handshake is overdue.
     pub(super) fn ungreeted(&self, now: Instant) -> Option<ConnId> {
         let connection = self.connection.as_ref()?;
-        (!connection.greeted && connection.greet_by <= now).then_some(connection.id)
+        (!connection.greeted && connection.due <= now).then_some(connection.id)
     }
 
     /// The machine is on line; gives the agents it shall have, one for each provider.
@@ -201,25 +239,11 @@ impl MachineState {
         agents
     }
 
-    /// These runs are open in the hub's books. What the machine never mentioned may have been lost
-    /// on the way, so one that knows a run when it is asked for again is asked again.
-    pub(super) fn on_runs(
-        &mut self,
-        conn: ConnId,
-        lost_at: Instant,
-        runs: Vec<LiveRun>,
-    ) -> Vec<Effect> {
+    /// The runs that have not ended: each has to be accounted for.
+    pub(super) fn on_runs(&mut self, runs: Vec<LiveRun>) {
         let Some(connection) = self.connection.as_mut() else {
-            return Vec::new();
+            return;
         };
-        let mut resend = Vec::new();
-        if connection.extended {
-            let never_heard_of = runs.iter().filter(|run| run.last_n.is_none());
-            resend.extend(never_heard_of.map(|run| Effect::Resend {
-                conn,
-                run: run.key.clone(),
-            }));
-        }
         if !connection.extended {
             for run in &runs {
                 self.translator.open(run.key.clone());
@@ -228,30 +252,119 @@ impl MachineState {
                 *number = next.max(*number);
             }
         }
-        connection.lost_at = (!runs.is_empty()).then_some(lost_at);
-        connection.unheard = runs;
-        resend
+        let unheard = runs.into_iter().map(|run| Unheard { run, asked: false });
+        connection.unheard = unheard.collect();
+        connection.lost_at = None;
     }
 
-    /// Runs the machine will never end; the others are asked about again later.
-    pub(super) fn lost_runs(&mut self, now: Instant, again: Duration) -> Vec<Effect> {
+    /// What the machine is to be told of the next runs it has not mentioned: that one shall stop,
+    /// which may have been lost on the way, and a question what became of each. Few at a time, so
+    /// that a thousand runs fit through the connection. The plain wire has no such question.
+    pub(super) fn next_questions(&mut self, answer_by: Instant) -> Vec<CommandBody> {
+        let Some(connection) = self.connection.as_mut() else {
+            return Vec::new();
+        };
+        let open = connection.unheard.iter().filter(|one| one.asked).count();
+        let room = if connection.extended {
+            QUESTIONS.saturating_sub(open)
+        } else {
+            usize::MAX
+        };
+        let mut commands = Vec::new();
+        let next = connection.unheard.iter_mut().filter(|one| !one.asked);
+        let mut runs = Vec::new();
+        for unheard in next.take(room) {
+            unheard.asked = true;
+            runs.push(unheard.run.clone());
+        }
+        if !runs.is_empty() {
+            connection.lost_at = Some(answer_by);
+        }
+        for LiveRun {
+            key: run,
+            agent,
+            cancel,
+            ..
+        } in runs
+        {
+            let stop = CommandBody::Cancel {
+                task: run.task.clone(),
+            };
+            if cancel && connection.needs_cancel(&run.task) && !commands.contains(&stop) {
+                commands.push(stop);
+            }
+            if connection.extended {
+                commands.push(CommandBody::Check { run, agent });
+            }
+        }
+        commands
+    }
+
+    /// The answer to a question; nothing when the run is where it should be.
+    pub(super) fn on_checked(&mut self, run: &RunKey, known: bool) -> Option<Effect> {
+        let connection = self.connection.as_mut()?;
+        let asked = |one: &Unheard| one.asked && one.run.key == *run;
+        let LiveRun {
+            key: run,
+            cancel,
+            last_n,
+            ..
+        } = connection
+            .unheard
+            .iter()
+            .find(|one| asked(one))?
+            .run
+            .clone();
+        connection.on_heard(&run);
+        if known {
+            return None;
+        }
+        Some(match last_n {
+            None if !cancel => Effect::Resend {
+                conn: connection.id,
+                run,
+            },
+            None | Some(_) => Effect::End {
+                run,
+                outcome: given_up(cancel),
+            },
+        })
+    }
+
+    /// A person wants the runs of this task stopped.
+    pub(super) fn on_cancel(&mut self, task: &TaskId) {
+        let unheard = self.connection.iter_mut().flat_map(|it| &mut it.unheard);
+        for one in unheard.filter(|one| one.run.key.task == *task) {
+            one.run.cancel = true;
+        }
+    }
+
+    /// Runs about which the machine was asked and said nothing in time, and which it will never
+    /// end. The others are asked about once more, when all have had their turn.
+    pub(super) fn lost_runs(&mut self, now: Instant) -> Vec<Effect> {
         let Some(connection) = self.connection.as_mut() else {
             return Vec::new();
         };
         if connection.lost_at.is_none_or(|at| at > now) {
             return Vec::new();
         }
-        let (wait, lost): (Vec<_>, Vec<_>) = std::mem::take(&mut connection.unheard)
+        connection.lost_at = None;
+        let (asked, mut wait): (Vec<_>, Vec<_>) = std::mem::take(&mut connection.unheard)
             .into_iter()
-            .partition(|run| connection.may_still_run(run));
-        connection.lost_at = (!wait.is_empty()).then_some(now + again);
+            .partition(|one| one.asked);
+        let mut effects = Vec::new();
+        for Unheard { run, .. } in asked {
+            if !run.cancel && connection.may_still_run(&run) {
+                wait.push(Unheard { run, asked: false });
+            } else {
+                effects.push(Effect::End {
+                    run: run.key,
+                    outcome: given_up(run.cancel),
+                });
+            }
+        }
         connection.unheard = wait;
-        lost.into_iter()
-            .map(|run| Effect::Fail {
-                run: run.key,
-                reason: LOST,
-            })
-            .collect()
+        effects
     }
 
     /// The machine says something of itself; gives the agents it shall have in addition, because
@@ -419,4 +532,17 @@ const UNCHECKED: ProviderReport = ProviderReport {
     trouble: None,
 };
 
-const LOST: &str = "the bridge came back without this run";
+/// How the hub ends a run its machine does not have. What a person wanted stopped is stopped.
+fn given_up(cancel: bool) -> Outcome {
+    if cancel {
+        return Outcome::Cancelled { by: Actor::Person };
+    }
+    Outcome::Failed {
+        fault: Fault::Bridge,
+        reason: "the bridge came back without this run".to_owned(),
+    }
+}
+
+/// Questions about runs that wait for their answer at the same time; a fraction of the frames that
+/// may wait for a bridge.
+const QUESTIONS: usize = 32;

@@ -2,8 +2,8 @@ use bridge_proto::{
     Timestamp,
     ctrlnode::plane::{PlainMessage, PlainRun},
     model::{
-        AgentStatus, Event, EventBody, Health, HealthReason, Heartbeat, Hello, Notice, Outcome,
-        RunEvent,
+        Actor, AgentStatus, Event, EventBody, Fault, Health, HealthReason, Heartbeat, Hello,
+        Notice, Outcome, RunEvent,
     },
 };
 
@@ -34,6 +34,7 @@ fn live(task: &str, agent: &str, started: bool) -> LiveRun {
         agent,
         started,
         last_n: started.then_some(4),
+        cancel: false,
     }
 }
 
@@ -123,11 +124,17 @@ impl World {
         self.state.handle(now, Input::Said { conn, message })
     }
 
-    fn runs(&mut self, at: u64, conn: ConnId, runs: Vec<LiveRun>) {
+    /// Gives what the machine is told about its runs.
+    fn runs(&mut self, at: u64, conn: ConnId, runs: Vec<LiveRun>) -> Vec<String> {
         let now = self.at(at);
-        let effects = self.state.handle(now, Input::Runs { conn, runs });
-        let resent = |effect: &Effect| matches!(effect, Effect::Resend { .. });
-        assert!(effects.iter().all(resent), "{effects:?}");
+        told(&self.state.handle(now, Input::Runs { conn, runs }))
+    }
+
+    fn checked(&mut self, at: u64, conn: ConnId, task: &str, known: bool) -> Vec<Effect> {
+        let run = run(task, "r1");
+        let reply = Reply::RunChecked { run, known };
+        let request_id = "whatever".into();
+        self.say(at, conn, FromBridge::Reply { request_id, reply })
     }
 
     fn timeout(&mut self, at: u64) -> Vec<Effect> {
@@ -163,15 +170,42 @@ fn frames(effects: &[Effect]) -> Vec<&str> {
         .filter_map(|effect| match effect {
             Effect::Send { frame, .. } => Some(frame.as_str()),
             Effect::HangUp { .. }
+            | Effect::Listen { .. }
             | Effect::Append { .. }
             | Effect::LoadRuns { .. }
+            | Effect::End { .. }
             | Effect::Resend { .. }
-            | Effect::Fail { .. }
             | Effect::Remember(_)
             | Effect::Settle { .. }
             | Effect::Changed => None,
         })
         .collect()
+}
+
+/// What was sent, as `action task`.
+fn told(effects: &[Effect]) -> Vec<String> {
+    let name = |frame: &str| {
+        let frame: serde_json::Value = serde_json::from_str(frame).unwrap();
+        let words = ["action", "taskId"].map(|key| frame[key].as_str().unwrap().to_owned());
+        words.join(" ")
+    };
+    frames(effects).into_iter().map(name).collect()
+}
+
+fn lost(task: &str) -> Effect {
+    Effect::End {
+        run: run(task, "r1"),
+        outcome: Outcome::Failed {
+            fault: Fault::Bridge,
+            reason: "the bridge came back without this run".into(),
+        },
+    }
+}
+
+fn cancelled(task: &str) -> Effect {
+    let outcome = Outcome::Cancelled { by: Actor::Person };
+    let run = run(task, "r1");
+    Effect::End { run, outcome }
 }
 
 #[test]
@@ -233,7 +267,7 @@ fn nothing_is_taken_before_the_handshake_and_without_one_the_connection_ends() {
 }
 
 #[test]
-fn a_second_connection_takes_over_and_the_first_is_not_heard_any_more() {
+fn a_second_connection_takes_over_and_is_heard_when_the_first_has_had_its_last_words() {
     let mut world = World::new();
     let first = world.greeted(true);
     let now = world.at(1);
@@ -247,17 +281,67 @@ fn a_second_connection_takes_over_and_the_first_is_not_heard_any_more() {
                 why: HangUp::Superseded
             },
             Effect::Settle {
-                request,
+                request: request.clone(),
                 answer: Err(Unanswered::Disconnected)
             },
             Effect::Changed,
         ]
     );
-    world.say(2, second, handshake(&["demo"]));
-    assert_eq!(world.say(3, first, said(event("t1", 1))), []);
+    // Events count by their number; lists, greetings and answers have been overtaken.
+    let append = Effect::Append {
+        bridge: bridge(),
+        events: vec![event("t1", 1)],
+    };
+    assert_eq!(world.say(3, first, said(event("t1", 1))), [append]);
+    let reply = Reply::Unknown { kind: "x".into() };
+    let reply = FromBridge::Reply {
+        request_id: request,
+        reply,
+    };
+    for overtaken in [handshake(&["demo"]), beat(&[]), reply] {
+        assert_eq!(world.say(3, first, overtaken), []);
+    }
     let now = world.at(3);
-    assert_eq!(world.state.handle(now, Input::Closed { conn: first }), []);
+    assert_eq!(
+        world.state.handle(now, Input::Closed { conn: first }),
+        [Effect::Listen { conn: second }]
+    );
+    assert_eq!(world.deadline(), Some(33), "now it has to greet");
+    assert_eq!(world.say(3, first, said(event("t1", 2))), []);
+    world.say(3, second, handshake(&["demo"]));
     assert_eq!(world.state.route(&bridge()).unwrap().conn, second);
+}
+
+#[test]
+fn a_connection_that_has_nothing_before_it_is_heard_at_once() {
+    let mut world = World::new();
+    let listens = |conn| move |effects: &[Effect]| effects.contains(&Effect::Listen { conn });
+    let (first, effects) = world.open(0, true);
+    assert!(listens(first)(&effects), "the only one");
+    let (second, effects) = world.open(0, true);
+    assert!(listens(second)(&effects), "the other had not greeted");
+    let plain = world.greeted(false);
+    let (fourth, effects) = world.open(0, true);
+    assert!(listens(fourth)(&effects), "nothing of a plain one is kept");
+    assert_eq!(world.say(0, plain, said(event("t1", 1))), []);
+}
+
+#[test]
+fn nobody_waits_for_ever_for_the_last_words_of_an_older_connection() {
+    let mut world = World::new();
+    let first = world.greeted(true);
+    let (second, _) = world.open(1, true);
+    let (third, effects) = world.open(2, true);
+    assert!(
+        !effects.contains(&Effect::Listen { conn: third }),
+        "{effects:?}"
+    );
+    let now = world.at(3);
+    assert_eq!(world.state.handle(now, Input::Closed { conn: second }), []);
+    assert_eq!(world.deadline(), Some(12));
+    assert_eq!(world.timeout(12), [Effect::Listen { conn: third }]);
+    world.say(12, third, handshake(&["demo"]));
+    assert_eq!(world.say(13, first, said(event("t1", 1))).len(), 1);
 }
 
 #[test]
@@ -306,9 +390,10 @@ fn messages_of_a_plain_bridge_become_numbered_events_that_go_on_after_a_restart_
                 }
                 other @ (Effect::Send { .. }
                 | Effect::HangUp { .. }
+                | Effect::Listen { .. }
                 | Effect::LoadRuns { .. }
+                | Effect::End { .. }
                 | Effect::Resend { .. }
-                | Effect::Fail { .. }
                 | Effect::Remember(_)
                 | Effect::Settle { .. }
                 | Effect::Changed) => panic!("{other:?}"),
@@ -335,47 +420,191 @@ fn messages_of_a_plain_bridge_become_numbered_events_that_go_on_after_a_restart_
 }
 
 #[test]
-fn a_run_the_machine_came_back_without_is_failed_after_the_limit() {
+fn a_machine_that_comes_back_is_asked_about_every_run_and_given_time_to_answer() {
     let mut world = World::new();
     let conn = world.greeted(true);
-    world.runs(
-        0,
-        conn,
-        vec![live("t1", "demo", true), live("t2", "demo", false)],
-    );
+    let runs = vec![live("t1", "demo", true), live("t2", "demo", false)];
+    assert_eq!(world.runs(0, conn, runs), ["check_run t1", "check_run t2"]);
     world.say(10, conn, said(event("t2", 5)));
     assert_eq!(world.timeout(59), []);
     assert_eq!(world.deadline(), Some(60));
-    let effects = world.timeout(60);
-    assert!(
-        matches!(&effects[..], [Effect::Fail { run, .. }] if run.task.as_str() == "t1"),
-        "{effects:?}"
-    );
+    assert_eq!(world.timeout(60), [lost("t1")]);
     assert_eq!(world.deadline(), None);
 }
 
 #[test]
-fn a_silent_run_of_a_working_agent_is_not_given_up() {
+fn a_run_is_given_up_on_the_word_of_its_machine_and_a_known_one_never() {
     let mut world = World::new();
     let conn = world.greeted(true);
-    world.runs(
-        0,
-        conn,
-        vec![live("t1", "demo", true), live("t2", "other", false)],
+    let runs = vec![live("t1", "demo", true), live("t2", "demo", true)];
+    world.runs(0, conn, runs);
+    assert_eq!(world.checked(1, conn, "t1", true), []);
+    assert_eq!(world.checked(1, conn, "t2", false), [lost("t2")]);
+    assert_eq!(world.deadline(), None);
+    // Nothing was asked any more.
+    assert_eq!(world.checked(2, conn, "t1", false), []);
+    assert_eq!(world.checked(2, conn, "t2", false), []);
+}
+
+#[test]
+fn an_end_that_comes_instead_of_an_answer_settles_its_run() {
+    let mut world = World::new();
+    let conn = world.greeted(true);
+    world.runs(0, conn, vec![live("t1", "demo", true)]);
+    let end = Event {
+        body: EventBody::Ended {
+            outcome: Outcome::Completed,
+        },
+        ..event("t1", 9)
+    };
+    let append = Effect::Append {
+        bridge: bridge(),
+        events: vec![end.clone()],
+    };
+    assert_eq!(world.say(1, conn, said(end)), [append]);
+    assert_eq!(world.deadline(), None);
+}
+
+#[test]
+fn a_run_that_never_reached_its_machine_is_sent_again_or_stopped_if_somebody_wanted_that() {
+    let mut world = World::new();
+    let conn = world.greeted(true);
+    let stopped = LiveRun {
+        cancel: true,
+        ..live("t2", "demo", false)
+    };
+    let runs = vec![
+        live("t1", "demo", false),
+        stopped,
+        live("t3", "demo", false),
+    ];
+    assert_eq!(
+        world.runs(0, conn, runs),
+        [
+            "check_run t1",
+            "cancel_task t2",
+            "check_run t2",
+            "check_run t3"
+        ]
     );
-    world.say(
-        5,
+    let resend = Effect::Resend {
         conn,
-        beat(&[("demo", AgentStatus::Running), ("other", AgentStatus::Idle)]),
+        run: run("t1", "r1"),
+    };
+    assert_eq!(world.checked(1, conn, "t1", false), [resend]);
+    assert_eq!(world.checked(1, conn, "t2", false), [cancelled("t2")]);
+    // Cancelled while the question was on its way.
+    let task = TaskId::parse("t3").unwrap();
+    world.state.on_cancel_sent(&bridge(), &task);
+    assert_eq!(world.checked(1, conn, "t3", false), [cancelled("t3")]);
+}
+
+#[test]
+fn a_cancel_is_said_again_on_every_connection_until_its_run_has_ended() {
+    let wanted = || {
+        vec![LiveRun {
+            cancel: true,
+            ..live("t1", "demo", true)
+        }]
+    };
+    let mut world = World::new();
+    for at in [0, 100] {
+        let conn = world.greeted(true);
+        let told = world.runs(at, conn, wanted());
+        assert_eq!(told, ["cancel_task t1", "check_run t1"]);
+        assert_eq!(world.checked(at, conn, "t1", true), []);
+        let now = world.at(at);
+        world.state.handle(now, Input::Closed { conn });
+    }
+    // A plain bridge is told as well. It does not say when it knows nothing of the task.
+    let plain = world.greeted(false);
+    assert_eq!(world.runs(200, plain, wanted()), ["cancel_task t1"]);
+    world.say(200, plain, beat(&[("demo", AgentStatus::Running)]));
+    assert_eq!(world.timeout(260), [cancelled("t1")]);
+}
+
+#[test]
+fn a_cancel_is_not_repeated_when_its_machine_knows_a_run_asked_for_after_it() {
+    let attempt = |attempt: &str, cancel, heard: bool| LiveRun {
+        key: run("t1", attempt),
+        cancel,
+        last_n: heard.then_some(0),
+        ..live("t1", "demo", false)
+    };
+    let mut world = World::new();
+    let conn = world.greeted(true);
+    let runs = vec![attempt("r1", true, true), attempt("r2", false, true)];
+    assert_eq!(world.runs(0, conn, runs), ["check_run t1", "check_run t1"]);
+    // A follow-up that was lost with the cancel is sent again after it.
+    let conn = world.greeted(true);
+    let runs = vec![attempt("r1", true, true), attempt("r2", false, false)];
+    assert_eq!(
+        world.runs(1, conn, runs),
+        ["cancel_task t1", "check_run t1", "check_run t1"]
     );
-    assert_eq!(world.timeout(60), []);
-    assert_eq!(world.deadline(), Some(120));
-    world.say(
-        110,
-        conn,
-        beat(&[("demo", AgentStatus::Idle), ("other", AgentStatus::Idle)]),
-    );
-    assert_eq!(world.timeout(120).len(), 2);
+}
+
+#[test]
+fn questions_about_a_thousand_runs_go_out_as_answers_come_in() {
+    let mut world = World::new();
+    let conn = world.greeted(true);
+    let name = |n: usize| format!("t{n}");
+    let runs = (0..1000).map(|n| live(&name(n), "demo", true)).collect();
+    let mut asked = world.runs(0, conn, runs);
+    let mut answered = 0;
+    while answered < asked.len() {
+        assert!(asked.len() - answered <= 32);
+        asked.extend(told(&world.checked(1, conn, &name(answered), true)));
+        answered += 1;
+    }
+    assert_eq!(asked.len(), 1000);
+    assert_eq!(world.deadline(), None);
+}
+
+#[test]
+fn no_run_is_lost_before_it_was_asked_about() {
+    let mut world = World::new();
+    let conn = world.greeted(true);
+    let runs = (0..40)
+        .map(|n| live(&format!("t{n}"), "demo", true))
+        .collect();
+    assert_eq!(world.runs(0, conn, runs).len(), 32);
+    let effects = world.timeout(60);
+    let ends = effects.iter().filter(|it| matches!(it, Effect::End { .. }));
+    assert_eq!((ends.count(), told(&effects).len()), (32, 8));
+    assert_eq!(world.timeout(119), []);
+    assert_eq!(world.timeout(120).len(), 8);
+}
+
+#[test]
+fn a_bridge_that_knows_no_questions_may_be_silent_about_the_run_of_an_agent_that_works() {
+    for extended in [true, false] {
+        let mut world = World::new();
+        let conn = world.greeted(extended);
+        world.runs(
+            0,
+            conn,
+            vec![live("t1", "demo", true), live("t2", "other", false)],
+        );
+        world.say(
+            5,
+            conn,
+            beat(&[("demo", AgentStatus::Running), ("other", AgentStatus::Idle)]),
+        );
+        let asked_again: &[&str] = if extended {
+            &["check_run t1", "check_run t2"]
+        } else {
+            &[]
+        };
+        assert_eq!(told(&world.timeout(60)), asked_again);
+        assert_eq!(world.deadline(), Some(120));
+        world.say(
+            110,
+            conn,
+            beat(&[("demo", AgentStatus::Idle), ("other", AgentStatus::Idle)]),
+        );
+        assert_eq!(world.timeout(120), [lost("t1"), lost("t2")]);
+    }
 }
 
 #[test]
@@ -413,23 +642,6 @@ fn a_request_is_settled_once_by_its_own_connection_or_by_time() {
         answer: Err(Unanswered::TimedOut),
     };
     assert_eq!(world.timeout(20), [late]);
-}
-
-#[test]
-fn a_run_the_machine_never_mentioned_is_sent_again_where_that_cannot_start_it_twice() {
-    for extended in [true, false] {
-        let mut world = World::new();
-        let conn = world.greeted(extended);
-        let runs = vec![live("t1", "demo", true), live("t2", "demo", false)];
-        let now = world.at(1);
-        let effects = world.state.handle(now, Input::Runs { conn, runs });
-        let again = Effect::Resend {
-            conn,
-            run: run("t2", "r1"),
-        };
-        let expected = extended.then_some(again);
-        assert_eq!(effects, expected.into_iter().collect::<Vec<_>>());
-    }
 }
 
 #[test]

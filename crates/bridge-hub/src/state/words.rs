@@ -5,7 +5,7 @@ use std::time::Instant;
 use bridge_proto::{
     BridgeId, ProviderKey, RunKey, Timestamp,
     ctrlnode::plane::FromBridge,
-    model::{Event, Reply},
+    model::{Event, Outcome, Reply},
 };
 
 use crate::store::{BridgeRecord, LiveRun};
@@ -57,15 +57,14 @@ pub(crate) enum Effect {
         conn: ConnId,
         why: HangUp,
     },
+    /// Begin to read what a connection says.
+    Listen {
+        conn: ConnId,
+    },
     /// Keep these events.
     Append {
         bridge: BridgeId,
         events: Vec<Event>,
-    },
-    /// Send a run again that the machine may never have heard of; asked for twice it is done once.
-    Resend {
-        conn: ConnId,
-        run: RunKey,
     },
     /// Tell which runs of the machine have not ended.
     LoadRuns {
@@ -73,9 +72,14 @@ pub(crate) enum Effect {
         bridge: BridgeId,
     },
     /// End a run in the hub's name.
-    Fail {
+    End {
         run: RunKey,
-        reason: &'static str,
+        outcome: Outcome,
+    },
+    /// Send a run that did not reach its machine once more, under the same name.
+    Resend {
+        conn: ConnId,
+        run: RunKey,
     },
     /// Keep what a machine said of itself.
     Remember(BridgeRecord),

@@ -1,9 +1,11 @@
 //! Rows about who may come in: machines and what was granted to viewers.
 
-use bridge_proto::{BridgeId, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use bridge_proto::{BridgeId, TaskId, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior};
 
-use super::{BridgeRecord, GrantKind, GrantRecord, StoreError, TokenHash, task_rows::parsed};
+use super::{
+    BridgeRecord, GrantKind, GrantRecord, StoreError, TokenHash, append, task_rows::parsed,
+};
 use crate::view::TokenView;
 
 pub(super) fn add_bridge(
@@ -63,12 +65,33 @@ pub(super) fn seen_bridge(db: &mut Connection, bridge: &BridgeRecord) -> Result<
     Ok(())
 }
 
-pub(super) fn revoke_bridge(db: &mut Connection, bridge: &BridgeId) -> Result<bool, StoreError> {
-    let changed = db.execute(
+/// In one step with the ends of its runs, so that no crash leaves runs that can never end.
+pub(super) fn revoke_bridge(
+    db: &mut Connection,
+    bridge: &BridgeId,
+    now: Timestamp,
+) -> Result<Option<Vec<TaskId>>, StoreError> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let changed = transaction.execute(
         "UPDATE bridges SET token = NULL WHERE id = ?1 AND token IS NOT NULL",
         [bridge.as_str()],
     )?;
-    Ok(changed > 0)
+    if changed == 0 {
+        return Ok(None);
+    }
+    let tasks = append::end_runs_of_revoked(&transaction, now)?;
+    transaction.commit()?;
+    Ok(Some(tasks))
+}
+
+pub(super) fn end_runs_of_revoked(
+    db: &mut Connection,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let tasks = append::end_runs_of_revoked(&transaction, now)?;
+    transaction.commit()?;
+    Ok(tasks.len())
 }
 
 struct BridgeRow {

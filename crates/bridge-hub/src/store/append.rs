@@ -2,7 +2,7 @@
 
 use bridge_proto::{
     BridgeId, RunKey, TaskId, Timestamp,
-    model::{Actor, Event, EventBody, Outcome, Rejection, RunEvent},
+    model::{Actor, Event, EventBody, Fault, Outcome, Rejection, RunEvent},
 };
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
@@ -74,23 +74,58 @@ pub(super) fn end_run(
     now: Timestamp,
 ) -> Result<Option<u64>, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let seq = match RunRow::find(&transaction, key)? {
-        Some(run) if !run.ended => {
-            let n = u64::try_from(run.last_n + 1).unwrap_or_default();
-            let body = EventBody::Ended { outcome };
-            let event = Event {
-                run: key.clone(),
-                n,
-                at: now,
-                body,
-            };
-            let change = Change::of(&event.body, run.queued);
-            Some(run.take(&transaction, &event, change, now)?)
-        }
-        Some(_) | None => None,
-    };
+    let seq = end(&transaction, key, outcome, now)?;
     transaction.commit()?;
     Ok(seq)
+}
+
+/// Ends the live runs of machines whose token was revoked: none of them will ever end one. Gives
+/// the tasks of those it ended.
+pub(super) fn end_runs_of_revoked(
+    transaction: &Transaction<'_>,
+    now: Timestamp,
+) -> Result<Vec<TaskId>, StoreError> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT tasks.id, runs.attempt FROM runs
+         JOIN tasks ON tasks.number = runs.task JOIN bridges ON bridges.id = tasks.bridge
+         WHERE runs.ended IS NULL AND bridges.token IS NULL ORDER BY runs.number",
+    )?;
+    let runs: Vec<(String, String)> = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let mut tasks = Vec::new();
+    for (task, attempt) in runs {
+        let task = TaskId::parse(&task).map_err(|_| StoreError::Corrupt { what: "task" })?;
+        let outcome = Outcome::Failed {
+            fault: Fault::Bridge,
+            reason: "the machine was removed from the hub".to_owned(),
+        };
+        end(transaction, &run_key(&task, attempt), outcome, now)?;
+        tasks.push(task);
+    }
+    tasks.dedup();
+    Ok(tasks)
+}
+
+fn end(
+    transaction: &Transaction<'_>,
+    key: &RunKey,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Result<Option<u64>, StoreError> {
+    let Some(run) = RunRow::find(transaction, key)?.filter(|run| !run.ended) else {
+        return Ok(None);
+    };
+    let n = u64::try_from(run.last_n + 1).unwrap_or_default();
+    let body = EventBody::Ended { outcome };
+    let event = Event {
+        run: key.clone(),
+        n,
+        at: now,
+        body,
+    };
+    let change = Change::of(&event.body, run.queued);
+    run.take(transaction, &event, change, now).map(Some)
 }
 
 /// What must be known of a run to take its next event.

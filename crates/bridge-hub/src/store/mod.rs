@@ -13,13 +13,14 @@ mod task_rows;
 mod tests;
 mod worker;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bridge_proto::{
     AgentId, AskId, BridgeId, ProviderKey, RunKey, TaskFolder, TaskId, Timestamp,
     model::{Ask, Event, Outcome, RunKind, Tuning},
 };
+use rusqlite::ErrorCode;
 use thiserror::Error;
 
 pub(crate) use self::sqlite::SqliteStore;
@@ -32,7 +33,7 @@ pub(crate) trait Store: Send + Sync {
     async fn append(
         &self,
         from: &BridgeId,
-        events: Vec<Event>,
+        events: Arc<[Event]>,
         now: Timestamp,
     ) -> Result<Committed, StoreError>;
     /// Events after a number, in order, at most `limit`.
@@ -48,6 +49,8 @@ pub(crate) trait Store: Send + Sync {
     async fn add_run(&self, run: RunRecord) -> Result<(), StoreError>;
     /// Takes over what the task's conversation shall be set to; what is absent stays.
     async fn tune(&self, task: &TaskId, tuning: Tuning) -> Result<(), StoreError>;
+    /// Remembers that a person wants the runs of a task stopped that have not ended.
+    async fn want_cancel(&self, task: &TaskId) -> Result<(), StoreError>;
     /// Ends a run from the hub's side; `None` when it had ended already.
     async fn end_run(
         &self,
@@ -80,8 +83,15 @@ pub(crate) trait Store: Send + Sync {
     async fn bridge_by_token(&self, token: TokenHash) -> Result<Option<BridgeRecord>, StoreError>;
     /// Remembers what a machine said of itself.
     async fn seen_bridge(&self, bridge: BridgeRecord) -> Result<(), StoreError>;
-    /// Makes a machine's token invalid; `false` when it was not valid.
-    async fn revoke_bridge(&self, bridge: &BridgeId) -> Result<bool, StoreError>;
+    /// Makes a machine's token invalid and ends its runs; gives their tasks, or `None` when the
+    /// token was not valid.
+    async fn revoke_bridge(
+        &self,
+        bridge: &BridgeId,
+        now: Timestamp,
+    ) -> Result<Option<Vec<TaskId>>, StoreError>;
+    /// Ends the runs of machines whose token is invalid; says in how many tasks.
+    async fn end_runs_of_revoked(&self, now: Timestamp) -> Result<usize, StoreError>;
 
     /// Adds a viewer's token, session or login code.
     async fn grant(&self, grant: GrantRecord, secret: TokenHash) -> Result<(), StoreError>;
@@ -144,6 +154,8 @@ pub(crate) struct LiveRun {
     pub(crate) started: bool,
     /// Of its last event; `None` when there is none.
     pub(crate) last_n: Option<u64>,
+    /// A person wants it stopped.
+    pub(crate) cancel: bool,
 }
 
 /// A machine as it is remembered.
@@ -224,4 +236,28 @@ pub enum StoreError {
     /// The store has been closed.
     #[error("the database is closed")]
     Closed,
+}
+
+impl StoreError {
+    /// Whether the same may succeed later: there was no room, or no way to the file.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::DiskFull
+                        | ErrorCode::SystemIoFailure
+                        | ErrorCode::DatabaseBusy
+                        | ErrorCode::DatabaseLocked
+                        | ErrorCode::ReadOnly
+                        | ErrorCode::CannotOpen
+                        | ErrorCode::PermissionDenied
+                        | ErrorCode::OutOfMemory
+                )
+            ),
+            Self::Prepare { .. } | Self::Newer { .. } | Self::Corrupt { .. } | Self::Closed => {
+                false
+            }
+        }
+    }
 }

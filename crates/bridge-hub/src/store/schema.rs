@@ -117,6 +117,9 @@ CREATE TABLE grants(
 ALTER TABLE tasks ADD COLUMN agent_mode TEXT;
 ALTER TABLE tasks ADD COLUMN effort TEXT;
 ",
+    "
+ALTER TABLE runs ADD COLUMN cancel INTEGER NOT NULL DEFAULT 0; -- a person wants it stopped
+",
 ];
 
 #[cfg(unix)]
@@ -188,9 +191,32 @@ mod tests {
             open_writer(folder.path(), now),
             Err(StoreError::Newer {
                 found: 99,
-                known: 2
+                known: 3
             })
         ));
+    }
+
+    #[test]
+    fn a_database_of_the_first_version_keeps_its_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = Connection::open(folder.path().join(FILE)).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.execute_batch(
+            "CREATE TABLE migrations(version INTEGER PRIMARY KEY, applied INTEGER NOT NULL) STRICT;
+             INSERT INTO migrations VALUES (1, 0);
+             INSERT INTO bridges VALUES ('b', 'b', NULL, 0, NULL, NULL, NULL);
+             INSERT INTO tasks VALUES (1, 't', 'b', 'a', 'p', 't', NULL, 'f', NULL, 'queued', NULL,
+                                       0, 0, 0);
+             INSERT INTO runs VALUES (1, 1, 'r', '\"dispatch\"', 'x', '[]', 'queued', NULL, -1, 0,
+                                      NULL);",
+        )
+        .unwrap();
+        drop(old);
+        let connection = open_writer(folder.path(), Timestamp::from_millis(NOW)).unwrap();
+        let cancel: i64 = connection
+            .query_row("SELECT cancel FROM runs", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(cancel, 0);
     }
 
     #[cfg(unix)]

@@ -1,6 +1,6 @@
 //! The SQLite store: one thread writes, one reads, each with its own connection.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use bridge_proto::{
@@ -37,12 +37,23 @@ impl SqliteStore {
     }
 }
 
+#[cfg(test)]
+impl SqliteStore {
+    /// From now on every change fails, or is possible again.
+    pub(crate) async fn set_read_only(&self, read_only: bool) {
+        let set = move |db: &mut rusqlite::Connection| {
+            Ok(db.pragma_update(None, "query_only", read_only)?)
+        };
+        self.writer.run(set).await.unwrap();
+    }
+}
+
 #[async_trait]
 impl Store for SqliteStore {
     async fn append(
         &self,
         from: &BridgeId,
-        events: Vec<Event>,
+        events: Arc<[Event]>,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
         let from = from.clone();
@@ -79,6 +90,13 @@ impl Store for SqliteStore {
         let task = task.clone();
         self.writer
             .run(move |db| task_rows::tune(db, &task, &tuning))
+            .await
+    }
+
+    async fn want_cancel(&self, task: &TaskId) -> Result<(), StoreError> {
+        let task = task.clone();
+        self.writer
+            .run(move |db| task_rows::want_cancel(db, &task))
             .await
     }
 
@@ -159,10 +177,20 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn revoke_bridge(&self, bridge: &BridgeId) -> Result<bool, StoreError> {
+    async fn revoke_bridge(
+        &self,
+        bridge: &BridgeId,
+        now: Timestamp,
+    ) -> Result<Option<Vec<TaskId>>, StoreError> {
         let bridge = bridge.clone();
         self.writer
-            .run(move |db| access_rows::revoke_bridge(db, &bridge))
+            .run(move |db| access_rows::revoke_bridge(db, &bridge, now))
+            .await
+    }
+
+    async fn end_runs_of_revoked(&self, now: Timestamp) -> Result<usize, StoreError> {
+        self.writer
+            .run(move |db| access_rows::end_runs_of_revoked(db, now))
             .await
     }
 

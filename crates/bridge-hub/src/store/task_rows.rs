@@ -239,7 +239,8 @@ pub(super) fn live_runs(
     bridge: &BridgeId,
 ) -> Result<Vec<LiveRun>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT tasks.id, runs.attempt, tasks.agent, runs.status <> 'queued', runs.last_n
+        "SELECT tasks.id, runs.attempt, tasks.agent, runs.status <> 'queued', runs.last_n,
+                runs.cancel
          FROM runs JOIN tasks ON tasks.number = runs.task
          WHERE runs.ended IS NULL AND tasks.bridge = ?1 ORDER BY runs.number",
     )?;
@@ -250,18 +251,29 @@ pub(super) fn live_runs(
             row.get::<_, String>(2)?,
             row.get::<_, bool>(3)?,
             row.get::<_, i64>(4)?,
+            row.get::<_, bool>(5)?,
         ))
     })?;
     rows.map(|row| {
-        let (task, attempt, agent, started, last_n) = row?;
+        let (task, attempt, agent, started, last_n, cancel) = row?;
         Ok(LiveRun {
             key: append::run_key(&parsed("task", TaskId::parse(&task))?, attempt),
             agent: parsed("agent", AgentId::parse(&agent))?,
             started,
             last_n: u64::try_from(last_n).ok(),
+            cancel,
         })
     })
     .collect()
+}
+
+pub(super) fn want_cancel(db: &mut Connection, task: &TaskId) -> Result<(), StoreError> {
+    db.execute(
+        "UPDATE runs SET cancel = 1
+         WHERE ended IS NULL AND task = (SELECT number FROM tasks WHERE id = ?1)",
+        [task.as_str()],
+    )?;
+    Ok(())
 }
 
 pub(super) fn forget_before(db: &mut Connection, before: Timestamp) -> Result<u64, StoreError> {

@@ -2,6 +2,7 @@ use bridge_proto::{
     BlockId, Digest,
     model::{Actor, AskEnd, AskKind, EventBody, Fault, Fix, Observed, Rejection, RunEvent},
 };
+use rusqlite::Connection;
 
 use super::*;
 use crate::{access, view::TaskStatus};
@@ -131,7 +132,7 @@ impl World {
 
     async fn take(&self, events: Vec<Event>) -> Committed {
         self.store
-            .append(&bridge("b1"), events, at(1))
+            .append(&bridge("b1"), events.into(), at(1))
             .await
             .unwrap()
     }
@@ -304,6 +305,33 @@ async fn everything_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn runs_that_a_revoked_machine_left_behind_can_be_ended_later() {
+    let world = World::new().await;
+    let other = Connection::open(world.folder.path().join("hub.db")).unwrap();
+    other
+        .execute("UPDATE bridges SET token = NULL WHERE id = 'b1'", [])
+        .unwrap();
+    assert_eq!(world.store.end_runs_of_revoked(at(3)).await.unwrap(), 1);
+    assert_eq!(world.store.end_runs_of_revoked(at(4)).await.unwrap(), 0);
+    assert_eq!(world.view("t1").await.summary.status, TaskStatus::Failed);
+}
+
+#[tokio::test]
+async fn a_wish_to_cancel_is_kept_for_the_runs_there_were_and_no_later_one() {
+    let world = World::new().await;
+    world.store.want_cancel(&task("t1")).await.unwrap();
+    let follow_up = run_record(run("t1", "r2"), RunKind::FollowUp, at(2));
+    world.store.add_run(follow_up).await.unwrap();
+    let world = world.reopen();
+    let live = world.store.live_runs(&bridge("b1")).await.unwrap();
+    let wishes: Vec<_> = live
+        .iter()
+        .map(|run| (run.key.attempt.as_str(), run.cancel))
+        .collect();
+    assert_eq!(wishes, [("r1", true), ("r2", false)]);
+}
+
+#[tokio::test]
 async fn an_event_that_comes_twice_is_kept_once() {
     let world = World::new().await;
     let key = run("t1", "r1");
@@ -358,7 +386,7 @@ async fn events_of_other_machines_tasks_and_of_unknown_runs_are_refused() {
     let theirs = vec![event(run("t1", "r1"), 0, text("forged"))];
     let committed = world
         .store
-        .append(&bridge("b2"), theirs, at(1))
+        .append(&bridge("b2"), theirs.into(), at(1))
         .await
         .unwrap();
     assert_eq!(
@@ -624,8 +652,16 @@ async fn a_revoked_machine_cannot_come_back() {
             .id,
         bridge("b1")
     );
-    assert!(world.store.revoke_bridge(&bridge("b1")).await.unwrap());
-    assert!(!world.store.revoke_bridge(&bridge("b1")).await.unwrap());
+    let b1 = bridge("b1");
+    let revoke = || world.store.revoke_bridge(&b1, at(3));
+    assert_eq!(revoke().await.unwrap(), Some(vec![task("t1")]));
+    assert_eq!(revoke().await.unwrap(), None);
+    let view = world.view("t1").await;
+    assert_eq!(view.summary.status, TaskStatus::Failed);
+    assert_eq!(
+        view.summary.reason.as_deref(),
+        Some("the machine was removed from the hub")
+    );
     assert_eq!(world.store.bridge_by_token(token).await.unwrap(), None);
     assert_eq!(world.store.bridges().await.unwrap().len(), 1);
     assert_eq!(world.view("t1").await.summary.machine_name, "B1");

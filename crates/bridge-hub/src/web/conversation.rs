@@ -84,18 +84,31 @@ pub(crate) enum Body {
         text: String,
         open: bool,
     },
-    /// A tool call as last heard of. `asking`: a person is being asked about it.
-    Tool { state: Box<ToolState>, asking: bool },
+    /// A tool call as last heard of. `asking`: what a person is being
+    /// asked about it.
+    Tool {
+        state: Box<ToolState>,
+        asking: Option<String>,
+    },
     /// The to-do list as last heard of. `over`: its run has ended.
     Plan { items: Vec<PlanItem>, over: bool },
     /// Files written in a row.
-    Files { paths: Vec<String> },
+    Files { files: Vec<Written> },
     /// A question. `end` is `None` while it waits.
     Ask { ask: Box<Ask>, end: Option<Closed> },
     /// A line about what goes on.
     Note { note: Note, gone: bool },
     /// The end of a run.
     End { end: End, took_millis: Option<i64> },
+}
+
+/// A file that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// As the agent named it, or below the task's folder.
+    pub(crate) path: String,
+    /// Where it can be downloaded; of result files only.
+    pub(crate) address: Option<String>,
 }
 
 /// Why a question waits no longer.
@@ -112,6 +125,8 @@ pub(crate) enum Closed {
 pub(crate) enum Note {
     /// Waits behind this many runs.
     Queued(u32),
+    /// Waits until the run before it in the same task has ended.
+    AfterAnswer,
     /// A sentence of the agent or the bridge.
     Status(String),
     /// A failed model call is tried again.
@@ -203,7 +218,11 @@ impl Fold {
                 | RunEvent::Other { .. } => {}
             }
         }
-        self.run(&event.run.attempt).on_event(seq, event);
+        let attempt = &event.run.attempt;
+        let at = self.index.get(attempt).copied();
+        let before = at.and_then(|at| self.runs.get(at.checked_sub(1)?));
+        let behind_own = before.is_some_and(Run::goes_on);
+        self.run(attempt).on_event(seq, event, behind_own);
     }
 
     fn finish(self) -> Conversation {
@@ -392,7 +411,7 @@ pub(crate) mod tests {
             [
                 Body::Tool {
                     state: Box::new(done),
-                    asking: false
+                    asking: None
                 },
                 answer("b1", "working", true)
             ]
@@ -459,7 +478,10 @@ pub(crate) mod tests {
         let folded = fold_numbered(&[], &open);
         assert!(matches!(
             folded.items[0].body,
-            Body::Tool { asking: true, .. }
+            Body::Tool {
+                asking: Some(_),
+                ..
+            }
         ));
         assert_eq!(folded.items[0].rev, 2);
         assert!(matches!(folded.items[1].body, Body::Ask { end: None, .. }));
@@ -475,7 +497,7 @@ pub(crate) mod tests {
         let folded = fold_numbered(&[], &events);
         assert!(matches!(
             folded.items[0].body,
-            Body::Tool { asking: false, .. }
+            Body::Tool { asking: None, .. }
         ));
         let end = Some(Closed::Told(how));
         assert_eq!(
@@ -512,7 +534,7 @@ pub(crate) mod tests {
             [
                 Body::Tool {
                     state: Box::new(tool("x", "Write", ToolStatus::Unknown)),
-                    asking: false
+                    asking: None
                 },
                 Body::Ask {
                     ask: Box::new(ask("q", None)),
@@ -639,7 +661,12 @@ pub(crate) mod tests {
                     over: false
                 },
                 Body::Files {
-                    paths: vec!["one.txt".into(), "two.txt".into()]
+                    files: ["one.txt", "two.txt"]
+                        .map(|path| Written {
+                            path: path.into(),
+                            address: None
+                        })
+                        .into()
                 },
             ]
         );

@@ -6,7 +6,7 @@ use maud::{Markup, PreEscaped, html};
 use serde_json::Value;
 
 use super::{
-    conversation::{Body, Item, Note},
+    conversation::{Body, Item, Note, Written},
     diff::{self, Line},
     layout::{Icon, icon, time},
     outcome, question,
@@ -19,7 +19,10 @@ pub(crate) fn item(item: &Item) -> Markup {
         Body::Prompt { joined, .. } => ("prompt", *joined),
         Body::Answer { text, .. } => ("answer", text.trim().is_empty()),
         Body::Thinking { text, .. } => ("thinking", text.trim().is_empty()),
-        Body::Tool { .. } => ("tool", false),
+        Body::Tool { state, asking } => {
+            let asked = asking.as_deref();
+            ("tool", asked.is_some_and(|asked| says_all(asked, state)))
+        }
         Body::Plan { items, .. } => ("plan", items.is_empty()),
         Body::Files { .. } => ("files", false),
         Body::Ask { .. } => ("ask", false),
@@ -33,9 +36,9 @@ pub(crate) fn item(item: &Item) -> Markup {
                     Body::Prompt { text, attachments, .. } => (prompt(item, text, attachments)),
                     Body::Answer { attempt, block, text, open } => (answer(attempt, block, text, *open)),
                     Body::Thinking { attempt, text, open } => (thinking(item, attempt, text, *open)),
-                    Body::Tool { state, asking } => (tool(item, state, *asking)),
+                    Body::Tool { state, asking } => (tool(item, state, asking.is_some())),
                     Body::Plan { items, over } => (plan(items, *over)),
-                    Body::Files { paths } => (files(paths)),
+                    Body::Files { files } => (written(files)),
                     Body::Ask { .. } => (question::card(item)),
                     Body::Note { note: what, .. } => (note(what)),
                     Body::End { end, took_millis } => (outcome::end(end, *took_millis)),
@@ -90,6 +93,13 @@ fn thinking(item: &Item, attempt: &str, text: &str, open: bool) -> Markup {
             }
         }
     }
+}
+
+/// Whether a question tells everything its call would show, so that one of the two is enough.
+fn says_all(asked: &str, state: &ToolState) -> bool {
+    let input = state.input.as_ref().and_then(input_text);
+    let told = |input: &str| asked.contains(input.strip_prefix("$ ").unwrap_or(input));
+    state.diffs.is_empty() && input.is_none_or(|input| told(&input))
 }
 
 fn tool(item: &Item, state: &ToolState, asking: bool) -> Markup {
@@ -245,10 +255,18 @@ fn plan(items: &[PlanItem], over: bool) -> Markup {
     }
 }
 
-fn files(paths: &[String]) -> Markup {
+fn written(files: &[Written]) -> Markup {
     html! {
-        span.lead { @if paths.len() == 1 { "Wrote" } @else { "Wrote " (paths.len()) " files" } }
-        ul.chips { @for path in paths.iter().take(MAX_LOCATIONS) { li { (icon(Icon::File)) (path) } } }
+        span.lead { @if files.len() == 1 { "Wrote" } @else { "Wrote " (files.len()) " files" } }
+        ul.chips {
+            @for file in files.iter().take(MAX_LOCATIONS) {
+                li {
+                    @if let Some(address) = &file.address {
+                        a download href=(address) { (icon(Icon::Down)) (file.path) }
+                    } @else { (icon(Icon::File)) (file.path) }
+                }
+            }
+        }
     }
 }
 
@@ -256,6 +274,7 @@ fn note(note: &Note) -> Markup {
     let (sign, text) = match note {
         Note::Queued(0) => (Icon::Clock, "Waiting for a free place".to_owned()),
         Note::Queued(1) => (Icon::Clock, "Waiting, one task in front".to_owned()),
+        Note::AfterAnswer => (Icon::Clock, "Comes after the current answer".to_owned()),
         Note::Queued(ahead) => (Icon::Clock, format!("Waiting, {ahead} tasks in front")),
         Note::Status(text) => (Icon::Dash, text.clone()),
         Note::Retrying(retry) => {
@@ -503,6 +522,51 @@ mod tests {
         question.kind = AskKind::Question;
         let html = page(&[seen("a", 1, RunEvent::Ask(question))]);
         assert!(html.contains("Or in your own words") && !html.contains("name=\"deny\""));
+    }
+
+    #[test]
+    fn a_question_is_shown_once_and_its_call_stays_where_it_shows_more() {
+        let mut call = tool("x", "rm -r build", ToolStatus::Pending);
+        let mut events = vec![
+            seen("a", 1, RunEvent::Tool(call.clone())),
+            seen("a", 2, RunEvent::Ask(ask("q", Some("x")))),
+        ];
+        assert!(!page(&events).contains("rm -r build"));
+        let how = AskEnd::Withdrawn;
+        let id = ask("q", None).id;
+        events.push(seen("a", 3, RunEvent::AskClosed { ask: id, how }));
+        assert!(page(&events).contains("rm -r build"));
+        let mut untold = call.clone();
+        untold.input = Some(serde_json::json!({ "target": "what is not told" }));
+        call.diffs = vec![FileDiff {
+            path: "a.txt".into(),
+            old: None,
+            new: "what is not told".into(),
+        }];
+        for call in [call, untold] {
+            let events = [
+                seen("a", 1, RunEvent::Tool(call)),
+                seen("a", 2, RunEvent::Ask(ask("q", Some("x")))),
+            ];
+            assert!(page(&events).contains("what is not told"));
+        }
+    }
+
+    #[test]
+    fn a_follow_up_waits_for_the_answer_before_it_and_not_for_a_number() {
+        use bridge_proto::model::EventBody;
+        let queued = |n| event("b", n, EventBody::Queued { ahead: 1 });
+        let prompts = [prompt("a", "one"), prompt("b", "two")];
+        let told = |events: &[bridge_proto::model::Event]| {
+            let folded = fold(&prompts, (1..).zip(events));
+            let items = folded.items.iter().map(|one| item(one).into_string());
+            items.collect::<String>()
+        };
+        let html = told(&[text("a", 1, "b1", "x"), queued(1)]);
+        assert!(html.contains("after the current answer"), "{html}");
+        let outcome = Outcome::Completed;
+        let over = event("a", 1, EventBody::Ended { outcome });
+        assert!(told(&[over, queued(1)]).contains("one task in front"));
     }
 
     #[test]

@@ -6,8 +6,9 @@ use maud::{Markup, html};
 use super::layout::{Page, with_code};
 use crate::error::HubError;
 
-/// What a visitor without a session sees; `problem` says why the last try failed.
-pub(crate) fn login_page(problem: Option<&str>) -> Response {
+/// What a visitor without a session sees; `problem` says why the last try failed, `next` is the
+/// path to go on to.
+pub(crate) fn login_page(problem: Option<&str>, next: &str) -> Response {
     let main = html! {
         div.notice {
             h1 { "Please log in" }
@@ -20,12 +21,13 @@ pub(crate) fn login_page(problem: Option<&str>) -> Response {
                 }
                 li {
                     strong { "Otherwise," }
-                    " or for a fresh code, run " code { "ctrlnode hub login" } " where the hub runs and open the address it prints, on this device."
+                    " or for a fresh code, run " code { "ctrlnode hub login" } " where the hub runs and open the address it prints on this device, or paste it here."
                 }
             }
             form.reply method="post" action="/login" {
-                label.sr for="code" { "Login code" }
-                input #code name="code" type="password" required autocomplete="off" placeholder="Login code";
+                label.sr for="code" { "Login code, or the address with it" }
+                input #code name="code" type="password" required autocomplete="off" placeholder="Login code or address";
+                input type="hidden" name="next" value=(next);
                 button.button.primary type="submit" { "Log in" }
             }
             p.hint { "A code works once and for ten minutes. This browser then stays logged in for a month." }

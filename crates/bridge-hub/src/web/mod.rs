@@ -1,7 +1,7 @@
 //! The page: server-rendered HTML with small scripts on top, no build step, nothing from elsewhere.
 //!
 //! Reading order: [`conversation`] and [`run`] (events to what a person reads), [`items`] and [`question`] (that as HTML),
-//! [`task`] (the page and its fragments), [`home`], [`new_task`], [`message`] (login and errors),
+//! [`task`] (the page and its fragments), [`results`] (its files), [`home`], [`new_task`], [`message`] (login and errors),
 //! [`layout`] (the frame around all), [`assets`] (styles and scripts).
 //!
 //! The server wraps [`routes`] in the login check: everything but `/assets/…` and `/login` needs a
@@ -18,6 +18,7 @@ mod message;
 mod new_task;
 mod outcome;
 mod question;
+mod results;
 mod run;
 mod task;
 
@@ -40,13 +41,13 @@ pub(crate) fn routes() -> Router<Hub> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use axum::{
         Form,
-        extract::{Path, State},
-        http::{StatusCode, header},
+        extract::{Path, Query, State},
+        http::{HeaderMap, StatusCode, header},
     };
     use bridge_proto::{
         AgentId, BridgeId, ProviderKey, TaskId, Timestamp,
@@ -170,7 +171,10 @@ mod tests {
 
     #[tokio::test]
     async fn pages_forbid_everything_that_is_not_ours() {
-        for response in [login_page(Some("<b>no</b>")), message::not_found().await] {
+        for response in [
+            login_page(Some("<b>no</b>"), "/"),
+            message::not_found().await,
+        ] {
             let policy = response.headers()[header::CONTENT_SECURITY_POLICY]
                 .to_str()
                 .unwrap();
@@ -183,10 +187,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_login_page_says_how_to_get_in() {
-        let response = login_page(None);
+        let response = login_page(None, "/tasks/t1");
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         let html = body(response).await;
         assert!(html.contains("ctrlnode hub login") && html.contains("name=\"code\""));
+        assert!(html.contains("name=\"next\" value=\"/tasks/t1\""));
     }
 
     #[tokio::test]
@@ -197,11 +202,11 @@ mod tests {
             .unwrap();
         let hub = || State(running.hub());
 
-        let html = body(home::page(hub()).await).await;
+        let html = body(home::page(hub(), HeaderMap::new()).await).await;
         assert_nothing_inline(&html);
         assert!(html.contains("Pair your first machine"));
 
-        let html = body(new_task::page(hub()).await).await;
+        let html = body(new_task::page(hub(), Query(new_task::Like::default())).await).await;
         assert_nothing_inline(&html);
         assert!(html.contains("No machine is paired yet"));
 

@@ -3,11 +3,11 @@
 
 use axum::{
     Form,
-    extract::State,
+    extract::{Query, State},
     http::StatusCode,
     response::{IntoResponse as _, Redirect, Response},
 };
-use bridge_proto::{AgentId, BridgeId, model::Tuning};
+use bridge_proto::{AgentId, BridgeId, TaskId, model::Tuning};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -19,20 +19,32 @@ use super::{
 use crate::{
     Hub,
     error::HubError,
-    view::{Machine, Mode, NewTask},
+    view::{Machine, Mode, NewTask, TaskView},
 };
 
-/// `GET /new`.
-pub(crate) async fn page(State(hub): State<Hub>) -> Response {
-    match hub.machines().await {
-        Ok(machines) => respond(
-            StatusCode::OK,
-            &online_first(machines),
-            &Filled::default(),
-            None,
-        ),
+/// `GET /new`, or `GET /new?like=<task>`.
+pub(crate) async fn page(State(hub): State<Hub>, Query(like): Query<Like>) -> Response {
+    let found = async { Ok((hub.machines().await?, filled_like(&hub, &like).await?)) };
+    match found.await {
+        Ok((machines, filled)) => respond(StatusCode::OK, &online_first(machines), &filled, None),
         Err(error) => message::problem(&error),
     }
+}
+
+/// The query of the form's address.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Like {
+    /// A task whose order the form begins with.
+    like: Option<String>,
+}
+
+async fn filled_like(hub: &Hub, like: &Like) -> Result<Filled, HubError> {
+    let id = like.like.as_deref().and_then(|id| TaskId::parse(id).ok());
+    let task = match id {
+        Some(id) => hub.task(&id).await?,
+        None => None,
+    };
+    Ok(task.map(|task| Filled::of(&task)).unwrap_or_default())
 }
 
 /// `POST /new`: the plain form.
@@ -73,6 +85,25 @@ pub(crate) struct Filled {
 }
 
 impl Filled {
+    /// What a task was made with; its attachments have to be chosen again.
+    fn of(task: &TaskView) -> Self {
+        let mode = match task.mode {
+            Mode::Output => "output",
+            Mode::Repository { .. } => "repository",
+        };
+        Self {
+            target: format!("{}/{}", task.summary.machine, task.summary.agent),
+            prompt: task
+                .runs
+                .first()
+                .map(|run| run.prompt.clone())
+                .unwrap_or_default(),
+            mode: mode.to_owned(),
+            path: task.repo_path().unwrap_or_default().to_owned(),
+            model: task.tuning.model.clone().unwrap_or_default(),
+        }
+    }
+
     fn order(&self) -> Result<NewTask, HubError> {
         let malformed = |reason: &dyn std::fmt::Display| HubError::Malformed {
             what: "the choice of an agent",
@@ -268,6 +299,20 @@ mod tests {
         let html = form(&machines(), &filled, Some(&HubError::EmptyPrompt)).into_string();
         assert!(html.contains("&lt;/textarea&gt;&lt;script&gt;"));
         assert!(html.contains("The prompt is empty."));
+    }
+
+    #[test]
+    fn a_task_like_another_begins_with_its_order() {
+        let mut task = crate::web::task::tests::view("mend <it>");
+        task.mode = Mode::Repository {
+            path: "/src/web".into(),
+        };
+        let filled = Filled::of(&task);
+        let html = form(&machines(), &filled, None).into_string();
+        assert!(html.contains("mend &lt;it&gt;</textarea>"), "{html}");
+        assert!(html.contains("value=\"/src/web\""));
+        assert!(html.contains("value=\"m1/demo\" selected"), "{html}");
+        assert_eq!(filled.order().unwrap().mode, task.mode);
     }
 
     #[test]

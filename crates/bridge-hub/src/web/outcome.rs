@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::{
     conversation::End,
-    layout::{Icon, Tone, duration, icon},
+    layout::{Icon, Tone, duration, icon, with_code},
 };
 
 /// The last line of a run.
@@ -61,7 +61,7 @@ fn rejected(why: &Rejection) -> Markup {
                     p.reason { "“" (provider) "” cannot run on the machine at the moment." }
                     p.hint { "Run " code { "ctrlnode doctor" } " there to see why." }
                 }
-                Rejection::PlaceRefused { reason } => p.reason { (reason) },
+                Rejection::PlaceRefused { reason } => p.reason { (with_code(reason)) },
             }
         }
     }

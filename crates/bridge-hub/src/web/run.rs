@@ -12,7 +12,7 @@ use bridge_proto::{
     model::{Ask, Event, EventBody, Observed, PlanItem, RunEvent, ToolState, ToolStatus, Usage},
 };
 
-use super::conversation::{Body, Closed, End, Item, Note};
+use super::conversation::{Body, Closed, End, Item, Note, Written};
 
 /// One run while it is folded.
 pub(crate) struct Run {
@@ -69,11 +69,15 @@ impl Run {
                     last.rev = seq;
                 }
                 Body::Note { note, gone } => match note {
-                    Note::Queued(_) | Note::Silent(_) if !*gone => {
+                    Note::Queued(_) | Note::AfterAnswer | Note::Silent(_) if !*gone => {
                         *gone = true;
                         last.rev = seq;
                     }
-                    Note::Queued(_) | Note::Silent(_) | Note::Status(_) | Note::Retrying(_) => {}
+                    Note::Queued(_)
+                    | Note::AfterAnswer
+                    | Note::Silent(_)
+                    | Note::Status(_)
+                    | Note::Retrying(_) => {}
                 },
                 Body::Prompt { .. }
                 | Body::Tool { .. }
@@ -85,14 +89,22 @@ impl Run {
         }
     }
 
-    /// The next event of this run.
-    pub(crate) fn on_event(&mut self, seq: u64, event: &Event) {
+    /// Whether its end is still to come.
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.ended
+    }
+
+    /// The next event of this run. `behind_own`: the run before it in the task goes on.
+    pub(crate) fn on_event(&mut self, seq: u64, event: &Event, behind_own: bool) {
         if let Some(first) = self.items.first_mut()
             && first.rev == u64::MAX
         {
             first.rev = seq;
         }
         match &event.body {
+            EventBody::Queued { .. } if behind_own => {
+                self.on_note(seq, event.at, Note::AfterAnswer);
+            }
             EventBody::Queued { ahead } => self.on_note(seq, event.at, Note::Queued(*ahead)),
             EventBody::Started { .. } => {
                 self.started = Some(event.at);
@@ -253,7 +265,17 @@ impl Run {
         let place = self.tools.get(id).copied();
         let asking = place
             .and_then(|place| self.items.get(place))
-            .is_some_and(|item| matches!(item.body, Body::Tool { asking: true, .. }));
+            .and_then(|item| match &item.body {
+                Body::Tool { asking, .. } => asking.clone(),
+                Body::Prompt { .. }
+                | Body::Answer { .. }
+                | Body::Thinking { .. }
+                | Body::Plan { .. }
+                | Body::Files { .. }
+                | Body::Ask { .. }
+                | Body::Note { .. }
+                | Body::End { .. } => None,
+            });
         let body = Body::Tool {
             state: Box::new(state.clone()),
             asking,
@@ -279,11 +301,15 @@ impl Run {
     }
 
     fn on_file(&mut self, seq: u64, at: Timestamp, path: &str) {
+        let written = Written {
+            path: path.to_owned(),
+            address: None,
+        };
         if let Some(last) = self.items.last_mut()
-            && let Body::Files { paths } = &mut last.body
+            && let Body::Files { files } = &mut last.body
         {
-            if !paths.iter().any(|known| known == path) {
-                paths.push(path.to_owned());
+            if !files.iter().any(|known| known.path == path) {
+                files.push(written);
                 last.rev = seq;
             }
             return;
@@ -292,7 +318,7 @@ impl Run {
             seq,
             at,
             Body::Files {
-                paths: vec![path.to_owned()],
+                files: vec![written],
             },
         );
     }
@@ -306,7 +332,7 @@ impl Run {
                 (Body::Note { note: old, .. }, Note::Status(_)) => *old == note,
                 (
                     Body::Note { note: old, .. },
-                    Note::Queued(_) | Note::Retrying(_) | Note::Silent(_),
+                    Note::Queued(_) | Note::AfterAnswer | Note::Retrying(_) | Note::Silent(_),
                 ) => std::mem::discriminant(old) == std::mem::discriminant(&note),
                 (
                     Body::Prompt { .. }
@@ -362,7 +388,7 @@ impl Run {
         if let Some(item) = place.and_then(|place| self.items.get_mut(*place))
             && let Body::Tool { asking, .. } = &mut item.body
         {
-            *asking = now;
+            *asking = now.then(|| ask.summary.clone());
             item.rev = seq;
         }
     }

@@ -16,13 +16,13 @@ use super::{
     conversation::{Conversation, Prompt, fold},
     home::{path_segment, provider_name, status_badge},
     items,
-    layout::{Icon, Page, html_response, icon, size, time},
-    message, outcome,
+    layout::{Icon, Page, html_response, icon, time},
+    message, outcome, results,
 };
 use crate::{
     Hub,
     error::HubError,
-    view::{Files, StoredEvent, TaskStatus, TaskView},
+    view::{StoredEvent, TaskStatus, TaskView},
 };
 
 /// `GET /tasks/{id}`.
@@ -56,10 +56,13 @@ pub(crate) async fn fragment(
 pub(crate) async fn files(State(hub): State<Hub>, Path(id): Path<String>) -> Response {
     let found = async {
         let id = parse(&id)?;
-        hub.files(&id).await
+        let files = hub.files(&id).await?;
+        let task = hub.task(&id).await?;
+        let ended = task.is_some_and(|task| !task.summary.status.is_live());
+        Ok::<_, HubError>((files, ended))
     };
     match found.await {
-        Ok(files) => html_response(StatusCode::OK, results(&id, &files)),
+        Ok((files, ended)) => html_response(StatusCode::OK, results::list(&id, &files, ended)),
         Err(error) => html_response(
             StatusCode::OK,
             html! { div.results { p.hint { "Results cannot be listed now: " (error.to_string()) "." } } },
@@ -113,10 +116,11 @@ async fn draw(
     let view = hub.task(&id).await?.ok_or(HubError::UnknownTask { id })?;
     let machines = hub.machines().await?;
     let drawing = tokio::task::spawn_blocking(move || {
-        let conversation = fold(
+        let mut conversation = fold(
             &prompts(&view),
             events.iter().map(|stored| (stored.seq, &stored.event)),
         );
+        results::link(&mut conversation, &view);
         let summary = &view.summary;
         let machine = machines.iter().find(|one| one.id == summary.machine);
         let provider = &summary.provider;
@@ -256,6 +260,9 @@ fn head(drawn: &Drawn) -> Markup {
             @if works(summary.status) && drawn.can.is_some() {
                 button.button.small.interrupt type="button" title="Stop what it does now and keep the conversation" { (icon(Icon::Stop)) "Stop" }
             }
+            @if summary.status == TaskStatus::Rejected {
+                a.button.small href={ "/new?like=" (path_segment(summary.id.as_str())) } { "New task like this" }
+            }
             @if summary.status.is_live() {
                 button.button.small.danger.cancel type="button" title="End what works and what waits" { (icon(Icon::Cross)) "Cancel" }
             }
@@ -285,56 +292,22 @@ fn changed(drawn: &Drawn, after: u64) -> Markup {
     }
 }
 
-fn results(id: &str, files: &Files) -> Markup {
-    let listed: Vec<_> = files.entries.iter().filter(|entry| !entry.is_dir).collect();
-    html! {
-        @if !listed.is_empty() {
-            section.results aria-labelledby="results-h" {
-                h2 #results-h { "Results" }
-                ul.list {
-                    @for entry in listed.iter().take(MAX_FILES) {
-                        li {
-                            a.file download=(entry.name) href=(file_address(id, &entry.path)) {
-                                (icon(Icon::File))
-                                span.title { (entry.path) }
-                                @if let Some(bytes) = entry.size { span.meta { (size(bytes)) } }
-                                (icon(Icon::Down))
-                            }
-                        }
-                    }
-                }
-                @if listed.len() > MAX_FILES { p.hint { "And " (listed.len() - MAX_FILES) " more." } }
-            }
-        }
-    }
-}
-
-fn file_address(id: &str, path: &str) -> String {
-    let path: Vec<String> = path.split('/').map(path_segment).collect();
-    format!(
-        "/api/v1/tasks/{}/files/{}",
-        path_segment(id),
-        path.join("/")
-    )
-}
-
 /// Events asked from the store at a time.
 const PAGE: usize = 1000;
 /// Events one page is made of; some hours of an agent's work.
 const MAX_EVENTS: usize = 100_000;
 /// Pages of [`PAGE`] events, or of few large ones: what is shown of a task stays below 1 GiB.
 const MAX_PAGES: usize = 200;
-const MAX_FILES: usize = 200;
 /// Of one provider; a list of thousands is no help.
 const MAX_MODELS: usize = 200;
 /// Words that most agents know for how much they think.
 const EFFORTS: [&str; 3] = ["low", "medium", "high"];
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use bridge_proto::{
         TaskFolder,
-        model::{EventBody, FileEntry, Outcome, RunEvent, RunKind, ToolStatus, Tuning},
+        model::{EventBody, Outcome, RunEvent, RunKind, ToolStatus, Tuning},
     };
 
     use super::*;
@@ -346,7 +319,7 @@ mod tests {
         },
     };
 
-    fn view(prompt: &str) -> TaskView {
+    pub(crate) fn view(prompt: &str) -> TaskView {
         let mut summary = summary(TaskStatus::Running);
         summary.title = prompt.into();
         TaskView {
@@ -485,32 +458,6 @@ mod tests {
         assert!(
             fragment.contains("class=\"item prompt\"") && fragment.contains(" hidden></li>"),
             "{fragment}"
-        );
-    }
-
-    #[test]
-    fn result_files_have_a_size_and_an_address_that_cannot_leave_the_task() {
-        let entry = |path: &str, is_dir| FileEntry {
-            name: path.rsplit('/').next().unwrap().into(),
-            path: path.into(),
-            is_dir,
-            size: Some(1500),
-        };
-        let files = Files {
-            entries: vec![entry("sub", true), entry("sub/a?b #é\".txt", false)],
-        };
-        let html = results("t1", &files).into_string();
-        assert!(html.contains("href=\"/api/v1/tasks/t1/files/sub/a%3Fb%20%23%C3%A9%22.txt\""));
-        assert!(html.contains("1.5 kB") && html.matches("<li>").count() == 1);
-        assert_eq!(
-            results(
-                "t1",
-                &Files {
-                    entries: vec![entry("sub", true)]
-                }
-            )
-            .into_string(),
-            ""
         );
     }
 }

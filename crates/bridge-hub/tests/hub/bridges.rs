@@ -74,6 +74,27 @@ async fn a_second_connection_with_the_same_token_takes_over() {
 }
 
 #[tokio::test]
+async fn nothing_that_arrived_on_an_older_connection_is_overtaken_by_a_newer_one() {
+    let world = World::new().await;
+    let mut first = world.bridge(true).await;
+    let run = world.task(&mut first).await;
+    for n in 0..500 {
+        first.say(&run.text(n, &format!("{n} "))).await;
+    }
+    let mut second = world.connect(true).await;
+    second
+        .say(&json!({ "action": "handshake", "version": "v1.0.0", "providers": ["demo"] }))
+        .await;
+    second.say(&run.text(500, "500 ")).await;
+    second.say(&run.completed(501)).await;
+    world
+        .status(&run.task, bridge_hub::TaskStatus::Completed)
+        .await;
+    let expected: Vec<String> = (0..=500).map(|n| format!("{n} ")).collect();
+    assert_eq!(texts(&world.events(&run.task, 502).await), expected);
+}
+
+#[tokio::test]
 async fn hostile_frames_change_nothing_and_the_connection_goes_on() {
     let world = World::new().await;
     let mut bridge = world.bridge(true).await;
@@ -182,6 +203,9 @@ async fn a_revoked_machine_is_thrown_out_and_its_runs_end() {
     world
         .status(&run.task, bridge_hub::TaskStatus::Failed)
         .await;
+    let cancel = format!("/api/v1/tasks/{}/cancel", run.task);
+    let refused = world.post(&cancel, &json!({})).await;
+    assert_eq!((refused.status, &*refused.code()), (409, "task_ended"));
     assert!(
         FakeBridge::connect(world.address(), &world.pairing, true)
             .await

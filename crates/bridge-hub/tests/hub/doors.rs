@@ -55,6 +55,37 @@ async fn a_change_from_another_origin_is_refused_even_with_a_good_token() {
 }
 
 #[tokio::test]
+async fn a_request_that_names_two_hosts_or_two_origins_is_refused() {
+    let world = World::new().await;
+    let (own, origin) = (world.host(), format!("http://{}", world.host()));
+    for (name, values, refusal) in [
+        (
+            "Host",
+            [own.as_str(), "evil.example"],
+            (421, "host_not_allowed"),
+        ),
+        ("Host", ["evil.example", &own], (421, "host_not_allowed")),
+        ("Host", [&own, &own], (421, "host_not_allowed")),
+        (
+            "Origin",
+            [&origin, "https://evil.example"],
+            (403, "origin_not_allowed"),
+        ),
+        ("Origin", [&origin, &origin], (403, "origin_not_allowed")),
+    ] {
+        let [one, two] = values.map(|value| header(name, value));
+        let headers = [one, two, world.authorization()];
+        for method in ["GET", "POST"] {
+            let response = world
+                .ask(method, "/api/v1/api-tokens", &headers, "{}")
+                .await;
+            let code = response.code();
+            assert_eq!((response.status, &*code), refusal, "{method} {headers:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_login_code_opens_the_page_once() {
     let world = World::new().await;
     let code = world.hub().create_login_code().await.unwrap();
@@ -72,6 +103,17 @@ async fn a_login_code_opens_the_page_once() {
 
     assert_eq!(world.ask("GET", &path, &[], "").await.status, 401);
     assert_eq!(world.ask("GET", "/", &[], "").await.status, 401);
+    // Who is logged in and opens a login address goes on, and uses up no code.
+    let fresh = world.hub().create_login_code().await.unwrap();
+    let fresh = format!("/login?code={}&next=/new", fresh.expose());
+    for path in [&fresh, &fresh, &path] {
+        let again = world
+            .ask("GET", path, std::slice::from_ref(&session), "")
+            .await;
+        let to = if path == &fresh { "/new" } else { "/" };
+        assert_eq!((again.status, &*again.headers["location"]), (303, to));
+    }
+    assert_eq!(world.ask("GET", &fresh, &[], "").await.status, 303);
     assert_eq!(
         world
             .ask("GET", "/", std::slice::from_ref(&session), "")
@@ -124,6 +166,20 @@ async fn a_code_can_be_typed_into_the_form() {
         .ask("POST", "/login", &form, &format!("code={}", code.expose()))
         .await;
     assert_eq!(response.status, 303);
+    // A visitor of a task comes back to it, also with the whole address as it was printed.
+    let asked = world.ask("GET", "/tasks/t1?x=1", &[], "").await;
+    let page = String::from_utf8(asked.body).unwrap();
+    assert!(
+        page.contains("name=\"next\" value=\"/tasks/t1?x=1\""),
+        "{page}"
+    );
+    for (next, to) in [("/tasks/t1", "/tasks/t1"), ("//evil.example", "/")] {
+        let code = world.hub().create_login_code().await.unwrap();
+        let address = format!("http%3A%2F%2Fhub%2Flogin%3Fcode%3D{}", code.expose());
+        let body = format!("code={address}&next={next}");
+        let response = world.ask("POST", "/login", &form, &body).await;
+        assert_eq!((response.status, &*response.headers["location"]), (303, to));
+    }
 }
 
 #[tokio::test]
@@ -147,6 +203,8 @@ async fn guessing_login_codes_is_slowed_down() {
         last = world.ask("GET", "/login?code=wrong", &[], "").await;
     }
     assert_eq!(last.status, 429);
+    let wait: u64 = last.headers["retry-after"].parse().unwrap();
+    assert!((1..=6).contains(&wait), "{wait}");
 }
 
 #[tokio::test]
@@ -241,6 +299,13 @@ async fn every_refusal_of_the_api_is_json_with_a_code() {
             "POST",
             "/api/v1/tasks",
             "{\"agent\":\"demo\",\"prompt\":\"x\"}",
+            404,
+            "unknown_agent",
+        ),
+        (
+            "POST",
+            "/api/v1/tasks",
+            "{\"agent\":\"demo\",\"prompt\":\"x\",\"machine\":\"b1\",\"mode\":{\"mode\":\"repository\",\"path\":\"web\"}}",
             400,
             "malformed",
         ),

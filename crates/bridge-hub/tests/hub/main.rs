@@ -5,6 +5,7 @@
 mod bridges;
 mod doors;
 mod live;
+mod lost;
 mod runs;
 mod steering;
 mod support;

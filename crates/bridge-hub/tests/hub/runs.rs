@@ -286,6 +286,7 @@ async fn a_run_its_bridge_came_back_without_ends_with_the_reason() {
     world.events(&run.task, 1).await;
     drop(bridge);
     let mut bridge = world.bridge(true).await;
+    bridge.expect("check_run").await;
     world.status(&run.task, TaskStatus::Failed).await;
     let view = world.hub().task(&run.task).await.unwrap().unwrap();
     assert_eq!(

@@ -3,7 +3,10 @@
 use bridge_hub::TaskStatus;
 use serde_json::{Value, json};
 
-use crate::support::{FakeBridge, Run, World};
+use crate::{
+    lost::checked,
+    support::{FakeBridge, Run, World},
+};
 
 /// A task whose agent works and can do it all.
 async fn at_work(extended: bool) -> (World, FakeBridge, Run) {
@@ -95,6 +98,9 @@ async fn a_message_lost_on_the_way_is_sent_again_as_the_same_run_and_a_known_one
     world.online(false).await;
 
     let mut bridge = world.bridge(true).await;
+    checked(&mut bridge, &run, true).await;
+    checked(&mut bridge, &run.other(&known), true).await;
+    checked(&mut bridge, &run.other(&lost), false).await;
     let again = bridge.expect("followup").await;
     assert_eq!(
         (&again["requestId"], &again["args"]["message"]),

@@ -245,6 +245,17 @@ pub(super) struct ListedFile<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RunChecked<'a> {
+    pub(super) action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) request_id: Option<&'a str>,
+    pub(super) task_id: &'a TaskId,
+    pub(super) execution_id: &'a str,
+    pub(super) known: bool,
+}
+
+#[derive(Debug, Serialize)]
 pub(super) struct UnknownAction<'a> {
     pub(super) action: &'static str,
     #[serde(rename = "requestId")]

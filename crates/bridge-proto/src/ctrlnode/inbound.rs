@@ -46,6 +46,10 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
             task: fields.need_id("taskId")?,
         },
         "input_response" => answer(fields)?,
+        "check_run" => CommandBody::Check {
+            run: run_key(fields)?,
+            agent: fields.need_id("agentId")?,
+        },
         "tune_task" => CommandBody::Tune {
             task: fields.need_id("taskId")?,
             tuning: tuning(fields)?,
@@ -80,6 +84,7 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
         | CommandBody::Cancel { .. }
         | CommandBody::Interrupt { .. }
         | CommandBody::Answer { .. }
+        | CommandBody::Check { .. }
         | CommandBody::Tune { .. }
         | CommandBody::Agents(_)
         | CommandBody::Request(_) => Token {
@@ -186,7 +191,7 @@ fn args(fields: Fields<'_>) -> Result<Cow<'_, Map<String, Value>>, DecodeError> 
     }
 }
 
-fn run_key(fields: Fields<'_>) -> Result<RunKey, DecodeError> {
+pub(super) fn run_key(fields: Fields<'_>) -> Result<RunKey, DecodeError> {
     let task = match fields.id("contextTaskId")? {
         Some(task) => task,
         None => fields.need_id("taskId")?,

@@ -4,7 +4,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
     frames::{
-        ListFilesResponse, ListedFile, Nullable, ReadFileResponse, SyncAck, UnknownAction, to_text,
+        ListFilesResponse, ListedFile, Nullable, ReadFileResponse, RunChecked, SyncAck,
+        UnknownAction, to_text,
     },
     token::Token,
 };
@@ -48,6 +49,13 @@ pub fn encode_reply(reply: &Reply, origin: &Origin) -> Option<String> {
                 error,
             }))
         }
+        Reply::RunChecked { run, known } => Some(to_text(&RunChecked {
+            action: "run_checked",
+            request_id,
+            task_id: &run.task,
+            execution_id: &run.attempt,
+            known: *known,
+        })),
         Reply::Unknown { kind } => {
             let request_id = request_id.filter(|_| origin.source == Source::Hub)?;
             Some(to_text(&UnknownAction {

@@ -72,6 +72,14 @@ pub enum CommandBody {
         /// The answer.
         answer: Answer,
     },
+    /// Say what became of a run: its end again, or whether it is known here. Our own hub asks this
+    /// before it gives up a run.
+    Check {
+        /// Which run.
+        run: RunKey,
+        /// Who was to do it.
+        agent: AgentId,
+    },
     /// Change settings of a live conversation.
     Tune {
         /// Whose conversation.

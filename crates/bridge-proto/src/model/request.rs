@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AgentId, ProviderKey};
+use crate::id::{AgentId, ProviderKey, RunKey};
 
 /// A question that gets one reply (or none, for `write_file`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,6 +83,14 @@ pub enum Reply {
     ListFiles {
         /// Absolute root, or the error code.
         listing: Result<(String, Vec<FileEntry>), String>,
+    },
+    /// To a check of a run that has not ended here.
+    RunChecked {
+        /// Which run.
+        run: RunKey,
+        /// It waits or is at work. Otherwise it never came, or ended so long ago that it is
+        /// forgotten.
+        known: bool,
     },
     /// To an action of our own hub that nobody knows (decision 24).
     Unknown {

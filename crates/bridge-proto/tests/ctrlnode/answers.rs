@@ -14,7 +14,7 @@ use bridge_proto::{
     },
 };
 
-use crate::{agent, golden, goldens, origin, provider};
+use crate::{TASK, agent, golden, goldens, origin, provider, run};
 
 /// Provider, why not, version, hint.
 type Entry = (
@@ -326,6 +326,14 @@ fn replies_are_written_as_the_reference_shows_them_and_read_back_by_the_hub() {
             "list_files_response_error",
             Reply::ListFiles {
                 listing: Err("INVALID_PATH".into()),
+            },
+        ),
+        (
+            "check_run",
+            "run_checked",
+            Reply::RunChecked {
+                run: run(TASK, "e1"),
+                known: true,
             },
         ),
         (

@@ -77,6 +77,13 @@ fn expected() -> Vec<(&'static str, CommandBody)> {
         ),
         ("cancel_task", CommandBody::Cancel { task: task(TASK) }),
         (
+            "check_run",
+            CommandBody::Check {
+                run: run(TASK, "e1"),
+                agent: agent("dev-1"),
+            },
+        ),
+        (
             "dispatch_task",
             begin(StartRun {
                 run: run(TASK, "e1"),
@@ -319,6 +326,7 @@ fn every_command_survives_the_way_from_the_hub_to_the_bridge() {
             | CommandBody::Cancel { .. }
             | CommandBody::Interrupt { .. }
             | CommandBody::Answer { .. }
+            | CommandBody::Check { .. }
             | CommandBody::Tune { .. }
             | CommandBody::Agents(_)
             | CommandBody::Request(_) => {
@@ -336,6 +344,7 @@ fn every_command_survives_the_way_from_the_hub_to_the_bridge() {
 fn the_hub_writes_frames_as_the_reference_shows_them() {
     for name in [
         "cancel_task",
+        "check_run",
         "dispatch_task",
         "dispatch_task_output",
         "followup_now",

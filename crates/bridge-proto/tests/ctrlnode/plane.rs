@@ -45,6 +45,16 @@ fn abilities_and_troubles_in_another_shape_leave_the_rest_as_it_is() {
 }
 
 #[test]
+fn an_answer_about_a_run_that_does_not_say_whether_it_is_known_is_no_answer() {
+    for known in ["", r#","known":null"#, r#","known":"no""#] {
+        let frame = format!(
+            r#"{{"action":"run_checked","requestId":"r","taskId":"t","executionId":"e"{known}}}"#
+        );
+        assert!(plane::decode(frame.as_bytes()).is_err(), "{frame}");
+    }
+}
+
+#[test]
 fn agents_without_provider_or_model_are_openclaws_defaults() {
     let frame = r#"{"action":"agent_update","agents":[{"id":"A","workspace":"/w","name":"A","model":"default","exists":true,"hostname":"box"},{"id":" "}]}"#;
     let Ok(FromBridge::Notice(Notice::Agents { agents, .. })) = plane::decode(frame.as_bytes())

@@ -8,19 +8,20 @@ use std::{
 };
 
 use bridge_proto::{
-    ResumeId,
-    model::{Actor, AskEnd, Fault, Observed, Outcome, RunEvent, ToolStatus, Usage},
+    AskId, ResumeId,
+    model::{Fault, Observed, Outcome, RunEvent, Usage},
 };
 use serde_json::{Value, json};
 
 use super::{
     jsonrpc::{self, Incoming, Noise, RpcError},
     outcome,
-    permissions::{self, AskBook},
+    permissions::AskBook,
+    questions::Todos,
     quirks::AcpQuirks,
     session::{Capabilities, Offer, Setting},
     tools::ToolBook,
-    turn::{CLOSE_GRACE, CancelStep, TERMINATE_GRACE, Turn},
+    turn::{TERMINATE_GRACE, Turn},
 };
 use crate::{
     dialogue::{Dialogue, Exit, Step},
@@ -68,6 +69,8 @@ pub struct AcpDialogue {
     pub(super) capabilities: Capabilities,
     pub(super) session: String,
     pub(super) offer: Offer,
+    /// What the owner knows to be in force.
+    pub(super) told: BTreeMap<Setting, String>,
     /// Everything heard is the replay of what was before.
     pub(super) history: bool,
     /// Settings that were asked for before the session was open.
@@ -75,6 +78,7 @@ pub struct AcpDialogue {
     pub(super) noise: Noise,
     pub(super) asks: AskBook,
     pub(super) tools: ToolBook,
+    pub(super) todos: Todos,
     pub(super) usage: Usage,
     pub(super) waiting: VecDeque<String>,
     pub(super) side_requests: BTreeMap<u64, (Setting, String)>,
@@ -83,7 +87,7 @@ pub struct AcpDialogue {
     next_id: u64,
     began: Option<Instant>,
     pub(super) closing: bool,
-    ending: bool,
+    pub(super) ending: bool,
     steps: VecDeque<Step>,
 }
 
@@ -128,6 +132,7 @@ pub(super) enum Opening {
 impl AcpDialogue {
     /// A conversation that has not begun.
     pub fn new(start: AcpStart, quirks: AcpQuirks) -> Self {
+        let tools = ToolBook::new(quirks.tools.clone(), quirks.asks.own_ids);
         Self {
             start,
             quirks,
@@ -135,11 +140,13 @@ impl AcpDialogue {
             capabilities: Capabilities::default(),
             session: String::new(),
             offer: Offer::default(),
+            told: BTreeMap::new(),
             history: false,
             wanted: Vec::new(),
             noise: Noise::default(),
             asks: AskBook::default(),
-            tools: ToolBook::default(),
+            tools,
+            todos: Todos::default(),
             usage: Usage::default(),
             waiting: VecDeque::new(),
             side_requests: BTreeMap::new(),
@@ -212,7 +219,7 @@ impl AcpDialogue {
             return;
         }
         for (setting, wanted) in std::mem::take(&mut self.wanted) {
-            self.choose(setting, wanted);
+            self.choose(setting, &wanted);
         }
         if let Some(prompt) = self.waiting.pop_front() {
             self.history = false;
@@ -223,6 +230,12 @@ impl AcpDialogue {
                 blocks.push(json!({ "type": "text", "text": instructions }));
             }
             blocks.push(json!({ "type": "text", "text": prompt }));
+            if let Some(before) = self.quirks.turn.before_slash
+                && let Some(text) = blocks[0]["text"].as_str()
+                && text.trim_start().starts_with('/')
+            {
+                blocks[0]["text"] = format!("{before}{text}").into();
+            }
             let params = json!({ "sessionId": self.session, "prompt": blocks });
             let request = self.request("session/prompt", &params);
             self.phase = Phase::Running(Box::new(Turn::new(self.turns, request, now)));
@@ -263,55 +276,6 @@ impl AcpDialogue {
 
     pub(super) fn turn_over(&mut self, outcome: Outcome, answer: String) {
         self.push(Step::TurnOver(TurnEnd { outcome, answer }));
-    }
-
-    /// The running turn is over. What a cancelled turn says of itself does not count.
-    fn finish_turn(&mut self, outcome: Outcome, next: Phase) {
-        let Phase::Running(turn) = std::mem::replace(&mut self.phase, next) else {
-            return;
-        };
-        let cancelled = Outcome::Cancelled { by: Actor::Person };
-        let outcome = if turn.cancel.is_some() {
-            cancelled.clone()
-        } else {
-            outcome
-        };
-        self.withdraw_asks();
-        let end = match outcome {
-            Outcome::Cancelled { .. } => ToolStatus::Cancelled,
-            Outcome::Completed | Outcome::Failed { .. } | Outcome::Blocked { .. } => {
-                ToolStatus::Unknown
-            }
-        };
-        for state in self.tools.finish(end) {
-            self.emit(RunEvent::Tool(state), None);
-        }
-        self.turn_over(outcome, turn.into_answer());
-        for _ in 0..std::mem::take(&mut self.withdrawn) {
-            self.turn_over(cancelled.clone(), String::new());
-        }
-        if let Phase::Over(outcome) = &self.phase {
-            let outcome = outcome.clone();
-            for _ in std::mem::take(&mut self.waiting) {
-                self.turn_over(outcome.clone(), String::new());
-            }
-        }
-    }
-
-    pub(super) fn withdraw_asks(&mut self) {
-        for (ask, rpc_id) in self.asks.withdraw_all() {
-            self.push(Step::Send(jsonrpc::result(
-                &rpc_id,
-                &permissions::cancelled(),
-            )));
-            self.emit(
-                RunEvent::AskClosed {
-                    ask,
-                    how: AskEnd::Withdrawn,
-                },
-                None,
-            );
-        }
     }
 
     pub(super) fn send_cancel(&mut self) {
@@ -368,57 +332,6 @@ impl AcpDialogue {
             | Phase::Over(_) => {}
         }
     }
-
-    fn on_prompt_answered(&mut self, now: Instant, outcome: Result<Value, RpcError>) {
-        let outcome = match outcome {
-            Ok(result) => {
-                self.on_turn_usage(&result);
-                let reason = result.get("stopReason").and_then(Value::as_str);
-                outcome::of_stop_reason(&self.quirks, reason)
-            }
-            Err(error) => outcome::of_error(&self.quirks, &error, Fault::Model),
-        };
-        self.finish_turn(
-            outcome,
-            if self.ending {
-                closed_phase()
-            } else {
-                Phase::Idle
-            },
-        );
-        self.proceed(now);
-    }
-
-    fn on_turn_deadline(&mut self, now: Instant) {
-        let Phase::Running(turn) = &mut self.phase else {
-            return;
-        };
-        let Some(cancel) = &mut turn.cancel else {
-            if self.asks.is_empty()
-                && let Some(silent) = turn.silence(now)
-            {
-                self.emit(
-                    RunEvent::Silent {
-                        seconds: silent.as_secs(),
-                    },
-                    None,
-                );
-            }
-            return;
-        };
-        match cancel.step(now) {
-            Some(CancelStep::Resend) => self.send_cancel(),
-            Some(CancelStep::CloseInput) => {
-                self.ending = true;
-                self.push(Step::CloseInput(CLOSE_GRACE));
-            }
-            Some(CancelStep::Terminate) => self.push(Step::Terminate(TERMINATE_GRACE)),
-            Some(CancelStep::GiveUp) => {
-                self.finish_turn(Outcome::Completed, closed_phase());
-            }
-            Some(CancelStep::Done) | None => {}
-        }
-    }
 }
 
 impl Dialogue for AcpDialogue {
@@ -433,7 +346,7 @@ impl Dialogue for AcpDialogue {
         }
         match &mut self.phase {
             Phase::Running(turn) => turn.heard(now),
-            Phase::Settling { quiet_at, .. } => *quiet_at = now + self.quirks.replay_quiet,
+            Phase::Settling { quiet_at, .. } => *quiet_at = now + self.quirks.reload.quiet,
             Phase::New
             | Phase::Initializing { .. }
             | Phase::Holding { .. }
@@ -444,7 +357,9 @@ impl Dialogue for AcpDialogue {
         }
         match jsonrpc::classify(line) {
             Incoming::Response { id, outcome } => self.on_response(now, &id, outcome),
-            Incoming::Request { id, method, params } => self.on_request(&id, &method, params),
+            Incoming::Request { id, method, params } => {
+                self.on_request(now, &id, &method, params);
+            }
             Incoming::Notification { method, params } => self.on_notification(&method, params),
             Incoming::Noise => self.on_noise(line),
         }
@@ -525,6 +440,10 @@ impl Dialogue for AcpDialogue {
         self.steps.pop_front()
     }
 
+    fn ask_expires(&self, ask: &AskId) -> Option<Instant> {
+        self.asks.expiry(ask)
+    }
+
     fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Initializing { until, .. }
@@ -534,19 +453,12 @@ impl Dialogue for AcpDialogue {
             Phase::Settling { quiet_at, latest } => Some(*quiet_at.min(latest)),
             Phase::Running(turn) => match &turn.cancel {
                 Some(cancel) => cancel.due(),
-                None => self.asks.is_empty().then(|| turn.silence_due()),
+                None if self.asks.is_empty() => Some(turn.silence_due()),
+                None => self.asks.due(),
             },
             Phase::New | Phase::Idle | Phase::Over(_) => None,
         }
     }
-}
-
-fn closed_phase() -> Phase {
-    let reason = "the agent had to be ended".to_owned();
-    Phase::Over(Outcome::Failed {
-        fault: Fault::Agent,
-        reason,
-    })
 }
 
 /// How long an idle agent has to end by itself once its input is closed.

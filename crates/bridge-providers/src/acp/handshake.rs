@@ -19,7 +19,7 @@ use crate::plain::sentence;
 
 impl AcpDialogue {
     pub(super) fn initialize(&mut self, now: Instant) {
-        let params = json!({
+        let mut params = json!({
             "protocolVersion": PROTOCOL_VERSION,
             "clientCapabilities": {
                 "fs": { "readTextFile": false, "writeTextFile": false },
@@ -31,6 +31,9 @@ impl AcpDialogue {
                 "version": env!("CARGO_PKG_VERSION"),
             },
         });
+        for name in self.quirks.client_meta {
+            params["clientCapabilities"]["_meta"][name] = json!(true);
+        }
         let id = self.request("initialize", &params);
         self.phase = Phase::Initializing {
             id,
@@ -75,7 +78,9 @@ impl AcpDialogue {
         }
         let (method, how, limit) = match &self.start.resume {
             None => ("session/new", Opening::New, NEW_LIMIT),
-            Some(_) if self.capabilities.resume => ("session/resume", Opening::Resume, LOAD_LIMIT),
+            Some(_) if self.capabilities.resume && !self.quirks.reload.by_load_only => {
+                ("session/resume", Opening::Resume, LOAD_LIMIT)
+            }
             Some(_) if self.capabilities.load => ("session/load", Opening::Load, LOAD_LIMIT),
             Some(_) => return self.fail_start("cannot continue a conversation"),
         };
@@ -110,6 +115,9 @@ impl AcpDialogue {
                 None => return self.fail_start("opened a session without an id"),
             }
         }
+        if how == Opening::Load && self.quirks.reload.empty_is_unknown && offers_nothing(&result) {
+            return self.fail_start("does not know the conversation any more");
+        }
         if (self.capabilities.load || self.capabilities.resume)
             && let Ok(id) = ResumeId::parse(&self.session)
         {
@@ -117,7 +125,7 @@ impl AcpDialogue {
         }
         self.offer = Offer::read(&result);
         if how == Opening::Load {
-            let quiet_at = now + self.quirks.replay_quiet;
+            let quiet_at = now + self.quirks.reload.quiet;
             self.phase = Phase::Settling {
                 quiet_at,
                 latest: now + SETTLE_LIMIT,
@@ -143,7 +151,7 @@ impl AcpDialogue {
                 reason: why,
             });
         }
-        if let Some(id) = wanted.and_then(|model| self.choose(Setting::Model, model)) {
+        if let Some(id) = wanted.and_then(|model| self.choose(Setting::Model, &model)) {
             self.phase = Phase::Choosing {
                 id,
                 until: now + CHOOSE_LIMIT,
@@ -240,6 +248,12 @@ impl AcpDialogue {
             reason,
         });
     }
+}
+
+fn offers_nothing(result: &Value) -> bool {
+    ["models", "modes", "configOptions"]
+        .iter()
+        .all(|name| result.get(name).is_none_or(Value::is_null))
 }
 
 /// The only version real agents speak.

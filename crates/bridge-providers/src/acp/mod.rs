@@ -12,18 +12,29 @@
 //! [`crate::dialogue::Step::TurnOver`].
 
 mod dialogue;
+mod ending;
+mod extensions;
+mod greeting;
 mod handshake;
-mod jsonrpc;
+pub(crate) mod jsonrpc;
 mod listing;
 mod outcome;
 mod permissions;
+mod questions;
 mod quirks;
 mod session;
 mod steer;
+mod tool_content;
 mod tools;
 mod turn;
 mod updates;
 
 pub use dialogue::{AcpDialogue, AcpStart};
+pub(crate) use greeting::answers;
 pub(crate) use listing::list_models;
-pub use quirks::AcpQuirks;
+pub(crate) use outcome::{of_exit, of_words};
+pub use quirks::{
+    AcpQuirks, AskQuirks, Beginning, ReloadQuirks, TextQuirks, ToolQuirks, TurnQuirks,
+};
+pub(crate) use turn::Turn;
+pub(crate) use updates::RETRYING;

@@ -16,7 +16,7 @@ pub(crate) fn of_stop_reason(quirks: &AcpQuirks, reason: Option<&str>) -> Outcom
         },
         Some("max_turn_requests") => Outcome::Blocked {
             fix: Fix::Limit,
-            reason: format!("{name} stopped: the turn needed too many model calls"),
+            reason: format!("{name} stopped: max turns reached without a final answer"),
         },
         Some("refusal") => Outcome::Failed {
             fault: Fault::Model,
@@ -46,6 +46,22 @@ pub(crate) fn of_error(quirks: &AcpQuirks, error: &RpcError, fault: Fault) -> Ou
             reason: format!("{name}: {detail}"),
         },
     }
+}
+
+/// The outcome of a turn in which a model call failed, from the words the agent had for it; empty
+/// when it had none.
+pub(crate) fn of_words(quirks: &AcpQuirks, words: &str) -> Outcome {
+    let words = words.trim();
+    let message = match words.strip_prefix("Error:").unwrap_or(words).trim() {
+        "" => "the model call failed, and no reason was given",
+        words => words,
+    };
+    let error = RpcError {
+        code: 0,
+        message: message.to_owned(),
+        data: None,
+    };
+    of_error(quirks, &error, Fault::Model)
 }
 
 /// The outcome when the process is gone although it was needed; `doing` says what for.
@@ -138,9 +154,15 @@ fn trouble(code: i64, detail: &str) -> Option<Fix> {
         _ => {}
     }
     let lower = detail.to_lowercase();
-    let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric()).collect();
+    let words: Vec<&str> = lower
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .collect();
     let status = words.windows(2).find_map(|pair| match pair {
-        ["error" | "status" | "code" | "http", number] => number.parse::<u16>().ok(),
+        ["error" | "status" | "code" | "http", number] => number
+            .parse::<u16>()
+            .ok()
+            .filter(|status| (400..600).contains(status)),
         _ => None,
     });
     match status {
@@ -173,7 +195,7 @@ fn last_words(tail: &str) -> String {
 
 /// Longest quotation of the agent in a reason.
 const DETAIL_CHARS: usize = 400;
-const LOGIN_WORDS: [&str; 7] = [
+const LOGIN_WORDS: [&str; 8] = [
     "api key",
     "api-key",
     "unauthorized",
@@ -181,6 +203,7 @@ const LOGIN_WORDS: [&str; 7] = [
     "not logged in",
     "authentication required",
     "invalid credentials",
+    "no llm provider",
 ];
 const CREDIT_WORDS: [&str; 6] = [
     "quota",
@@ -232,6 +255,14 @@ mod tests {
             Some(Fix::Login)
         );
         assert_eq!(fix(429, "slow down", Value::Null), Some(Fix::Credit));
+        assert_eq!(
+            fix(0, "Last error: 429 slow down", Value::Null),
+            Some(Fix::Credit)
+        );
+        assert_eq!(
+            fix(0, "refused by http://127.0.0.1:80 (HTTP 401)", Value::Null),
+            Some(Fix::Login)
+        );
         assert_eq!(
             fix(-32603, "Internal", json!({"details": "quota exceeded"})),
             Some(Fix::Credit)

@@ -1,6 +1,7 @@
-//! Permission requests: what is asked, which option an answer means, and what is still open.
+//! Permission requests and what else is asked: how it is shown, which option an answer means, and
+//! what is still open.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use bridge_proto::{
     AskId, Digest, ToolCallId,
@@ -9,6 +10,7 @@ use bridge_proto::{
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::questions::{self, Questions};
 use crate::plain::sentence;
 
 /// The questions that wait for a person.
@@ -23,6 +25,17 @@ struct OpenAsk {
     rpc_id: Value,
     tool: Option<ToolCallId>,
     options: Vec<Choice>,
+    /// When the agent takes it as denied.
+    expires: Option<Instant>,
+    form: Form,
+}
+
+/// Which form the answer has.
+#[derive(Debug)]
+enum Form {
+    Permission,
+    Plan,
+    Questions(Questions),
 }
 
 /// An answer the agent will take.
@@ -30,10 +43,23 @@ struct OpenAsk {
 pub(crate) struct Settled {
     /// The request that is answered.
     pub(crate) rpc_id: Value,
-    /// Its result.
-    pub(crate) result: Value,
+    /// Its result; `None` while further questions of it are open.
+    pub(crate) result: Option<Value>,
     /// The call that was refused by it.
     pub(crate) refused: Option<ToolCallId>,
+    /// The next question of the same request.
+    pub(crate) next: Option<Ask>,
+}
+
+/// A question the agent does not wait for any more.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Expired {
+    /// Which.
+    pub(crate) ask: AskId,
+    /// Its request.
+    pub(crate) rpc_id: Value,
+    /// The call that was not done for want of an answer.
+    pub(crate) tool: Option<ToolCallId>,
 }
 
 /// Why an answer was not passed on.
@@ -48,64 +74,158 @@ pub(crate) enum AnswerError {
 }
 
 impl AskBook {
-    /// Opens a question for a request, `None` when too many are open already.
+    /// Opens a question for a permission request, `None` when too many are open already. `state`
+    /// is the call in the words of the request.
     pub(crate) fn open(
         &mut self,
         rpc_id: Value,
         state: Option<&ToolState>,
         params: &Value,
+        expires: Option<Instant>,
     ) -> Option<Ask> {
-        if self.open.len() >= MAX_OPEN {
-            return None;
-        }
-        self.count += 1;
-        let id = AskId::parse(&format!("ask-{}", self.count)).ok()?;
-        let options = options_of(params);
-        let tool = state.map(|state| state.id.clone());
         let ask = Ask {
-            id: id.clone(),
+            id: self.next_id()?,
             kind: state.map_or(AskKind::Other, |state| kind_of(state.kind)),
             summary: state.map_or_else(|| "do something unnamed".to_owned(), summary_of),
-            options: options.clone(),
+            options: options_of(params),
             digest: digest_of(state, params),
-            tool: tool.clone(),
+            tool: state.map(|state| state.id.clone()),
             expires: None,
             answered: None,
             action: state.map(|state| Box::new(action_of(state))),
         };
-        self.open.insert(
-            id,
-            OpenAsk {
-                rpc_id,
-                tool,
-                options,
-            },
-        );
-        Some(ask)
+        Some(self.keep(ask, rpc_id, expires, Form::Permission))
+    }
+
+    /// Opens a question for a plan that waits for approval.
+    pub(crate) fn open_plan(&mut self, rpc_id: Value, params: &Value) -> Option<Ask> {
+        let (summary, options) = (questions::plan_summary(params), questions::plan_options());
+        let digest = Digest::of(&["acp plan", &params.to_string()]);
+        self.open_other(rpc_id, summary, options, digest, Form::Plan)
+    }
+
+    /// Opens the first of several questions that are not about permission.
+    pub(crate) fn open_questions(&mut self, rpc_id: Value, questions: Questions) -> Option<Ask> {
+        let (summary, options) = questions.present();
+        let digest = question_digest(&summary, &options);
+        self.open_other(rpc_id, summary, options, digest, Form::Questions(questions))
+    }
+
+    fn open_other(
+        &mut self,
+        rpc_id: Value,
+        summary: String,
+        options: Vec<Choice>,
+        digest: Digest,
+        form: Form,
+    ) -> Option<Ask> {
+        let ask = Ask {
+            id: self.next_id()?,
+            kind: AskKind::Question,
+            summary,
+            options,
+            digest,
+            tool: None,
+            expires: None,
+            answered: None,
+            action: None,
+        };
+        Some(self.keep(ask, rpc_id, None, form))
+    }
+
+    fn keep(&mut self, ask: Ask, rpc_id: Value, expires: Option<Instant>, form: Form) -> Ask {
+        let open = OpenAsk {
+            rpc_id,
+            tool: ask.tool.clone(),
+            options: ask.options.clone(),
+            expires,
+            form,
+        };
+        self.open.insert(ask.id.clone(), open);
+        ask
+    }
+
+    fn next_id(&mut self) -> Option<AskId> {
+        if self.open.len() >= MAX_OPEN {
+            return None;
+        }
+        self.count += 1;
+        AskId::parse(&format!("ask-{}", self.count)).ok()
     }
 
     /// What to send for an answer. An answer that fits no option leaves the question open.
     pub(crate) fn answer(&mut self, id: &AskId, answer: &Answer) -> Result<Settled, AnswerError> {
-        let ask = self
-            .open
-            .get(id)
-            .ok_or_else(|| AnswerError::NotOpen(id.clone()))?;
-        let chosen = ask.choose(answer)?;
-        let refused = match chosen.map(|choice| choice.kind) {
-            None | Some(ChoiceKind::RejectOnce | ChoiceKind::RejectAlways) => ask.tool.clone(),
-            Some(ChoiceKind::AllowOnce | ChoiceKind::AllowAlways | ChoiceKind::Plain) => None,
+        let not_open = || AnswerError::NotOpen(id.clone());
+        let ask = self.open.get_mut(id).ok_or_else(not_open)?;
+        let (result, refused) = match &mut ask.form {
+            Form::Permission => {
+                let chosen = ask.choose(answer)?;
+                let refused = match chosen.map(|choice| choice.kind) {
+                    None | Some(ChoiceKind::RejectOnce | ChoiceKind::RejectAlways) => {
+                        ask.tool.clone()
+                    }
+                    Some(ChoiceKind::AllowOnce | ChoiceKind::AllowAlways | ChoiceKind::Plain) => {
+                        None
+                    }
+                };
+                let result = chosen.map_or_else(cancelled, |choice| selected(&choice.id));
+                (Some(result), refused)
+            }
+            Form::Plan => (Some(ask.judge_plan(answer)), None),
+            Form::Questions(questions) => match answer {
+                Answer::Deny { reason } => (Some(questions::skipped(reason)), None),
+                Answer::Choose { .. } | Answer::Text { .. } if questions.take(answer) => {
+                    (questions.result(), None)
+                }
+                Answer::Choose { option: given } | Answer::Text { text: given } => {
+                    return Err(ask.not_offered(given));
+                }
+            },
         };
-        let result = match chosen {
-            Some(choice) => selected(&choice.id),
-            None => cancelled(),
+        let Some(ask) = self.open.remove(id) else {
+            return Err(not_open());
         };
-        let rpc_id = ask.rpc_id.clone();
-        self.open.remove(id);
+        let rpc_id = ask.rpc_id;
+        let next = match (ask.form, &result) {
+            (Form::Questions(questions), None) => self.open_questions(rpc_id.clone(), questions),
+            (Form::Permission | Form::Plan | Form::Questions(_), _) => None,
+        };
         Ok(Settled {
             rpc_id,
             result,
             refused,
+            next,
         })
+    }
+
+    /// When the agent takes this question as denied, if it does so by itself.
+    pub(crate) fn expiry(&self, id: &AskId) -> Option<Instant> {
+        self.open.get(id)?.expires
+    }
+
+    /// When the next question is over.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.open.values().filter_map(|ask| ask.expires).min()
+    }
+
+    /// Closes what the agent does not wait for any more.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Expired> {
+        let late = |ask: &OpenAsk| ask.expires.is_some_and(|at| at <= now);
+        let ids: Vec<AskId> = self
+            .open
+            .iter()
+            .filter(|(_, ask)| late(ask))
+            .map(|(id, _)| id.clone())
+            .collect();
+        let expired = ids.into_iter().filter_map(|id| {
+            let ask = self.open.remove(&id)?;
+            Some(Expired {
+                ask: id,
+                rpc_id: ask.rpc_id,
+                tool: ask.tool,
+            })
+        });
+        expired.collect()
     }
 
     /// The agent takes back one request.
@@ -173,6 +293,21 @@ impl OpenAsk {
             ChoiceKind::RejectAlways => first(kind).or_else(|| first(ChoiceKind::RejectOnce)),
             ChoiceKind::RejectOnce => first(kind).or_else(|| first(ChoiceKind::RejectAlways)),
             ChoiceKind::AllowOnce | ChoiceKind::Plain => first(kind),
+        }
+    }
+
+    /// The result for a plan. Words that are no option are the reason why not.
+    fn judge_plan(&self, answer: &Answer) -> Value {
+        let words = match answer {
+            Answer::Deny { reason } => reason,
+            Answer::Choose { option } => option,
+            Answer::Text { text } => text,
+        };
+        match self.choose(answer).ok().flatten().map(|choice| choice.kind) {
+            Some(ChoiceKind::AllowOnce | ChoiceKind::AllowAlways) => questions::plan_result(None),
+            Some(ChoiceKind::RejectOnce | ChoiceKind::RejectAlways | ChoiceKind::Plain) | None => {
+                questions::plan_result(Some(words))
+            }
         }
     }
 
@@ -358,6 +493,16 @@ fn digest_of(state: Option<&ToolState>, params: &Value) -> Digest {
     Digest::of(&["acp", &whole, &request, &options])
 }
 
+fn question_digest(summary: &str, options: &[Choice]) -> Digest {
+    let mut parts = vec!["acp question", summary];
+    parts.extend(
+        options
+            .iter()
+            .flat_map(|choice| [choice.id.as_str(), choice.label.as_str()]),
+    );
+    Digest::of(&parts)
+}
+
 /// An agent that asks more at once is not asking a person.
 const MAX_OPEN: usize = 64;
 const MAX_OPTIONS: usize = 32;
@@ -378,7 +523,7 @@ mod tests {
         let state = ToolBook::default().merge(&call).unwrap().state;
         let mut book = AskBook::default();
         let params = json!({"toolCall": call, "options": options});
-        let ask = book.open(json!(7), Some(&state), &params).unwrap();
+        let ask = book.open(json!(7), Some(&state), &params, None).unwrap();
         (book, ask)
     }
 
@@ -465,7 +610,7 @@ mod tests {
         ] {
             let (mut book, ask) = asked(&gemini());
             let settled = book.answer(&ask.id, &answer).unwrap();
-            assert_eq!(settled.result, selected(option), "{answer:?}");
+            assert_eq!(settled.result, Some(selected(option)), "{answer:?}");
             assert_eq!(settled.refused.is_some(), option == "cancel");
             assert!(book.is_empty());
         }
@@ -479,12 +624,12 @@ mod tests {
             book.answer(&ask.id, &choose("allow_always"))
                 .unwrap()
                 .result,
-            selected("y")
+            Some(selected("y"))
         );
         let (mut book, ask) = asked(&once);
         assert_eq!(
             book.answer(&ask.id, &choose("reject_once")).unwrap().result,
-            cancelled()
+            Some(cancelled())
         );
         let always = json!([{"optionId": "a", "name": "Always", "kind": "allow_always"}]);
         let (mut book, ask) = asked(&always);
@@ -510,7 +655,7 @@ mod tests {
             let state = ToolBook::default().merge(&call).unwrap().state;
             let params = json!({"toolCall": call, "options": []});
             AskBook::default()
-                .open(json!(1), Some(&state), &params)
+                .open(json!(1), Some(&state), &params, None)
                 .unwrap()
                 .digest
         };

@@ -55,7 +55,7 @@ struct ConfigOption {
 }
 
 /// What can be chosen in a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Setting {
     Model,
     Mode,
@@ -157,7 +157,23 @@ impl Offer {
         current.iter().cloned().chain(rest).collect()
     }
 
-    /// The request that chooses `wanted`; `None` when the session does not offer it.
+    /// What the session offers under this name: its id, or a mode whose id ends so behind a `#`.
+    pub(crate) fn find(&self, setting: Setting, wanted: &str) -> Option<&str> {
+        let (choices, option) = self.places(setting);
+        let options = option.map(|option| option.choices.ids.iter());
+        let all = || {
+            choices
+                .ids
+                .iter()
+                .chain(options.clone().into_iter().flatten())
+        };
+        all()
+            .find(|id| *id == wanted)
+            .or_else(|| all().find(|id| setting == Setting::Mode && short_name(id) == wanted))
+            .map(String::as_str)
+    }
+
+    /// The request that chooses `wanted`, an id; `None` when the session does not offer it.
     pub(crate) fn choose(
         &self,
         setting: Setting,
@@ -187,6 +203,14 @@ impl Offer {
             Setting::Mode => (&self.modes, self.mode_option.as_ref()),
             Setting::Effort => (&self.no_efforts, self.effort_option.as_ref()),
         }
+    }
+}
+
+/// What a person calls a mode: some agents use addresses as ids, with the name behind a `#`.
+pub(crate) fn short_name(id: &str) -> &str {
+    match id.rsplit_once('#') {
+        Some((_, name)) if !name.is_empty() => name,
+        Some(_) | None => id,
     }
 }
 
@@ -244,6 +268,18 @@ mod tests {
             ))
         );
         assert_eq!(opencode.current(Setting::Mode), Some("build"));
+    }
+
+    #[test]
+    fn ids_that_are_addresses_are_found_by_the_name_behind_their_sign() {
+        let copilot = Offer::read(&json!({"modes": {"currentModeId": "https://x/modes#agent",
+            "availableModes": [{"id": "https://x/modes#agent"}, {"id": "https://x/modes#plan"}]}}));
+        let plan = copilot.find(Setting::Mode, "plan").unwrap();
+        assert_eq!(plan, "https://x/modes#plan");
+        assert_eq!(short_name(plan), "plan");
+        assert_eq!(copilot.find(Setting::Mode, plan), Some(plan));
+        assert_eq!(copilot.find(Setting::Mode, "yolo"), None);
+        assert_eq!(short_name("a#"), "a#");
     }
 
     #[test]

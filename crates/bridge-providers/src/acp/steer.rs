@@ -13,7 +13,7 @@ use super::{
     dialogue::{AcpDialogue, Phase},
     jsonrpc::{self, RpcError},
     permissions::AnswerError,
-    session::Setting,
+    session::{Setting, short_name},
     turn::Cancel,
 };
 use crate::{dialogue::Step, plain::sentence};
@@ -49,11 +49,13 @@ impl AcpDialogue {
     pub(super) fn on_answer(&mut self, now: Instant, ask: &AskId, answer: &Answer) {
         match self.asks.answer(ask, answer) {
             Ok(settled) => {
-                self.push(Step::Send(jsonrpc::result(
-                    &settled.rpc_id,
-                    &settled.result,
-                )));
+                if let Some(result) = &settled.result {
+                    self.push(Step::Send(jsonrpc::result(&settled.rpc_id, result)));
+                }
                 self.push(Step::Applied(ask.clone()));
+                if let Some(next) = settled.next {
+                    self.emit(RunEvent::Ask(next), None);
+                }
                 if let Some(state) = settled.refused.and_then(|tool| self.tools.reject(&tool)) {
                     self.emit(RunEvent::Tool(state), None);
                 }
@@ -106,7 +108,7 @@ impl AcpDialogue {
         if open {
             for (setting, wanted) in Setting::ALL.into_iter().zip([model, mode, effort]) {
                 if let Some(wanted) = wanted {
-                    self.choose(setting, wanted);
+                    self.choose(setting, &wanted);
                 }
             }
             return;
@@ -125,22 +127,24 @@ impl AcpDialogue {
     }
 
     /// Asks for a setting; `None` and a word to the owner if the session does not offer it.
-    pub(super) fn choose(&mut self, setting: Setting, wanted: String) -> Option<u64> {
-        if self.offer.current(setting) == Some(wanted.as_str()) {
+    pub(super) fn choose(&mut self, setting: Setting, wanted: &str) -> Option<u64> {
+        let found = self.offer.find(setting, wanted).map(str::to_owned);
+        let id = found.unwrap_or_else(|| wanted.to_owned());
+        if self.offer.current(setting) == Some(id.as_str()) {
             return None;
         }
-        let Some((method, params)) = self.offer.choose(setting, &self.session, &wanted) else {
+        let Some((method, params)) = self.offer.choose(setting, &self.session, &id) else {
             let what = setting.name();
             let name = &self.quirks.name;
-            let wanted = sentence(&wanted, 100);
+            let wanted = sentence(wanted, 100);
             self.say(format!(
                 "{name} does not offer the {what} {wanted}; its own stays in force"
             ));
             return None;
         };
-        let id = self.request(method, &params);
-        self.side_requests.insert(id, (setting, wanted));
-        Some(id)
+        let request = self.request(method, &params);
+        self.side_requests.insert(request, (setting, id));
+        Some(request)
     }
 
     pub(super) fn on_chosen(
@@ -164,14 +168,23 @@ impl AcpDialogue {
         }
     }
 
-    /// Tells the owner what is in force.
+    /// Tells the owner what is in force, unless it knows. Agents confirm a choice more than once.
     pub(super) fn tell_setting(&mut self, setting: Setting, raw: Option<Value>) {
         let Some(value) = self.offer.current(setting).map(str::to_owned) else {
             return;
         };
+        if self.told.get(&setting) == Some(&value) {
+            if let Some(raw) = raw {
+                self.other(setting.name(), raw);
+            }
+            return;
+        }
+        self.told.insert(setting, value.clone());
         let event = match setting {
             Setting::Model => RunEvent::Model { model: value },
-            Setting::Mode => RunEvent::Mode { mode: value },
+            Setting::Mode => RunEvent::Mode {
+                mode: short_name(&value).to_owned(),
+            },
             Setting::Effort => RunEvent::Effort { effort: value },
         };
         self.emit(event, raw);

@@ -4,15 +4,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bridge_proto::{
     ToolCallId,
-    model::{FileDiff, Location, ToolKind, ToolState, ToolStatus},
+    model::{ToolKind, ToolState, ToolStatus},
 };
 use serde_json::Value;
 
+use super::{
+    quirks::ToolQuirks,
+    tool_content::{self, says_something},
+};
 use crate::plain::sentence;
 
 /// The tool calls of one turn.
 #[derive(Debug, Default)]
 pub(crate) struct ToolBook {
+    quirks: ToolQuirks,
+    own_ids: bool,
     calls: BTreeMap<ToolCallId, Call>,
     order: VecDeque<ToolCallId>,
 }
@@ -21,6 +27,12 @@ pub(crate) struct ToolBook {
 struct Call {
     state: ToolState,
     reported: BTreeSet<String>,
+    /// A person was asked about it.
+    asked: bool,
+    /// A person said no: whatever the agent says, it was not done.
+    rejected: bool,
+    /// Its end was not told but follows from what the agent did next.
+    presumed: bool,
 }
 
 /// What an update came to.
@@ -34,19 +46,44 @@ pub(crate) struct Merged {
     pub(crate) written: Vec<String>,
 }
 
+/// What a permission request is about.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Asked {
+    /// The call as far as it is known, as for every update.
+    pub(crate) merged: Merged,
+    /// The call in the words of the request, which are what a person answers to.
+    pub(crate) question: ToolState,
+}
+
 impl ToolBook {
+    /// An empty book; `own_ids` as in [`super::quirks::AskQuirks`].
+    pub(crate) fn new(quirks: ToolQuirks, own_ids: bool) -> Self {
+        Self {
+            quirks,
+            own_ids,
+            ..Self::default()
+        }
+    }
+
     /// Merges a `tool_call`, a `tool_call_update` or the `toolCall` of a permission request;
     /// `None` if it has no usable id. A call that is not known yet begins here, whatever the
     /// update is named. A call that has ended stays ended.
     pub(crate) fn merge(&mut self, update: &Value) -> Option<Merged> {
-        let id = ToolCallId::parse(update.get("toolCallId")?.as_str()?).ok()?;
+        let text = |name: &str| update.get(name).and_then(Value::as_str);
+        let open = matches!(text("status"), None | Some("pending"));
+        self.take(update, open && text("sessionUpdate") == Some("tool_call"))
+    }
+
+    /// Before a call runs its text says what will be done, not what came of it.
+    fn take(&mut self, update: &Value, preview: bool) -> Option<Merged> {
+        let id = id_of(update)?;
         let known = self.calls.contains_key(&id);
         if !known {
             self.begin(&id);
         }
         let call = self.calls.get_mut(&id)?;
         let before = known.then(|| call.state.clone());
-        call.absorb(update);
+        call.absorb(update, &self.quirks, preview);
         let strange = update.as_object().is_some_and(|fields| {
             fields
                 .keys()
@@ -61,14 +98,106 @@ impl ToolBook {
         })
     }
 
+    /// Takes the `toolCall` of a permission request; `None` if it has no usable id. Of a call that
+    /// is known already only what was missing is taken over, because requests tell it in other
+    /// words; a call that is not known begins here.
+    pub(crate) fn ask(&mut self, request: &Value) -> Option<Asked> {
+        let id = id_of(request)?;
+        let known = if self.calls.contains_key(&id) {
+            Some(id)
+        } else if self.own_ids {
+            self.unasked(request)
+        } else {
+            None
+        };
+        let Some(id) = known else {
+            let merged = self.take(request, true)?;
+            self.calls.get_mut(&merged.state.id)?.asked = true;
+            let question = merged.state.clone();
+            return Some(Asked { merged, question });
+        };
+        let call = self.calls.get_mut(&id)?;
+        let before = call.state.clone();
+        call.be_asked(request, &self.quirks);
+        let state = call.state.clone();
+        let mut question = state.clone();
+        if let Some(title) = request.get("title").and_then(Value::as_str) {
+            question.title = sentence(title, TITLE_CHARS);
+        }
+        if let Some(kind) = request.get("kind").and_then(Value::as_str) {
+            question.kind = kind_of(kind);
+        }
+        if let Some(input) = request
+            .get("rawInput")
+            .filter(|input| says_something(input))
+        {
+            question.input = Some(input.clone());
+        }
+        let merged = Merged {
+            news: before != state,
+            written: Vec::new(),
+            state,
+        };
+        Some(Asked { merged, question })
+    }
+
+    /// The oldest open call of the kind of a request that nobody was asked about, rather one that
+    /// touches the same file.
+    fn unasked(&self, request: &Value) -> Option<ToolCallId> {
+        let kind = request.get("kind").and_then(Value::as_str).map(kind_of);
+        let open = || {
+            self.order.iter().filter(move |id| {
+                self.calls.get(*id).is_some_and(|call| {
+                    let open = call.presumed || !is_final(call.state.status);
+                    open && !call.asked && kind.is_none_or(|kind| kind == call.state.kind)
+                })
+            })
+        };
+        let paths = tool_content::paths(request, &self.quirks);
+        let same_file = |id: &&ToolCallId| {
+            self.calls.get(*id).is_some_and(|call| {
+                let places = &call.state.locations;
+                places.iter().any(|place| paths.contains(&place.path))
+            })
+        };
+        open().find(same_file).or_else(|| open().next()).cloned()
+    }
+
     /// A person said no to this call; agents need not mention it again.
     pub(crate) fn reject(&mut self, id: &ToolCallId) -> Option<ToolState> {
         let call = self.calls.get_mut(id)?;
         if is_final(call.state.status) {
             return None;
         }
+        call.rejected = true;
         call.state.status = ToolStatus::Failed;
         Some(call.state.clone())
+    }
+
+    /// The agent goes on: calls of which it tells no end are done. Must not be called while a
+    /// person is asked.
+    pub(crate) fn went_on(&mut self) -> Vec<Merged> {
+        let mut done = Vec::new();
+        for id in &self.order {
+            let Some(call) = self.calls.get_mut(id) else {
+                continue;
+            };
+            if !is_final(call.state.status) && self.quirks.silent.contains(&call.state.kind) {
+                call.presumed = true;
+                call.state.status = ToolStatus::Completed;
+                done.push(Merged {
+                    written: call.newly_written(),
+                    state: call.state.clone(),
+                    news: true,
+                });
+            }
+        }
+        done
+    }
+
+    /// Whether the update begins a call.
+    pub(crate) fn is_new(&self, update: &Value) -> bool {
+        id_of(update).is_some_and(|id| !self.calls.contains_key(&id))
     }
 
     /// The turn is over: gives every call without an end this one, and forgets all.
@@ -109,62 +238,90 @@ impl ToolBook {
             Call {
                 state,
                 reported: BTreeSet::new(),
+                asked: false,
+                rejected: false,
+                presumed: false,
             },
         );
     }
 }
 
 impl Call {
-    fn absorb(&mut self, update: &Value) {
+    fn absorb(&mut self, update: &Value, quirks: &ToolQuirks, preview: bool) {
+        let text = |name: &str| update.get(name).and_then(Value::as_str);
         let state = &mut self.state;
-        if let Some(title) = update.get("title").and_then(Value::as_str) {
+        if let Some(title) = text("title") {
             state.title = sentence(title, TITLE_CHARS);
         }
-        if let Some(kind) = update.get("kind").and_then(Value::as_str) {
+        if let Some(kind) = text("kind") {
             state.kind = kind_of(kind);
         }
         if state.title.is_empty() {
             "tool call".clone_into(&mut state.title);
         }
-        if let Some(status) = update
-            .get("status")
-            .and_then(Value::as_str)
-            .and_then(status_of)
-            && (is_final(status) || !is_final(state.status))
-        {
-            state.status = status;
+        if let Some(status) = text("status").and_then(status_of) {
+            self.proceed(status);
         }
+        let state = &mut self.state;
         if let Some(input) = update.get("rawInput").filter(|input| says_something(input)) {
             state.input = Some(input.clone());
         }
-        if let Some(places) = update.get("locations").and_then(Value::as_array)
-            && !places.is_empty()
-        {
-            state.locations = places
-                .iter()
-                .take(MAX_PLACES)
-                .filter_map(location_of)
-                .collect();
+        let places = tool_content::locations(update);
+        if !places.is_empty() {
+            state.locations = places;
         }
-        if let Some(content) = update.get("content").and_then(Value::as_array) {
-            let diffs: Vec<_> = content
-                .iter()
-                .take(MAX_PLACES)
-                .filter_map(diff_of)
-                .collect();
-            // Some agents show the change only when they ask for it, not when it is done.
-            if !diffs.is_empty() {
-                state.diffs = diffs;
-            }
-            let texts: Vec<_> = content.iter().filter_map(text_of).collect();
-            if !texts.is_empty() {
-                state.output = Some(bounded(&texts.join("\n")));
-            }
+        // Some agents show the change only when they ask for it, not when it is done.
+        let diffs = tool_content::diffs(update, quirks);
+        if !diffs.is_empty() {
+            state.diffs = diffs;
         }
+        if !preview && let Some(output) = tool_content::text(update) {
+            state.output = Some(output);
+        }
+        let raw = update.get("rawOutput");
         if state.output.is_none()
-            && let Some(output) = update.get("rawOutput").and_then(output_of)
+            && let Some(output) = raw.and_then(tool_content::raw_output)
         {
-            state.output = Some(bounded(&output));
+            state.output = Some(output);
+        }
+        let failed = |raw: &Value| {
+            let mut signs = quirks.failed_by.iter();
+            signs.any(|sign| raw.get(sign).is_some_and(says_something))
+        };
+        if state.status == ToolStatus::Completed && raw.is_some_and(failed) {
+            state.status = ToolStatus::Failed;
+        }
+    }
+
+    /// A call that has ended stays ended, and one that was refused was not done.
+    fn proceed(&mut self, status: ToolStatus) {
+        let open = self.presumed || !is_final(self.state.status);
+        if !self.rejected && (open || is_final(status)) {
+            self.presumed = false;
+            self.state.status = status;
+        }
+    }
+
+    /// Takes from a permission request about a call that is known what nobody has told yet, and
+    /// every file it names: what lies outside the place of a run is decided by them.
+    fn be_asked(&mut self, request: &Value, quirks: &ToolQuirks) {
+        self.asked = true;
+        if std::mem::take(&mut self.presumed) {
+            self.state.status = ToolStatus::Pending;
+        }
+        let state = &mut self.state;
+        let diffs = tool_content::diffs(request, quirks);
+        if !diffs.is_empty() {
+            state.diffs = diffs;
+        }
+        for place in tool_content::locations(request) {
+            if !state.locations.contains(&place) {
+                state.locations.push(place);
+            }
+        }
+        let input = request.get("rawInput");
+        if state.input.is_none() {
+            state.input = input.filter(|input| says_something(input)).cloned();
         }
     }
 
@@ -226,65 +383,10 @@ fn status_of(name: &str) -> Option<ToolStatus> {
     }
 }
 
-fn says_something(input: &Value) -> bool {
-    !input.is_null() && input.as_object().is_none_or(|fields| !fields.is_empty())
-}
-
-fn location_of(place: &Value) -> Option<Location> {
-    let path = place.get("path")?.as_str()?.to_owned();
-    let line = place
-        .get("line")
-        .and_then(Value::as_u64)
-        .and_then(|line| u32::try_from(line).ok());
-    Some(Location { path, line })
-}
-
-fn diff_of(content: &Value) -> Option<FileDiff> {
-    if content.get("type")?.as_str()? != "diff" {
-        return None;
-    }
-    Some(FileDiff {
-        path: content.get("path")?.as_str()?.to_owned(),
-        old: content
-            .get("oldText")
-            .and_then(Value::as_str)
-            .map(str::to_owned),
-        new: content
-            .get("newText")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned(),
-    })
-}
-
-fn text_of(content: &Value) -> Option<String> {
-    content
-        .pointer("/content/text")
-        .and_then(Value::as_str)
-        .map(str::to_owned)
-}
-
-fn output_of(raw: &Value) -> Option<String> {
-    if raw.is_null() {
-        return None;
-    }
-    let text = ["output", "content", "error", "stdout"]
-        .iter()
-        .find_map(|key| raw.get(key).and_then(Value::as_str));
-    let text = text.or_else(|| raw.as_str()).map(str::to_owned);
-    text.or_else(|| says_something(raw).then(|| raw.to_string()))
-}
-
-fn bounded(text: &str) -> String {
-    if text.len() <= OUTPUT_BYTES {
-        return text.to_owned();
-    }
-    let end = (0..=OUTPUT_BYTES)
-        .rev()
-        .find(|&at| text.is_char_boundary(at))
-        .unwrap_or(0);
-    let kept = text.get(..end).unwrap_or_default();
-    format!("{kept}\n… ({} more bytes)", text.len() - end)
+/// The id of a call. Some agents put line ends into theirs.
+fn id_of(update: &Value) -> Option<ToolCallId> {
+    let id = update.get("toolCallId")?.as_str()?;
+    ToolCallId::parse(&id.replace(char::is_control, "_")).ok()
 }
 
 /// Fields that are taken over whole; an update with any other is always passed on.
@@ -301,13 +403,11 @@ const KNOWN_FIELDS: [&str; 9] = [
 ];
 /// Far more than a turn has; the oldest are forgotten.
 const MAX_CALLS: usize = 2000;
-const MAX_PLACES: usize = 1000;
 const TITLE_CHARS: usize = 500;
-/// Of the text a tool gave; the agent's own message has all of it.
-const OUTPUT_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use bridge_proto::model::FileDiff;
     use serde_json::json;
 
     use super::*;

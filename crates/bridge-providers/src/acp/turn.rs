@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use bridge_proto::BlockId;
+use bridge_proto::{BlockId, model::PlanItem};
+use serde_json::Value;
+
+use super::quirks::{Beginning, TextQuirks};
+use crate::plain::head;
 
 /// A prompt that is being worked on.
 #[derive(Debug)]
@@ -11,13 +15,43 @@ pub(crate) struct Turn {
     pub(crate) request: u64,
     /// When a cancel was asked for, and which step of the ladder comes next.
     pub(crate) cancel: Option<Cancel>,
+    /// How often the agent has said that it tries again.
+    pub(crate) retries: u32,
+    /// The to-do list that was told last.
+    pub(crate) plan: Vec<PlanItem>,
     number: u64,
     block: u64,
     break_before_text: bool,
     last_block: Option<BlockId>,
     answer: String,
+    /// How the last block begins, and how long it is.
+    opening: String,
+    block_bytes: usize,
+    /// Text comes right behind other text.
+    mid_text: bool,
+    held: Option<Held>,
     heard: Instant,
     silences: u32,
+}
+
+/// A chunk that begins like the words of a failed model call. Whether it is that is only known
+/// when the turn ends or goes on.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// What the agent said.
+    pub(crate) delta: String,
+    /// Its message.
+    pub(crate) update: Value,
+    alone: bool,
+}
+
+/// The words of a failed model call.
+#[derive(Debug, PartialEq)]
+pub(crate) enum LastWords {
+    /// Nobody has seen them.
+    Held(String, Value),
+    /// They have been told as this block of the answer.
+    Told(String, BlockId),
 }
 
 /// How far a cancel got.
@@ -85,11 +119,17 @@ impl Turn {
         Self {
             request,
             cancel: None,
+            retries: 0,
+            plan: Vec::new(),
             number,
             block: 0,
             break_before_text: true,
             last_block: None,
             answer: String::new(),
+            opening: String::new(),
+            block_bytes: 0,
+            mid_text: false,
+            held: None,
             heard: now,
             silences: 0,
         }
@@ -119,6 +159,57 @@ impl Turn {
     /// A tool was called: text that follows is another block.
     pub(crate) fn break_block(&mut self) {
         self.break_before_text = true;
+        self.mid_text = false;
+    }
+
+    /// Something else than text was said; what follows does not go on with the words before it.
+    pub(crate) fn pause_text(&mut self) {
+        self.mid_text = false;
+    }
+
+    /// Keeps a chunk back if it begins like the words of a failed model call, else gives it back.
+    /// What was kept before has to be released first.
+    pub(crate) fn hold(
+        &mut self,
+        quirks: &TextQuirks,
+        delta: String,
+        update: Value,
+    ) -> Option<(String, Value)> {
+        if !begins(quirks.failed, &delta) && !begins(quirks.failed_alone, &delta) {
+            return Some((delta, update));
+        }
+        self.held = Some(Held {
+            delta,
+            update,
+            alone: !self.mid_text,
+        });
+        None
+    }
+
+    /// The chunk that was kept back: the turn goes on, so it is text.
+    pub(crate) fn release(&mut self) -> Option<Held> {
+        self.held.take()
+    }
+
+    /// Takes the words of a failed model call out of a turn that has ended as a good one does.
+    pub(crate) fn last_words(&mut self, quirks: &TextQuirks, has_usage: bool) -> Option<LastWords> {
+        if let Some(held) = self.held.take() {
+            if !has_usage || (held.alone && begins(quirks.failed_alone, &held.delta)) {
+                return Some(LastWords::Held(held.delta, held.update));
+            }
+            self.held = Some(held);
+            return None;
+        }
+        let block = self.last_block.clone()?;
+        if has_usage || !begins(quirks.failed, &self.opening) {
+            return None;
+        }
+        let start = self.answer.len().saturating_sub(self.block_bytes);
+        let start = (start..=self.answer.len()).find(|&at| self.answer.is_char_boundary(at))?;
+        let words = self.answer.split_off(start);
+        self.answer.truncate(self.answer.trim_end().len());
+        self.block_bytes = 0;
+        Some(LastWords::Told(words, block))
     }
 
     /// Adds text to the answer and says to which block it belongs.
@@ -133,15 +224,17 @@ impl Turn {
             BlockId::parse(&format!("t{}-b{}", self.number, self.block)).ok()?
         };
         self.break_before_text = false;
-        let other = self.last_block.as_ref() != Some(&block);
-        if other && !self.answer.is_empty() && !self.answer.ends_with("\n\n") {
-            self.answer.push_str(if self.answer.ends_with('\n') {
-                "\n"
-            } else {
-                "\n\n"
-            });
+        self.mid_text = true;
+        if self.last_block.as_ref() != Some(&block) {
+            self.opening.clear();
+            self.block_bytes = 0;
+            self.part_from_answer(delta);
         }
         self.last_block = Some(block.clone());
+        self.block_bytes += delta.len();
+        if self.opening.len() < OPENING_BYTES {
+            self.opening.push_str(head(delta, OPENING_BYTES));
+        }
         self.answer.push_str(delta);
         if self.answer.len() > 2 * ANSWER_BYTES {
             self.shorten();
@@ -157,11 +250,28 @@ impl Turn {
         self.answer
     }
 
+    /// An empty line between what was answered before and another block.
+    fn part_from_answer(&mut self, delta: &str) {
+        if self.answer.is_empty() {
+            return;
+        }
+        let is_break = |byte: &u8| *byte == b'\n';
+        let before = self.answer.bytes().rev().take_while(is_break).count();
+        let after = delta.bytes().take_while(is_break).count();
+        for _ in before + after..2 {
+            self.answer.push('\n');
+        }
+    }
+
     fn shorten(&mut self) {
         let from = self.answer.len().saturating_sub(ANSWER_BYTES);
         let from = (from..=self.answer.len()).find(|&at| self.answer.is_char_boundary(at));
         self.answer.drain(..from.unwrap_or(0));
     }
+}
+
+fn begins(with: &[Beginning], text: &str) -> bool {
+    with.iter().any(|beginning| beginning.fits(text))
 }
 
 const RESEND_AFTER: Duration = Duration::from_secs(2);
@@ -175,6 +285,8 @@ pub(crate) const TERMINATE_GRACE: Duration = Duration::from_secs(2);
 const GIVE_UP_AFTER: Duration = Duration::from_millis(9500);
 /// Agents retry failed model calls for minutes without a word; a person shall see that.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Enough to tell by how a text begins what it is.
+const OPENING_BYTES: usize = 64;
 /// Of the answer as a whole; every piece has been passed on before.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
@@ -192,6 +304,36 @@ mod tests {
         assert_eq!((first.as_str(), second.as_str()), ("t3-b1", "t3-b2"));
         assert_eq!(turn.text(Some("msg_1"), "!").unwrap().as_str(), "msg_1");
         assert_eq!(turn.into_answer(), "I will look.\n\nDone.\n\n!");
+    }
+
+    #[test]
+    fn paragraphs_are_parted_by_one_empty_line_whoever_puts_it_there() {
+        for (first, second) in [("a", "b"), ("a\n", "b"), ("a", "\nb"), ("a", "\n\nb")] {
+            let mut turn = Turn::new(1, 0, Instant::now());
+            turn.text(None, first);
+            turn.break_block();
+            turn.text(None, second);
+            assert_eq!(turn.into_answer(), "a\n\nb", "{first:?} {second:?}");
+        }
+    }
+
+    #[test]
+    fn words_of_a_failure_that_were_told_in_pieces_are_taken_back() {
+        let quirks = TextQuirks {
+            failed: &[Beginning::Status("HTTP ")],
+            ..TextQuirks::default()
+        };
+        let mut turn = Turn::new(1, 0, Instant::now());
+        turn.text(None, "Calling.");
+        turn.break_block();
+        for piece in ["\n\nHTTP", " 4", "01: no"] {
+            turn.text(None, piece);
+        }
+        assert_eq!(turn.last_words(&quirks, true), None);
+        let block = BlockId::parse("t1-b2").unwrap();
+        let words = LastWords::Told("\n\nHTTP 401: no".into(), block);
+        assert_eq!(turn.last_words(&quirks, false), Some(words));
+        assert_eq!(turn.into_answer(), "Calling.");
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! What the agent tells and asks: session updates become events, permission requests become
 //! questions, everything else is passed on or refused, and nothing is left unanswered.
 
-use bridge_proto::model::{AskEnd, PlanItem, PlanStatus, RunEvent, Usage};
+use std::time::{Duration, Instant};
+
+use bridge_proto::model::{AskEnd, PlanItem, Retry, RunEvent, Usage};
 use serde_json::Value;
 
 use super::{
     dialogue::{AcpDialogue, Phase},
     jsonrpc, permissions,
+    questions::plan_item,
     session::Setting,
 };
 use crate::{dialogue::Step, plain::sentence};
@@ -15,7 +18,9 @@ impl AcpDialogue {
     pub(super) fn on_notification(&mut self, method: &str, mut params: Value) {
         match method {
             "session/update" => {
-                let ours = params.get("sessionId").and_then(Value::as_str) == Some(&self.session);
+                let session = params.get("sessionId").and_then(Value::as_str);
+                // Some agents tell of a session before they have answered that it is there.
+                let ours = session == Some(&self.session) || self.session.is_empty();
                 let update = params
                     .get_mut("update")
                     .map(Value::take)
@@ -41,31 +46,52 @@ impl AcpDialogue {
                     );
                 }
             }
-            other => self.other(other, params),
+            RETRYING => match retry_of(&params, &self.session) {
+                Some(retry) => self.emit(RunEvent::Retrying(retry), Some(params)),
+                None => self.other(RETRYING, params),
+            },
+            other => {
+                if let Some(name) = self.extension(other) {
+                    let name = name.to_owned();
+                    self.on_extension(None, &name, params);
+                } else {
+                    self.other(other, params);
+                }
+            }
         }
     }
 
     /// Every request is answered at once, except a permission, which waits for a person.
-    pub(super) fn on_request(&mut self, id: &Value, method: &str, params: Value) {
+    pub(super) fn on_request(&mut self, now: Instant, id: &Value, method: &str, params: Value) {
         if method == "session/request_permission" {
-            self.on_permission(id, params);
+            self.on_permission(now, id, params);
             return;
+        }
+        if let Some(name) = self.extension(method) {
+            let name = name.to_owned();
+            return self.on_extension(Some(id), &name, params);
         }
         let method = sentence(method, 100);
         let message = format!("the client does not offer {method}");
         self.push(Step::Send(jsonrpc::error(id, METHOD_NOT_FOUND, &message)));
     }
 
-    fn on_permission(&mut self, id: &Value, params: Value) {
+    fn on_permission(&mut self, now: Instant, id: &Value, params: Value) {
         let ask = if self.is_working() {
+            self.release_text();
             let call = params.get("toolCall").cloned().unwrap_or_default();
-            let merged = self.tools.merge(&call);
-            let state = merged.map(|merged| merged.state);
-            if let Some(state) = state.clone() {
-                self.emit(RunEvent::Tool(state), Some(call));
+            let asked = self.tools.ask(&call);
+            let mut question = None;
+            if let Some(asked) = asked {
+                if asked.merged.news {
+                    self.emit(RunEvent::Tool(asked.merged.state), Some(call));
+                }
                 self.break_block();
+                question = Some(asked.question);
             }
-            self.asks.open(id.clone(), state.as_ref(), &params)
+            let expires = self.quirks.asks.lifetime.map(|lifetime| now + lifetime);
+            self.asks
+                .open(id.clone(), question.as_ref(), &params, expires)
         } else {
             None
         };
@@ -88,6 +114,8 @@ impl AcpDialogue {
             "agent_thought_chunk" => match text_of(&update) {
                 Some(delta) => {
                     if self.is_running() && !delta.is_empty() {
+                        self.release_text();
+                        self.went_on();
                         self.emit(RunEvent::Thinking { delta }, Some(update));
                     }
                 }
@@ -131,16 +159,52 @@ impl AcpDialogue {
             self.tell_setting(Setting::Mode, Some(update));
             return;
         }
+        if delta.is_empty() || !self.is_running() {
+            return;
+        }
+        self.release_text();
+        if let Some(remark) = self.remark_of(&delta) {
+            self.emit(remark, Some(update));
+            return;
+        }
+        self.went_on();
         let Phase::Running(turn) = &mut self.phase else {
             return;
         };
-        if delta.is_empty() {
-            return;
+        if let Some((delta, update)) = turn.hold(&self.quirks.text, delta, update) {
+            self.tell_text(delta, update);
         }
+    }
+
+    pub(super) fn tell_text(&mut self, delta: String, update: Value) {
+        let Phase::Running(turn) = &mut self.phase else {
+            return;
+        };
         let message = update.get("messageId").and_then(Value::as_str);
         if let Some(block) = turn.text(message, &delta) {
             self.emit(RunEvent::Text { block, delta }, Some(update));
         }
+    }
+
+    /// What a chunk means that is a remark of the agent and not of the model.
+    fn remark_of(&mut self, delta: &str) -> Option<RunEvent> {
+        let remark = delta.strip_prefix(self.quirks.text.remark?)?;
+        let Phase::Running(turn) = &mut self.phase else {
+            return None;
+        };
+        turn.pause_text();
+        let text = sentence(remark, MAX_REMARK);
+        let again = self.quirks.text.retrying;
+        if again.is_some_and(|again| remark.trim_end().ends_with(again)) {
+            turn.retries = turn.retries.saturating_add(1);
+            return Some(RunEvent::Retrying(Retry {
+                attempt: turn.retries,
+                limit: None,
+                delay: None,
+                reason: text,
+            }));
+        }
+        Some(RunEvent::Status { text })
     }
 
     fn mode_of(&self, delta: &str) -> Option<String> {
@@ -155,13 +219,23 @@ impl AcpDialogue {
         if !self.is_running() {
             return;
         }
+        self.release_text();
+        if self.tools.is_new(&update) {
+            self.went_on();
+        }
         let Some(merged) = self.tools.merge(&update) else {
             self.other("tool_call without an id", update);
             return;
         };
         self.break_block();
+        let list = update.get("rawInput").cloned();
         if merged.news {
             self.emit(RunEvent::Tool(merged.state), Some(update));
+        }
+        if self.quirks.tools.todos_in_input
+            && let Some(list) = list.filter(|list| list.get("todos").is_some())
+        {
+            self.tell_todos(&list);
         }
         for path in merged.written {
             self.emit(RunEvent::FileWritten { path }, None);
@@ -169,9 +243,6 @@ impl AcpDialogue {
     }
 
     fn on_plan(&mut self, update: Value) {
-        if !self.is_running() {
-            return;
-        }
         let entries = update.get("entries").and_then(Value::as_array);
         let items = entries
             .into_iter()
@@ -179,7 +250,32 @@ impl AcpDialogue {
             .take(MAX_PLAN)
             .filter_map(plan_item)
             .collect();
-        self.emit(RunEvent::Plan { items }, Some(update));
+        self.tell_plan("plan", items, update);
+    }
+
+    /// A list that stands in a message which is told anyway.
+    pub(super) fn tell_todos(&mut self, list: &Value) {
+        let items = self.todos.update(list);
+        if let Phase::Running(turn) = &mut self.phase
+            && turn.plan != items
+        {
+            turn.plan.clone_from(&items);
+            self.emit(RunEvent::Plan { items }, None);
+        }
+    }
+
+    /// A list that is as it was is not told again; so an empty one is told only where it empties
+    /// another.
+    pub(super) fn tell_plan(&mut self, what: &str, items: Vec<PlanItem>, raw: Value) {
+        let Phase::Running(turn) = &mut self.phase else {
+            return;
+        };
+        if turn.plan == items {
+            self.other(what, raw);
+        } else {
+            turn.plan.clone_from(&items);
+            self.emit(RunEvent::Plan { items }, Some(raw));
+        }
     }
 
     fn on_usage(&mut self, update: Value) {
@@ -206,9 +302,17 @@ impl AcpDialogue {
         let input = count("/usage/inputTokens", "/token_count/input_tokens");
         let output = count("/usage/outputTokens", "/token_count/output_tokens");
         if input.is_some() || output.is_some() {
+            let of_all = self.quirks.turn.usage_of_all;
+            let count = |before, told: Option<u64>| {
+                if of_all {
+                    told.max(before)
+                } else {
+                    sum(before, told)
+                }
+            };
             self.usage = Usage {
-                input_tokens: sum(self.usage.input_tokens, input),
-                output_tokens: sum(self.usage.output_tokens, output),
+                input_tokens: count(self.usage.input_tokens, input),
+                output_tokens: count(self.usage.output_tokens, output),
                 cost_usd: self.usage.cost_usd,
             };
             self.emit(RunEvent::Usage(self.usage), Some(result.clone()));
@@ -230,7 +334,7 @@ impl AcpDialogue {
         }
     }
 
-    fn other(&mut self, what: &str, raw: Value) {
+    pub(super) fn other(&mut self, what: &str, raw: Value) {
         if !self.history {
             self.emit(
                 RunEvent::Other {
@@ -263,14 +367,18 @@ fn text_of(update: &Value) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn plan_item(entry: &Value) -> Option<PlanItem> {
-    let text = sentence(entry.get("content")?.as_str()?, 500);
-    let status = match entry.get("status").and_then(Value::as_str) {
-        Some("completed") => PlanStatus::Completed,
-        Some("in_progress") => PlanStatus::InProgress,
-        Some(_) | None => PlanStatus::Pending,
-    };
-    Some(PlanItem { text, status })
+fn retry_of(params: &Value, session: &str) -> Option<Retry> {
+    if params.get("sessionId")?.as_str()? != session {
+        return None;
+    }
+    let number = |key: &str| params.get(key).and_then(Value::as_u64);
+    let small = |key: &str| number(key).and_then(|n| u32::try_from(n).ok());
+    Some(Retry {
+        attempt: small("attempt")?,
+        limit: small("limit"),
+        delay: number("delayMs").map(Duration::from_millis),
+        reason: sentence(params.get("reason")?.as_str()?, 400),
+    })
 }
 
 fn sum(before: Option<u64>, more: Option<u64>) -> Option<u64> {
@@ -280,6 +388,9 @@ fn sum(before: Option<u64>, more: Option<u64>) -> Option<u64> {
     }
 }
 
+/// Beside the protocol, as it allows: an agent of ours sends a failed request to its model again.
+pub(crate) const RETRYING: &str = "_ctrlnode/retrying";
 const METHOD_NOT_FOUND: i64 = -32601;
 const REQUEST_CANCELLED: i64 = -32800;
 const MAX_PLAN: usize = 500;
+const MAX_REMARK: usize = 500;

@@ -15,7 +15,7 @@ use crate::{
 
 /// The arguments of one conversation. Prompts never stand here: arguments are seen by everybody
 /// who lists processes, and one that begins with `-` would be read as an option.
-pub(super) fn arguments(spec: &RunSpec) -> Vec<OsString> {
+pub(crate) fn arguments(spec: &RunSpec) -> Vec<OsString> {
     let mut args: Vec<OsString> = DUPLEX.into_iter().map(OsString::from).collect();
     args.extend(
         [

@@ -23,8 +23,9 @@ use bridge_proto::{
 };
 use serde_json::{Value, json};
 
-use super::{answer::Answer, asks::Asks, outcome::Ledger, outgoing, stream::Stream, tools::Tools};
+use super::{asks::Asks, outcome::Ledger, outgoing, stream::Stream, tools::Tools};
 use crate::{
+    answer::Answer,
     dialogue::{Dialogue, Exit, Step},
     plain::{one_line, readable, tail},
     provider::{Injection, Steer, TurnEnd},

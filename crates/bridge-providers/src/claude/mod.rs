@@ -3,10 +3,9 @@
 //! Reading order: [`ClaudeProvider`] (finding and starting the program, with `command` and
 //! `models`), [`ClaudeDialogue`] (the life of a turn), `incoming` (what each line means), then its
 //! parts: `stream` (every text is shown once), `tools` (tool calls), `asks` with `session_rules`
-//! (permissions and questions), `outcome` (what a result means), `answer` (the text of a turn),
-//! `outgoing` (the lines that are written), `plain` (text of the agent made fit for people).
+//! (permissions and questions), `outcome` (what a result means), `outgoing` (the lines that are
+//! written), `plain` (text of the agent made fit for people).
 
-mod answer;
 mod asks;
 mod command;
 mod dialogue;
@@ -19,5 +18,6 @@ mod session_rules;
 mod stream;
 mod tools;
 
+pub(crate) use command::arguments;
 pub use dialogue::ClaudeDialogue;
 pub use provider::ClaudeProvider;

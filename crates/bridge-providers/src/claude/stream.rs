@@ -8,7 +8,8 @@
 use bridge_proto::{BlockId, model::RunEvent};
 use serde_json::Value;
 
-use super::{answer::Answer, tools::Tools};
+use super::tools::Tools;
+use crate::answer::Answer;
 
 /// The main conversation's current message.
 #[derive(Debug, Default)]

@@ -129,7 +129,8 @@ impl<R: AsyncRead + Unpin> Tail<R> {
     }
 }
 
-const READ_BUFFER: usize = 64 * 1024;
+/// What was read ahead is what the next line waits behind, so it is little.
+const READ_BUFFER: usize = 16 * 1024;
 const TAIL_BYTES: usize = 8 * 1024;
 const TAIL_LINES: usize = 20;
 

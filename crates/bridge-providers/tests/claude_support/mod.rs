@@ -128,9 +128,8 @@ impl Seen {
             }
             Step::Resumable(id) => self.resumable.push(id.as_str().to_owned()),
             Step::Applied(_) => self.applied += 1,
-            Step::Injected(_) => {}
             Step::TurnOver(end) => self.turns.push(end),
-            Step::CloseInput(_) => {}
+            Step::Injected(_) | Step::EndInput | Step::CloseInput(_) => {}
             Step::Terminate(_) => self.terminated = true,
         }
     }

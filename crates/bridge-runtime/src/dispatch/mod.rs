@@ -126,8 +126,17 @@ pub struct Dispatch<W> {
     submitted: u64,
     working: BTreeMap<TaskId, Working<W>>,
     idle: VecDeque<(TaskId, Instant)>,
+    /// Places of conversations that were dropped: their processes are still being ended.
+    dying: Vec<Dying>,
     draining: bool,
     drained: bool,
+}
+
+#[derive(Debug)]
+struct Dying {
+    task: TaskId,
+    repository: Option<PathBuf>,
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -166,6 +175,7 @@ impl<W> Dispatch<W> {
             submitted: 0,
             working: BTreeMap::new(),
             idle: VecDeque::new(),
+            dying: Vec::new(),
             draining: false,
             drained: false,
         }
@@ -361,6 +371,12 @@ impl<W> Dispatch<W> {
             })
             .collect();
         for (run, outcome) in lost {
+            let working = self.working.get(&run.task);
+            self.dying.push(Dying {
+                task: run.task.clone(),
+                repository: working.and_then(|working| working.repository.clone()),
+                until: now + DYING,
+            });
             self.conversation_gone(&run.task);
             effects.push(Effect::Abandon {
                 task: run.task.clone(),
@@ -380,6 +396,11 @@ impl<W> Dispatch<W> {
                 reason: format!("Task timed out after {minutes} minutes"),
             };
             effects.extend(self.stop(now, &task, outcome, Extent::Conversation));
+        }
+        let dying = self.dying.len();
+        self.dying.retain(|dying| dying.until > now);
+        if self.dying.len() < dying {
+            effects.extend(self.start_what_can(now));
         }
         while let Some((_, due)) = self.idle.front()
             && *due <= now
@@ -402,7 +423,8 @@ impl<W> Dispatch<W> {
             .values()
             .filter_map(|working| self.silent_at(working));
         let idles = self.idle.iter().map(|(_, due)| *due);
-        stops.chain(silences).chain(idles).min()
+        let deaths = self.dying.iter().map(|dying| dying.until);
+        stops.chain(silences).chain(idles).chain(deaths).min()
     }
 
     fn silent_at(&self, working: &Working<W>) -> Option<Instant> {
@@ -482,7 +504,13 @@ impl<W> Dispatch<W> {
                 let busy = |working: &Working<W>| {
                     job.repository.is_some() && working.repository == job.repository
                 };
-                !self.working.contains_key(&job.run.task) && !self.working.values().any(busy)
+                let held = |dying: &Dying| {
+                    dying.task == job.run.task
+                        || (job.repository.is_some() && dying.repository == job.repository)
+                };
+                !self.working.contains_key(&job.run.task)
+                    && !self.working.values().any(busy)
+                    && !self.dying.iter().any(held)
             });
             let Some(Waiting { job, .. }) = free.and_then(|place| self.queue.remove(place)) else {
                 break;
@@ -520,6 +548,10 @@ const BY_PERSON: Outcome = Outcome::Cancelled { by: Actor::Person };
 
 /// Every provider's cancel ladder ends within 10 s (decision 13); two more for slow machines.
 const GIVE_UP: Duration = Duration::from_secs(12);
+
+/// A conversation that is dropped ends its processes within the same 10 s; until then nobody else
+/// works where they do.
+const DYING: Duration = Duration::from_secs(10);
 
 /// More runs than anybody means to wait for; each keeps its prompt in memory.
 const MOST_QUEUED: usize = 1000;

@@ -231,7 +231,34 @@ fn a_conversation_that_ignores_a_cancel_is_abandoned() {
         table.on_timeout(now + GIVE_UP),
         [Effect::Abandon { task }, end("a", "1", BY_PERSON)]
     );
+    assert_eq!(table.deadline(), Some(now + GIVE_UP + DYING));
+    assert_eq!(table.on_timeout(now + GIVE_UP + DYING), []);
     assert_eq!(table.deadline(), None);
+}
+
+#[test]
+fn nobody_works_where_the_processes_of_an_abandoned_run_are_still_ending() {
+    let (mut table, now) = table();
+    table.submit(now, in_repository("a", "/r"));
+    let late = now + GIVE_UP;
+    table.cancel(now, &key("a", "1").task);
+    table.on_timeout(late);
+    assert_eq!(
+        table.submit(late, in_repository("b", "/r")),
+        [queued("b", "1", 0)]
+    );
+    assert_eq!(table.submit(late, job("a", "2")), [queued("a", "2", 1)]);
+    assert_eq!(
+        table.submit(late, in_repository("c", "/other")),
+        [begin("c", "1")],
+        "other places are free"
+    );
+    assert_eq!(table.deadline(), Some(late + DYING));
+    assert_eq!(
+        table.on_timeout(late + DYING),
+        [begin("b", "1")],
+        "two at a time"
+    );
 }
 
 #[test]

@@ -221,7 +221,6 @@ impl Runner {
         });
         let words = open.tune(&session.turn.tuning.clone()).await;
         session.say(words);
-        open.begun = true;
         let ticket = session.turn.ticket.clone();
         self.push(
             &mut session,
@@ -232,11 +231,18 @@ impl Runner {
         )
         .await;
         session.patience = Patience::new(instant(), self.patience);
-        open.steer(Steer::Prompt(prompt)).await;
-        for message in early {
-            act(Some(message), &mut session, open).await;
-        }
-        let (end, gone) = self.listen(&mut session, open).await;
+        let (end, gone) = if session.stopping.is_some() {
+            // Stopped before it was asked anything: it is not asked at all.
+            let (outcome, answer) = (CANCELLED, String::new());
+            (TurnEnd { outcome, answer }, false)
+        } else {
+            open.begun = true;
+            open.steer(Steer::Prompt(prompt)).await;
+            for message in early {
+                act(Some(message), &mut session, open).await;
+            }
+            self.listen(&mut session, open).await
+        };
         open.forget_messages(session.injecting.len());
         let ends = match session.stopping {
             None => false,
@@ -392,7 +398,9 @@ impl Runner {
     async fn push(&mut self, session: &mut Session, live: &mut Live, outgoing: Outgoing) {
         let link = self.link.clone();
         let mut pushing = pin!(link.push(outgoing));
-        let mut alive = tokio::time::interval(SIGN_OF_LIFE);
+        // Most are taken at once; only one that waits is a sign of life.
+        let first_sign = tokio::time::Instant::now() + SIGN_OF_LIFE;
+        let mut alive = tokio::time::interval_at(first_sign, SIGN_OF_LIFE);
         loop {
             tokio::select! {
                 biased;

@@ -189,7 +189,7 @@ pub(super) fn refused(error: &StartError) -> Outcome {
         reason = format!("{reason}: {source}");
     }
     match error {
-        StartError::Missing { .. } => Outcome::Blocked {
+        StartError::Missing { .. } | StartError::NotTrusted { .. } => Outcome::Blocked {
             fix: Fix::Setup,
             reason,
         },

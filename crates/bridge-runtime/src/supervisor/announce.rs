@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use bridge_proto::{
     ProviderKey,
     ctrlnode::{Profile, encode_notice},
-    model::{AgentStatus, Can, Health, Heartbeat, Hello, Notice, ProviderReport},
+    model::{AgentStatus, Can, Health, HealthReason, Heartbeat, Hello, Notice, ProviderReport},
 };
 use bridge_providers::provider::{Abilities, Provider};
 use bridge_transport::{Greeting, TextFrame};
@@ -287,8 +287,12 @@ impl Daemon {
     fn probe(&self, providers: Vec<Arc<dyn Provider>>) {
         let scans = self.scans.clone();
         tokio::spawn(async move {
+            let mut reachable = Vec::new();
             for provider in &providers {
                 let health = provider.probe(PROBE_LIMIT).await;
+                if health.reason != Some(HealthReason::ServiceUnreachable) {
+                    reachable.push(provider);
+                }
                 if scans
                     .send(Scan::Probed(provider.key().clone(), health))
                     .await
@@ -297,7 +301,7 @@ impl Daemon {
                     return;
                 }
             }
-            for provider in &providers {
+            for provider in reachable {
                 match provider.models(MODELS_LIMIT).await {
                     Ok(models) => {
                         let scan = Scan::Models(provider.key().clone(), models);

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, task::Poll, time::Instant};
 
 use bridge_proto::{
-    ProviderKey,
+    AgentId, ProviderKey, RunKey,
     ctrlnode::RunFacts,
     model::{
         AgentChange, AgentProfile, Command, CommandBody, Event, EventBody, Fault, Origin, Outcome,
@@ -191,6 +191,10 @@ impl Daemon {
                 }
                 Vec::new()
             }
+            CommandBody::Check { run, agent } => {
+                self.on_check(run, agent, origin, conn).await;
+                Vec::new()
+            }
             CommandBody::Tune { task, tuning } => {
                 for waiting in self.dispatch.waiting(&task) {
                     waiting.tuning.update(tuning.clone());
@@ -212,6 +216,33 @@ impl Daemon {
         }
     }
 
+    /// What became of a run, for a hub that may have missed it: the end once more under its own
+    /// number, so that whoever has it already can tell, or else whether the run is here.
+    async fn on_check(&mut self, run: RunKey, agent: AgentId, origin: Origin, conn: ConnId) {
+        let Some((body, n)) = self.ends.get(&run).cloned() else {
+            let known = self.dispatch.knows(&run);
+            self.answer(Reply::RunChecked { run, known }, &origin, conn)
+                .await;
+            return;
+        };
+        let provider = self.agents.find(&agent);
+        let facts = RunFacts {
+            provider: provider.map_or_else(no_provider, |agent| agent.provider.clone()),
+            agent,
+            // Not said by the extension, in which alone checks are asked.
+            kind: RunKind::Dispatch,
+            origin,
+            log_thinking: self.settings.policy.send_thinking,
+        };
+        let event = Event {
+            run,
+            n,
+            at: now(),
+            body,
+        };
+        self.push(Outgoing::event(event, facts.into())).await;
+    }
+
     async fn on_sync(
         &mut self,
         provider: ProviderKey,
@@ -228,19 +259,23 @@ impl Daemon {
             Err(error) => Some(error),
         };
         let good = error.is_none();
-        let (link, origin) = (self.link.clone(), origin.clone());
-        let reply = Reply::AgentsSynced { provider, error };
-        let mut sending = Box::pin(async move { send_reply(&link, &reply, &origin, conn).await });
-        // Handed over before what is announced next, so that it also goes out before it; a full
-        // outbox must not hold up the loop.
-        let sent = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_ready())).await;
-        if !sent {
-            self.closing.spawn(sending);
-        }
+        self.answer(Reply::AgentsSynced { provider, error }, origin, conn)
+            .await;
         if good {
             self.greet();
             self.announce_agents(true).await;
             self.heartbeat().await;
+        }
+    }
+
+    /// Hands an answer over before what is said next, so that it also goes out before it; a full
+    /// outbox must not hold up the loop.
+    async fn answer(&mut self, reply: Reply, origin: &Origin, conn: ConnId) {
+        let (link, origin) = (self.link.clone(), origin.clone());
+        let mut sending = Box::pin(async move { send_reply(&link, &reply, &origin, conn).await });
+        let sent = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_ready())).await;
+        if !sent {
+            self.closing.spawn(sending);
         }
     }
 }

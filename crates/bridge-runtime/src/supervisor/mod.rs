@@ -41,6 +41,7 @@ use crate::{
     rules::{Doer, Rules},
     runner::{FromRunner, Ticket, ToRunner, Turn},
     scribe::Scribe,
+    unwritten::Unwritten,
 };
 
 /// What the daemon is told once, at its start.
@@ -150,6 +151,7 @@ impl Supervisor {
             workspace: Arc::clone(&workspace),
             trusted: settings.trusted.clone().into(),
             supervisor: taken,
+            unwritten: Unwritten::default(),
         };
         let intake = tokio::spawn(intake.run());
         let (reports, from_runners) = mpsc::channel(256);

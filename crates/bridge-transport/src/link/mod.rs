@@ -21,6 +21,7 @@ mod backoff;
 pub(crate) mod close;
 mod liveness;
 mod outbox;
+mod pace;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -127,6 +128,8 @@ pub(crate) enum Timer {
     Stall,
     /// The connection has lived long enough to end the outage.
     Healthy,
+    /// Increments have waited long enough for others to be merged into them.
+    Pace,
     /// The clocks are compared to notice sleep.
     ClockCheck,
     /// The time to send what waits is over.
@@ -196,7 +199,7 @@ impl<P: Payload> Link<P> {
                 until: now.at,
                 for_credential: false,
             },
-            outbox: Outbox::new(limits.outbox),
+            outbox: Outbox::new(limits.outbox, timings.pace),
             backoff: Backoff::new(timings.clone()),
             liveness: Liveness::new(timings.clone(), now.at),
             timings,
@@ -257,7 +260,16 @@ impl<P: Payload> Link<P> {
             Timer::ClockCheck,
         );
         let drain = self.drain_limit.map(|at| (at, Timer::DrainLimit));
-        [own, liveness, drain, Some(clock)]
+        let pace = match &self.stage {
+            Stage::Online(online) if !online.writing && drain.is_none() => {
+                let due = self.outbox.due(self.last_seen.at);
+                due.map(|at| (at, Timer::Pace))
+            }
+            Stage::Online(_) | Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => {
+                None
+            }
+        };
+        [own, liveness, pace, drain, Some(clock)]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
@@ -475,7 +487,10 @@ impl<P: Payload> Link<P> {
             return;
         }
         let conn = online.conn;
-        let batch = self.outbox.take(online.extended, self.frame_limit);
+        let paced = self.drain_limit.is_none();
+        let batch = self
+            .outbox
+            .take(now, paced, online.extended, self.frame_limit);
         if !batch.frames.is_empty() {
             online.writing = true;
             self.liveness.on_write(now);

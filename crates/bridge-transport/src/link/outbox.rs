@@ -2,10 +2,15 @@
 //!
 //! Invariant: a durable message leaves only when a write was confirmed (or the peer refused it as
 //! too big); messages of one stream leave in the order they came; the bytes held stay under the
-//! limit but for durable messages, one per slot, and a single message larger than the limit.
+//! limit but for durable messages, one per slot, and a single message larger than the limit. What
+//! is paced waits only while it is the last of its stream.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
 
+use super::pace::Pace;
 use crate::{
     inbound::ConnId,
     payload::{Class, Payload, TextFrame},
@@ -24,6 +29,7 @@ pub(super) struct Outbox<P> {
     in_flight: Vec<(u64, Entry<P>)>,
     used: usize,
     limit: usize,
+    pace: Pace,
 }
 
 #[derive(Debug)]
@@ -54,7 +60,7 @@ pub(super) struct Batch {
 }
 
 impl<P: Payload> Outbox<P> {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize, pace: Duration) -> Self {
         Self {
             queue: BTreeMap::new(),
             next: 0,
@@ -63,6 +69,7 @@ impl<P: Payload> Outbox<P> {
             in_flight: Vec::new(),
             used: 0,
             limit,
+            pace: Pace::new(pace),
         }
     }
 
@@ -99,11 +106,11 @@ impl<P: Payload> Outbox<P> {
                 }
                 self.append(class, payload);
             }
-            Class::Coalesce { stream } => {
+            Class::Coalesce { stream } | Class::Paced { stream } => {
                 if !self.has_room(payload.size()) {
                     return Err(Full(payload));
                 }
-                if let Err(payload) = self.absorb(stream, payload) {
+                if let Err(payload) = self.absorb(class, stream, payload) {
                     self.append(class, payload);
                 }
             }
@@ -111,19 +118,42 @@ impl<P: Payload> Outbox<P> {
         Ok(())
     }
 
-    /// Takes the next batch, empty if nothing waits; it stays in flight until
+    /// Returns when the first message that waits for its pace may go.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let last = self.tails.values();
+        let waiting = last.filter_map(|at| self.waits(*at, self.queue.get(at)?, now));
+        waiting.min()
+    }
+
+    /// Takes the next batch, empty if nothing may go; it stays in flight until
     /// [`on_wrote`](Self::on_wrote) or [`on_closed`](Self::on_closed).
-    pub(super) fn take(&mut self, extended: bool, frame_limit: usize) -> Batch {
+    ///
+    /// Without `paced` nothing waits for its pace.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        paced: bool,
+        extended: bool,
+        frame_limit: usize,
+    ) -> Batch {
         let mut batch = Batch::default();
         let mut bytes = 0;
-        while let Some(next) = self.queue.first_entry() {
+        let mut from = 0;
+        while let Some(at) = self.next_from(from, now, paced) {
+            from = at + 1;
             let full = bytes >= BATCH_BYTES || self.in_flight.len() >= BATCH_MESSAGES;
-            if !self.in_flight.is_empty() && (full || next.get().alone) {
+            let alone = self.queue.get(&at).is_some_and(|entry| entry.alone);
+            if !self.in_flight.is_empty() && (full || alone) {
                 break;
             }
-            let (at, mut entry) = next.remove_entry();
+            let Some(mut entry) = self.queue.remove(&at) else {
+                break;
+            };
             self.forget(at, entry.class);
             self.used -= entry.size;
+            if let Class::Paced { stream } = entry.class {
+                self.pace.on_written(stream, now);
+            }
             let frames = match entry.held {
                 Held::Waiting(payload) => payload.seal(extended),
                 Held::Sealed(frames) => frames,
@@ -141,7 +171,6 @@ impl<P: Payload> Outbox<P> {
             bytes += entry.size;
             batch.frames.extend(frames.iter().cloned());
             entry.held = Held::Sealed(frames);
-            let alone = entry.alone;
             self.in_flight.push((at, entry));
             if alone {
                 break;
@@ -172,7 +201,7 @@ impl<P: Payload> Outbox<P> {
                 continue;
             }
             match entry.class {
-                Class::Durable { .. } | Class::Coalesce { .. } => {}
+                Class::Durable { .. } | Class::Coalesce { .. } | Class::Paced { .. } => {}
                 Class::Latest { slot } if self.slots.contains_key(&slot) => continue,
                 Class::Latest { slot } => {
                     self.slots.insert(slot, at);
@@ -197,7 +226,23 @@ impl<P: Payload> Outbox<P> {
         self.used == 0 || self.used.saturating_add(size) <= self.limit
     }
 
-    fn absorb(&mut self, stream: u64, next: P) -> Result<(), P> {
+    /// The oldest message from that position on that may go.
+    fn next_from(&self, from: u64, now: Instant, paced: bool) -> Option<u64> {
+        let mut rest = self.queue.range(from..);
+        let next = rest.find(|(at, entry)| !paced || self.waits(**at, entry, now).is_none());
+        next.map(|(at, _)| *at)
+    }
+
+    /// Until when a message has to wait for its pace.
+    fn waits(&self, at: u64, entry: &Entry<P>, now: Instant) -> Option<Instant> {
+        let (Class::Paced { stream }, Held::Waiting(_)) = (entry.class, &entry.held) else {
+            return None;
+        };
+        let last = self.tails.get(&stream) == Some(&at);
+        last.then(|| self.pace.waits(stream, now)).flatten()
+    }
+
+    fn absorb(&mut self, class: Class, stream: u64, next: P) -> Result<(), P> {
         let Some(tail) = self
             .tails
             .get(&stream)
@@ -205,7 +250,7 @@ impl<P: Payload> Outbox<P> {
         else {
             return Err(next);
         };
-        if tail.size + next.size() > MERGED_BYTES || !matches!(tail.class, Class::Coalesce { .. }) {
+        if tail.size + next.size() > MERGED_BYTES || tail.class != class {
             return Err(next);
         }
         match &mut tail.held {
@@ -224,7 +269,7 @@ impl<P: Payload> Outbox<P> {
         let at = self.next;
         self.next += 1;
         match class {
-            Class::Durable { stream } | Class::Coalesce { stream } => {
+            Class::Durable { stream } | Class::Coalesce { stream } | Class::Paced { stream } => {
                 self.tails.insert(stream, at);
             }
             Class::Latest { slot } => {
@@ -247,7 +292,9 @@ impl<P: Payload> Outbox<P> {
 
     fn forget(&mut self, at: u64, class: Class) {
         let (index, key) = match class {
-            Class::Durable { stream } | Class::Coalesce { stream } => (&mut self.tails, stream),
+            Class::Durable { stream } | Class::Coalesce { stream } | Class::Paced { stream } => {
+                (&mut self.tails, stream)
+            }
             Class::Latest { slot } => (&mut self.slots, slot),
             Class::Reply { .. } => return,
         };
@@ -288,12 +335,16 @@ mod tests {
     }
 
     const CONN: ConnId = ConnId(1);
+    const PACE: Duration = Duration::from_millis(30);
 
     fn durable(stream: u64, text: &str) -> Note {
         Note(Class::Durable { stream }, text.to_owned())
     }
     fn text(stream: u64, text: &str) -> Note {
         Note(Class::Coalesce { stream }, text.to_owned())
+    }
+    fn paced(stream: u64, text: &str) -> Note {
+        Note(Class::Paced { stream }, text.to_owned())
     }
     fn latest(slot: u64, text: &str) -> Note {
         Note(Class::Latest { slot }, text.to_owned())
@@ -303,7 +354,7 @@ mod tests {
     }
 
     fn filled(limit: usize, notes: Vec<Note>) -> Outbox<Note> {
-        let mut outbox = Outbox::new(limit);
+        let mut outbox = Outbox::new(limit, PACE);
         for note in notes {
             outbox.push(note, Some(CONN)).unwrap();
         }
@@ -311,7 +362,11 @@ mod tests {
     }
 
     fn sent(outbox: &mut Outbox<Note>) -> Vec<String> {
-        let batch = outbox.take(false, 1 << 20);
+        sent_at(outbox, Instant::now())
+    }
+
+    fn sent_at(outbox: &mut Outbox<Note>, now: Instant) -> Vec<String> {
+        let batch = outbox.take(now, true, false, 1 << 20);
         batch
             .frames
             .iter()
@@ -397,7 +452,7 @@ mod tests {
     #[test]
     fn takes_out_what_no_peer_will_accept() {
         let mut outbox = filled(1000, vec![durable(1, "much too long"), durable(1, "ok")]);
-        let batch = outbox.take(false, 5);
+        let batch = outbox.take(Instant::now(), true, false, 5);
         assert_eq!(
             batch,
             Batch {
@@ -417,5 +472,69 @@ mod tests {
         assert_eq!(sent(&mut outbox), ["poison"]);
         assert_eq!(outbox.on_closed(true), Some(6));
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn an_increment_after_a_pause_goes_at_once_and_those_behind_it_go_together() {
+        let (mut outbox, begun) = (filled(1000, vec![paced(1, "a")]), Instant::now());
+        assert_eq!(sent_at(&mut outbox, begun), ["a"]);
+        outbox.on_wrote();
+        for text in ["b", "c", "d"] {
+            outbox.push(paced(1, text), None).unwrap();
+            assert_eq!(sent_at(&mut outbox, begun + PACE / 2), [""; 0]);
+        }
+        assert_eq!(outbox.due(begun + PACE / 2), Some(begun + PACE));
+        assert_eq!(sent_at(&mut outbox, begun + PACE), ["bcd"]);
+        outbox.on_wrote();
+        assert_eq!(outbox.due(begun + PACE), None);
+        outbox.push(paced(1, "e"), None).unwrap();
+        assert_eq!(sent_at(&mut outbox, begun + PACE * 3), ["e"]);
+    }
+
+    #[test]
+    fn anything_else_of_a_stream_lets_its_increments_go_first() {
+        for other in [durable(1, "end"), text(1, "end")] {
+            let (mut outbox, begun) = (filled(1000, vec![paced(1, "a")]), Instant::now());
+            assert_eq!(sent_at(&mut outbox, begun), ["a"]);
+            outbox.on_wrote();
+            outbox.push(paced(1, "b"), None).unwrap();
+            outbox.push(other, None).unwrap();
+            assert_eq!(sent_at(&mut outbox, begun), ["b", "end"]);
+            outbox.on_wrote();
+            // What was let go counts for the pace as well.
+            outbox.push(paced(1, "c"), None).unwrap();
+            assert_eq!(sent_at(&mut outbox, begun + PACE / 2), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn the_pace_of_one_stream_holds_up_no_other() {
+        let (mut outbox, begun) = (filled(1000, vec![paced(1, "a")]), Instant::now());
+        assert_eq!(sent_at(&mut outbox, begun), ["a"]);
+        outbox.on_wrote();
+        for note in [
+            paced(1, "b"),
+            paced(2, "x"),
+            durable(3, "d"),
+            latest(0, "l"),
+        ] {
+            outbox.push(note, None).unwrap();
+        }
+        assert_eq!(sent_at(&mut outbox, begun), ["x", "d", "l"]);
+        outbox.on_wrote();
+        assert_eq!(sent_at(&mut outbox, begun + PACE), ["b"]);
+    }
+
+    #[test]
+    fn what_is_sent_again_and_what_is_in_a_hurry_waits_for_no_pace() {
+        let (mut outbox, begun) = (filled(1000, vec![paced(1, "a")]), Instant::now());
+        assert_eq!(sent_at(&mut outbox, begun), ["a"]);
+        outbox.on_closed(false);
+        assert_eq!(sent_at(&mut outbox, begun), ["a"]);
+        outbox.on_wrote();
+        outbox.push(paced(1, "b"), None).unwrap();
+        assert_eq!(sent_at(&mut outbox, begun), [""; 0]);
+        let hurried = outbox.take(begun, false, false, 1 << 20);
+        assert_eq!(hurried.frames, ["b".into()]);
     }
 }

@@ -49,7 +49,9 @@ impl Payload for Item {
     }
     fn seal(self, _extended: bool) -> Vec<TextFrame> {
         let (kind, key) = match self.class {
-            Class::Durable { stream } | Class::Coalesce { stream } => ('s', stream),
+            Class::Durable { stream } | Class::Coalesce { stream } | Class::Paced { stream } => {
+                ('s', stream)
+            }
             Class::Latest { slot } => ('l', slot),
             Class::Reply { conn } => ('r', conn.0),
         };
@@ -269,10 +271,13 @@ impl World {
                 let class = match self.random.next() % 10 {
                     0 => Class::Durable { stream },
                     1 => Class::Latest { slot: stream },
-                    _ => Class::Coalesce { stream },
+                    2..5 => Class::Coalesce { stream },
+                    _ => Class::Paced { stream },
                 };
                 self.produce(class);
-                self.plan(2000, Event::Produce);
+                // Now and then a burst, so that increments meet within their pace.
+                let within = if self.chance(50) { 40 } else { 4000 };
+                self.plan(within, Event::Produce);
             }
             // Late news of the network, which the link must not need; some of it is told anyway.
             Event::Wrote(conn) => self.input(Input::Wrote {
@@ -357,7 +362,7 @@ impl World {
             return;
         }
         let item = match class {
-            Class::Durable { stream } | Class::Coalesce { stream } => {
+            Class::Durable { stream } | Class::Coalesce { stream } | Class::Paced { stream } => {
                 let next = self.next_item.entry(stream).or_default();
                 *next += 1;
                 *next - 1
@@ -381,11 +386,14 @@ impl World {
         match self.link.handle(self.now, random, Input::Push(item)) {
             Ok(()) => {
                 let (_, held) = self.link.outbox.held();
-                let bounded = matches!(class, Class::Coalesce { .. });
+                let bounded = matches!(class, Class::Coalesce { .. } | Class::Paced { .. });
                 assert!(!bounded || held <= OUTBOX, "{held} bytes held");
             }
             Err(Full(item)) => {
-                let patient = matches!(class, Class::Coalesce { .. } | Class::Reply { .. });
+                let patient = matches!(
+                    class,
+                    Class::Coalesce { .. } | Class::Paced { .. } | Class::Reply { .. }
+                );
                 assert!(patient, "{class:?} had to wait");
                 self.waiting = Some(item);
             }

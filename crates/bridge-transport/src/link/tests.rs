@@ -39,6 +39,10 @@ fn durable(text: &'static str) -> Input<Note> {
     Input::Push(Note(Class::Durable { stream: 0 }, text))
 }
 
+fn paced(text: &'static str) -> Input<Note> {
+    Input::Push(Note(Class::Paced { stream: 0 }, text))
+}
+
 fn opened(conn: ConnId) -> Input<Note> {
     Input::Opened {
         conn,
@@ -472,4 +476,33 @@ fn an_own_message_over_the_frame_limit_is_reported_and_does_not_block() {
 fn plain_text_is_a_payload() {
     let sealed = Text("hi".to_owned()).seal(true);
     assert_eq!(sealed, [TextFrame::from("hi")]);
+}
+
+#[test]
+fn increments_are_written_when_their_pace_is_over_and_at_once_before_anything_else() {
+    let mut bench = Bench::online();
+    let (_, first_ping) = bench.wait();
+    assert_eq!(first_ping.len(), 1, "{first_ping:?}");
+    assert_eq!(bench.tell(paced("a")), [write(FIRST, &["a"])]);
+    bench.tell(Input::Wrote { conn: FIRST });
+    assert_eq!(bench.tell(paced("b")), []);
+    let pace = bench.link.timings.pace;
+    let due = (bench.now.at + pace, Timer::Pace);
+    assert_eq!(bench.link.deadline(), Some(due));
+    assert_eq!(bench.wait(), (pace, vec![write(FIRST, &["b"])]));
+    bench.tell(Input::Wrote { conn: FIRST });
+    assert_eq!(bench.tell(paced("c")), []);
+    assert_eq!(bench.tell(durable("end")), [write(FIRST, &["c", "end"])]);
+}
+
+#[test]
+fn a_link_that_drains_waits_for_no_pace() {
+    let mut bench = Bench::online();
+    bench.tell(paced("a"));
+    bench.tell(Input::Wrote { conn: FIRST });
+    assert_eq!(bench.tell(paced("b")), []);
+    let drain = Input::Drain {
+        limit: Duration::from_secs(5),
+    };
+    assert_eq!(bench.tell(drain), [write(FIRST, &["b"])]);
 }

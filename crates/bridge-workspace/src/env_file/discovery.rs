@@ -1,6 +1,9 @@
 //! Which files count, and which value wins. Pure over a view of the disk.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use bridge_proto::Secret;
 
@@ -16,6 +19,16 @@ pub struct Places {
     pub base: Option<PathBuf>,
     /// The current folder.
     pub current: PathBuf,
+}
+
+impl Places {
+    /// A path as people write it: `~` is the home folder, where there is one.
+    pub fn path(&self, text: &str) -> PathBuf {
+        match (&self.home, Path::new(text).strip_prefix("~")) {
+            (Some(home), Ok(below)) => home.join(below),
+            (_, Ok(_) | Err(_)) => text.into(),
+        }
+    }
 }
 
 /// Which of the known places a file is in.
@@ -171,7 +184,7 @@ pub fn discover(files: &dyn Files, places: &Places) -> Discovery {
         .files
         .first()
         .and_then(|file| file.get(BASE))
-        .map(|base| base.expose().into());
+        .map(|base| places.path(base.expose()));
     if let Some(base) = places
         .base
         .clone()

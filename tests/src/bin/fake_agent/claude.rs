@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     say, script,
-    turn::{End, Words, play},
+    turn::{End, Words, play, shapeless},
 };
 
 /// Serves until the input ends; gives the exit code.
@@ -19,6 +19,7 @@ pub(crate) fn serve(inbox: &Receiver<Value>, options: &[&str]) -> io::Result<i32
         session: session.to_owned(),
         messages: 0,
         asked: None,
+        odd: false,
     };
     let mut earlier: Vec<String> = Vec::new();
     while let Ok(message) = inbox.recv() {
@@ -49,6 +50,8 @@ struct Claude {
     session: String,
     messages: u64,
     asked: Option<String>,
+    /// The turn shall end for a reason that nobody knows.
+    odd: bool,
 }
 
 impl Claude {
@@ -112,8 +115,10 @@ impl Claude {
             "message": { "role": "user", "content": [block] } }))
     }
 
-    fn result(&self, end: &End) -> io::Result<()> {
+    fn result(&mut self, end: &End) -> io::Result<()> {
+        let odd = std::mem::take(&mut self.odd);
         let (subtype, is_error, terminal, text) = match end {
+            End::Done if odd => ("telepathy", false, "confused", "done"),
             End::Done | End::Gone => ("success", false, "completed", "done"),
             End::Cancelled => ("error_during_execution", true, "aborted_streaming", ""),
             End::Failed(reason) => ("success", true, "api_error", reason.as_str()),
@@ -195,5 +200,56 @@ impl Words for Claude {
             "response": {} });
         self.line(json!({ "type": "control_response", "response": response }))?;
         Ok(message.pointer("/request/subtype").and_then(Value::as_str) == Some("interrupt"))
+    }
+
+    fn wrong(&mut self) -> io::Result<()> {
+        shapeless()?;
+        for message in [
+            json!({ "type": "assistant" }),
+            json!({ "type": "assistant", "message": 7 }),
+            json!({ "type": "assistant", "message": { "id": 7, "content": 7 } }),
+            json!({ "type": "assistant", "message": { "content": [7, { "type": 7 }] } }),
+            json!({ "type": "user", "message": { "content": [{ "type": "tool_result" }] } }),
+            json!({ "type": "stream_event" }),
+            json!({ "type": "stream_event", "event": { "type": "content_block_delta" } }),
+            json!({ "type": "control_request" }),
+            json!({ "type": "control_request", "request_id": 7, "request": 7 }),
+            json!({ "type": "system", "subtype": ["init"] }),
+        ] {
+            self.line(message)?;
+        }
+        Ok(())
+    }
+
+    fn unknown(&mut self) -> io::Result<()> {
+        self.line(json!({ "type": "telepathy", "thought": "x" }))?;
+        self.line(json!({ "type": "system", "subtype": "telepathy" }))?;
+        self.event(&json!({ "type": "smell", "index": 0 }))?;
+        self.line(json!({ "type": "control_request", "request_id": "t1",
+            "request": { "subtype": "mind_read" } }))
+    }
+
+    fn stray(&mut self) -> io::Result<()> {
+        for id in [json!("never"), json!(7), json!(null)] {
+            let response = json!({ "subtype": "success", "request_id": id, "response": {} });
+            self.line(json!({ "type": "control_response", "response": response }))?;
+            self.line(json!({ "type": "control_cancel_request", "request_id": id }))?;
+        }
+        self.returned("toolu_never", "a result of nothing", false)
+    }
+
+    fn reuse(&mut self) -> io::Result<()> {
+        self.tool()?;
+        self.messages -= 1;
+        self.tool()?;
+        // The same question twice under one number; the answer is waited for by the next `@ask`.
+        self.ask()?;
+        self.messages -= 1;
+        self.asked = None;
+        Ok(())
+    }
+
+    fn odd_end(&mut self) {
+        self.odd = true;
     }
 }

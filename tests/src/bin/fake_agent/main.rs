@@ -1,7 +1,12 @@
-//! A deterministic agent for tests. It speaks the Agent Client Protocol as `fake_agent acp`, and
-//! Claude Code's stream-json when it is started with Claude Code's own flags (`-p …`).
+//! A deterministic agent for tests. It speaks the Agent Client Protocol as `fake_agent acp`, the
+//! protocol of Codex as `fake_agent app-server`, Claude Code's stream-json when it is started with
+//! Claude Code's own flags (`-p …`), and none as `fake_agent exec` (the prompt on standard input) or
+//! `fake_agent exec PROMPT`. Under the name of an agent of the Agent Client Protocol it has the ways
+//! of that agent (see [`quirky`]).
 //!
 //! What it does is told by lines of the prompt that begin with `@`, in order (see [`script`]).
+//! As `fake_agent clock N MS` it speaks no protocol and prints what time it is, as `@clock` says it.
+//!
 //! What it does before the first prompt is told by further arguments of `acp`:
 //!
 //! - `--garbage N`: prints N lines that are not the protocol first
@@ -12,6 +17,9 @@
 
 mod acp;
 mod claude;
+mod codex;
+mod exec;
+mod quirky;
 mod script;
 mod turn;
 
@@ -21,14 +29,24 @@ use std::{
     process::ExitCode,
     sync::mpsc::{Receiver, sync_channel},
     thread,
+    time::Duration,
 };
 
 use serde_json::Value;
 
+use self::quirky::Flavour;
+
 fn main() -> ExitCode {
-    let args: Vec<String> = env::args().skip(1).collect();
-    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let args: Vec<String> = env::args().collect();
+    let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    let flavour = args.first().and_then(|program| Flavour::of(program));
     let done = match words.as_slice() {
+        ["acp", "--check"] => say("Hermes ACP check OK\n").map(|()| 0),
+        ["acp", "--version"] => say("9.9.9\n").map(|()| 0),
+        ["acp" | "--acp", ..] if flavour.is_some() => match flavour {
+            Some(flavour) => quirky::serve(flavour, &listen()),
+            None => Ok(2),
+        },
         ["--version"] => say("9.9.9 (Fake Agent)\n").map(|()| 0),
         ["auth", "status", ..] => say("{\"loggedIn\":true}\n").map(|()| 0),
         ["acp", options @ ..] => match before(options) {
@@ -36,14 +54,29 @@ fn main() -> ExitCode {
             Ok(Some(code)) => Ok(code),
             Err(error) => Err(error),
         },
+        ["clock", pieces, apart] => clock(pieces, apart).map(|()| 0),
+        ["app-server", ..] => codex::serve(&listen()),
+        ["exec"] => exec::serve(None),
+        ["exec", prompt] => exec::serve(Some(prompt)),
         ["-p", options @ ..] => claude::serve(&listen(), options),
-        _ => say("fake_agent: `acp` or Claude Code's flags\n").map(|()| 2),
+        _ => say("fake_agent: `acp`, `app-server` or Claude Code's flags\n").map(|()| 2),
     };
     match done {
         Ok(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
         // The other end is gone: nobody is there to complain to.
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+fn clock(pieces: &str, apart: &str) -> io::Result<()> {
+    let apart = Duration::from_millis(apart.parse().unwrap_or(0));
+    for _ in 0..pieces.parse().unwrap_or(20) {
+        if !apart.is_zero() {
+            thread::sleep(apart);
+        }
+        say(&format!("{}\n", turn::nanoseconds()))?;
+    }
+    Ok(())
 }
 
 /// Does what is to be done before the first word; the exit code when that is all.

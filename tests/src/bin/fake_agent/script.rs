@@ -7,6 +7,9 @@ pub(crate) enum Step {
     Say(String),
     /// Answer in so many pieces: `w1 w2 … `.
     Stream(u64),
+    /// Answer so many times with the time it is then, in nanoseconds since 1970, so many
+    /// milliseconds apart.
+    Clock(u64, u64),
     /// Call a tool that works.
     Tool,
     /// Ask for a permission and say whether it was given.
@@ -29,6 +32,21 @@ pub(crate) enum Step {
     BigLine(u64),
     /// Print lines that are not the protocol, with bytes that are not UTF-8.
     Garbage,
+    /// Print lines full of what a terminal would obey.
+    Escapes,
+    /// Send messages of the wrong shape.
+    Wrong,
+    /// Send messages of kinds that nobody knows.
+    Unknown,
+    /// Answer requests that nobody made.
+    Stray,
+    /// Use ids that are in use.
+    Reuse,
+    /// The turn shall end for a reason that nobody knows.
+    OddEnd,
+    /// Start two programs that outlive this one, one of them in a session of its own; whether no
+    /// signal but the last ends them.
+    Children { deaf: bool },
     /// Print so many bytes to standard error.
     Stderr(u64),
     /// Say what the earlier prompts were.
@@ -65,6 +83,11 @@ fn step(line: &str) -> Option<Step> {
     Some(match name {
         "say" => Step::Say(text("something")),
         "stream" => Step::Stream(number(20)),
+        "clock" => {
+            let rest = rest.trim();
+            let (pieces, apart) = rest.split_once(' ').unwrap_or((rest, "0"));
+            Step::Clock(pieces.parse().unwrap_or(20), apart.parse().unwrap_or(0))
+        }
         "tool" => Step::Tool,
         "ask" => Step::Ask,
         "listen" => Step::Listen,
@@ -76,6 +99,14 @@ fn step(line: &str) -> Option<Step> {
         "error" => Step::Error(text("told to fail")),
         "bigline" => Step::BigLine(number(1 << 20)),
         "garbage" => Step::Garbage,
+        "escapes" => Step::Escapes,
+        "wrong" => Step::Wrong,
+        "unknown" => Step::Unknown,
+        "stray" => Step::Stray,
+        "reuse" => Step::Reuse,
+        "odd-end" => Step::OddEnd,
+        "children" => Step::Children { deaf: false },
+        "deaf-children" => Step::Children { deaf: true },
         "stderr" => Step::Stderr(number(1 << 20)),
         "remember" => Step::Remember,
         "exit-after" => Step::ExitAfter(code()),

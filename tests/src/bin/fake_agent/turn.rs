@@ -5,6 +5,7 @@ use std::{
     process,
     sync::mpsc::Receiver,
     thread,
+    time::{Duration, SystemTime},
 };
 
 use serde_json::Value;
@@ -37,6 +38,21 @@ pub(crate) trait Words {
     fn further(&mut self, message: &Value) -> Option<String>;
     /// Whether the message asks to stop; answers it where the protocol wants that.
     fn is_cancel(&mut self, message: &Value) -> io::Result<bool>;
+
+    /// Messages of the wrong shape.
+    fn wrong(&mut self) -> io::Result<()>;
+
+    /// Messages of kinds that nobody knows.
+    fn unknown(&mut self) -> io::Result<()>;
+
+    /// Answers to requests that nobody made.
+    fn stray(&mut self) -> io::Result<()>;
+
+    /// Ids that are in use for something else.
+    fn reuse(&mut self) -> io::Result<()>;
+
+    /// Lets the turn end for a reason that nobody knows.
+    fn odd_end(&mut self);
 }
 
 /// Does the steps.
@@ -69,6 +85,14 @@ fn one(
         Step::Stream(pieces) => {
             let pieces: Vec<String> = (1..=*pieces).map(|n| format!("w{n} ")).collect();
             words.text(&pieces)?;
+        }
+        Step::Clock(pieces, apart) => {
+            for _ in 0..*pieces {
+                if *apart > 0 {
+                    thread::sleep(Duration::from_millis(*apart));
+                }
+                words.text(&[format!("{} ", nanoseconds())])?;
+            }
         }
         Step::Remember => words.text(&in_words(&format!("Before: {}.", earlier.join(", "))))?,
         Step::Tool => words.tool()?,
@@ -125,10 +149,53 @@ fn one(
             write(b"\xff\xfe\xc3\x28 not even text\n")?;
             write(b"{\"jsonrpc\":\"2.0\",\"method\":\"x\",\"params\":{\"a\":\"\xff\"}}\n")?;
         }
+        Step::Escapes => {
+            write(b"\x1b[2J\x1b[1;31mred\x1b[0m\x1b]0;owned\x07\r\n")?;
+            write(b"\x1b]52;c;ZWNobyBoaQ==\x07\x08\x08\x00\n\x1bc\n\r\r\r\n")?;
+        }
+        Step::Wrong => words.wrong()?,
+        Step::Unknown => words.unknown()?,
+        Step::Stray => words.stray()?,
+        Step::Reuse => words.reuse()?,
+        Step::OddEnd => words.odd_end(),
+        Step::Children { deaf } => children(*deaf)?,
         Step::Stderr(bytes) => flood(*bytes)?,
         Step::ExitAfter(_) => {}
     }
     Ok(None)
+}
+
+/// What time it is.
+pub(crate) fn nanoseconds() -> u128 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default().as_nanos()
+}
+
+/// Two programs that do not end by themselves.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a program that leaves others behind is what the test asked for"
+)]
+fn children(deaf: bool) -> io::Result<()> {
+    let script = if deaf { DEAF } else { STAYS };
+    for launcher in [&["sh"][..], &["setsid", "sh"]] {
+        let (program, words) = launcher.split_first().unwrap_or((&"sh", &[]));
+        let mut command = process::Command::new(program);
+        command.args(words).args(["-c", script]);
+        command.stdin(process::Stdio::null());
+        command.stdout(process::Stdio::null());
+        command.stderr(process::Stdio::null());
+        drop(command.spawn()?);
+    }
+    Ok(())
+}
+
+/// Prints JSON that is a message of no protocol, and brackets no parser should follow to their
+/// end.
+pub(crate) fn shapeless() -> io::Result<()> {
+    write(SHAPELESS.as_bytes())?;
+    write("[".repeat(100_000).as_bytes())?;
+    write(b"\n")
 }
 
 #[expect(clippy::exit, reason = "a crash is what the test asked for")]
@@ -175,3 +242,12 @@ fn flood(bytes: u64) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// JSON that is a message of no protocol.
+const SHAPELESS: &str = "null\n7\n\"text\"\n[]\n[[],{}]\n{}\n{\"a\":1}{\"b\":2}\n\
+    {\"type\":7}\n{\"method\":7}\n{\"jsonrpc\":\"2.0\"}\n{\"id\":{}}\n\
+    {\"jsonrpc\":\"2.0\",\"id\":[1],\"result\":null,\"error\":null}\n";
+/// A shell with another program below it.
+const STAYS: &str = "while :; do sleep 600; done";
+/// The same, whatever it is told.
+const DEAF: &str = "trap '' TERM INT HUP; while :; do sleep 600; done";

@@ -14,7 +14,7 @@ export async function api(method, path, body) {
     throw new Error("The hub cannot be reached. Is it running?");
   }
   if (response.status === 401) {
-    location.assign("/login");
+    toLogin();
     throw new Error("Please log in again.");
   }
   const text = await response.text();
@@ -30,6 +30,11 @@ export async function api(method, path, body) {
   throw new Error(parts.map(sentence).join(" ") || `The hub answered ${response.status}.`);
 }
 
+/** To the login, and from there back to this page. */
+function toLogin() {
+  location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+}
+
 function sentence(text) {
   const start = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(start) ? start : `${start}.`;
@@ -38,7 +43,7 @@ function sentence(text) {
 /** Fetches a fragment the hub rendered and sanitised; the only HTML that ever gets parsed. */
 export async function fragment(path, signal) {
   const response = await fetch(path, { headers: { Accept: "text/html" }, signal });
-  if (response.status === 401) location.assign("/login");
+  if (response.status === 401) toLogin();
   if (!response.ok) throw new Error(`The hub answered ${response.status}.`);
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   localiseTimes(page);

@@ -30,10 +30,18 @@ function show(page) {
   const next = [...page.body.childNodes].map((node) => document.importNode(node, true));
   const fresh = document.createElement("div");
   fresh.append(...next);
+  const waiting = Number(fresh.querySelector("[data-waiting]")?.dataset.waiting ?? 0);
+  document.title = document.title.replace(/^(\(\d+\) )?/, waiting ? `(${waiting}) ` : "");
   if (sameInside(fresh, home)) return;
+  const typed = home.querySelector("#first-prompt");
   const focused = document.activeElement;
   const way = focused && home.contains(focused) ? focused.getAttribute("href") : null;
   home.replaceChildren(...fresh.childNodes);
+  const again = home.querySelector("#first-prompt");
+  if (typed && again) {
+    again.value = typed.value;
+    if (typed === focused) again.focus({ preventScroll: true });
+  }
   if (way) home.querySelector(`a[href="${CSS.escape(way)}"]`)?.focus({ preventScroll: true });
 }
 

@@ -59,6 +59,13 @@ pub fn encode(command: &CommandBody, request_id: &str) -> Result<String, EncodeE
             digest,
             answer,
         } => Ok(input_response(task, ask.as_ref(), digest.as_ref(), answer)),
+        CommandBody::Check { run, agent } => Ok(to_text(&CheckRun {
+            action: "check_run",
+            request_id,
+            agent_id: agent,
+            task_id: &run.task,
+            execution_id: execution_id(run, request_id),
+        })),
         CommandBody::Tune { task, tuning } => Ok(to_text(&TuneTask {
             action: "tune_task",
             request_id,
@@ -264,6 +271,17 @@ struct InputResponse<'a> {
     option: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deny: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CheckRun<'a> {
+    action: &'static str,
+    request_id: &'a str,
+    agent_id: &'a AgentId,
+    task_id: &'a TaskId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    execution_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]

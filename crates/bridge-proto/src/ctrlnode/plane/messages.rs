@@ -10,6 +10,7 @@ use crate::{
     ctrlnode::{
         DecodeError,
         fields::{Fields, Frame, shortened},
+        inbound::run_key,
     },
     id::{AgentId, ProviderKey, TaskId},
     model::{
@@ -135,6 +136,15 @@ pub fn decode(frame: &[u8]) -> Result<FromBridge, DecodeError> {
         "bridge_event" => return event(fields),
         "read_file_response" => return reply(fields, read_file(fields)?),
         "list_files_response" => return reply(fields, list_files(fields)?),
+        "run_checked" => {
+            let run = run_key(fields)?;
+            // A run is never given up because a field is absent.
+            if fields.value("known").is_none() {
+                return Err(fields.missing("known"));
+            }
+            let known = fields.flag("known")?;
+            return reply(fields, Reply::RunChecked { run, known });
+        }
         "unknown_action" => {
             let kind = shortened(fields.text("action_requested")?.unwrap_or_default());
             return reply(fields, Reply::Unknown { kind });

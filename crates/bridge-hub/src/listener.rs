@@ -1,0 +1,303 @@
+//! Accepts connections and serves HTTP on them, within limits that hold before anybody is known:
+//! how many, how long a head and a body may take, how long an answer may wait to be read. Streams
+//! and WebSockets of those who showed a token live as long as they like.
+
+use std::{collections::HashMap, convert::Infallible, net::SocketAddr, pin::pin, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody as _},
+    http::{Request, Response},
+};
+use futures_util::{Stream, StreamExt as _, stream};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, oneshot, watch},
+    task::{AbortHandle, JoinError, JoinSet},
+    time::{Instant, sleep, timeout_at},
+};
+use tower_service::Service as _;
+
+use crate::{
+    places::{Arrival, PlaceId, Places},
+    socket::Socket,
+};
+
+/// Serves until `closing`, then takes nobody in any more and waits for the connections there are.
+/// Dropped, it ends them.
+pub(crate) async fn serve(listener: TcpListener, router: Router, closing: oneshot::Receiver<()>) {
+    let (news, mut heard) = mpsc::unbounded_channel();
+    let (stopping, stop) = watch::channel(());
+    let mut house = House {
+        router,
+        places: Places::default(),
+        strangers: HashMap::new(),
+        tasks: JoinSet::new(),
+        news,
+        stop,
+    };
+    let mut closing = pin!(async move {
+        if closing.await.is_err() {
+            // The running hub was dropped: serve on.
+            std::future::pending::<()>().await;
+        }
+    });
+    loop {
+        tokio::select! {
+            () = &mut closing => break,
+            Some(news) = heard.recv() => house.on_news(&news),
+            Some(ended) = house.tasks.join_next() => report(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((socket, from)) => house.take_in(socket, from),
+                Err(error) => {
+                    tracing::warn!(%error, "no connection could be accepted");
+                    sleep(AFTER_ERROR).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    drop(stopping);
+    while let Some(ended) = house.tasks.join_next().await {
+        report(ended);
+    }
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection panicked");
+    }
+}
+
+struct House {
+    router: Router,
+    places: Places,
+    /// Those that can be put out.
+    strangers: HashMap<PlaceId, AbortHandle>,
+    tasks: JoinSet<()>,
+    news: mpsc::UnboundedSender<News>,
+    stop: watch::Receiver<()>,
+}
+
+#[derive(Debug)]
+enum News {
+    Known(PlaceId),
+    Gone(PlaceId),
+}
+
+impl House {
+    fn take_in(&mut self, socket: TcpStream, from: SocketAddr) {
+        let (place, put_out) = match self.places.arrive(from.ip()) {
+            Arrival::Taken { place, put_out } => (place, put_out),
+            Arrival::Full => {
+                tracing::warn!(%from, "no place for a further connection");
+                return;
+            }
+        };
+        if let Some(stranger) = put_out.and_then(|place| self.strangers.remove(&place)) {
+            tracing::debug!("a connection that asked for nothing made room for another");
+            stranger.abort();
+        }
+        let visitor = Visitor {
+            place,
+            news: self.news.clone(),
+        };
+        let socket = Socket::new(socket, Place(visitor.clone()));
+        let serving = converse(socket, visitor, self.router.clone(), self.stop.clone());
+        let task = self.tasks.spawn(serving);
+        self.strangers.insert(place, task);
+    }
+
+    fn on_news(&mut self, news: &News) {
+        match news {
+            News::Known(place) => self.places.welcome(*place),
+            News::Gone(place) => self.places.leave(*place),
+        }
+        let (News::Known(place) | News::Gone(place)) = news;
+        self.strangers.remove(place);
+    }
+}
+
+/// Who made a request; in its extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct Visitor {
+    place: PlaceId,
+    news: mpsc::UnboundedSender<News>,
+}
+
+impl Visitor {
+    /// It has shown a token that is good.
+    pub(crate) fn welcome(&self) {
+        self.tell(News::Known(self.place));
+    }
+
+    fn tell(&self, news: News) {
+        if self.news.send(news).is_err() {
+            tracing::trace!("the door is closed");
+        }
+    }
+}
+
+/// Goes with the socket, also when a WebSocket has taken it over.
+#[derive(Debug)]
+struct Place(Visitor);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.tell(News::Gone(self.0.place));
+    }
+}
+
+async fn converse(
+    socket: Socket<TcpStream, Place>,
+    visitor: Visitor,
+    router: Router,
+    mut stop: watch::Receiver<()>,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(in_time);
+        request.extensions_mut().insert(visitor.clone());
+        let answer = router.clone().call(request);
+        async move { Ok::<Response<Body>, Infallible>(answer.await.unwrap_or_else(|no| match no {})) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        Err(_) = stop.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn std::error::Error, "connection ended");
+    }
+}
+
+/// A body that has to be there in time.
+fn in_time(body: Incoming) -> Body {
+    if body.is_end_stream() {
+        return Body::empty();
+    }
+    let until = Instant::now() + BODY;
+    Body::from_stream(until_late(Body::new(body).into_data_stream(), until))
+}
+
+fn until_late(
+    bytes: impl Stream<Item = Result<Bytes, axum::Error>> + Unpin,
+    until: Instant,
+) -> impl Stream<Item = Result<Bytes, axum::Error>> {
+    stream::unfold(Some(bytes), move |bytes| async move {
+        let mut bytes = bytes?;
+        match timeout_at(until, bytes.next()).await {
+            Ok(Some(Ok(some))) => Some((Ok(some), Some(bytes))),
+            Ok(Some(Err(error))) => Some((Err(error), None)),
+            Ok(None) => None,
+            Err(late) => Some((Err(axum::Error::new(late)), None)),
+        }
+    })
+}
+
+/// From the first byte, or from the end of the answer before, to the end of the head.
+const HEAD: Duration = Duration::from_secs(10);
+/// 32 MiB on a slow line take their time.
+const BODY: Duration = Duration::from_secs(60);
+/// All files may be in use; that passes.
+const AFTER_ERROR: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Serves a page, and a stream that says something after an hour.
+    async fn served() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let late = async || {
+            Body::from_stream(stream::once(async {
+                sleep(Duration::from_secs(3600)).await;
+                Ok::<_, Infallible>("still here")
+            }))
+        };
+        let router = Router::new()
+            .route("/", get(async || "hello"))
+            .route("/late", get(late));
+        let (closing, closed) = oneshot::channel();
+        tokio::spawn(async move {
+            serve(listener, router, closed).await;
+            drop(closing);
+        });
+        address
+    }
+
+    async fn said_to(address: SocketAddr, words: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(words.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_does_not_ask_in_time_is_sent_away() {
+        let address = served().await;
+        for words in ["", "GET / HTTP/1.1\r\nHost: x", "GET / HTTP/1.1\r\n\r\n"] {
+            let start = Instant::now();
+            let answer = said_to(address, words).await;
+            assert_eq!(answer.ends_with("hello"), words.ends_with("\r\n\r\n"));
+            assert!(start.elapsed() >= HEAD, "{words}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_lives_as_long_as_it_likes() {
+        let address = served().await;
+        let words = "GET /late HTTP/1.1\r\nConnection: close\r\n\r\n";
+        let answer = said_to(address, words).await;
+        assert!(answer.contains("still here"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn strangers_who_ask_for_nothing_lock_nobody_out() {
+        let address = served().await;
+        let mut strangers = Vec::new();
+        for _ in 0..300 {
+            let mut stranger = TcpStream::connect(address).await.unwrap();
+            stranger.write_all(b"GET / HTTP").await.unwrap();
+            strangers.push(stranger);
+        }
+        let words = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+        assert!(said_to(address, words).await.ends_with("hello"));
+        // The oldest made room.
+        let mut rest = Vec::new();
+        strangers[0]
+            .read_to_end(&mut rest)
+            .await
+            .unwrap_or_default();
+        assert_eq!(rest, b"");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_to_its_end_in_time_is_an_error_and_no_short_body() {
+        let part = || Ok(Bytes::from_static(b"a"));
+        let whole = until_late(stream::iter([part(), part()]), Instant::now() + BODY);
+        assert!(whole.all(async |part| part.is_ok()).await);
+        let stuck = Box::pin(stream::iter([part()]).chain(stream::pending()));
+        let start = Instant::now();
+        let got: Vec<_> = until_late(stuck, start + BODY).collect().await;
+        let good: Vec<_> = got.iter().map(Result::is_ok).collect();
+        assert_eq!(good, [true, false]);
+        assert_eq!(start.elapsed(), BODY);
+    }
+}
