@@ -23,7 +23,7 @@ use bridge_providers::{
     provider::Provider,
 };
 use bridge_runtime::{
-    Outgoing, Policy, Settings, Stopped, SuperviseError, Supervisor, first_greeting,
+    Outgoing, Policy, Rules, Settings, Stopped, SuperviseError, Supervisor, first_greeting,
 };
 use bridge_transport::{Endpoint, Limits, LinkState, Timings};
 use bridge_workspace::{ContentsPolicy, Journal, Workspace};
@@ -50,6 +50,8 @@ pub struct Setup<'a> {
     pub token: String,
     /// What it allows.
     pub policy: Policy,
+    /// What its user decided beforehand.
+    pub rules: Rules,
     /// What may leave it.
     pub contents: ContentsPolicy,
     /// Its agents.
@@ -86,6 +88,7 @@ impl<'a> Setup<'a> {
             url,
             token: "test-token".into(),
             policy: Policy::default(),
+            rules: Rules::default(),
             contents: ContentsPolicy::default(),
             providers: vec![demo(home), fake(home, "fake", &["acp"]), claude(home)],
             timings,
@@ -108,6 +111,7 @@ impl<'a> Setup<'a> {
             heartbeat: Duration::from_secs(30),
             rescan: Duration::from_secs(60),
             trusted: Vec::new(),
+            rules: self.rules,
         };
         let token = watch::Sender::new(bearer(&self.token));
         let endpoint = Endpoint::new(self.url.parse().expect("an address"))

@@ -69,6 +69,27 @@ async fn wrong_arguments_exit_with_2_and_say_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn a_mistake_in_the_rules_stops_everything_that_would_use_them_and_names_its_line() {
+    let home = Home::new();
+    let folder = home.path().join(".ctrlnode");
+    fs::create_dir(&folder).unwrap();
+    let rules = folder.join("rules.toml");
+    let good = "[[rule]]\nmatches = \"git status*\"\ndecision = \"allow\"\n";
+    fs::write(&rules, good).unwrap();
+    let doctor = json(&home.run(&["doctor", "--json"], "").await);
+    assert_eq!(doctor["rules"]["count"], 1, "{doctor}");
+    fs::write(&rules, good.replace("allow", "alow")).unwrap();
+    for command in [&["doctor"][..], &["bridge", "start"], &["up"]] {
+        let done = home.run(command, "").await;
+        assert_eq!(done.code, Some(7), "{done:?}");
+        assert!(
+            done.stderr.contains("rules.toml cannot be used") && done.stderr.contains("line 3"),
+            "{done:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn completions_are_printed_for_every_shell() {
     let home = Home::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
@@ -436,6 +457,26 @@ async fn a_hub_and_a_bridge_pair_by_a_token() {
         doctor.to_string().contains("the bridge that runs"),
         "{doctor}"
     );
+    // How the last run of an agent went is known without asking the hub.
+    let failing = [
+        "task",
+        "run",
+        "--agent",
+        "demo",
+        "#demo fail -1 boom-reason",
+    ];
+    assert_eq!(home.run(&failing, "").await.code, Some(3));
+    let doctor = json(&home.run(&["doctor", "--json"], "").await);
+    let agents = doctor["agents"].as_array().unwrap();
+    let demo = agents.iter().find(|one| one["agent"] == "demo").unwrap();
+    let reason = demo["trouble"]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("boom-reason"), "{doctor}");
+    let told = home.run(&["doctor"], "").await.stdout;
+    assert!(told.contains("last run: ") && told.contains("→ "), "{told}");
+    let good = ["task", "run", "--agent", "demo", "#demo fast"];
+    assert_eq!(home.run(&good, "").await.code, Some(0));
+    let doctor = home.run(&["doctor"], "").await;
+    assert!(!doctor.stdout.contains("boom-reason"), "{doctor:?}");
     let twice = home.run(&["hub", "token", "create", "laptop"], "").await;
     assert_eq!((twice.code, &*twice.stdout), (Some(1), ""), "{twice:?}");
     assert!(twice.stderr.contains("has a token already"), "{twice:?}");

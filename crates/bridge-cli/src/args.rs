@@ -290,7 +290,13 @@ pub(crate) enum TaskCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Answer an open question of a task
+    /// List the open questions of all tasks
+    Asks {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Answer an open question of a task, and wait until the agent has taken the answer
     Answer {
         /// The task's id, or its first letters
         task: String,

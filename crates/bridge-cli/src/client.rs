@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use bridge_hub::{Applies, Machine, StoredEvent, TaskSummary, TaskView, TokenView};
+use bridge_hub::{Applies, Machine, OpenAsk, StoredEvent, TaskSummary, TaskView, TokenView};
 use bridge_proto::{
     Secret,
     model::{Tuning, When},
@@ -62,6 +62,11 @@ struct Tokens {
 pub(crate) struct Made {
     pub(crate) id: String,
     pub(crate) token: String,
+}
+
+#[derive(Deserialize)]
+struct Asks {
+    asks: Vec<OpenAsk>,
 }
 
 #[derive(Deserialize)]
@@ -167,6 +172,10 @@ impl Client {
 
     pub(crate) async fn task(&self, id: &str) -> Result<TaskView, Problem> {
         self.get(&format!("tasks/{id}"), &[]).await
+    }
+
+    pub(crate) async fn asks(&self) -> Result<Vec<OpenAsk>, Problem> {
+        Ok(self.get::<Asks>("asks", &[]).await?.asks)
     }
 
     pub(crate) async fn files(&self, id: &str) -> Result<Vec<ResultFile>, Problem> {

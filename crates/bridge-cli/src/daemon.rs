@@ -75,6 +75,7 @@ pub(crate) fn assemble(
         heartbeat: settings.heartbeat,
         rescan: settings.rescan,
         trusted: settings.trusted.clone(),
+        rules: settings.rules.clone(),
     };
     let endpoint = endpoint(settings, plane)?.greeting(first_greeting(&daemon, &providers));
     let link = bridge_transport::connect::<Outgoing>(endpoint);

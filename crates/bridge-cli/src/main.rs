@@ -13,6 +13,7 @@ mod machine;
 mod reach;
 mod render;
 mod report;
+mod rules_file;
 mod settings;
 mod signals;
 mod state;

@@ -2,13 +2,16 @@
 //! the agent does on standard error.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io::{self, IsTerminal as _, Write as _},
-    time::Instant,
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bridge_hub::StoredEvent;
-use bridge_proto::model::{AskEnd, EventBody, Outcome, Rejection, RunEvent, ToolStatus};
+use bridge_proto::{
+    AskId, Timestamp,
+    model::{AskEnd, EventBody, Outcome, Rejection, RunEvent, ToolStatus},
+};
 
 use crate::report::Exit;
 
@@ -31,8 +34,8 @@ pub(crate) struct Renderer {
     ended: HashMap<String, Exit>,
     /// The short id of the task, and whether answers can be typed here.
     task: Option<(String, bool)>,
-    /// Questions that wait for an answer.
-    asks: HashSet<String>,
+    /// The questions that wait for a person, and when they are decided without one.
+    asks: BTreeMap<AskId, Option<Timestamp>>,
 }
 
 impl Renderer {
@@ -51,7 +54,7 @@ impl Renderer {
             run: None,
             ended: HashMap::new(),
             task: None,
-            asks: HashSet::new(),
+            asks: BTreeMap::new(),
         }
     }
 
@@ -91,10 +94,13 @@ impl Renderer {
         if self.is_asking() && typing {
             return Ok(());
         }
-        let line = if self.is_asking() {
-            "waiting for your answer".to_owned()
-        } else {
-            progress(self.started.elapsed().as_secs(), self.tools)
+        let line = match self.asks.values().flatten().min() {
+            Some(at) => format!(
+                "waiting for your answer; decided without you {}",
+                in_a_while(*at)
+            ),
+            None if self.is_asking() => "waiting for your answer".to_owned(),
+            None => progress(self.started.elapsed().as_secs(), self.tools),
         };
         self.progress = true;
         write!(io::stderr(), "\r\u{1b}[2K· {line}")?;
@@ -140,6 +146,8 @@ impl Renderer {
 
     /// A run has ended; the exit code if it is the one that is waited for.
     fn over(&mut self, attempt: &str, exit: Exit) -> Option<Exit> {
+        // One run of a task is at work at a time, and its questions end with it.
+        self.asks.clear();
         if self.run.as_ref().is_none_or(|run| run == attempt) {
             return Some(exit);
         }
@@ -171,16 +179,24 @@ impl Renderer {
                 Ok(())
             }
             RunEvent::FileWritten { path } => self.note(&format!("wrote {path}")),
+            RunEvent::Ask(ask) if ask.answered.is_some() => {
+                self.asks.remove(&ask.id);
+                let answer = ask.answered.as_deref().unwrap_or_default();
+                self.note(&format!("answer sent: {answer}; waiting for the agent"))
+            }
             RunEvent::Ask(ask) => {
+                self.asks.insert(ask.id.clone(), ask.expires);
                 self.note(&format!("asks: {}", ask.summary))?;
                 for (place, option) in ask.options.iter().enumerate() {
                     self.note(&format!("  {}. {}", place + 1, option.label))?;
                 }
-                self.asks.insert(ask.id.to_string());
+                if let Some(at) = ask.expires {
+                    self.note(&format!("decided without you {}", in_a_while(at)))?;
+                }
                 self.note(&how_to_answer(self.task.as_ref()))
             }
             RunEvent::AskClosed { ask, how } => {
-                self.asks.remove(ask.as_str());
+                self.asks.remove(ask);
                 match how {
                     AskEnd::Answered { answer } => self.note(&format!("answered: {answer}")),
                     AskEnd::ByPolicy { rule } => self.note(&format!("decided by {rule}")),
@@ -260,6 +276,23 @@ fn progress(seconds: u64, tools: usize) -> String {
     }
 }
 
+/// How long it is until then, for a person: `in 42 s`, `in 3 min`, `now`.
+pub(crate) fn in_a_while(at: Timestamp) -> String {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let now = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    until(at.as_millis().saturating_sub(now))
+}
+
+fn until(millis: i64) -> String {
+    match millis.max(0).unsigned_abs().div_ceil(1000) {
+        0 => "now".to_owned(),
+        seconds @ 1..=90 => format!("in {seconds} s"),
+        seconds => format!("in {} min", seconds.div_ceil(60)),
+    }
+}
+
 /// Without what could move the cursor, change the terminal, or show letters in another order than
 /// they stand: an agent's text is not trusted.
 pub(crate) fn plain(text: &str) -> String {
@@ -314,7 +347,7 @@ mod tests {
                     attempt: attempt.into(),
                 },
                 n: 0,
-                at: bridge_proto::Timestamp::from_millis(0),
+                at: Timestamp::from_millis(0),
                 body,
             },
         };
@@ -334,6 +367,21 @@ mod tests {
         }
         let mut renderer = Renderer::of("b", true);
         assert_eq!(renderer.event(&ended("a")).unwrap(), None, "another run");
+    }
+
+    #[test]
+    fn what_is_left_of_a_question_is_told_in_seconds_then_in_minutes() {
+        let told = [-5, 0, 1, 42_000, 90_000, 90_001, 3_600_000].map(until);
+        let expected = [
+            "now",
+            "now",
+            "in 1 s",
+            "in 42 s",
+            "in 90 s",
+            "in 2 min",
+            "in 60 min",
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use bridge_proto::Secret;
 use bridge_providers::host::Host;
-use bridge_runtime::{CommandRule, EditRule, Policy};
+use bridge_runtime::{CommandRule, EditRule, Policy, Rules};
 use bridge_workspace::{
     ContentsPolicy,
     env_file::{self, Discovery, Disk, Origin, Pairing, Places},
@@ -20,6 +20,7 @@ use crate::{
     agents_file::{self, AgentsFile},
     daemon::BUILT_IN,
     report::{Exit, Problem},
+    rules_file::{self, RulesError},
 };
 
 /// The control plane of the hosted service, when nothing else is configured.
@@ -40,6 +41,10 @@ pub(crate) struct Settings {
     pub(crate) roots: Option<PathBuf>,
     pub(crate) allow_plain: bool,
     pub(crate) trusted: Vec<PathBuf>,
+    /// What the user decided beforehand about single actions.
+    pub(crate) rules: Rules,
+    /// Where the rules were read, if there are any.
+    pub(crate) rules_file: Option<PathBuf>,
     /// Commands the user named that speak the Agent Client Protocol, by provider key.
     pub(crate) agents: BTreeMap<String, Vec<String>>,
     /// The agents of the user's own file.
@@ -140,6 +145,7 @@ impl Settings {
                     .exit(Exit::NotConfigured)
             })?,
         };
+        let (rules, rules_file) = rules(&discovery, places.home.as_deref())?;
         let reconnect: Option<u64> = number("RECONNECT_MS", text("RECONNECT_MS"))?;
         let trusted = text("CTRLNODE_TRUSTED").unwrap_or_default();
         let trusted = env::split_paths(&trusted).filter_map(|path| path.canonicalize().ok());
@@ -154,6 +160,8 @@ impl Settings {
             roots: text("SSL_CERT_FILE").map(PathBuf::from),
             allow_plain: text("CTRLNODE_ALLOW_PLAIN").is_some_and(|value| value == "1"),
             trusted: trusted.collect(),
+            rules,
+            rules_file,
             agents: named_agents(&discovery)?,
             agents_file: agents_file(&discovery, places.home.as_deref())?,
             host: host(&discovery),
@@ -214,6 +222,9 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 /// Prefix of the variables that name agents: `CTRLNODE_AGENT_MINE="my-agent --acp"` is `mine`.
 const AGENT_PREFIX: &str = "CTRLNODE_AGENT_";
 
+/// Where the rules are, when not in their usual place.
+const RULES_FILE: &str = "CTRLNODE_RULES_FILE";
+
 /// Names the file of the user's own agents where it is not `~/.ctrlnode/agents.toml`.
 const AGENTS_FILE: &str = "CTRLNODE_AGENTS_FILE";
 
@@ -270,6 +281,46 @@ fn commands(text: &impl Fn(&str) -> Option<String>) -> Result<Option<CommandRule
         );
     }
     Ok(theirs)
+}
+
+/// The rules of the file that was named, or of the usual one if it is there. A `.env` of a project
+/// cannot name it: whoever wrote the project would decide what agents may do.
+fn rules(discovery: &Discovery, home: Option<&Path>) -> Result<(Rules, Option<PathBuf>), Problem> {
+    let own = discovery.files.iter();
+    let mut own = own.filter(|file| file.origin.overrides_environment());
+    let in_file = own.find_map(|file| file.get(RULES_FILE).filter(|value| !value.is_empty()));
+    let in_file = in_file.map(|value| value.expose().to_owned());
+    let named = variable(RULES_FILE).or(in_file);
+    let must_be_there = named.is_some();
+    let Some(path) = named
+        .map(PathBuf::from)
+        .or_else(|| rules_file::usual_place(home))
+    else {
+        return Ok((Rules::default(), None));
+    };
+    let unusable = || {
+        Problem::new(format!("the rules in {} cannot be used", path.display()))
+            .exit(Exit::NotConfigured)
+    };
+    match rules_file::read(&path, home) {
+        Ok(Some(rules)) => Ok((rules, Some(path))),
+        Ok(None) if must_be_there => Err(unusable()
+            .because("the file is not there")
+            .hint(format!("{RULES_FILE} names it"))),
+        Ok(None) => Ok((Rules::default(), None)),
+        Err(error) => {
+            let hint = match &error {
+                RulesError::WritableByAll => "take the right to write it from others: chmod o-w",
+                RulesError::Read(_)
+                | RulesError::TooLarge
+                | RulesError::Parse(_)
+                | RulesError::Rule { .. }
+                | RulesError::Pattern { .. }
+                | RulesError::TooMany(_) => "docs/security.md says how rules are written",
+            };
+            Err(unusable().hint(hint).because(error))
+        }
+    }
 }
 
 /// The environment of this process, completed by the files (which never override it here).

@@ -108,6 +108,12 @@ pub enum HubError {
         /// Which.
         ask: AskId,
     },
+    /// Somebody answered it before; the agent has yet to take that answer.
+    #[error("the question {ask} has been answered already")]
+    AskAnswered {
+        /// Which.
+        ask: AskId,
+    },
     /// The question is another one than the viewer saw.
     #[error("the question has changed since it was shown")]
     AskChanged,
@@ -174,6 +180,7 @@ impl HubError {
             Self::NothingWorks => "nothing_works",
             Self::NotSupported { .. } => "not_supported",
             Self::AskClosed { .. } => "ask_closed",
+            Self::AskAnswered { .. } => "ask_answered",
             Self::AskChanged => "ask_changed",
             Self::UnknownOption { .. } => "unknown_option",
             Self::NoReply { .. } => "no_reply",
@@ -214,6 +221,7 @@ impl HubError {
                 Some("see what the agent can do in docs/providers.md; an old bridge can be updated")
             }
             Self::AskClosed { .. } | Self::AskChanged => Some("reload the task"),
+            Self::AskAnswered { .. } => Some("the agent has yet to take that answer"),
             Self::NoReply { .. } => Some("try again"),
             Self::FileRefused { .. } => {
                 Some("the file may be missing, or the contents policy of the machine keeps it")
@@ -246,6 +254,7 @@ impl HubError {
             | Self::NothingWorks
             | Self::NotSupported { .. }
             | Self::AskClosed { .. }
+            | Self::AskAnswered { .. }
             | Self::AskChanged => 409,
             Self::EmptyPrompt
             | Self::BadAttachmentName { .. }

@@ -16,7 +16,7 @@ use crate::{
     prepare,
     store::{BridgeRecord, GrantKind, GrantRecord, RunRecord, Store, TokenHash},
     view::{
-        Applies, Attachment, FileContent, Files, Machine, NewTask, NewToken, StoredEvent,
+        Applies, Attachment, FileContent, Files, Machine, NewTask, NewToken, OpenAsk, StoredEvent,
         TaskStatus, TaskSummary, TaskView, TokenView,
     },
 };
@@ -248,8 +248,14 @@ impl Hub {
         .await
     }
 
+    /// The questions of all tasks that wait for an answer, oldest first, at most 200.
+    pub async fn asks(&self) -> Result<Vec<OpenAsk>, HubError> {
+        Ok(self.store.asks(MAX_PAGE_TASKS).await?)
+    }
+
     /// Answers an open question. `digest` is that of the question the viewer saw: the answer to
-    /// another one is refused. The question is closed when the machine says so.
+    /// another one is refused, and so is a second one. The question is closed when the machine says
+    /// that the agent took the answer.
     pub async fn answer(
         &self,
         id: &TaskId,
@@ -261,6 +267,9 @@ impl Hub {
         let Some(open) = self.store.open_ask(id, &ask).await? else {
             return Err(HubError::AskClosed { ask });
         };
+        if open.answered.is_some() {
+            return Err(HubError::AskAnswered { ask });
+        }
         prepare::check_answer(&open, digest, &answer)?;
         let (bridge, task) = (task.summary.machine, id.clone());
         self.attempt(|reply| Message::Answer {

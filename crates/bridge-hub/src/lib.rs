@@ -38,7 +38,7 @@ pub use self::{
     store::StoreError,
     view::{
         AgentView, Applies, Attachment, FileContent, Files, MAX_ATTACHMENT_BYTES, MAX_PROMPT_BYTES,
-        Machine, Mode, NewTask, NewToken, RunView, StoredEvent, TaskStatus, TaskSummary, TaskView,
-        TokenView,
+        Machine, Mode, NewTask, NewToken, OpenAsk, RunView, StoredEvent, TaskStatus, TaskSummary,
+        TaskView, TokenView,
     },
 };

@@ -162,6 +162,21 @@ impl TaskView {
     }
 }
 
+/// A question that waits for an answer, with the task it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenAsk {
+    /// Whose question.
+    pub task: TaskId,
+    /// The task's title.
+    pub title: String,
+    /// Who asks.
+    pub agent: AgentId,
+    /// The name of its machine.
+    pub machine_name: String,
+    /// The question.
+    pub ask: Ask,
+}
+
 /// One run of a task: the first prompt, or a follow-up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunView {

@@ -11,7 +11,13 @@
 //! The first valid answer wins; it is confirmed only when the agent took it. On a plane without
 //! the extension one question of a task is shown at a time (decision 18).
 
-use std::{collections::VecDeque, time::Instant};
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bridge_proto::{
     AskId, Digest, RunKey, TaskId,
@@ -19,7 +25,10 @@ use bridge_proto::{
 };
 use thiserror::Error;
 
-use crate::policy::{CommandRule, EditRule, Policy};
+use crate::{
+    policy::{Policy, Surroundings, Verdict},
+    rules::Rules,
+};
 
 /// The open questions of all runs.
 #[derive(Debug, Default)]
@@ -33,16 +42,6 @@ struct Open {
     ask: Ask,
     expires: Option<Instant>,
     shown: bool,
-    answered: Option<String>,
-}
-
-/// What surrounds a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Surroundings {
-    /// Everything the action touches lies inside the place of the run.
-    pub inside: bool,
-    /// Our hub is on the other end, so a person can see and answer it.
-    pub viewer: bool,
 }
 
 /// What becomes of a new question.
@@ -94,8 +93,8 @@ pub enum AnswerError {
 pub struct Accepted {
     /// Whose question.
     pub run: RunKey,
-    /// Which.
-    pub ask: AskId,
+    /// The question, answered, for everybody who sees it.
+    pub ask: Ask,
     /// What to tell the agent.
     pub answer: Answer,
 }
@@ -118,19 +117,22 @@ impl Approvals {
         now: Instant,
         run: &RunKey,
         ask: Ask,
-        around: Surroundings,
+        around: Surroundings<'_>,
         policy: &Policy,
+        rules: &Rules,
     ) -> Decision {
-        if let Some((answer, rule)) = by_policy(&ask, around, policy) {
+        if let Some((answer, rule)) = by_policy(&ask, around, policy, rules) {
             return Decision::ByPolicy { answer, rule };
         }
+        let for_people = (!around.viewer).then_some(policy.ask_wait);
+        let for_agents = around.patience.map(|patience| patience + LAST_WORD);
+        let wait = for_people.into_iter().chain(for_agents).min();
         let alone = around.viewer || !self.open.iter().any(|open| open.run.task == run.task);
         self.open.push_back(Open {
             run: run.clone(),
             ask,
-            expires: (!around.viewer).then(|| now + policy.ask_wait),
+            expires: wait.map(|wait| now + wait),
             shown: alone,
-            answered: None,
         });
         if alone {
             Decision::Show
@@ -153,7 +155,7 @@ impl Approvals {
             .find(|open| {
                 open.run.task == *task
                     && open.shown
-                    && open.answered.is_none()
+                    && open.ask.answered.is_none()
                     && id.is_none_or(|id| open.ask.id == *id)
             })
             .ok_or_else(|| AnswerError::NotOpen { task: task.clone() })?;
@@ -161,10 +163,10 @@ impl Approvals {
             return Err(AnswerError::DigestDiffers);
         }
         let (answer, label) = settle(&open.ask, answer)?;
-        open.answered = Some(label);
+        open.ask.answered = Some(label);
         Ok(Accepted {
             run: open.run.clone(),
-            ask: open.ask.id.clone(),
+            ask: open.ask.clone(),
             answer,
         })
     }
@@ -172,7 +174,7 @@ impl Approvals {
     /// The agent took the answer. `None` when the question was decided by policy.
     pub fn applied(&mut self, run: &RunKey, ask: &AskId) -> Option<Closed> {
         let place = self.place(run, ask)?;
-        let label = self.open.get(place)?.answered.clone()?;
+        let label = self.open.get(place)?.ask.answered.clone()?;
         self.open.remove(place);
         Some(Closed {
             run: run.clone(),
@@ -206,7 +208,7 @@ impl Approvals {
     pub fn expire(&mut self, now: Instant) -> Vec<(Closed, Answer)> {
         let mut late = Vec::new();
         self.open.retain(|open| {
-            let due = open.answered.is_none() && open.expires.is_some_and(|at| at <= now);
+            let due = open.ask.answered.is_none() && open.expires.is_some_and(|at| at <= now);
             if due {
                 let closed = Closed {
                     run: open.run.clone(),
@@ -242,14 +244,14 @@ impl Approvals {
     pub fn is_waiting(&self, run: &RunKey) -> bool {
         self.open
             .iter()
-            .any(|open| open.run == *run && open.answered.is_none())
+            .any(|open| open.run == *run && open.ask.answered.is_none())
     }
 
     /// When [`Approvals::expire`] is due next.
     pub fn deadline(&self) -> Option<Instant> {
         self.open
             .iter()
-            .filter(|open| open.answered.is_none())
+            .filter(|open| open.ask.answered.is_none())
             .filter_map(|open| open.expires)
             .min()
     }
@@ -261,47 +263,28 @@ impl Approvals {
     }
 }
 
-fn by_policy(ask: &Ask, around: Surroundings, policy: &Policy) -> Option<(Answer, String)> {
-    let allow = |rule: &str| {
-        let yes = pick(
-            &ask.options,
-            &[ChoiceKind::AllowOnce, ChoiceKind::AllowAlways],
-        )?;
-        let answer = Answer::Choose {
-            option: yes.id.clone(),
-        };
-        Some((answer, format!("{rule}: {}", ask.summary)))
-    };
-    let deny = |rule: &str, why: &str| {
-        let answer = Answer::Deny { reason: why.into() };
-        Some((answer, format!("{rule}: {}", ask.summary)))
-    };
-    match ask.kind {
-        AskKind::Question => None,
-        AskKind::Edit if around.inside => match policy.edits {
-            EditRule::Allow => allow("edits = allow"),
-            EditRule::Ask => None,
-        },
-        AskKind::Edit | AskKind::Command | AskKind::Other => match policy.commands {
-            CommandRule::Ask => None,
-            CommandRule::AskViewer if around.viewer => None,
-            CommandRule::AskViewer => deny(
-                "commands = ask, but nobody is watching",
-                "this machine asks a person before that, and the control plane has no way to answer",
-            ),
-            CommandRule::Allow => allow("commands = allow"),
-            CommandRule::Deny => deny(
-                "commands = deny",
-                "the settings of this machine do not allow it",
-            ),
-        },
+fn by_policy(
+    ask: &Ask,
+    around: Surroundings<'_>,
+    policy: &Policy,
+    rules: &Rules,
+) -> Option<(Answer, String)> {
+    match policy.decide(rules, ask, around) {
+        Verdict::Ask => None,
+        Verdict::Allow { rule } => {
+            // Never more than this once: where that cannot be said, a person decides.
+            let once = |choice: &&Choice| choice.kind == ChoiceKind::AllowOnce;
+            let option = ask.options.iter().find(once)?.id.clone();
+            Some((
+                Answer::Choose { option },
+                format!("{rule}: {}", ask.summary),
+            ))
+        }
+        Verdict::Deny { rule, why } => {
+            let answer = Answer::Deny { reason: why.into() };
+            Some((answer, format!("{rule}: {}", ask.summary)))
+        }
     }
-}
-
-fn pick<'a>(options: &'a [Choice], wanted: &[ChoiceKind]) -> Option<&'a Choice> {
-    wanted
-        .iter()
-        .find_map(|kind| options.iter().find(|option| option.kind == *kind))
 }
 
 /// Turns what a person sent into what the agent gets, and into what others read about it.
@@ -338,244 +321,5 @@ fn settle(ask: &Ask, answer: &Answer) -> Result<(Answer, String), AnswerError> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    const HUB: Surroundings = Surroundings {
-        inside: true,
-        viewer: true,
-    };
-    const PLAIN: Surroundings = Surroundings {
-        inside: true,
-        viewer: false,
-    };
-
-    fn run(task: &str) -> RunKey {
-        RunKey {
-            task: TaskId::parse(task).unwrap(),
-            attempt: "r".into(),
-        }
-    }
-
-    fn ask(id: &str, kind: AskKind) -> Ask {
-        let choice = |id: &str, label: &str, kind| Choice {
-            id: id.into(),
-            label: label.into(),
-            kind,
-        };
-        Ask {
-            id: AskId::parse(id).unwrap(),
-            kind,
-            summary: "do it".into(),
-            options: vec![
-                choice("y", "Allow", ChoiceKind::AllowOnce),
-                choice("n", "Reject", ChoiceKind::RejectOnce),
-            ],
-            digest: Digest::of(&["do it", id]),
-            tool: None,
-            expires: None,
-            answered: None,
-            action: None,
-        }
-    }
-
-    fn choose(option: &str) -> Answer {
-        Answer::Choose {
-            option: option.into(),
-        }
-    }
-
-    #[test]
-    fn edits_inside_the_place_are_allowed_and_outside_are_asked() {
-        let mut table = Approvals::default();
-        let now = Instant::now();
-        let policy = Policy::default();
-        assert_eq!(
-            table.raise(now, &run("t"), ask("a", AskKind::Edit), HUB, &policy),
-            Decision::ByPolicy {
-                answer: choose("y"),
-                rule: "edits = allow: do it".into()
-            }
-        );
-        let outside = Surroundings {
-            inside: false,
-            viewer: true,
-        };
-        assert_eq!(
-            table.raise(now, &run("t"), ask("b", AskKind::Edit), outside, &policy),
-            Decision::Show
-        );
-    }
-
-    #[test]
-    fn a_command_is_denied_where_nobody_can_answer() {
-        let decision = Approvals::default().raise(
-            Instant::now(),
-            &run("t"),
-            ask("a", AskKind::Command),
-            PLAIN,
-            &Policy::default(),
-        );
-        assert!(
-            matches!(
-                &decision,
-                Decision::ByPolicy {
-                    answer: Answer::Deny { .. },
-                    ..
-                }
-            ),
-            "{decision:?}"
-        );
-    }
-
-    #[test]
-    fn the_first_answer_wins_and_is_confirmed_only_when_applied() {
-        let mut table = Approvals::default();
-        let now = Instant::now();
-        let (run, policy) = (run("t"), Policy::default());
-        table.raise(now, &run, ask("a", AskKind::Command), HUB, &policy);
-        let id = AskId::parse("a").unwrap();
-        let taken = table
-            .answer(&run.task, Some(&id), None, &choose("y"))
-            .unwrap();
-        assert_eq!(
-            taken,
-            Accepted {
-                run: run.clone(),
-                ask: id.clone(),
-                answer: choose("y")
-            }
-        );
-        let second = table.answer(&run.task, Some(&id), None, &choose("n"));
-        assert_eq!(
-            second,
-            Err(AnswerError::NotOpen {
-                task: run.task.clone()
-            })
-        );
-        let closed = table.applied(&run, &id).unwrap();
-        assert_eq!(
-            closed.how,
-            AskEnd::Answered {
-                answer: "Allow".into()
-            }
-        );
-        assert!(!table.is_waiting(&run));
-    }
-
-    #[test]
-    fn an_answer_to_something_else_than_was_shown_is_refused() {
-        let mut table = Approvals::default();
-        let policy = Policy::default();
-        table.raise(
-            Instant::now(),
-            &run("t"),
-            ask("a", AskKind::Command),
-            HUB,
-            &policy,
-        );
-        let other = Digest::of(&["rm -rf /"]);
-        assert_eq!(
-            table.answer(&run("t").task, None, Some(&other), &choose("y")),
-            Err(AnswerError::DigestDiffers)
-        );
-    }
-
-    #[test]
-    fn an_unknown_option_or_free_words_leave_a_permission_open() {
-        let mut table = Approvals::default();
-        let (run, policy) = (run("t"), Policy::default());
-        table.raise(
-            Instant::now(),
-            &run,
-            ask("a", AskKind::Command),
-            HUB,
-            &policy,
-        );
-        let words = Answer::Text {
-            text: "perhaps later".into(),
-        };
-        assert!(matches!(
-            table.answer(&run.task, None, None, &choose("zzz")),
-            Err(AnswerError::NoSuchOption { .. })
-        ));
-        assert!(matches!(
-            table.answer(&run.task, None, None, &words),
-            Err(AnswerError::NotAnOption { .. })
-        ));
-        let number = Answer::Text { text: "2".into() };
-        assert_eq!(
-            table.answer(&run.task, None, None, &number).unwrap().answer,
-            choose("n")
-        );
-    }
-
-    #[test]
-    fn on_the_plain_wire_one_question_is_shown_at_a_time() {
-        let mut table = Approvals::default();
-        let now = Instant::now();
-        let policy = Policy {
-            commands: CommandRule::Ask,
-            ..Policy::default()
-        };
-        let run = run("t");
-        let raise = |table: &mut Approvals, id| {
-            table.raise(now, &run, ask(id, AskKind::Command), PLAIN, &policy)
-        };
-        assert_eq!(raise(&mut table, "a"), Decision::Show);
-        assert_eq!(raise(&mut table, "b"), Decision::Wait);
-        assert_eq!(table.show_next(&run.task), None);
-        table.answer(&run.task, None, None, &choose("y")).unwrap();
-        table.applied(&run, &AskId::parse("a").unwrap());
-        assert_eq!(table.show_next(&run.task).unwrap().1.id.as_str(), "b");
-    }
-
-    #[test]
-    fn without_an_answer_in_time_it_is_denied_on_a_plane_without_viewers() {
-        let mut table = Approvals::default();
-        let now = Instant::now();
-        let policy = Policy {
-            commands: CommandRule::Ask,
-            ..Policy::default()
-        };
-        table.raise(now, &run("t"), ask("a", AskKind::Command), PLAIN, &policy);
-        assert_eq!(table.deadline(), Some(now + policy.ask_wait));
-        assert!(table.expire(now + Duration::from_secs(599)).is_empty());
-        let late = table.expire(now + policy.ask_wait);
-        assert_eq!(late.len(), 1);
-        assert_eq!(late[0].0.how, AskEnd::Expired);
-        assert!(!table.is_waiting(&run("t")));
-    }
-
-    #[test]
-    fn the_questions_of_a_run_end_with_it() {
-        let mut table = Approvals::default();
-        let policy = Policy::default();
-        let now = Instant::now();
-        table.raise(now, &run("t"), ask("a", AskKind::Command), HUB, &policy);
-        table.raise(now, &run("u"), ask("b", AskKind::Command), HUB, &policy);
-        let closed = table.run_ended(&run("t"));
-        assert_eq!(closed.len(), 1);
-        assert!(table.is_waiting(&run("u")));
-    }
-
-    #[test]
-    fn an_answered_question_no_longer_excuses_a_silent_agent() {
-        let mut table = Approvals::default();
-        let policy = Policy::default();
-        table.raise(
-            Instant::now(),
-            &run("t"),
-            ask("a", AskKind::Command),
-            HUB,
-            &policy,
-        );
-        assert!(table.is_waiting(&run("t")));
-        let task = TaskId::parse("t").unwrap();
-        table.answer(&task, None, None, &choose("y")).unwrap();
-        assert!(!table.is_waiting(&run("t")));
-    }
-}
+/// An agent that gives up waiting says so itself; this is how long it may take for that.
+const LAST_WORD: Duration = Duration::from_secs(2);

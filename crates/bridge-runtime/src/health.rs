@@ -1,11 +1,12 @@
 //! Which providers can run here: look-ups every minute, the programs themselves only when a
-//! look-up changed, and services that did not answer every time. Pure bookkeeping; the supervisor does the looking.
+//! look-up changed, and services that did not answer every time; and how their last runs went.
+//! Pure bookkeeping; the supervisor does the looking.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bridge_proto::{
-    ProviderKey,
-    model::{Health, HealthReason},
+    ProviderKey, Timestamp,
+    model::{Fault, Fix, Health, HealthReason, Outcome, Trouble},
 };
 
 /// What is known of every provider.
@@ -13,6 +14,7 @@ use bridge_proto::{
 pub struct HealthBoard {
     found: BTreeMap<ProviderKey, Health>,
     probed: BTreeMap<ProviderKey, Health>,
+    troubles: BTreeMap<ProviderKey, Trouble>,
 }
 
 impl HealthBoard {
@@ -59,6 +61,59 @@ impl HealthBoard {
             .collect()
     }
 
+    /// A run of the provider has ended; whether something else is to be told of it now.
+    pub fn on_end(&mut self, key: &ProviderKey, outcome: &Outcome, at: Timestamp) -> bool {
+        let (reason, todo) = match outcome {
+            Outcome::Completed => return self.troubles.remove(key).is_some(),
+            // What a person stopped, and what the agent itself says of its task, is no trouble of
+            // the agent; nor is a mistake of ours.
+            Outcome::Cancelled { .. }
+            | Outcome::Failed {
+                fault: Fault::Task | Fault::Bridge,
+                ..
+            }
+            | Outcome::Blocked {
+                fix: Fix::Agent, ..
+            } => return false,
+            Outcome::Failed {
+                fault: Fault::Agent,
+                reason,
+            } => (
+                reason,
+                "see the end of `output/agent_log.md` in the task's folder; `ctrlnode doctor` \
+                 looks at the installation",
+            ),
+            Outcome::Failed {
+                fault: Fault::Model,
+                reason,
+            } => (reason, "try again later, or choose another model"),
+            Outcome::Blocked { fix, reason } => (
+                reason,
+                match fix {
+                    Fix::Login => {
+                        "log in with the agent's own program as the user of the bridge, or replace \
+                         its key"
+                    }
+                    Fix::Credit => "buy credit, or wait until the limit is lifted",
+                    Fix::Setup => "install or configure what is missing",
+                    Fix::Limit | Fix::Agent => "see what it waited for, or allow it more time",
+                },
+            ),
+        };
+        let trouble = Trouble {
+            at,
+            reason: reason.chars().take(MAX_REASON).collect(),
+            todo: Some(todo.to_owned()),
+        };
+        self.troubles.insert(key.clone(), trouble);
+        true
+    }
+
+    /// The last run of the provider that ended badly, unless one ended well after it.
+    pub fn trouble(&self, key: &ProviderKey) -> Option<&Trouble> {
+        self.troubles.get(key)
+    }
+
     /// Whether a task could be started with this provider, as far as is known.
     pub fn is_available(&self, key: &ProviderKey) -> bool {
         let known = self.probed.get(key).or_else(|| self.found.get(key));
@@ -66,8 +121,13 @@ impl HealthBoard {
     }
 }
 
+/// Longest reason that is kept, in characters.
+const MAX_REASON: usize = 2000;
+
 #[cfg(test)]
 mod tests {
+    use bridge_proto::model::Actor;
+
     use super::*;
 
     fn key(text: &str) -> ProviderKey {
@@ -81,6 +141,39 @@ mod tests {
             version: version.map(Into::into),
             hint: None,
         }
+    }
+
+    #[test]
+    fn the_last_trouble_of_an_agent_is_kept_until_a_run_ends_well() {
+        let mut board = HealthBoard::default();
+        let (claude, at) = (key("claude"), Timestamp::from_millis(7));
+        let failed = |fault, reason: &str| Outcome::Failed {
+            fault,
+            reason: reason.into(),
+        };
+        assert!(board.on_end(&claude, &failed(Fault::Model, "overloaded"), at));
+        let blocked = Outcome::Blocked {
+            fix: Fix::Login,
+            reason: "x".repeat(3000),
+        };
+        assert!(board.on_end(&claude, &blocked, at));
+        for no_trouble in [
+            failed(Fault::Task, "cannot be done"),
+            failed(Fault::Bridge, "ours"),
+            Outcome::Cancelled { by: Actor::Person },
+        ] {
+            assert!(!board.on_end(&claude, &no_trouble, at), "{no_trouble:?}");
+        }
+        let trouble = board.trouble(&claude).unwrap();
+        assert_eq!((trouble.at, trouble.reason.len()), (at, MAX_REASON));
+        assert!(
+            trouble.todo.as_ref().unwrap().contains("log in"),
+            "{trouble:?}"
+        );
+        assert_eq!(board.trouble(&key("gemini")), None);
+        assert!(board.on_end(&claude, &Outcome::Completed, at));
+        assert!(!board.on_end(&claude, &Outcome::Completed, at), "said once");
+        assert_eq!(board.trouble(&claude), None);
     }
 
     #[test]

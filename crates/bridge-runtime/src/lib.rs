@@ -8,7 +8,7 @@
 //!                            └ scribe (journal)            link ◄── events of the runners
 //! ```
 //!
-//! Reading order: [`policy`] (what this machine allows), [`dispatch`] (which run may work when),
+//! Reading order: [`policy`] and [`rules`] (what this machine allows), [`dispatch`] (which run may work when),
 //! [`approvals`] (what waits for a person), [`supervisor`] (the loop), `intake` (frames to
 //! commands), `runner` (one task at work), [`outgoing`] (events to frames).
 //! Numbered decisions are those of `docs/decisions.md`.
@@ -26,6 +26,7 @@ pub mod outgoing;
 mod patience;
 pub mod policy;
 mod prompt;
+pub mod rules;
 mod run_log;
 mod runner;
 mod scribe;
@@ -34,4 +35,5 @@ mod unwritten;
 
 pub use outgoing::Outgoing;
 pub use policy::{CommandRule, EditRule, Policy};
+pub use rules::{ActionKind, Pattern, PatternError, Rule, RuleDecision, Rules};
 pub use supervisor::{Settings, Stopped, SuperviseError, Supervisor, first_greeting};

@@ -325,6 +325,7 @@ const READ: &[(&str, &str)] = &[
 
 /// Read when the policy allows, never written: what runs by itself later. Lower case.
 const WRITE: &[(&str, &str)] = &[
+    (".ctrlnode/rules.toml", "the rules of this machine"),
     (".git", "git internals"),
     (".gitconfig", "git settings"),
     (".config/git", "git settings"),

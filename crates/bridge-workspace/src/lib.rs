@@ -7,7 +7,8 @@
 //! Reading order: [`contained`] (a path proven to stay beneath an open folder), [`guard`] (what may
 //! be read, written and worked in), [`root`] (the workspace and its lock), [`repository`] and
 //! [`task_dir`] (where runs work), [`follow_up`], [`task_log`], [`files`] (file requests),
-//! [`journal`] (what survives a crash), [`env_file`] (settings on disk).
+//! [`journal`] (what survives a crash), [`env_file`] (settings on disk), [`status`] (what others on
+//! this machine may know of a running bridge).
 
 pub mod contained;
 pub mod env_file;
@@ -18,6 +19,7 @@ pub mod journal;
 pub mod lock;
 pub mod repository;
 pub mod root;
+pub mod status;
 mod sys;
 pub mod task_dir;
 pub mod task_log;

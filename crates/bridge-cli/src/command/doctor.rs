@@ -2,6 +2,7 @@
 //! here and what to do about those that are not.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
     path::PathBuf,
     sync::Arc,
@@ -10,7 +11,7 @@ use std::{
 
 use bridge_providers::provider::Provider;
 use bridge_transport::{Phase, Text};
-use bridge_workspace::lock;
+use bridge_workspace::{lock, status};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -19,6 +20,7 @@ use crate::{
     client::Client,
     daemon::{self, Plane},
     link_note::{Connection, LinkNote},
+    render::plain,
     report::{Exit, Problem},
     settings::{Settings, variable},
     state::StateFolder,
@@ -28,7 +30,8 @@ use crate::{
 pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
     let settings = Settings::load(None)?;
     let providers = daemon::providers(&settings)?;
-    let (hub, agents) = tokio::join!(own_hub(), agents(&providers));
+    let troubles = troubles(&settings)?;
+    let (hub, agents) = tokio::join!(own_hub(), agents(&providers, &troubles));
     let plane = plane(&settings, hub.as_ref()).await;
     let workspace = settings.check_workspace().err();
     let files: Vec<Value> = settings
@@ -49,6 +52,9 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
         "workspace_problem": workspace.as_ref().map(Problem::with_causes),
         "workspace_todo": workspace.as_ref().and_then(Problem::what_to_do),
         "contents": settings.contents,
+        "rules": settings.rules_file.as_ref().map(|file| json!({
+            "file": file, "count": settings.rules.0.len(),
+        })),
         "files": files,
         "agents_file": {
             "path": settings.agents_file.path,
@@ -231,7 +237,25 @@ fn told(note: Option<LinkNote>) -> (Option<bool>, String, Option<&'static str>) 
     }
 }
 
-async fn agents(providers: &[Arc<dyn Provider>]) -> Vec<Value> {
+/// How the last runs of agents went, from the bridges that run here, by the agent's key.
+fn troubles(settings: &Settings) -> Result<BTreeMap<String, Value>, Problem> {
+    let own = settings.base.join(".ctrlnode");
+    let of_up = StateFolder::locate(variable("CTRLNODE_STATE").map(PathBuf::from).as_deref())?;
+    let mut troubles = BTreeMap::new();
+    for root in [of_up.bridge_root(), own] {
+        let told = status::read(&root);
+        let told = told.and_then(|told| serde_json::from_slice::<Value>(&told).ok());
+        let providers = told.as_ref().and_then(|told| told["providers"].as_object());
+        for (key, report) in providers.into_iter().flatten() {
+            if report["trouble"].is_object() {
+                troubles.insert(key.clone(), report["trouble"].clone());
+            }
+        }
+    }
+    Ok(troubles)
+}
+
+async fn agents(providers: &[Arc<dyn Provider>], troubles: &BTreeMap<String, Value>) -> Vec<Value> {
     let mut agents = Vec::new();
     for provider in providers
         .iter()
@@ -250,6 +274,7 @@ async fn agents(providers: &[Arc<dyn Provider>]) -> Vec<Value> {
             "version": health.version,
             "reason": health.reason,
             "todo": health.hint,
+            "trouble": troubles.get(provider.key().as_str()),
         }));
     }
     agents
@@ -267,6 +292,10 @@ fn readable(report: &Value) -> String {
         lines.extend(todo(&report["workspace_todo"]));
     }
     lines.push(format!("contents   {}", text(&report["contents"])));
+    if let Some(count) = report["rules"]["count"].as_u64() {
+        let file = text(&report["rules"]["file"]);
+        lines.push(format!("rules      {count} in {file}"));
+    }
     for file in report["files"].as_array().into_iter().flatten() {
         let found = if file["found"] == true {
             "found"
@@ -306,6 +335,11 @@ fn readable(report: &Value) -> String {
         lines.push(line.trim_end().to_owned());
         if agent["available"] != true {
             lines.extend(todo(&agent["todo"]));
+        }
+        if let Some(reason) = agent["trouble"]["reason"].as_str() {
+            let reason: String = plain(reason).chars().take(200).collect();
+            lines.push(format!("           last run: {reason}"));
+            lines.extend(todo(&agent["trouble"]["todo"]));
         }
     }
     lines.join("\n")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, interval, sleep};
 
-use super::task::{note, reply};
+use super::task::{note, send_answer};
 use crate::{
     args::HubAddress,
     client::Client,
@@ -43,7 +43,7 @@ pub(super) async fn follow(
                         }
                         line = typed.line() => {
                             if renderer.is_asking()
-                                && let Err(problem) = reply(&client, id, line, None).await
+                                && let Err(problem) = typed_answer(&client, id, &line).await
                             {
                                 note(&problem.report())?;
                             }
@@ -96,6 +96,12 @@ pub(super) async fn follow(
             client = found;
         }
     }
+}
+
+/// Answers the open question; what the agent makes of it comes with the events.
+async fn typed_answer(client: &Client, id: &str, line: &str) -> Result<(), Problem> {
+    let task = client.task(id).await?;
+    send_answer(client, &task, line, None).await.map(drop)
 }
 
 /// Whether the task is to be left alone.

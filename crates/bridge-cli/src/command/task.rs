@@ -6,7 +6,10 @@ use std::{
 };
 
 use bridge_hub::{Applies, StoredEvent, TaskView};
-use bridge_proto::model::{Answer, Ask, Tuning, When};
+use bridge_proto::{
+    AskId,
+    model::{Answer, Ask, AskEnd, EventBody, RunEvent, Tuning, When},
+};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -15,7 +18,7 @@ use crate::{
     args::{HubAddress, RunArgs, TaskCommand, TuningArgs},
     client::{self, Client},
     machine::choose,
-    render::{Renderer, plain},
+    render::{Renderer, in_a_while, plain},
     report::{Exit, Problem},
 };
 
@@ -45,9 +48,12 @@ pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, 
             no_follow,
             json,
         } => logs(&client, &task, no_follow, json).await,
-        TaskCommand::Answer { task, answer, ask } => {
-            reply(&client, &task, answer, ask.as_deref()).await
-        }
+        TaskCommand::Asks { json } => asks(&client, json).await,
+        TaskCommand::Answer {
+            task,
+            answer: text,
+            ask,
+        } => answer(&client, &task, text, ask.as_deref()).await,
         TaskCommand::Interrupt { task } => {
             let task = find(&client, &task).await?;
             client.interrupt(&task).await?;
@@ -221,23 +227,70 @@ async fn show(client: &Client, task: &str, json: bool) -> Result<Exit, Problem> 
     Ok(Exit::Done)
 }
 
+async fn asks(client: &Client, json: bool) -> Result<Exit, Problem> {
+    let asks = client.asks().await?;
+    if json {
+        print(&to_json(&asks)?)?;
+        return Ok(Exit::Done);
+    }
+    for open in asks {
+        let id: String = open.task.as_str().chars().take(8).collect();
+        let (agent, machine) = (&open.agent, plain(&open.machine_name));
+        let title: String = plain(&open.title).chars().take(60).collect();
+        print(&format!("{id}  {agent} on {machine}: {title}"))?;
+        print_ask(&open.ask)?;
+    }
+    Ok(Exit::Done)
+}
+
 fn print_ask(ask: &Ask) -> Result<(), Problem> {
-    print(&format!("asks     {} [{}]", plain(&ask.summary), ask.id))?;
+    let state = match (&ask.answered, ask.expires) {
+        (Some(answer), _) => format!(" (answered: {}; waits for the agent)", plain(answer)),
+        (None, Some(at)) => format!(" (decided without you {})", in_a_while(at)),
+        (None, None) => String::new(),
+    };
+    let summary = plain(&ask.summary);
+    print(&format!("asks     {summary} [{}]{state}", ask.id))?;
+    if ask.answered.is_some() {
+        return Ok(());
+    }
     for (place, option) in ask.options.iter().enumerate() {
         print(&format!("         {}. {}", place + 1, plain(&option.label)))?;
     }
     Ok(())
 }
 
-pub(super) async fn reply(
+/// Answers a question, and says what came of it.
+async fn answer(
     client: &Client,
     task: &str,
     answer: String,
     wanted: Option<&str>,
 ) -> Result<Exit, Problem> {
     let id = find(client, task).await?;
-    let task: TaskView = client.task(&id).await?;
-    let mut open = task.open_asks.iter();
+    let task = client.task(&id).await?;
+    let ask = send_answer(client, &task, &answer, wanted).await?;
+    note("sent, waiting for the agent")?;
+    let taken = taken(client, &id, task.last_seq, &ask);
+    match tokio::time::timeout(TAKEN_WITHIN, taken).await {
+        Ok(Ok(line)) => note(&line)?,
+        Ok(Err(problem)) => note(&format!("what came of it is not known: {problem}"))?,
+        Err(_) => note("the agent has not taken it yet; `ctrlnode task show` tells")?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Sends an answer to the question that is wanted, or the only open one of the task.
+///
+/// # Errors
+/// Says that there is no such question, that there are several, or that this is no answer to it.
+pub(super) async fn send_answer(
+    client: &Client,
+    task: &TaskView,
+    answer: &str,
+    wanted: Option<&str>,
+) -> Result<AskId, Problem> {
+    let mut open = task.open_asks.iter().filter(|ask| ask.answered.is_none());
     let ask = match wanted {
         Some(wanted) => open.find(|ask| ask.id.as_str() == wanted),
         None => match (open.next(), open.next()) {
@@ -251,7 +304,7 @@ pub(super) async fn reply(
     let ask = ask.ok_or_else(|| {
         Problem::new("no such question is open").hint("it may have been answered or withdrawn")
     })?;
-    let answer = bridge_proto::model::match_answer(ask, &answer);
+    let answer = bridge_proto::model::match_answer(ask, answer);
     if let (Answer::Text { .. }, false) = (&answer, ask.options.is_empty())
         && ask.kind != bridge_proto::model::AskKind::Question
     {
@@ -259,8 +312,29 @@ pub(super) async fn reply(
             .hint("answer with the number or the name of an option, or yes or no"));
     }
     let body = json!({ "ask": ask.id, "digest": ask.digest, "answer": answer });
-    client.answer(&id, &body).await?;
-    Ok(Exit::Done)
+    client.answer(task.summary.id.as_str(), &body).await?;
+    Ok(ask.id.clone())
+}
+
+/// What became of an answer, in words.
+async fn taken(client: &Client, id: &str, after: u64, ask: &AskId) -> Result<String, Problem> {
+    let mut events = Box::pin(client.events(id, after).await?);
+    while let Some(stored) = events.next().await {
+        let EventBody::Seen(seen) = stored?.event.body else {
+            continue;
+        };
+        if let RunEvent::AskClosed { ask: closed, how } = &seen.event
+            && closed == ask
+        {
+            return Ok(match how {
+                AskEnd::Answered { answer } => format!("the agent took it: {answer}"),
+                AskEnd::ByPolicy { rule } => format!("decided by {rule}"),
+                AskEnd::Expired => "too late: nobody had answered in time".to_owned(),
+                AskEnd::Withdrawn => "the question was withdrawn".to_owned(),
+            });
+        }
+    }
+    Err(Problem::new("the stream of events ended"))
 }
 
 /// The one task whose id begins like this.
@@ -313,6 +387,9 @@ fn print(line: &str) -> Result<(), Problem> {
 pub(super) fn note(line: &str) -> Result<(), Problem> {
     writeln!(io::stderr(), "· {line}").map_err(Problem::output)
 }
+
+/// How long an agent may take to take an answer before nobody waits for it here.
+const TAKEN_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// Tasks among which the beginning of an id is looked for.
 const SEARCHED: u32 = 200;

@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | `GET bridges`, `GET agents` | machines, and their agents in one list |
+//! | `GET asks` | open questions of all tasks |
 //! | `GET tasks?limit=&before=`, `POST tasks` | one page, newest first; make one |
 //! | `GET tasks/{id}` | one task with its runs and open questions |
 //! | `POST tasks/{id}/followups`, `…/answer` | go on, answer |
@@ -48,6 +49,7 @@ pub(crate) fn routes() -> Router<Hub> {
     let others = Router::new()
         .route("/bridges", get(bridges))
         .route("/agents", get(agents))
+        .route("/asks", get(asks))
         .route("/tasks/{id}", get(show))
         .route("/tasks/{id}/cancel", post(cancel))
         .route("/tasks/{id}/interrupt", post(interrupt))
@@ -95,6 +97,10 @@ async fn agents(State(hub): State<Hub>) -> Answer {
         })
         .collect();
     Ok(Json(json!({ "agents": agents })).into_response())
+}
+
+async fn asks(State(hub): State<Hub>) -> Answer {
+    Ok(Json(json!({ "asks": hub.asks().await? })).into_response())
 }
 
 #[derive(Deserialize)]

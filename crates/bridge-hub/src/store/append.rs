@@ -229,12 +229,13 @@ impl RunRow {
         u64::try_from(seq).map_err(|_| corrupt_seq())
     }
 
-    /// A run with an open question waits; one without works.
+    /// A run with a question that nobody answered waits; one without works.
     fn settle(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
         transaction
             .prepare_cached(
                 "UPDATE runs SET status = CASE
-                     WHEN EXISTS (SELECT 1 FROM asks WHERE asks.run = runs.number)
+                     WHEN EXISTS (SELECT 1 FROM asks WHERE asks.run = runs.number
+                                  AND json_extract(asks.body, '$.answered') IS NULL)
                      THEN 'waiting' ELSE 'running' END
                  WHERE number = ?1",
             )?

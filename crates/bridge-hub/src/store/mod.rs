@@ -24,7 +24,7 @@ use rusqlite::ErrorCode;
 use thiserror::Error;
 
 pub(crate) use self::sqlite::SqliteStore;
-use crate::view::{Mode, StoredEvent, TaskSummary, TaskView, TokenView};
+use crate::view::{Mode, OpenAsk, StoredEvent, TaskSummary, TaskView, TokenView};
 
 /// The hub's memory.
 #[async_trait]
@@ -68,6 +68,8 @@ pub(crate) trait Store: Send + Sync {
     async fn task(&self, task: &TaskId) -> Result<Option<TaskView>, StoreError>;
     /// One open question.
     async fn open_ask(&self, task: &TaskId, ask: &AskId) -> Result<Option<Ask>, StoreError>;
+    /// Open questions of all tasks, oldest first.
+    async fn asks(&self, limit: usize) -> Result<Vec<OpenAsk>, StoreError>;
     /// Runs of a machine that have not ended.
     async fn live_runs(&self, bridge: &BridgeId) -> Result<Vec<LiveRun>, StoreError>;
     /// Removes ended tasks last touched before a time; says how many.

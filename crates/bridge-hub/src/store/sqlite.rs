@@ -12,7 +12,7 @@ use super::{
     BridgeRecord, Committed, GrantKind, GrantRecord, LiveRun, RunRecord, Store, StoreError,
     TaskRecord, TokenHash, access_rows, append, schema, task_rows, worker::Worker,
 };
-use crate::view::{StoredEvent, TaskSummary, TaskView, TokenView};
+use crate::view::{OpenAsk, StoredEvent, TaskSummary, TaskView, TokenView};
 
 /// Rows in `hub.db` of a state folder.
 #[derive(Debug)]
@@ -136,6 +136,10 @@ impl Store for SqliteStore {
                     .find(|open| open.id == ask))
             })
             .await
+    }
+
+    async fn asks(&self, limit: usize) -> Result<Vec<OpenAsk>, StoreError> {
+        self.reader.run(move |db| task_rows::asks(db, limit)).await
     }
 
     async fn live_runs(&self, bridge: &BridgeId) -> Result<Vec<LiveRun>, StoreError> {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior};
 use serde::de::DeserializeOwned;
 
 use super::{LiveRun, RunRecord, StoreError, TaskRecord, append};
-use crate::view::{Mode, RunView, StoredEvent, TaskStatus, TaskSummary, TaskView};
+use crate::view::{Mode, OpenAsk, RunView, StoredEvent, TaskStatus, TaskSummary, TaskView};
 
 pub(super) fn create(
     db: &mut Connection,
@@ -202,6 +202,36 @@ pub(super) fn open_asks(db: &Connection, task: &TaskId) -> Result<Vec<Ask>, Stor
     )?;
     let rows = statement.query_map([task.as_str()], |row| row.get::<_, String>(0))?;
     rows.map(|row| from_json("ask", &row?)).collect()
+}
+
+pub(super) fn asks(db: &mut Connection, limit: usize) -> Result<Vec<OpenAsk>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT tasks.id, tasks.title, tasks.agent, bridges.name, asks.body
+         FROM asks JOIN runs ON runs.number = asks.run JOIN tasks ON tasks.number = runs.task
+                   JOIN bridges ON bridges.id = tasks.bridge
+         ORDER BY asks.number LIMIT ?1",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map([limit], |row| {
+        Ok((
+            row.get::<_, String>(0)?,
+            row.get::<_, String>(1)?,
+            row.get::<_, String>(2)?,
+            row.get::<_, String>(3)?,
+            row.get::<_, String>(4)?,
+        ))
+    })?;
+    rows.map(|row| {
+        let (task, title, agent, machine_name, ask) = row?;
+        Ok(OpenAsk {
+            task: parsed("task", TaskId::parse(&task))?,
+            title,
+            agent: parsed("agent", AgentId::parse(&agent))?,
+            machine_name,
+            ask: from_json("ask", &ask)?,
+        })
+    })
+    .collect()
 }
 
 pub(super) fn live_runs(

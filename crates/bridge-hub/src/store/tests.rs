@@ -186,6 +186,67 @@ async fn a_message_that_was_read_in_another_run_never_makes_the_task_look_ended(
 }
 
 #[tokio::test]
+async fn open_questions_of_all_tasks_are_listed_until_they_are_closed() {
+    let world = World::new().await;
+    world.create("t2", 1).await;
+    let raised = |task: &str, n, id: &str, answered: Option<&str>| {
+        let asked = RunEvent::Ask(Ask {
+            answered: answered.map(str::to_owned),
+            ..ask(id)
+        });
+        event(run(task, "r1"), n, seen(asked))
+    };
+    world
+        .take(vec![
+            raised("t1", 0, "a", None),
+            raised("t2", 0, "a", None),
+            raised("t1", 1, "b", None),
+        ])
+        .await;
+    let listed = async || -> Vec<(String, String, Option<String>)> {
+        let asks = world.store.asks(10).await.unwrap().into_iter();
+        asks.map(|open| {
+            let (task, id) = (open.task.to_string(), open.ask.id.to_string());
+            (task, id, open.ask.answered)
+        })
+        .collect()
+    };
+    let open = |task: &str, id: &str, answered: Option<&str>| {
+        (task.to_owned(), id.to_owned(), answered.map(str::to_owned))
+    };
+    assert_eq!(
+        listed().await,
+        [
+            open("t1", "a", None),
+            open("t2", "a", None),
+            open("t1", "b", None)
+        ]
+    );
+    let status = async |id: &str| world.view(id).await.summary.status;
+    // A question that is answered waits for the agent and for nobody else.
+    world.take(vec![raised("t1", 2, "a", Some("Yes"))]).await;
+    assert_eq!(
+        status("t1").await,
+        TaskStatus::Waiting,
+        "the other one is open"
+    );
+    world.take(vec![raised("t1", 3, "b", Some("No"))]).await;
+    assert_eq!(status("t1").await, TaskStatus::Running);
+    assert_eq!(listed().await[0], open("t1", "a", Some("Yes")));
+    let closed = RunEvent::AskClosed {
+        ask: ask("a").id,
+        how: AskEnd::Expired,
+    };
+    world
+        .take(vec![event(run("t1", "r1"), 4, seen(closed))])
+        .await;
+    world
+        .take(vec![event(run("t2", "r1"), 1, ended(Outcome::Completed))])
+        .await;
+    assert_eq!(listed().await, [open("t1", "b", Some("No"))]);
+}
+
+#[tokio::test]
 async fn settings_are_taken_over_one_by_one() {
     let world = World::new().await;
     let tune = |mode: Option<&str>, effort: Option<&str>| Tuning {

@@ -7,7 +7,7 @@ use axum::{
 };
 use bridge_proto::{
     ProviderKey,
-    model::{AgentStatus, Health, HealthReason},
+    model::{AgentStatus, Health, HealthReason, Trouble},
 };
 use maud::{Markup, html};
 
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     Hub,
     error::HubError,
+    prepare::shortened,
     view::{AgentView, Machine, TaskStatus, TaskSummary},
 };
 
@@ -328,6 +329,17 @@ fn agent(agent: &AgentView, waits: bool) -> Markup {
             @if !agent.health.available {
                 @if let Some(hint) = &agent.health.hint { p.hint { (with_code(hint)) } }
             }
+            @if let Some(last) = &agent.trouble { (trouble(last)) }
+        }
+    }
+}
+
+/// What went wrong last, and what to do about it.
+fn trouble(last: &Trouble) -> Markup {
+    html! {
+        p.hint.trouble {
+            "Last run, " (time(last.at)) ": " (shortened(&last.reason, 300))
+            @if let Some(todo) = &last.todo { br; (with_code(&message::sentence(todo))) }
         }
     }
 }
@@ -449,6 +461,20 @@ mod tests {
         assert_nothing_inline(&html);
         assert!(html.contains("name=\"prompt\"") && html.contains("value=\"m1/demo\""));
         assert!(!html.contains("m1/gemini"), "it cannot run");
+    }
+
+    #[test]
+    fn an_agent_shows_what_went_wrong_last_and_what_to_do() {
+        let mut machines = machines();
+        machines[0].agents[0].trouble = Some(Trouble {
+            at: bridge_proto::Timestamp::from_millis(1_773_480_413_589),
+            reason: format!("<b>no credit</b>{}", "x".repeat(1000)),
+            todo: Some("buy credit".into()),
+        });
+        let html = content(&machines, &[], &door()).into_string();
+        assert_nothing_inline(&html);
+        assert!(html.contains("&lt;b&gt;no credit&lt;/b&gt;") && html.contains("Buy credit."));
+        assert!(html.len() < 20_000 && html.contains("x…"), "{html}");
     }
 
     #[test]

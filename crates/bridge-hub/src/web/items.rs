@@ -1,17 +1,15 @@
 //! One item of a conversation as HTML. Everything from outside goes through the template's
 //! escaping, or through the sanitising Markdown renderer.
 
-use bridge_proto::model::{
-    AskEnd, AskKind, ChoiceKind, FileDiff, PlanItem, PlanStatus, ToolKind, ToolState, ToolStatus,
-};
+use bridge_proto::model::{FileDiff, PlanItem, PlanStatus, ToolKind, ToolState, ToolStatus};
 use maud::{Markup, PreEscaped, html};
 use serde_json::Value;
 
 use super::{
-    conversation::{Body, Closed, Item, Note, Written},
+    conversation::{Body, Item, Note, Written},
     diff::{self, Line},
     layout::{Icon, icon, time},
-    outcome,
+    outcome, question,
 };
 use crate::markdown::render_markdown;
 
@@ -41,7 +39,7 @@ pub(crate) fn item(item: &Item) -> Markup {
                     Body::Tool { state, asking } => (tool(item, state, asking.is_some())),
                     Body::Plan { items, over } => (plan(items, *over)),
                     Body::Files { files } => (written(files)),
-                    Body::Ask { .. } => (ask(item)),
+                    Body::Ask { .. } => (question::card(item)),
                     Body::Note { note: what, .. } => (note(what)),
                     Body::End { end, took_millis } => (outcome::end(end, *took_millis)),
                 }
@@ -272,75 +270,6 @@ fn written(files: &[Written]) -> Markup {
     }
 }
 
-fn ask(item: &Item) -> Markup {
-    let Body::Ask { ask, end } = &item.body else {
-        return html! {};
-    };
-    let head = match ask.kind {
-        AskKind::Edit => "May the agent change files?",
-        AskKind::Command => "May the agent run this command?",
-        AskKind::Other => "The agent asks for permission",
-        AskKind::Question => "The agent has a question",
-    };
-    let sign = if ask.kind == AskKind::Question {
-        Icon::Question
-    } else {
-        Icon::Shield
-    };
-    html! {
-        @match end {
-            Some(closed) => {
-                div.card.closed {
-                    p.summary { (icon(sign)) span { (ask.summary) } }
-                    p.verdict { (verdict(closed)) }
-                }
-            }
-            None => {
-                form.card data-ask=(ask.id) data-digest=(ask.digest.as_str()) aria-labelledby={ (item.key) "-h" } {
-                    h3 #{ (item.key) "-h" } { (icon(sign)) (head) }
-                    pre.summary tabindex="0" { (clipped(&ask.summary)) }
-                    @if ask.options.is_empty() {
-                        label.sr for={ (item.key) "-t" } { "Your answer" }
-                        div.reply {
-                            input #{ (item.key) "-t" } name="text" type="text" autocomplete="off" required
-                                placeholder="Your answer";
-                            button.button.primary type="submit" { "Answer" }
-                        }
-                    } @else {
-                        div.choices {
-                            @for choice in &ask.options {
-                                button class={ "button " (choice_class(choice.kind)) } type="submit"
-                                    name="option" value=(choice.id) { (choice.label) }
-                            }
-                        }
-                    }
-                    @if let Some(expires) = ask.expires {
-                        p.hint { "Decided without you at " (time(expires)) }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn choice_class(kind: ChoiceKind) -> &'static str {
-    match kind {
-        ChoiceKind::AllowOnce => "primary",
-        ChoiceKind::AllowAlways | ChoiceKind::Plain => "",
-        ChoiceKind::RejectOnce | ChoiceKind::RejectAlways => "danger",
-    }
-}
-
-fn verdict(closed: &Closed) -> String {
-    match closed {
-        Closed::Told(AskEnd::Answered { answer }) => format!("Answered: {answer}"),
-        Closed::Told(AskEnd::ByPolicy { rule }) => format!("Decided on the machine: {rule}"),
-        Closed::Told(AskEnd::Expired) => "Nobody answered in time".to_owned(),
-        Closed::Told(AskEnd::Withdrawn) => "Withdrawn".to_owned(),
-        Closed::RunOver => "The run ended before an answer".to_owned(),
-    }
-}
-
 fn note(note: &Note) -> Markup {
     let (sign, text) = match note {
         Note::Queued(0) => (Icon::Clock, "Waiting for a free place".to_owned()),
@@ -403,7 +332,7 @@ fn split_finished(text: &str) -> (&str, &str) {
 }
 
 /// The first part of a long text, and how much is missing.
-fn clipped(text: &str) -> String {
+pub(crate) fn clipped(text: &str) -> String {
     match text.char_indices().nth(MAX_TEXT_CHARS) {
         None => text.to_owned(),
         Some((cut, _)) => {
@@ -429,7 +358,7 @@ const MAX_LOCATIONS: usize = 50;
 
 #[cfg(test)]
 mod tests {
-    use bridge_proto::model::{Location, Outcome, RunEvent, Usage};
+    use bridge_proto::model::{AskEnd, AskKind, Location, Outcome, RunEvent, Usage};
 
     use super::*;
     use crate::web::conversation::{
@@ -550,6 +479,49 @@ mod tests {
             !html.contains("<button") && html.contains("Answered: Allow"),
             "{html}"
         );
+    }
+
+    #[test]
+    fn an_answered_question_waits_for_the_agent_without_buttons() {
+        let question = ask("q", None);
+        let mut answered = question.clone();
+        answered.answered = Some("<b>Allow</b>".into());
+        let events = [
+            seen("a", 1, RunEvent::Ask(question)),
+            seen("a", 2, RunEvent::Ask(answered)),
+        ];
+        let html = page(&events);
+        assert!(!html.contains("<button") && !html.contains("<b>"), "{html}");
+        assert!(html.contains("waiting for the agent"), "{html}");
+        assert_eq!(
+            html.matches("class=\"item ask\"").count(),
+            1,
+            "one question"
+        );
+    }
+
+    #[test]
+    fn a_question_that_runs_out_counts_down_and_takes_own_words() {
+        let mut question = ask("q", None);
+        question.expires = Some(bridge_proto::Timestamp::from_millis(1_773_480_413_589));
+        let html = page(&[seen("a", 1, RunEvent::Ask(question.clone()))]);
+        assert!(
+            html.contains("data-until=\"2026-03-14T09:26:53.589Z\""),
+            "{html}"
+        );
+        assert!(
+            html.contains("name=\"deny\""),
+            "a permission is denied with words: {html}"
+        );
+        let first = html.find("<button").unwrap();
+        let default = html.split_at(first).1.split('>').next().unwrap();
+        assert!(
+            !default.contains("name="),
+            "the Enter key allows nothing: {default}"
+        );
+        question.kind = AskKind::Question;
+        let html = page(&[seen("a", 1, RunEvent::Ask(question))]);
+        assert!(html.contains("Or in your own words") && !html.contains("name=\"deny\""));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The page: server-rendered HTML with small scripts on top, no build step, nothing from elsewhere.
 //!
-//! Reading order: [`conversation`] and [`run`] (events to what a person reads), [`items`] (that as HTML),
+//! Reading order: [`conversation`] and [`run`] (events to what a person reads), [`items`] and [`question`] (that as HTML),
 //! [`task`] (the page and its fragments), [`results`] (its files), [`home`], [`new_task`], [`message`] (login and errors),
 //! [`layout`] (the frame around all), [`assets`] (styles and scripts).
 //!
@@ -17,6 +17,7 @@ mod layout;
 mod message;
 mod new_task;
 mod outcome;
+mod question;
 mod results;
 mod run;
 mod task;

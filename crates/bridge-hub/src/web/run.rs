@@ -134,6 +134,9 @@ impl Run {
             RunEvent::Tool(state) => self.on_tool(seq, at, state),
             RunEvent::Plan { items } => self.on_plan(seq, at, items),
             RunEvent::FileWritten { path } => self.on_file(seq, at, path),
+            RunEvent::Ask(ask) if self.asks.contains_key(ask.id.as_str()) => {
+                self.change_ask(seq, ask);
+            }
             RunEvent::Ask(ask) => {
                 self.mark_asking(seq, ask, true);
                 let body = Body::Ask {
@@ -349,6 +352,19 @@ impl Run {
         } else {
             self.push(seq, at, body);
         }
+    }
+
+    /// The question as it is now; one that was closed is asked anew.
+    fn change_ask(&mut self, seq: u64, ask: &Ask) {
+        let Some(place) = self.asks.get(ask.id.as_str()).copied() else {
+            return;
+        };
+        let body = Body::Ask {
+            ask: Box::new(ask.clone()),
+            end: None,
+        };
+        self.change(place, seq, body);
+        self.mark_asking(seq, ask, ask.answered.is_none());
     }
 
     fn close_ask(&mut self, place: usize, seq: u64, closed: Closed) {

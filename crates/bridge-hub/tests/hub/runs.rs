@@ -124,6 +124,11 @@ async fn a_question_is_answered_once_and_only_as_it_was_shown() {
         .say(&run.event(1, &json!({ "type": "seen", "event": ask })))
         .await;
     world.status(&run.task, TaskStatus::Waiting).await;
+    let open = world.get("/api/v1/asks").await.json();
+    assert_eq!(
+        (&open["asks"][0]["task"], &open["asks"][0]["ask"]["id"]),
+        (&json!(run.task), &json!("q1"))
+    );
     let path = format!("/api/v1/tasks/{}/answer", run.task);
     let answer = |digest: &str, option: &str| {
         json!({
@@ -142,12 +147,23 @@ async fn a_question_is_answered_once_and_only_as_it_was_shown() {
         (&sent["askId"], &sent["digest"], &sent["option"]),
         (&json!("q1"), &json!("d1"), &json!("yes"))
     );
+    // The machine has it and the agent not yet: everybody sees that, and nobody answers twice.
+    let mut answered = ask.clone();
+    answered["answered"] = json!("Allow");
+    bridge
+        .say(&run.event(2, &json!({ "type": "seen", "event": answered })))
+        .await;
+    world.status(&run.task, TaskStatus::Running).await;
+    assert_eq!(
+        world.post(&path, &answer("d1", "yes")).await.code(),
+        "ask_answered"
+    );
     let how = json!({ "how": "answered", "answer": "Allow" });
     let closed = json!({ "kind": "ask_closed", "ask": "q1", "how": how });
     bridge
-        .say(&run.event(2, &json!({ "type": "seen", "event": closed })))
+        .say(&run.event(3, &json!({ "type": "seen", "event": closed })))
         .await;
-    world.status(&run.task, TaskStatus::Running).await;
+    world.events(&run.task, 3).await;
     assert_eq!(
         world.post(&path, &answer("d1", "yes")).await.code(),
         "ask_closed"

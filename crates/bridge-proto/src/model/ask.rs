@@ -9,7 +9,7 @@ use crate::{
 
 /// One open question, whole each time something about it changed. `digest` covers the exact action, so that a person who answers late cannot
 /// allow something else than what was shown.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
     /// Unique within the run.
     pub id: AskId,

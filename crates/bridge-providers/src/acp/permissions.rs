@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use bridge_proto::{
     AskId, Digest, ToolCallId,
-    model::{Answer, Ask, AskKind, Choice, ChoiceKind, ToolKind, ToolState},
+    model::{Action, Answer, Ask, AskKind, Choice, ChoiceKind, ToolKind, ToolState},
 };
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -92,7 +92,7 @@ impl AskBook {
             tool: state.map(|state| state.id.clone()),
             expires: None,
             answered: None,
-            action: None,
+            action: state.map(|state| Box::new(action_of(state))),
         };
         Some(self.keep(ask, rpc_id, expires, Form::Permission))
     }
@@ -431,6 +431,53 @@ fn command_of(state: &ToolState) -> Option<String> {
     command.as_str().map(str::to_owned)
 }
 
+/// What would be done, as far as the call says it in so many words. Its title is for people.
+fn action_of(state: &ToolState) -> Action {
+    let input = state.input.as_ref();
+    let command = match input.and_then(|input| input.get("command")) {
+        Some(Value::String(line)) => Some(line.clone()),
+        Some(Value::Array(words)) => script_of(words),
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => None,
+    };
+    // Words beside the command would belong to it.
+    let alone = input.is_some_and(|input| input.get("args").is_none());
+    let named = state.locations.iter().map(|place| &place.path);
+    let changed = state.diffs.iter().map(|diff| &diff.path);
+    let mut paths: Vec<String> = named.chain(changed).cloned().collect();
+    paths.sort_unstable();
+    paths.dedup();
+    let short = paths.iter().all(|path| path.len() <= MAX_ACTION) && paths.len() <= MAX_PATHS;
+    Action {
+        tool: match state.kind {
+            ToolKind::Read => Some("read"),
+            ToolKind::Edit => Some("edit"),
+            ToolKind::Delete => Some("delete"),
+            ToolKind::Move => Some("move"),
+            ToolKind::Search => Some("search"),
+            ToolKind::Execute => Some("execute"),
+            ToolKind::Think => Some("think"),
+            ToolKind::Fetch => Some("fetch"),
+            ToolKind::SwitchMode => Some("switch_mode"),
+            ToolKind::Other => None,
+        }
+        .map(str::to_owned),
+        command: command
+            .filter(|line| alone && state.kind == ToolKind::Execute && line.len() <= MAX_ACTION),
+        paths: if short { paths } else { Vec::new() },
+    }
+}
+
+/// The script of `sh -c script`; other lists of words are no command line.
+fn script_of(words: &[Value]) -> Option<String> {
+    let words: Vec<&str> = words.iter().map(Value::as_str).collect::<Option<_>>()?;
+    let [shell, flag, script] = words[..] else {
+        return None;
+    };
+    let name = shell.rsplit('/').next().unwrap_or(shell);
+    let runs = matches!(name, "sh" | "bash" | "zsh" | "dash") && matches!(flag, "-c" | "-lc");
+    runs.then(|| script.to_owned())
+}
+
 fn digest_of(state: Option<&ToolState>, params: &Value) -> Digest {
     let whole = state
         .and_then(|state| serde_json::to_string(state).ok())
@@ -459,6 +506,9 @@ fn question_digest(summary: &str, options: &[Choice]) -> Digest {
 /// An agent that asks more at once is not asking a person.
 const MAX_OPEN: usize = 64;
 const MAX_OPTIONS: usize = 32;
+/// Longest command or path that rules are asked about, in bytes; of a longer one nothing is known.
+const MAX_ACTION: usize = 64 * 1024;
+const MAX_PATHS: usize = 1000;
 const LABEL_CHARS: usize = 100;
 const SUMMARY_CHARS: usize = 300;
 
@@ -495,6 +545,47 @@ mod tests {
         let (_, ask) = asked(&gemini());
         assert_eq!(ask.summary, "Run: rm -r build ⏎ ls");
         assert_eq!(ask.kind, AskKind::Command);
+    }
+
+    #[test]
+    fn the_action_is_known_only_from_what_the_call_says_in_so_many_words() {
+        let action = |call: Value| {
+            let mut call = call;
+            call["toolCallId"] = json!("c");
+            let state = ToolBook::default().merge(&call).unwrap().state;
+            action_of(&state)
+        };
+        let run =
+            |input: Value| action(json!({"kind": "execute", "title": "ls", "rawInput": input}));
+        for (input, command) in [
+            (json!({"command": "ls -l"}), Some("ls -l")),
+            (
+                json!({"command": ["/bin/bash", "-lc", "ls | wc"]}),
+                Some("ls | wc"),
+            ),
+            (json!({"command": ["ls", "-l"]}), None),
+            (json!({"command": ["bash", "-c"]}), None),
+            (json!({"command": ["bash", "-c", 7]}), None),
+            (json!({"command": "ls", "args": ["-l"]}), None),
+            (json!({"command": {}}), None),
+            (json!({}), None),
+        ] {
+            assert_eq!(run(input.clone()).command.as_deref(), command, "{input}");
+        }
+        let titled = action(json!({"kind": "execute", "title": "ls -l"}));
+        assert_eq!(
+            (titled.command, titled.tool.as_deref()),
+            (None, Some("execute"))
+        );
+        let edit = action(json!({"kind": "edit", "title": "x",
+            "locations": [{"path": "/w/b"}],
+            "content": [{"type": "diff", "path": "/w/a", "oldText": null, "newText": "y"}]}));
+        assert_eq!(edit.paths, ["/w/a", "/w/b"]);
+        assert_eq!(
+            action(json!({"kind": "edit", "title": "/w/a"})).paths,
+            [""; 0]
+        );
+        assert_eq!(action(json!({"kind": "other"})).tool, None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use bridge_proto::{
     AskId, Digest, ToolCallId,
-    model::{Answer, Ask, AskKind, Choice, ChoiceKind, ToolKind},
+    model::{Action, Answer, Ask, AskKind, Choice, ChoiceKind, ToolKind},
 };
 use serde_json::{Map, Value};
 
@@ -275,6 +275,25 @@ impl Open {
         )
     }
 
+    /// What would be done, in the words of the call itself.
+    fn action(&self, sort: AskKind) -> Option<Box<Action>> {
+        let field = |name: &str| {
+            let text = self.input.get(name).and_then(Value::as_str)?;
+            (text.len() <= MAX_ACTION).then(|| text.to_owned())
+        };
+        let paths = ["file_path", "notebook_path", "path"];
+        let action = Action {
+            tool: Some(self.tool.clone()).filter(|tool| tool.len() <= MAX_ACTION),
+            command: field("command").filter(|_| sort == AskKind::Command),
+            paths: paths
+                .iter()
+                .find_map(|name| field(name))
+                .into_iter()
+                .collect(),
+        };
+        (sort != AskKind::Question).then(|| Box::new(action))
+    }
+
     fn show(&self, kind: AskKind, summary: String, action: &[&str]) -> Ask {
         Ask {
             id: self.ask.clone(),
@@ -282,13 +301,13 @@ impl Open {
             summary,
             options: self.options.clone(),
             digest: Digest::of(action),
+            action: self.action(kind),
             tool: self
                 .call
                 .as_deref()
                 .and_then(|call| ToolCallId::parse(call).ok()),
             expires: None,
             answered: None,
-            action: None,
         }
     }
 }
@@ -400,6 +419,9 @@ const MAX_OPEN: usize = 64;
 const MAX_OPTIONS: usize = 20;
 /// Longest summary: a whole command must be readable before it is allowed.
 const MAX_SUMMARY: usize = 8000;
+/// Longest part of an action that rules are asked about, in bytes; of a longer one nothing is
+/// known.
+const MAX_ACTION: usize = 64 * 1024;
 /// Longest note or label.
 const MAX_NOTE: usize = 300;
 
@@ -461,6 +483,29 @@ mod tests {
                     "rules": [{"toolName": "Bash", "ruleContent": "touch one *"}],
                     "behavior": "allow", "destination": "session"}]})
         );
+    }
+
+    #[test]
+    fn the_action_is_the_call_itself_and_a_question_has_none() {
+        let mut asks = Asks::default();
+        let action = raise(&mut asks, "r", &bash()).action.unwrap();
+        let expected = Action {
+            tool: Some("Bash".into()),
+            command: Some("touch one".into()),
+            paths: Vec::new(),
+        };
+        assert_eq!(*action, expected);
+        let edit = json!({"tool_name": "Write", "input": {"file_path": "/w/a b", "content": "x"}});
+        let action = raise(&mut asks, "e", &edit).action.unwrap();
+        assert_eq!(
+            (action.command, action.paths),
+            (None, vec!["/w/a b".to_owned()])
+        );
+        let mut long = bash();
+        long["input"]["command"] = json!("x".repeat(MAX_ACTION + 1));
+        assert_eq!(raise(&mut asks, "l", &long).action.unwrap().command, None);
+        let plan = json!({"tool_name": "ExitPlanMode", "input": {"plan": "1. Write it"}});
+        assert_eq!(raise(&mut asks, "p", &plan).action, None);
     }
 
     #[test]

@@ -266,7 +266,7 @@ impl Asks {
             tool: item.and_then(|item| ToolCallId::parse(item).ok()),
             expires: None,
             answered: None,
-            action: None,
+            action: shown.action,
         }
     }
 }

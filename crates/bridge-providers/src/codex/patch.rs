@@ -32,6 +32,35 @@ pub(super) fn changes(list: &Value) -> Vec<Change> {
     list.take(MAX_FILES).filter_map(change).collect()
 }
 
+/// Every path that a list of changes touches, exactly as it stands there; empty when one of them may
+/// not be among them.
+pub(super) fn paths(list: &Value) -> Vec<String> {
+    let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let paths: Option<Vec<_>> = list.iter().take(MAX_FILES + 1).map(touched).collect();
+    let paths = paths.filter(|_| list.len() <= MAX_FILES);
+    paths.unwrap_or_default().into_iter().flatten().collect()
+}
+
+/// The paths of one change; `None` if it has what is not known here.
+fn touched(change: &Value) -> Option<Vec<String>> {
+    let path = change.get("path")?.as_str()?;
+    let moved = match change.get("kind")? {
+        Value::Object(kind) if kind.keys().all(|key| key == "type" || key == "move_path") => {
+            kind.get("move_path").filter(|moved| !moved.is_null())
+        }
+        Value::String(_) => None,
+        Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
+            return None;
+        }
+    };
+    let mut paths = vec![path];
+    if let Some(moved) = moved {
+        paths.push(moved.as_str()?);
+    }
+    let short = paths.iter().all(|path| path.len() <= MAX_PATH);
+    short.then(|| paths.into_iter().map(str::to_owned).collect())
+}
+
 /// Of which sort a change of these files is.
 pub(super) fn kind(changes: &[Change]) -> ToolKind {
     let all = |deed: Deed| !changes.is_empty() && changes.iter().all(|change| change.deed == deed);
@@ -201,6 +230,27 @@ mod tests {
         let deleted = one(&json!({"path": "/a", "kind": {"type": "delete"}, "diff": "gone\n"}));
         assert_eq!(deleted.diffs, [diff("/a", Some("gone\n"), "")]);
         assert_eq!(deleted.written(), None);
+    }
+
+    #[test]
+    fn the_paths_of_a_change_are_all_of_them_as_they_stand_there_or_none() {
+        let add = json!({"path": "/a\u{200b}b", "kind": "add"});
+        let moved = json!({"path": "/c", "kind": {"type": "update", "move_path": "/d"}});
+        let stays = json!({"path": "/e", "kind": {"type": "update", "move_path": null}});
+        assert_eq!(
+            paths(&json!([add, moved, stays])),
+            ["/a\u{200b}b", "/c", "/d", "/e"]
+        );
+        for unknown in [
+            json!({"path": "/c", "kind": {"type": "update", "copy_path": "/d"}}),
+            json!({"path": "/c", "kind": {"type": "update", "move_path": 5}}),
+            json!({"path": "/c"}),
+            json!({"kind": "add"}),
+            json!({"path": "/".repeat(MAX_PATH + 1), "kind": "add"}),
+        ] {
+            assert!(paths(&json!([add, unknown])).is_empty(), "{unknown}");
+        }
+        assert!(paths(&json!(vec![add; MAX_FILES + 1])).is_empty());
     }
 
     #[test]

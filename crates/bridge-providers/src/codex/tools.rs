@@ -55,6 +55,8 @@ pub(super) struct Wanted {
     pub(super) deeds: Vec<String>,
     /// Of the exact change.
     pub(super) digest: Digest,
+    /// Every path it touches; empty when not all of them are known.
+    pub(super) paths: Vec<String>,
 }
 
 impl Tools {
@@ -207,6 +209,7 @@ impl Tools {
         (complete && !changes.is_empty()).then(|| Wanted {
             deeds: items::deeds(&changes, &self.directory),
             digest: Digest::of(&["change files", &call.changes.to_string()]),
+            paths: patch::paths(&call.changes),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use bridge_proto::{
     Digest,
-    model::{AskKind, Choice, ChoiceKind},
+    model::{Action, AskKind, Choice, ChoiceKind},
 };
 use serde_json::Value;
 
@@ -17,6 +17,8 @@ pub(super) struct Shown {
     /// Of a question; permissions have the same ones always.
     pub(super) options: Vec<Choice>,
     pub(super) digest: Digest,
+    /// What exactly would be done, as far as it is known.
+    pub(super) action: Option<Box<Action>>,
 }
 
 impl Default for Shown {
@@ -26,6 +28,7 @@ impl Default for Shown {
             summary: String::new(),
             options: Vec::new(),
             digest: Digest::of(&[]),
+            action: None,
         }
     }
 }
@@ -83,6 +86,10 @@ pub(super) fn command(params: &Value, directory: &str) -> Option<Shown> {
     let more = params
         .get("additionalPermissions")
         .filter(|it| it.is_object());
+    // Of a command with a wider reach or in another place, its words do not tell everything.
+    let here = text(params, "cwd").is_none_or(|cwd| cwd == directory);
+    let exact = command.filter(|_| kind == AskKind::Command && here && more.is_none());
+    let told = exact.filter(|_| text(params, "kind") != Some("writeStdin"));
     if let Some(more) = more {
         let more = readable(&more.to_string(), MAX_NOTE);
         lines.push(format!("It wants further permissions: {more}"));
@@ -92,6 +99,13 @@ pub(super) fn command(params: &Value, directory: &str) -> Option<Shown> {
         kind,
         summary: lines.join("\n"),
         digest: Digest::of(&["run", &action(params)]),
+        action: told.map(|command| {
+            Box::new(Action {
+                tool: Some("shell".into()),
+                command: Some(command.into_owned()),
+                paths: Vec::new(),
+            })
+        }),
         ..Shown::default()
     })
 }
@@ -99,8 +113,10 @@ pub(super) fn command(params: &Value, directory: &str) -> Option<Shown> {
 /// A change of files; `wanted` is what the item with the same id said.
 pub(super) fn change(params: &Value, wanted: Option<Wanted>) -> Shown {
     let root = text(params, "grantRoot");
+    let mut paths = Vec::new();
     let (kind, deeds, digest) = if let Some(wanted) = wanted {
         let deeds = readable(&wanted.deeds.join("\n"), MAX_SUMMARY);
+        paths = wanted.paths;
         (AskKind::Edit, deeds, wanted.digest)
     } else {
         let unknown = "Change files; which ones cannot be shown".to_owned();
@@ -118,6 +134,14 @@ pub(super) fn change(params: &Value, wanted: Option<Wanted>) -> Shown {
         kind: root.map_or(kind, |_| AskKind::Other),
         summary: lines.join("\n"),
         digest: Digest::of(&[digest.as_str(), root.unwrap_or_default()]),
+        // What else would be granted has no paths.
+        action: root.is_none().then(|| {
+            Box::new(Action {
+                tool: Some("apply_patch".into()),
+                command: None,
+                paths,
+            })
+        }),
         ..Shown::default()
     }
 }
@@ -159,6 +183,7 @@ pub(super) fn question(question: &Value) -> Shown {
         summary,
         options,
         digest: Digest::of(&["question", &question.to_string()]),
+        action: None,
     }
 }
 
@@ -224,6 +249,23 @@ mod tests {
     }
 
     #[test]
+    fn the_rules_learn_a_command_only_where_its_words_are_all_there_is() {
+        let plain = touch("made");
+        let told = |params: &Value| run(params).action.and_then(|action| action.command);
+        assert_eq!(told(&plain).as_deref(), Some("touch made"));
+        for (field, value) in [
+            ("cwd", json!("/opt")),
+            ("additionalPermissions", json!({"network": {}})),
+            ("networkApprovalContext", json!({"host": "example.org"})),
+            ("kind", json!("writeStdin")),
+        ] {
+            let mut more = plain.clone();
+            more[field] = value;
+            assert_eq!(told(&more), None, "{field}");
+        }
+    }
+
+    #[test]
     fn a_command_that_only_reads_is_not_asked_for_unless_it_wants_more() {
         let read = |extra: Value| {
             let mut params = json!({"kind": "command", "command": "/bin/bash -lc 'cat a'"});
@@ -262,14 +304,18 @@ mod tests {
             Some(Wanted {
                 deeds: vec!["Write a (a new file)".into()],
                 digest: Digest::of(&["a"]),
+                paths: vec!["/work/a".into()],
             })
         };
         let edit = change(&json!({}), wanted());
         let told = (edit.kind, edit.summary.as_str());
         assert_eq!(told, (AskKind::Edit, "Write a (a new file)"));
-        assert_eq!(change(&json!({}), None).kind, AskKind::Other);
+        assert_eq!(edit.action.unwrap().paths, ["/work/a"]);
+        let unknown = change(&json!({}), None);
+        assert_eq!(unknown.kind, AskKind::Other);
+        assert!(unknown.action.unwrap().paths.is_empty());
         let more = change(&json!({"grantRoot": "/"}), wanted());
-        assert_eq!(more.kind, AskKind::Other);
+        assert_eq!((more.kind, more.action), (AskKind::Other, None));
         assert_ne!(more.digest, edit.digest);
     }
 

@@ -14,10 +14,7 @@ use super::{
     handshake::{ADMIN, Admission, CONNECT, Hello, SCOPES},
     refusal::Refusal,
 };
-use crate::{
-    plain::sentence,
-    provider::{Heard, Injection},
-};
+use crate::plain::sentence;
 
 /// How far the connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,6 +247,7 @@ impl OpenclawDialogue {
     /// Nothing works any more: every turn ends like this.
     pub(super) fn give_up(&mut self, now: Instant, outcome: &Outcome) {
         self.stage = Stage::Over(outcome.clone());
+        self.refuse_injections();
         self.finish(now, outcome.clone());
         for _ in std::mem::take(&mut self.waiting) {
             self.turn_over(outcome.clone(), String::new());
@@ -258,9 +256,7 @@ impl OpenclawDialogue {
     }
 
     pub(super) fn hang_up(&mut self) {
-        for _ in std::mem::take(&mut self.injections) {
-            self.tell(Heard::Injected(Injection::Refused));
-        }
+        self.refuse_injections();
         if !std::mem::replace(&mut self.over, true) {
             self.acts.push_back(Act::HangUp);
         }

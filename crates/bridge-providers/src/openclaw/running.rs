@@ -8,25 +8,13 @@ use serde_json::Value;
 use super::{
     dialogue::{Act, MODE, OpenclawDialogue},
     frames::Failure,
-    steer::INJECTED,
 };
-use crate::plain::readable;
+use crate::{plain::readable, provider::TurnEnd};
 
 impl OpenclawDialogue {
     /// The turn is over, and is told to be once every message for it is known to be read or not:
     /// whoever hears of the end first may say such a message again.
     pub(super) fn finish(&mut self, now: Instant, outcome: Outcome) {
-        if let Some(turn) = &mut self.turn
-            && !self.injections.is_empty()
-        {
-            if turn.over.is_none() {
-                turn.over = Some(outcome);
-                for one in &mut self.injections {
-                    one.until = now + INJECTED;
-                }
-            }
-            return;
-        }
         let Some(mut turn) = self.turn.take() else {
             return;
         };
@@ -41,7 +29,8 @@ impl OpenclawDialogue {
         if self.is_up() {
             self.acts.push_back(Act::Guard(None));
         }
-        self.turn_over(outcome, turn.texts.answer());
+        let answer = turn.texts.answer();
+        self.end_of_turn(now, TurnEnd { outcome, answer });
         self.next_turn(now);
     }
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     plain::{one_line, sentence},
-    provider::{Heard, Injection, Steer},
+    provider::{Heard, Injection, Steer, TurnEnd},
 };
 
 /// A message for a running turn on its way.
@@ -25,6 +25,8 @@ use crate::{
 pub(super) struct Injected {
     pub(super) run: String,
     pub(super) until: Instant,
+    /// What became of it, while that of an earlier one is not known.
+    pub(super) what: Option<Injection>,
 }
 
 impl OpenclawDialogue {
@@ -159,6 +161,7 @@ impl OpenclawDialogue {
             }
             return;
         }
+        self.refuse_injections();
         let cancelled = Outcome::Cancelled { by: Actor::Person };
         for _ in std::mem::take(&mut self.waiting) {
             self.turn_over(cancelled.clone(), String::new());
@@ -171,7 +174,7 @@ impl OpenclawDialogue {
         let running = self
             .turn
             .as_ref()
-            .is_some_and(|turn| turn.accepted && turn.stopping.is_none() && turn.over.is_none());
+            .is_some_and(|turn| turn.accepted && turn.stopping.is_none());
         let session = self.session.clone().filter(|_| running);
         let room = self.injections.len() < MAX_INJECTIONS;
         if let Some(session) = session.filter(|_| room) {
@@ -180,7 +183,11 @@ impl OpenclawDialogue {
             let params = self.message_params(&session, text, &run, "steer");
             if self.ask("chat.send", &params, Request::Inject(run.clone())) {
                 let until = now + INJECTED;
-                self.injections.push(Injected { run, until });
+                self.injections.push_back(Injected {
+                    run,
+                    until,
+                    what: None,
+                });
                 return;
             }
         }
@@ -189,21 +196,50 @@ impl OpenclawDialogue {
 
     /// What became of a message for a running turn. One that began a run of its own is stopped.
     pub(super) fn injected(&mut self, now: Instant, run: &str, what: Injection) {
-        let Some(at) = self.injections.iter().position(|one| one.run == run) else {
+        let unsettled = |one: &&mut Injected| one.run == run && one.what.is_none();
+        let Some(injected) = self.injections.iter_mut().find(unsettled) else {
             return;
         };
-        self.injections.remove(at);
+        injected.what = Some(what);
         if what == Injection::Refused
             && let Some(session) = &self.session
         {
             let params = json!({ "sessionKey": session, "runId": run });
             self.ask("chat.abort", &params, Request::Unread);
         }
-        self.tell(Heard::Injected(what));
-        if let Some(outcome) = self.turn.as_mut().and_then(|turn| turn.over.take()) {
-            self.finish(now, outcome);
-        }
+        self.tell_settled();
         self.next_turn(now);
+    }
+
+    /// The turn is over for the owner as soon as it is known of every message for it whether it was
+    /// read in it.
+    pub(super) fn end_of_turn(&mut self, now: Instant, end: TurnEnd) {
+        for one in &mut self.injections {
+            one.until = now + INJECTED;
+        }
+        self.ended = Some(end);
+        self.tell_settled();
+    }
+
+    /// Nobody waits for what becomes of the messages that are still on their way.
+    pub(super) fn refuse_injections(&mut self) {
+        for one in &mut self.injections {
+            one.what.get_or_insert(Injection::Refused);
+        }
+        self.tell_settled();
+    }
+
+    /// Tells what is known, in the order in which the messages were said.
+    fn tell_settled(&mut self) {
+        while let Some(what) = self.injections.front().and_then(|one| one.what) {
+            self.injections.pop_front();
+            self.tell(Heard::Injected(what));
+        }
+        if self.injections.is_empty()
+            && let Some(end) = self.ended.take()
+        {
+            self.tell(Heard::TurnOver(end));
+        }
     }
 
     pub(super) fn is_injected(&self, run: &str) -> bool {
@@ -212,7 +248,7 @@ impl OpenclawDialogue {
 
     pub(super) fn settle_overdue_injections(&mut self, now: Instant) {
         // While the turn runs the gateway may still be waiting for the model's next step.
-        let running = self.turn.as_ref().is_some_and(|turn| turn.over.is_none());
+        let running = self.turn.is_some();
         let overdue: Vec<String> = self
             .injections
             .iter_mut()
@@ -340,7 +376,7 @@ impl OpenclawDialogue {
 }
 
 /// How long a message for a running turn may stay undecided once the turn is over.
-pub(super) const INJECTED: Duration = Duration::from_secs(5);
+const INJECTED: Duration = Duration::from_secs(5);
 const MAX_INJECTIONS: usize = 16;
 /// Longest prompt: the gateway hangs up on messages of more than 25 MiB, written as JSON.
 const MAX_PROMPT: usize = 8 << 20;

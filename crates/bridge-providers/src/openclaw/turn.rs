@@ -25,8 +25,6 @@ pub(super) struct Turn {
     pub(super) stopping: Option<Stopping>,
     /// How it is over unless something better is said until then.
     pub(super) verdict: Option<Verdict>,
-    /// It is over; told once it is known which messages for the running turn it has read.
-    pub(super) over: Option<Outcome>,
     heard: Instant,
     silences: u32,
 }
@@ -60,7 +58,6 @@ impl Turn {
             ledger: Ledger::default(),
             stopping: None,
             verdict: None,
-            over: None,
             heard: now,
             silences: 0,
         }

@@ -772,6 +772,7 @@ fn a_message_that_came_too_late_for_the_turn_is_stopped_and_refused() {
     play.steer(Steer::Inject("also this".into()));
     let injected = accept(&mut play);
     play.event("agent", settled(&run, 9, "end", &json!({})));
+    assert_eq!(play.outcomes(), [], "whoever sent it would say it again");
     play.say("next");
     assert_eq!(
         play.sent("chat.send").len(),
@@ -815,6 +816,39 @@ fn a_turn_is_not_over_before_it_is_known_what_it_has_read() {
         assert!(told < place(|act| matches!(act, Act::Tell(Heard::TurnOver(_)))));
         assert_eq!(play.outcomes(), [Outcome::Completed]);
     }
+}
+
+#[test]
+fn a_turn_is_over_when_all_its_messages_are_decided_in_the_order_they_were_said() {
+    let (mut play, run) = working("go");
+    begun(&mut play, &run);
+    play.steer(Steer::Inject("first".into()));
+    let first = accept(&mut play);
+    play.steer(Steer::Inject("second".into()));
+    let second = accept(&mut play);
+    let told = |play: &Play| {
+        let told = play.acts.iter().filter_map(|act| match act {
+            Act::Tell(Heard::Injected(what)) => Some(Some(*what)),
+            Act::Tell(Heard::TurnOver(_)) => Some(None),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    play.event("chat", chat(&second, "final", &json!({})));
+    assert_eq!(told(&play), [], "it would be taken for the first one's");
+    play.event("agent", settled(&run, 9, "end", &json!({})));
+    assert_eq!(told(&play), []);
+    play.event("chat", chat(&first, "final", &json!({})));
+    let (taken, refused) = (Some(Injection::Taken), Some(Injection::Refused));
+    assert_eq!(told(&play), [taken, taken, None]);
+
+    let (mut play, run) = working("go");
+    begun(&mut play, &run);
+    play.steer(Steer::Inject("nobody says what became of it".into()));
+    accept(&mut play);
+    play.event("agent", settled(&run, 9, "end", &json!({})));
+    play.wait(Duration::from_secs(6));
+    assert_eq!(told(&play), [refused, None]);
 }
 
 #[test]

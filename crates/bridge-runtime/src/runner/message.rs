@@ -1,10 +1,13 @@
 //! What supervisor and runner tell each other.
 
+use std::path::PathBuf;
+
 use bridge_proto::{
     AskId, RunKey, TaskId,
     model::{Answer, Ask, Outcome, RunEvent, Tuning},
 };
 use bridge_providers::provider::Asking;
+use tokio::sync::oneshot;
 
 use super::turn::Turn;
 use crate::dispatch::Extent;
@@ -43,6 +46,8 @@ pub(crate) enum FromRunner {
         run: RunKey,
         ask: Box<Ask>,
         inside: bool,
+        /// Where relative paths of the action begin.
+        directory: PathBuf,
     },
     /// Whether the running turn has the message of this run; published before.
     Injected { run: RunKey, taken: bool },
@@ -50,8 +55,13 @@ pub(crate) enum FromRunner {
     GivenUp { run: RunKey, outcome: Outcome },
     /// The agent withdrew its question; published.
     Withdrawn { run: RunKey, ask: AskId },
-    /// The agent took the answer.
-    Applied { run: RunKey, ask: AskId },
+    /// The agent took the answer. The runner waits for what is to be said about it, so that it is
+    /// said before the end of the turn.
+    Applied {
+        run: RunKey,
+        ask: AskId,
+        closed: oneshot::Sender<Option<RunEvent>>,
+    },
     /// The turn is over; everything before it has been pushed.
     TurnOver { run: RunKey, outcome: Outcome },
     /// There is no conversation any more.

@@ -23,7 +23,7 @@ use bridge_proto::{
 use bridge_providers::provider::{Asking, Heard, Injection, Steer, TurnEnd};
 use bridge_transport::Handle;
 use bridge_workspace::journal::RESERVE_BLOCK;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use self::{
     live::Live,
@@ -56,7 +56,8 @@ struct Session {
     turn: Turn,
     log: RunLog,
     number: Option<u32>,
-    publish: VecDeque<EventBody>,
+    /// To be published, in order.
+    waiting: VecDeque<EventBody>,
     tools: BTreeMap<ToolCallId, Vec<String>>,
     patience: Patience,
     /// Messages the conversation has not answered yet, and whose they are.
@@ -70,10 +71,14 @@ impl Session {
     /// Says something to people, if there is something to say.
     fn say(&mut self, words: Option<String>) {
         if let Some(text) = words {
-            let event = RunEvent::Status { text };
-            self.publish
-                .push_back(EventBody::Seen(Box::new(Observed::from(event))));
+            self.publish(RunEvent::Status { text });
         }
+    }
+
+    /// Lets something be published with the next look at what waits.
+    fn publish(&mut self, event: RunEvent) {
+        let body = EventBody::Seen(Box::new(Observed::from(event)));
+        self.waiting.push_back(body);
     }
 
     fn track(&mut self, tool: &ToolState) {
@@ -162,7 +167,7 @@ impl Runner {
             log: RunLog::new(prepared.log),
             number: prepared.number,
             turn,
-            publish: VecDeque::new(),
+            waiting: VecDeque::new(),
             tools: BTreeMap::new(),
             patience: Patience::new(instant(), self.patience),
             injecting: VecDeque::new(),
@@ -260,7 +265,7 @@ impl Runner {
         let mut alive = tokio::time::interval(SIGN_OF_LIFE);
         let mut heard_since = true;
         loop {
-            while let Some(body) = session.publish.pop_front() {
+            while let Some(body) = session.waiting.pop_front() {
                 let outgoing = session.turn.ticket.outgoing(body);
                 self.push(session, live, outgoing).await;
             }
@@ -271,16 +276,17 @@ impl Runner {
                     self.tell(FromRunner::Alive(session.turn.ticket.run.clone())).await;
                 },
                 heard = live.conversation.heard.recv() => {
+                    heard_since |= !is_silence(heard.as_ref());
                     match heard {
-                        Some(Heard::Seen(seen)) => {
-                            // A word about silence is no sign of life.
-                            heard_since |= !matches!(seen.event, RunEvent::Silent { .. });
-                            self.seen(session, live, *seen).await;
-                        }
+                        Some(Heard::Seen(seen)) => self.seen(session, live, *seen).await,
                         Some(Heard::Applied(ask)) => {
                             session.patience.applied(instant(), &ask);
                             let run = session.turn.ticket.run.clone();
-                            self.tell(FromRunner::Applied { run, ask }).await;
+                            let (closed, told) = oneshot::channel();
+                            self.tell(FromRunner::Applied { run, ask, closed }).await;
+                            if let Ok(Some(event)) = told.await {
+                                session.publish(event);
+                            }
                         }
                         Some(Heard::Injected(injection)) => {
                             self.injected(session, live, injection).await;
@@ -345,7 +351,14 @@ impl Runner {
                 });
                 let ask = Box::new(ask.clone());
                 session.log.seen(&seen).await;
-                self.tell(FromRunner::Asked { run, ask, inside }).await;
+                let directory = session.turn.site.directory();
+                self.tell(FromRunner::Asked {
+                    run,
+                    ask,
+                    inside,
+                    directory,
+                })
+                .await;
                 return;
             }
             RunEvent::AskClosed { ask, .. } => {
@@ -463,14 +476,15 @@ impl Runner {
     }
 }
 
+/// A word about silence is no sign of life.
+fn is_silence(heard: Option<&Heard>) -> bool {
+    matches!(heard, Some(Heard::Seen(seen)) if matches!(seen.event, RunEvent::Silent { .. }))
+}
+
 async fn act(message: Option<ToRunner>, session: &mut Session, live: &mut Live) {
     match message {
         Some(ToRunner::Answer(ask, answer)) => live.steer(Steer::Answer(ask, answer)).await,
-        Some(ToRunner::Publish(event)) => {
-            session
-                .publish
-                .push_back(EventBody::Seen(Box::new(Observed::from(event))));
-        }
+        Some(ToRunner::Publish(event)) => session.publish(event),
         Some(ToRunner::Tune(tuning)) => {
             let words = live.tune(&tuning).await;
             session.say(words);

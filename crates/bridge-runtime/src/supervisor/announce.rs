@@ -11,6 +11,7 @@ use bridge_providers::provider::{Abilities, Provider};
 use bridge_transport::{Greeting, TextFrame};
 use bridge_workspace::Workspace;
 use http::{HeaderName, HeaderValue};
+use serde_json::json;
 
 use super::{Daemon, Scan, Settings};
 use crate::{clock::now, outgoing::Outgoing};
@@ -160,17 +161,41 @@ impl Daemon {
         self.push(Outgoing::notice(notice)).await;
     }
 
-    pub(super) async fn announce_health(&self) {
-        let health = self.shown(self.health.report());
+    /// What is known of every provider.
+    fn reports(&self) -> BTreeMap<ProviderKey, ProviderReport> {
         let report = |(key, health): (ProviderKey, Health)| {
             let provider = self.providers.get(&key);
             let report = ProviderReport {
+                health,
                 can: provider.map(|provider| can(provider.abilities())),
-                ..ProviderReport::from(health)
+                trouble: self.health.trouble(&key).cloned(),
             };
             (key, report)
         };
-        let health: BTreeMap<_, _> = health.into_iter().map(report).collect();
+        self.health.report().into_iter().map(report).collect()
+    }
+
+    /// Something about a provider has changed: for the plane, and for programs of this machine.
+    pub(super) async fn health_changed(&self) {
+        self.announce_health().await;
+        let status = json!({
+            "pid": std::process::id(),
+            "at": now(),
+            "providers": self.reports(),
+        });
+        let workspace = Arc::clone(&self.workspace);
+        let written = tokio::task::spawn_blocking(move || {
+            workspace.write_status(status.to_string().as_bytes())
+        });
+        match written.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the status file cannot be written"),
+            Err(error) => tracing::error!(%error, "writing the status file failed"),
+        }
+    }
+
+    pub(super) async fn announce_health(&self) {
+        let health = self.shown(self.reports());
         if !health.is_empty() {
             self.push(Outgoing::notice(Notice::ProviderHealth { health }))
                 .await;
@@ -253,7 +278,7 @@ impl Daemon {
         }
         if self.health.report() != before {
             self.greet();
-            self.announce_health().await;
+            self.health_changed().await;
         }
     }
 

@@ -174,8 +174,11 @@ impl Daemon {
                     .answer(&task, ask.as_ref(), digest.as_ref(), &answer);
                 match taken {
                     Ok(accepted) => {
-                        let message = ToRunner::Answer(accepted.ask, accepted.answer);
+                        let message = ToRunner::Answer(accepted.ask.id.clone(), accepted.answer);
                         self.tell(&accepted.run.task, message);
+                        // Whoever else sees the question sees that it waits for the agent now.
+                        let answered = RunEvent::Ask(accepted.ask);
+                        self.tell(&accepted.run.task, ToRunner::Publish(answered));
                         let waits = self.approvals.is_waiting(&accepted.run);
                         self.dispatch
                             .asks_person(Instant::now(), &accepted.run, waits);

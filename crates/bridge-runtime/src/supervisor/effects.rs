@@ -8,8 +8,9 @@ use bridge_proto::{
 };
 use tokio::sync::mpsc;
 
-use super::{Daemon, RunnerRef};
+use super::{Daemon, RunnerRef, Settings};
 use crate::{
+    clock::now,
     dispatch::Effect,
     outgoing::Outgoing,
     runner::{FromRunner, Runner, Ticket, ToRunner, Turn},
@@ -61,9 +62,12 @@ impl Daemon {
 
     fn begin(&mut self, run: &RunKey, work: Box<Turn>) {
         let task = run.task.clone();
+        let Settings { policy, rules, .. } = &self.settings;
+        let facts = &work.ticket.facts;
+        let leaning = rules.leaning(facts.agent.as_str(), facts.provider.as_str());
         let turn = ToRunner::Turn {
+            asking: policy.asking(self.viewer == Some(true), leaning),
             turn: work,
-            asking: self.settings.policy.asking(self.viewer == Some(true)),
         };
         let runner = self.runners.entry(task.clone()).or_insert_with(|| {
             let (inbox, from_supervisor) = mpsc::channel(RUNNER_INBOX);
@@ -117,7 +121,12 @@ impl Daemon {
         let body = EventBody::Ended {
             outcome: outcome.clone(),
         };
+        let provider = ticket.facts.provider.clone();
+        let told = self.health.on_end(&provider, &outcome, now());
         self.last_word(ticket, body, outcome).await;
+        if told {
+            self.health_changed().await;
+        }
     }
 
     /// The message of a run was read in another one.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bridge_proto::{
-    ProviderKey, RunKey, TaskId,
+    ProviderKey, RunKey, TaskId, Timestamp,
     model::{AskEnd, EventBody, Fault, Health, Outcome, RunEvent},
 };
 use bridge_providers::provider::Provider;
@@ -30,13 +30,15 @@ use self::announce::Announcer;
 pub use self::announce::first_greeting;
 use crate::{
     agents::Agents,
-    approvals::{Approvals, Decision, Surroundings},
+    approvals::{Approvals, Decision},
+    clock,
     dispatch::{Dispatch, Effect},
     ends::Ends,
     health::HealthBoard,
     intake::{Intake, Taken},
     outgoing::Outgoing,
-    policy::Policy,
+    policy::{Policy, Surroundings},
+    rules::{Doer, Rules},
     runner::{FromRunner, Ticket, ToRunner, Turn},
     scribe::Scribe,
     unwritten::Unwritten,
@@ -57,6 +59,8 @@ pub struct Settings {
     pub rescan: Duration,
     /// Repositories whose own agent settings may be in force, canonical paths.
     pub trusted: Vec<PathBuf>,
+    /// What the user decided beforehand about single actions.
+    pub rules: Rules,
 }
 
 /// How the daemon ended.
@@ -170,6 +174,7 @@ impl Supervisor {
             reports,
             scans,
             settings,
+            workspace,
         };
         daemon.report_interrupted(interrupted).await;
         daemon.drive(commands, from_runners, from_scans, stop).await;
@@ -216,6 +221,7 @@ struct Daemon {
     reports: mpsc::Sender<FromRunner>,
     scans: mpsc::Sender<Scan>,
     settings: Settings,
+    workspace: Arc<Workspace>,
 }
 
 impl Daemon {
@@ -290,15 +296,33 @@ impl Daemon {
                 self.dispatch.heard(now, &run);
                 Vec::new()
             }
-            FromRunner::Asked { run, ask, inside } => {
+            FromRunner::Asked {
+                run,
+                ask,
+                inside,
+                directory,
+            } => {
+                let Some(facts) = self.tickets.get(&run).map(|ticket| &ticket.facts) else {
+                    return Vec::new();
+                };
+                let left = |at: Timestamp| {
+                    let left = at.as_millis().saturating_sub(clock::now().as_millis());
+                    Duration::from_millis(left.try_into().unwrap_or(0))
+                };
                 let around = Surroundings {
+                    doer: Doer {
+                        agent: facts.agent.as_str(),
+                        provider: facts.provider.as_str(),
+                        directory: &directory,
+                    },
                     inside,
                     viewer: self.viewer == Some(true),
+                    patience: ask.expires.map(left),
                 };
-                let policy = self.settings.policy;
+                let Settings { policy, rules, .. } = &self.settings;
                 match self
                     .approvals
-                    .raise(now, &run, (*ask).clone(), around, &policy)
+                    .raise(now, &run, (*ask).clone(), around, policy, rules)
                 {
                     Decision::ByPolicy { answer, rule } => {
                         let how = AskEnd::ByPolicy { rule };
@@ -317,13 +341,14 @@ impl Daemon {
                 }
                 Vec::new()
             }
-            FromRunner::Applied { run, ask } => {
-                if let Some(closed) = self.approvals.applied(&run, &ask) {
-                    let closed = RunEvent::AskClosed {
-                        ask: closed.ask,
-                        how: closed.how,
-                    };
-                    self.tell(&run.task, ToRunner::Publish(closed));
+            FromRunner::Applied { run, ask, closed } => {
+                let applied = self.approvals.applied(&run, &ask);
+                let event = applied.map(|closed| RunEvent::AskClosed {
+                    ask: closed.ask,
+                    how: closed.how,
+                });
+                if closed.send(event).is_err() {
+                    tracing::debug!(%run, "the runner is gone");
                 }
                 self.ask_closed(&run);
                 Vec::new()

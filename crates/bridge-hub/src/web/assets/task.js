@@ -282,19 +282,45 @@ stream.addEventListener("submit", (event) => {
   const card = event.target.closest("form[data-ask]");
   if (!card) return;
   event.preventDefault();
-  const answer = event.submitter?.name === "option"
-    ? { type: "choose", option: event.submitter.value }
-    : { type: "text", text: new FormData(card).get("text") };
-  for (const button of card.querySelectorAll("button")) button.disabled = true;
+  const words = String(new FormData(card).get("text")).trim();
+  const kind = event.submitter?.name;
+  let answer = { type: "text", text: words };
+  if (kind === "option") {
+    answer = { type: "choose", option: event.submitter.value };
+  } else if (!words && kind !== "deny") {
+    card.elements.text.focus();
+    return;
+  } else if (card.querySelector("button[name=deny]")) {
+    answer = { type: "deny", reason: words };
+  }
+  setSent(card, true);
   once(card, async () => {
     try {
       await api("POST", `${apiBase}/answer`, { ask: card.dataset.ask, digest: card.dataset.digest, answer });
+      // An answer that the machine did not take leaves the question as it is.
+      setTimeout(() => setSent(card, false), 5000);
     } catch (error) {
-      for (const button of card.querySelectorAll("button")) button.disabled = false;
+      setSent(card, false);
       throw error;
     }
   });
 });
+
+function setSent(card, yes) {
+  for (const button of card.querySelectorAll("button")) button.disabled = yes;
+  card.querySelector(".sent").hidden = !yes;
+}
+
+// Questions that the agent itself decides after a while.
+function countDown() {
+  for (const element of stream.querySelectorAll("[data-until]")) {
+    const left = Math.ceil((new Date(element.dataset.until) - Date.now()) / 1000);
+    if (Number.isNaN(left)) continue;
+    const text = left > 90 ? `in ${Math.ceil(left / 60)} min` : left > 0 ? `in ${left} s` : "now";
+    if (element.textContent !== text) element.textContent = text;
+  }
+}
+setInterval(countDown, 500);
 
 root.addEventListener("click", (event) => {
   const button = event.target.closest(".cancel, .interrupt");
