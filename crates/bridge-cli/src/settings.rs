@@ -13,7 +13,7 @@ use bridge_providers::host::Host;
 use bridge_runtime::{CommandRule, EditRule, Policy, Rules};
 use bridge_workspace::{
     ContentsPolicy,
-    env_file::{self, Discovery, Disk, Origin, Pairing, Places},
+    env_file::{self, Discovery, Disk, Pairing, Places},
 };
 
 use crate::{
@@ -283,14 +283,10 @@ fn commands(text: &impl Fn(&str) -> Option<String>) -> Result<Option<CommandRule
     Ok(theirs)
 }
 
-/// The rules of the file that was named, or of the usual one if it is there. A `.env` of a project
-/// cannot name it: whoever wrote the project would decide what agents may do.
+/// The rules of the file that was named, or of the usual one if it is there.
 fn rules(discovery: &Discovery, home: Option<&Path>) -> Result<(Rules, Option<PathBuf>), Problem> {
-    let own = discovery.files.iter();
-    let mut own = own.filter(|file| file.origin.overrides_environment());
-    let in_file = own.find_map(|file| file.get(RULES_FILE).filter(|value| !value.is_empty()));
-    let in_file = in_file.map(|value| value.expose().to_owned());
-    let named = variable(RULES_FILE).or(in_file);
+    let named = discovery.value(RULES_FILE, variable(RULES_FILE).as_deref());
+    let named = named.map(|value| value.expose().to_owned());
     let must_be_there = named.is_some();
     let Some(path) = named
         .map(PathBuf::from)
@@ -337,18 +333,10 @@ fn host(discovery: &Discovery) -> Host {
     Host::new(all)
 }
 
-/// The user's own agents. Which file it is may be said by the environment and by the user's own
-/// settings, not by those of a workspace, where agents write.
+/// The user's own agents.
 fn agents_file(discovery: &Discovery, home: Option<&Path>) -> Result<AgentsFile, Problem> {
-    let own = discovery
-        .files
-        .iter()
-        .find(|file| file.origin == Origin::Home)
-        .and_then(|file| file.get(AGENTS_FILE))
-        .map(|value| value.expose().to_owned());
-    let named = variable(AGENTS_FILE)
-        .or(own)
-        .filter(|path| !path.is_empty());
+    let named = discovery.value(AGENTS_FILE, variable(AGENTS_FILE).as_deref());
+    let named = named.map(|value| value.expose().to_owned());
     let named = named.map(PathBuf::from);
     agents_file::load(named.as_deref(), home, &BUILT_IN).map_err(|error| {
         let hint = error.hint();

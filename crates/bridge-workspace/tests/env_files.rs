@@ -227,7 +227,7 @@ fn a_project_cannot_send_the_users_token_to_its_own_url() {
 
 #[test]
 fn the_file_of_the_current_folder_counts_only_when_it_is_the_users_own() {
-    let text = "PAIRING_TOKEN=t\nSAAS_URL=wss://x\nDEBUG=1";
+    let text = "PAIRING_TOKEN=t\nSAAS_URL=wss://x\nHEARTBEAT_MS=1";
     let trusted = Fake::default().with(HERE, text).discover();
     assert_eq!(
         facts(&trusted.pairing(None, None)),
@@ -249,8 +249,31 @@ fn the_file_of_the_current_folder_counts_only_when_it_is_the_users_own() {
         let found = disk.discover();
         assert_eq!(facts(&found.pairing(None, None)), (None, None, None));
         assert_eq!(found.warnings, [Warning::NotTrusted { path: HERE.into() }]);
-        assert!(found.value("DEBUG", None).is_some(), "the rest is used");
+        assert!(found.value("HEARTBEAT_MS", None).is_some(), "the rest is used");
     }
+}
+
+#[test]
+fn files_where_agents_and_projects_write_decide_nothing_about_this_machine() {
+    let text = "BASE_PATH=/ws\nCTRLNODE_AGENT_X=sh -c evil\nCTRLNODE_COMMANDS=allow\nCTRLNODE_RULES_FILE=/evil\n\
+        CLAUDE_SDK_EXECUTABLE=/evil\nOLLAMA_HOST=evil.example\nSSL_CERT_FILE=/evil\nDATABASE_URL=x\n\
+        NODE_OPTIONS=--require=/evil\nANTHROPIC_API_KEY=k\nCTRLNODE_PARALLEL=2\n";
+    for path in [WORK, HERE] {
+        let found = Fake::default().with(path, text).discover();
+        assert_eq!(used(&found), [path]);
+        let keys: Vec<_> = found.files[0].keys().collect();
+        let kept = ["BASE_PATH", "ANTHROPIC_API_KEY", "CTRLNODE_PARALLEL"];
+        assert_eq!(keys, kept, "{path}");
+        let told: Vec<_> = found.warnings.iter().map(ToString::to_string).collect();
+        let told = told
+            .iter()
+            .find(|told| told.starts_with("CTRLNODE_AGENT_X, "));
+        let told = told.expect("the user is told");
+        assert!(told.contains("OLLAMA_HOST, SSL_CERT_FILE of"), "{told}");
+        assert!(!told.contains("DATABASE_URL") && told.contains("~/.ctrlnode/.env"));
+    }
+    let own = Fake::default().with(HOME, text).discover();
+    assert_eq!(own.files[0].keys().count(), 11);
 }
 
 #[test]

@@ -52,6 +52,15 @@ impl Origin {
             Self::Current | Self::PlainHome => false,
         }
     }
+
+    /// Whether only its user writes there. A workspace and a current folder are where agents work,
+    /// and the files of a project come from whoever wrote it.
+    fn is_the_users_own(self) -> bool {
+        match self {
+            Self::Home | Self::PlainHome => true,
+            Self::Workspace | Self::Current => false,
+        }
+    }
 }
 
 /// One file that is used.
@@ -105,6 +114,14 @@ pub enum Warning {
         /// Which file.
         path: PathBuf,
     },
+    /// These keys of a file in a workspace or the current folder are not used: they would say what
+    /// is started on this machine, what agents may do, or where prompts and keys are sent.
+    NotHere {
+        /// Which file.
+        path: PathBuf,
+        /// Which keys, in order of their lines.
+        keys: Vec<String>,
+    },
     /// The URL of this file is not used: the token does not come from it.
     UrlWithoutToken {
         /// Which file.
@@ -133,6 +150,12 @@ impl fmt::Display for Warning {
             Self::NotTrusted { path } => write!(
                 f,
                 "token and URL of {} are ignored: it must belong to you and be writable only by you",
+                path.display()
+            ),
+            Self::NotHere { path, keys } => write!(
+                f,
+                "{} of {} ignored: what decides about programs, permissions or addresses counts in ~/.ctrlnode/.env only",
+                keys.join(", "),
                 path.display()
             ),
             Self::UrlWithoutToken { path } => {
@@ -271,6 +294,20 @@ impl Discovery {
                 readable_by_others,
             } => {
                 let mut values = parse(&text);
+                if !origin.is_the_users_own() {
+                    let kept = |(key, _): &(String, Secret)| a_project_may_set(key);
+                    let (kept, dropped) = values.into_iter().partition(kept);
+                    values = kept;
+                    let keys: Vec<String> = dropped
+                        .into_iter()
+                        .filter(|(key, _)| concerns_us(key))
+                        .map(|(key, _)| key)
+                        .collect();
+                    if !keys.is_empty() {
+                        let path = path.clone();
+                        self.warnings.push(Warning::NotHere { path, keys });
+                    }
+                }
                 let pairs = |key: &str| key == TOKEN || key == URL;
                 let sets = values
                     .iter()
@@ -312,6 +349,52 @@ impl Discovery {
             }
         }
     }
+}
+
+/// Whether a key may come from a file that somebody else than the user may have written: pairing
+/// and workspace, keys of services, names of models, and how long things last. Everything else says
+/// what is started on this machine, what agents may do, or where prompts and keys are sent.
+fn a_project_may_set(key: &str) -> bool {
+    let named = [
+        TOKEN,
+        URL,
+        BASE,
+        "LOG_THINKING",
+        "OLLAMA_NUM_CTX",
+        "CTRLNODE_PARALLEL",
+        "CTRLNODE_ASK_MINUTES",
+        "CTRLNODE_MODEL_PATIENCE_SECONDS",
+        "TASK_TIMEOUT_MINUTES",
+        "OLLAMA_TASK_TIMEOUT_MINUTES",
+        "HEARTBEAT_MS",
+        "RECONNECT_MS",
+        "CONNECTION_TIMEOUT_MS",
+        "POLL_CONFIG_MS",
+    ];
+    let sorts = [
+        "_API_KEY",
+        "_GATEWAY_TOKEN",
+        "_DEFAULT_MODEL",
+        "_ALLOWED_MODELS",
+        "_MAX_TURNS",
+        "_MAX_TOKENS_PER_TURN",
+    ];
+    named.contains(&key) || sorts.iter().any(|sort| key.ends_with(sort))
+}
+
+/// Whether a key is one of this program or its agents, and not of the project the file belongs to.
+fn concerns_us(key: &str) -> bool {
+    let names = [
+        "CTRLNODE_",
+        "CLAUDE_",
+        "CODEX_",
+        "HERMES_",
+        "OPENCLAW_",
+        "OPENROUTER_",
+        "OLLAMA_",
+        "SSL_CERT_FILE",
+    ];
+    names.iter().any(|name| key.starts_with(name))
 }
 
 fn set_value<'a>(file: &'a EnvFile, key: &str) -> Option<&'a Secret> {
