@@ -76,6 +76,12 @@ impl Renderer {
         !self.asks.is_empty()
     }
 
+    /// The question that waits for a person, if it is one.
+    pub(crate) fn only_ask(&self) -> Option<&AskId> {
+        let mut asks = self.asks.keys();
+        asks.next().filter(|_| asks.next().is_none())
+    }
+
     /// Prints what a person asked for, above what came of it.
     pub(crate) fn prompt(&mut self, text: &str) -> io::Result<()> {
         for line in text.lines() {

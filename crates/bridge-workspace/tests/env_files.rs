@@ -249,7 +249,10 @@ fn the_file_of_the_current_folder_counts_only_when_it_is_the_users_own() {
         let found = disk.discover();
         assert_eq!(facts(&found.pairing(None, None)), (None, None, None));
         assert_eq!(found.warnings, [Warning::NotTrusted { path: HERE.into() }]);
-        assert!(found.value("HEARTBEAT_MS", None).is_some(), "the rest is used");
+        assert!(
+            found.value("HEARTBEAT_MS", None).is_some(),
+            "the rest is used"
+        );
     }
 }
 

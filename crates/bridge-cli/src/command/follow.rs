@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bridge_proto::AskId;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, interval, sleep};
 
@@ -42,8 +43,9 @@ pub(super) async fn follow(
                             continue;
                         }
                         line = typed.line() => {
-                            if renderer.is_asking()
-                                && let Err(problem) = typed_answer(&client, id, &line).await
+                            let shown = renderer.is_asking().then(|| renderer.only_ask().cloned());
+                            if let Some(ask) = shown
+                                && let Err(problem) = typed_answer(&client, id, &line, ask).await
                             {
                                 note(&problem.report())?;
                             }
@@ -98,10 +100,17 @@ pub(super) async fn follow(
     }
 }
 
-/// Answers the open question; what the agent makes of it comes with the events.
-async fn typed_answer(client: &Client, id: &str, line: &str) -> Result<(), Problem> {
+/// Answers the question that was shown, and never another one that is open by now; what the agent
+/// makes of it comes with the events.
+async fn typed_answer(
+    client: &Client,
+    id: &str,
+    line: &str,
+    shown: Option<AskId>,
+) -> Result<(), Problem> {
     let task = client.task(id).await?;
-    send_answer(client, &task, line, None).await.map(drop)
+    let shown = shown.as_ref().map(AskId::as_str);
+    send_answer(client, &task, line, shown).await.map(drop)
 }
 
 /// Whether the task is to be left alone.

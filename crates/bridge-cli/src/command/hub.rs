@@ -8,7 +8,7 @@ use std::{
 use bridge_hub::{HubConfig, TokenView};
 use serde_json::{Value, json};
 
-use super::up::{leave_note, login_address};
+use super::up::{leave_note, login_address, take_note_away};
 use crate::{
     args::{HubCommand, ServeArgs, TokenCommand},
     client::Client,
@@ -145,7 +145,7 @@ async fn serve(args: ServeArgs) -> Result<Exit, Problem> {
     ))?;
     limits(&reach)?;
     stop.await;
-    state.remove_note();
+    take_note_away(&hub, &state).await;
     running.shutdown().await;
     Ok(Exit::Done)
 }

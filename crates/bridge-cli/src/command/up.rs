@@ -60,7 +60,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
     } = bridge;
     tokio::spawn(log_state(link));
     let stopped = supervisor.run(stop).await;
-    state.remove_note();
+    take_note_away(&hub, &state).await;
     running.shutdown().await;
     let stopped =
         stopped.map_err(|error| Problem::new("the bridge could not run").because(error))?;
@@ -124,6 +124,16 @@ pub(crate) async fn leave_note(
     state.write_note(&Note::new(reach, made.id, &made.secret))
 }
 
+/// Nobody shall look for a hub that ends, and its token shall let nobody in at the next one.
+pub(crate) async fn take_note_away(hub: &Hub, state: &StateFolder) {
+    if let Some(note) = state.note()
+        && let Err(error) = hub.revoke_api_token(&note.token_id).await
+    {
+        tracing::warn!(%error, "the token of the command line could not be revoked");
+    }
+    state.remove_note();
+}
+
 /// The page's address with a one-time login.
 pub(crate) async fn login_address(hub: &Hub, reach: &Reach) -> Result<String, Problem> {
     let code = hub.create_login_code().await.map_err(hub_problem)?;
@@ -150,3 +160,31 @@ fn print_welcome(address: &str, state: Option<&Path>) -> Result<(), Problem> {
 
 /// Of the page, where none was named.
 const USUAL_PORT: u16 = 7433;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_token_of_the_command_line_ends_with_the_hub_or_at_its_next_start() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateFolder::locate(Some(home.path())).unwrap();
+        let config = HubConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            ..HubConfig::new(state.hub_data())
+        };
+        let running = bridge_hub::start(config).await.unwrap();
+        let hub = running.hub();
+        let reach = Reach::of(running.address(), &[]);
+        leave_note(&hub, &state, &reach).await.unwrap();
+        let killed = state.note().unwrap().token_id;
+        leave_note(&hub, &state, &reach).await.unwrap();
+        let known = hub.api_tokens().await.unwrap();
+        assert_eq!(known.len(), 1);
+        assert_ne!(known[0].id, killed);
+        take_note_away(&hub, &state).await;
+        assert!(hub.api_tokens().await.unwrap().is_empty());
+        assert!(state.note().is_none());
+        running.shutdown().await;
+    }
+}

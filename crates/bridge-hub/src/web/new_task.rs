@@ -82,6 +82,11 @@ pub(crate) struct Filled {
     path: String,
     #[serde(default)]
     model: String,
+    /// The agent's own mode; `mode` is the place.
+    #[serde(default)]
+    agent_mode: String,
+    #[serde(default)]
+    effort: String,
 }
 
 impl Filled {
@@ -101,6 +106,8 @@ impl Filled {
             mode: mode.to_owned(),
             path: task.repo_path().unwrap_or_default().to_owned(),
             model: task.tuning.model.clone().unwrap_or_default(),
+            agent_mode: task.tuning.mode.clone().unwrap_or_default(),
+            effort: task.tuning.effort.clone().unwrap_or_default(),
         }
     }
 
@@ -119,7 +126,7 @@ impl Filled {
             },
             _ => Mode::Output,
         };
-        let model = self.model.trim();
+        let chosen = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
         Ok(NewTask {
             machine: BridgeId::parse(machine).map_err(|error| malformed(&error))?,
             agent: AgentId::parse(agent).map_err(|error| malformed(&error))?,
@@ -127,8 +134,9 @@ impl Filled {
             mode,
             attachments: Vec::new(),
             tuning: Tuning {
-                model: (!model.is_empty()).then(|| model.to_owned()),
-                ..Tuning::default()
+                model: chosen(&self.model),
+                mode: chosen(&self.agent_mode),
+                effort: chosen(&self.effort),
             },
         })
     }
@@ -156,6 +164,8 @@ fn form(machines: &[Machine], filled: &Filled, error: Option<&HubError>) -> Mark
     };
     let any = machines.iter().any(ready);
     let in_repository = filled.mode == "repository";
+    let tuned = [&filled.model, &filled.agent_mode, &filled.effort];
+    let tuned = tuned.iter().any(|text| !text.is_empty());
     html! {
         div.narrow {
             h1 { "New task" }
@@ -205,7 +215,7 @@ fn form(machines: &[Machine], filled: &Filled, error: Option<&HubError>) -> Mark
                             autocapitalize="off" autocomplete="off" placeholder="/home/me/project";
                     }
                 }
-                details.fold.more #options open[!filled.model.is_empty()] {
+                details.fold.more #options open[tuned] {
                     summary { "More options" }
                     div.field.inside {
                         label for="model" { "Model" span.hint { "optional" } }
@@ -219,12 +229,25 @@ fn form(machines: &[Machine], filled: &Filled, error: Option<&HubError>) -> Mark
                             }
                         }
                     }
+                    (own_words("agent-mode", "agent_mode", "Mode", &filled.agent_mode))
+                    (own_words("effort", "effort", "Thinking effort", &filled.effort))
                 }
                 div.actions {
                     button.button.primary type="submit" disabled[!any] { "Start task" }
                     span.hint.keys { kbd { "Ctrl" } " + " kbd { "Enter" } }
                 }
             }
+        }
+    }
+}
+
+/// A setting in the agent's own words, which it may refuse.
+fn own_words(id: &str, name: &str, label: &str, value: &str) -> Markup {
+    html! {
+        div.field.inside {
+            label for=(id) { (label) span.hint { "optional, where the agent has it" } }
+            input id=(id) name=(name) type="text" value=(value) spellcheck="false"
+                autocapitalize="off" autocomplete="off" placeholder="The agent’s own";
         }
     }
 }
@@ -307,12 +330,18 @@ mod tests {
         task.mode = Mode::Repository {
             path: "/src/web".into(),
         };
+        task.tuning = Tuning {
+            model: Some("m".into()),
+            mode: Some("plan".into()),
+            effort: Some("high".into()),
+        };
         let filled = Filled::of(&task);
         let html = form(&machines(), &filled, None).into_string();
         assert!(html.contains("mend &lt;it&gt;</textarea>"), "{html}");
         assert!(html.contains("value=\"/src/web\""));
         assert!(html.contains("value=\"m1/demo\" selected"), "{html}");
-        assert_eq!(filled.order().unwrap().mode, task.mode);
+        let order = filled.order().unwrap();
+        assert_eq!((order.mode, order.tuning), (task.mode, task.tuning));
     }
 
     #[test]
@@ -323,6 +352,7 @@ mod tests {
             mode: "repository".into(),
             path: " /src ".into(),
             model: " ".into(),
+            ..Filled::default()
         };
         let order = filled.order().unwrap();
         assert_eq!(

@@ -57,13 +57,17 @@ form.addEventListener("submit", async (event) => {
     const mode = data.get("mode") === "repository"
       ? { mode: "repository", path: String(data.get("path")).trim() }
       : { mode: "output" };
-    const model = String(data.get("model")).trim();
+    const tuning = {};
+    for (const [key, field] of [["model", "model"], ["mode", "agent_mode"], ["effort", "effort"]]) {
+      const said = String(data.get(field)).trim();
+      if (said) tuning[key] = said;
+    }
     const task = await api("POST", "/api/v1/tasks", {
       machine: option.dataset.machine,
       agent: option.dataset.agent,
       prompt: prompt.value,
       mode,
-      ...(model && { model }),
+      tuning,
       attachments: await files.encoded(),
     });
     sessionStorage.removeItem(DRAFT);
