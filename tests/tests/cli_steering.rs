@@ -96,10 +96,12 @@ async fn a_stopped_turn_leaves_the_conversation_to_the_next_message() {
 #[tokio::test]
 async fn open_questions_are_listed_and_answered_until_the_agent_took_it() {
     let world = world().await;
-    let (id, mut logs) = world.at_work("@ask", "answer with").await;
+    let (id, mut logs) = world.at_work("@ask", "waiting for your answer").await;
     let asks = world.task(&["asks"]).await.stdout;
     let short = id.get(..8).unwrap_or_default();
     assert!(asks.contains(short) && asks.contains("echo fake"), "{asks}");
+    let how = format!("ctrlnode task answer {short} ");
+    assert!(logs.told().contains(&how), "{}", logs.told());
     let words = world.task(&["answer", &id, "perhaps"]).await;
     assert_eq!(words.code, Some(1), "{words:?}");
     let answered = world.task(&["answer", &id, "yes"]).await;

@@ -145,6 +145,9 @@ async fn a_message_is_read_in_the_turn_at_work_and_never_said_again() {
     plane.send(&message).await;
     let again = |_: &_| world.count("r2", "joined") == 2;
     plane.see(again).await;
+    plane.send(&wire::check("t", "r2", "claude")).await;
+    let checked = |_: &_| world.count("r2", "joined") == 3;
+    plane.see(checked).await;
     assert_eq!(
         (world.count("r2", "started"), world.count("r1", "injected")),
         (0, 1)

@@ -122,6 +122,7 @@ async fn logs(client: &Client, task: &str, no_follow: bool, json: bool) -> Resul
     let id = find(client, task).await?;
     let task = client.task(&id).await?;
     let mut renderer = Renderer::new(json);
+    renderer.answered_by(&id, false);
     let mut events = Box::pin(client.events(&id, 0).await?);
     let mut prompts = task.runs.clone();
     let live = task.summary.status.is_live() && !no_follow;
