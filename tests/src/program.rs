@@ -24,38 +24,39 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 /// in the life of the test.
 pub fn ctrlnode() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let folder = folder();
-        let mut build = command(env!("CARGO"));
-        build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        for (name, _) in env::vars_os() {
-            // What cargo tells a test about its package: build scripts that look at it would run
-            // again here, and once more in the next build outside.
-            let told = ["CARGO_PKG_", "CARGO_MANIFEST_"];
-            let name = name.to_string_lossy();
-            if told.iter().any(|beginning| name.starts_with(beginning)) {
-                build.env_remove(&*name);
-            }
+    BUILT.get_or_init(|| built("bridge-cli", "ctrlnode"))
+}
+
+/// The built `replay_frames` of the examples, in the same way.
+pub fn replay_frames() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| built("bridge-examples", "replay_frames"))
+}
+
+fn built(package: &str, binary: &str) -> PathBuf {
+    let folder = folder();
+    let mut build = command(env!("CARGO"));
+    build.current_dir(env!("CARGO_MANIFEST_DIR"));
+    for (name, _) in env::vars_os() {
+        // What cargo tells a test about its package: build scripts that look at it would run
+        // again here, and once more in the next build outside.
+        let told = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        let name = name.to_string_lossy();
+        if told.iter().any(|beginning| name.starts_with(beginning)) {
+            build.env_remove(&*name);
         }
-        build.args([
-            "build",
-            "--locked",
-            "--quiet",
-            "--package",
-            "bridge-cli",
-            "--bin",
-            "ctrlnode",
-        ]);
-        build
-            .arg("--target-dir")
-            .arg(folder.parent().expect("a profile lies in target"));
-        if folder.ends_with("release") {
-            build.arg("--release");
-        }
-        let status = build.status().expect("cargo can be started");
-        assert!(status.success(), "ctrlnode cannot be built: {status}");
-        beside("ctrlnode")
-    })
+    }
+    build.args(["build", "--locked", "--quiet"]);
+    build.args(["--package", package, "--bin", binary]);
+    build
+        .arg("--target-dir")
+        .arg(folder.parent().expect("a profile lies in target"));
+    if folder.ends_with("release") {
+        build.arg("--release");
+    }
+    let status = build.status().expect("cargo can be started");
+    assert!(status.success(), "{binary} cannot be built: {status}");
+    beside(binary)
 }
 
 /// A program of the same build as the one that runs.

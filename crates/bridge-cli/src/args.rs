@@ -141,7 +141,15 @@ pub(crate) struct UpArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BridgeCommand {
     /// Run the bridge in the foreground until it is told to stop
-    Start,
+    Start(StartArgs),
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct StartArgs {
+    /// Write every frame of the connection to this new file, one JSON object a line, to compare
+    /// bridges; tokens and keys are masked, prompts and answers are not
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Args)]

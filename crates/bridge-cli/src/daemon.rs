@@ -23,7 +23,9 @@ use bridge_providers::{
     provider::Provider,
 };
 use bridge_runtime::{Outgoing, Settings as DaemonSettings, Supervisor, first_greeting};
-use bridge_transport::{Endpoint, EndpointError, LinkState, Phase, Timings};
+use bridge_transport::{
+    Endpoint, EndpointError, LinkState, Phase, Timings, WebSocket, carrier::watched::Watched,
+};
 use bridge_workspace::{Journal, OpenError, Workspace, env_file};
 use http::HeaderValue;
 use tokio::sync::watch;
@@ -31,6 +33,7 @@ use url::Url;
 
 use crate::{
     agents_file::{AgentKind, NamedAgent},
+    recording::Recorder,
     report::{Exit, Problem},
     settings::{Settings, places, variable},
     state,
@@ -51,12 +54,13 @@ pub(crate) struct Plane {
     pub(crate) token: watch::Receiver<Secret>,
 }
 
-/// Assembles a bridge. `root` is `CTRLNODE_ROOT` where it is not `<workspace>/.ctrlnode`. Must be
-/// called on a tokio runtime; the link dials at once.
+/// Assembles a bridge. `root` is `CTRLNODE_ROOT` where it is not `<workspace>/.ctrlnode`; `record`
+/// sees every frame. Must be called on a tokio runtime; the link dials at once.
 pub(crate) fn assemble(
     settings: &Settings,
     root: Option<&Path>,
     plane: Plane,
+    record: Option<Arc<Recorder>>,
 ) -> Result<Bridge, Problem> {
     settings.check_workspace()?;
     let workspace = Workspace::open(&settings.base, root).map_err(cannot_open)?;
@@ -78,7 +82,14 @@ pub(crate) fn assemble(
         rules: settings.rules.clone(),
     };
     let endpoint = endpoint(settings, plane)?.greeting(first_greeting(&daemon, &providers));
-    let link = bridge_transport::connect::<Outgoing>(endpoint);
+    let link = match record {
+        None => bridge_transport::connect::<Outgoing>(endpoint),
+        Some(recorder) => {
+            let carrier = Arc::new(WebSocket::new(&endpoint));
+            let carrier = Watched::new(carrier, recorder);
+            bridge_transport::connect_over(endpoint, Box::new(carrier))
+        }
+    };
     let state = link.0.state();
     let supervisor = Supervisor::new(Arc::new(workspace), journal, providers, link, daemon);
     Ok(Bridge {

@@ -11,6 +11,7 @@ mod link_note;
 mod logging;
 mod machine;
 mod reach;
+mod recording;
 mod render;
 mod report;
 mod rules_file;
@@ -24,7 +25,7 @@ use std::{
     process::ExitCode,
 };
 
-use args::{BridgeCommand, ChatAgentJob, Cli, Command, SetupArgs};
+use args::{BridgeCommand, ChatAgentJob, Cli, Command, SetupArgs, StartArgs};
 use bridge_proto::Secret;
 use bridge_providers::{
     chat::{self, ChatJob, ChatSettings},
@@ -69,13 +70,13 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
         return set_up(&SetupArgs::default());
     }
     let Some(command) = cli.command else {
-        return on_runtime(command::bridge::start());
+        return on_runtime(command::bridge::start(StartArgs::default()));
     };
     match command {
         Command::Up(args) => on_runtime(command::up::run(args)),
         Command::Bridge {
-            command: BridgeCommand::Start,
-        } => on_runtime(command::bridge::start()),
+            command: BridgeCommand::Start(args),
+        } => on_runtime(command::bridge::start(args)),
         Command::Setup(args) => set_up(&args),
         Command::Hub { command } => on_runtime(command::hub::run(command)),
         Command::Task { command, hub } => on_runtime(command::task::run(command, &hub)),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bridge_proto::Secret;
-use bridge_providers::host::Host;
+use bridge_providers::{host::Host, process};
 use bridge_runtime::{CommandRule, EditRule, Policy, Rules};
 use bridge_workspace::{
     ContentsPolicy,
@@ -188,6 +188,23 @@ impl Settings {
                 ))
                 .exit(Exit::NotConfigured),
         )
+    }
+
+    /// The pairing token and the values of all variables that are named like credentials, wherever
+    /// they were set.
+    pub(crate) fn secrets(&self) -> Vec<Secret> {
+        let variables = env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+            .map(|(key, value)| (key, Secret::new(&value)));
+        let of_files = self.discovery.files.iter().flat_map(|file| {
+            let keys = file.keys();
+            keys.filter_map(|key| Some((key.to_owned(), file.get(key)?.clone())))
+        });
+        let named = variables
+            .chain(of_files)
+            .filter(|(key, _)| process::looks_like_a_credential(&key.to_ascii_uppercase()))
+            .map(|(_, value)| value);
+        self.pairing.token.iter().cloned().chain(named).collect()
     }
 
     /// The address of the control plane.

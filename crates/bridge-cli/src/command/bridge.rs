@@ -4,15 +4,16 @@ use bridge_transport::{LinkState, Phase};
 use tokio::sync::watch;
 
 use crate::{
+    args::StartArgs,
     daemon::{self, Bridge, Plane},
-    link_note,
+    link_note, recording,
     report::{Exit, Problem},
     settings::Settings,
     signals,
 };
 
 /// Runs until SIGINT or SIGTERM.
-pub(crate) async fn start() -> Result<Exit, Problem> {
+pub(crate) async fn start(args: StartArgs) -> Result<Exit, Problem> {
     let stop = signals::stop_asked();
     let settings = Settings::load(None)?;
     let token = settings.token()?;
@@ -21,7 +22,14 @@ pub(crate) async fn start() -> Result<Exit, Problem> {
         url: settings.url().to_owned(),
         token,
     };
-    let bridge = daemon::assemble(&settings, None, plane)?;
+    let record = match &args.record {
+        None => None,
+        Some(path) => {
+            tracing::warn!(file = %path.display(), "every frame is recorded, with prompts and answers");
+            Some(recording::begin(path, settings.secrets())?)
+        }
+    };
+    let bridge = daemon::assemble(&settings, None, plane, record)?;
     daemon::follow_token(tokens, bridge.state.clone());
     tracing::info!(
         workspace = %settings.base.display(),

@@ -39,7 +39,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
         token: watch::channel(token).1,
     };
     let root = state.bridge_root();
-    let bridge = match daemon::assemble(&settings, Some(&root), plane) {
+    let bridge = match daemon::assemble(&settings, Some(&root), plane, None) {
         Ok(bridge) => bridge,
         Err(problem) => {
             running.shutdown().await;

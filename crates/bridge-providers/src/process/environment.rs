@@ -117,7 +117,8 @@ fn belongs_to_the_bridge(name: &str) -> bool {
         || name.starts_with("BRIDGE_")
 }
 
-fn looks_like_a_credential(name: &str) -> bool {
+/// Whether a variable of this name, in upper case, may hold a secret.
+pub fn looks_like_a_credential(name: &str) -> bool {
     CREDENTIAL_WORDS.iter().any(|word| name.contains(word))
 }
 

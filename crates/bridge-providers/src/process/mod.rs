@@ -33,7 +33,7 @@ mod unix;
 mod windows;
 
 pub(crate) use child::{Child, ChildEvent};
-pub use environment::{AllowList, Environment};
+pub use environment::{AllowList, Environment, looks_like_a_credential};
 #[cfg(all(unix, not(target_os = "linux")))]
 use group as platform;
 pub use kin::Kin;

@@ -1,6 +1,7 @@
 //! The way frames travel: what a link asks of a socket, whatever kind it is.
 
 pub(crate) mod traffic;
+pub mod watched;
 pub mod websocket;
 
 use std::fmt;

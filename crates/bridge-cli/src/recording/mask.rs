@@ -1,0 +1,207 @@
+//! Takes secrets out of a frame before it is written to a file. Pure.
+
+use bridge_proto::Secret;
+use serde_json::{Map, Value};
+
+/// Knows this machine's secrets, and how secrets of others look.
+#[derive(Debug)]
+pub(crate) struct Mask {
+    secrets: Vec<Secret>,
+}
+
+impl Mask {
+    /// Masks these wherever they stand, and what looks like a secret besides.
+    pub(crate) fn new(secrets: Vec<Secret>) -> Self {
+        let long = |secret: &Secret| secret.expose().len() >= SHORTEST;
+        Self {
+            secrets: secrets.into_iter().filter(long).collect(),
+        }
+    }
+
+    /// Masks a frame; what is no JSON is masked as text.
+    pub(crate) fn frame(&self, text: &str) -> Value {
+        match serde_json::from_str(text) {
+            Ok(mut value) => {
+                self.value(&mut value, 0);
+                value
+            }
+            Err(_) => Value::String(self.text(text)),
+        }
+    }
+
+    fn value(&self, value: &mut Value, depth: usize) {
+        match value {
+            Value::String(text) => self.string(text, depth),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.value(item, depth)),
+            Value::Object(fields) => self.object(fields, depth),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn object(&self, fields: &mut Map<String, Value>, depth: usize) {
+        for (name, value) in fields {
+            match value {
+                Value::String(text) if names_a_secret(name) && !text.is_empty() => {
+                    MASKED.clone_into(text);
+                }
+                Value::String(_)
+                | Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::Array(_)
+                | Value::Object(_) => self.value(value, depth),
+            }
+        }
+    }
+
+    /// A text may be JSON itself, as the lists of agents and configurations are on this wire.
+    fn string(&self, text: &mut String, depth: usize) {
+        let opens = text.trim_start().starts_with(['{', '[']);
+        if opens
+            && depth < MAX_NESTED
+            && let Ok(inner) = serde_json::from_str::<Value>(text)
+        {
+            let mut masked = inner.clone();
+            self.value(&mut masked, depth + 1);
+            if masked != inner {
+                *text = masked.to_string();
+            }
+            return;
+        }
+        *text = self.text(text);
+    }
+
+    fn text(&self, text: &str) -> String {
+        let mut masked = text.to_owned();
+        for secret in &self.secrets {
+            if masked.contains(secret.expose()) {
+                masked = masked.replace(secret.expose(), MASKED);
+            }
+        }
+        without_keys(&masked)
+    }
+}
+
+/// Replaces words that begin as the keys of well-known services do.
+fn without_keys(text: &str) -> String {
+    if !KEY_BEGINNINGS.iter().any(|begin| text.contains(begin)) {
+        return text.to_owned();
+    }
+    let part_of_a_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(part_of_a_key) {
+        let (before, from) = rest.split_at(start);
+        let end = from.find(|c| !part_of_a_key(c)).unwrap_or(from.len());
+        let (word, after) = from.split_at(end);
+        out.push_str(before);
+        let begins = KEY_BEGINNINGS.iter().any(|begin| word.starts_with(begin));
+        out.push_str(if begins && word.len() >= SHORTEST_KEY {
+            MASKED
+        } else {
+            word
+        });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn names_a_secret(name: &str) -> bool {
+    let name: String = name
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    SECRET_NAMES.iter().any(|secret| name.ends_with(secret))
+}
+
+const MASKED: &str = "[masked]";
+/// Shorter values of variables are words of a language rather than secrets.
+const SHORTEST: usize = 8;
+/// Of a word that begins like a key.
+const SHORTEST_KEY: usize = 16;
+/// How often a text in a text in a text is looked into.
+const MAX_NESTED: usize = 3;
+
+/// Ends of field names, in lower case without separators.
+const SECRET_NAMES: [&str; 8] = [
+    "token",
+    "apikey",
+    "password",
+    "passphrase",
+    "secret",
+    "authorization",
+    "privatekey",
+    "credential",
+];
+
+/// Of keys of this product and of services that agents use.
+const KEY_BEGINNINGS: [&str; 13] = [
+    "ctrlb_",
+    "ctrla_",
+    "sk-",
+    "sk_live_",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "AKIA",
+    "AIza",
+    "eyJhbGciOi",
+];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn mask(value: &Value) -> Value {
+        let secrets = vec![Secret::new("hunter2hunter2"), Secret::new("abc")];
+        Mask::new(secrets).frame(&value.to_string())
+    }
+
+    #[test]
+    fn known_secrets_are_masked_wherever_they_stand() {
+        let frame = json!({ "a": ["x hunter2hunter2 y"], "b": { "c": "abc hunter2hunter2" } });
+        let masked = json!({ "a": ["x [masked] y"], "b": { "c": "abc [masked]" } });
+        assert_eq!(mask(&frame), masked);
+    }
+
+    #[test]
+    fn fields_that_are_named_like_secrets_are_masked_also_in_texts_that_are_json() {
+        let inner = json!({ "gateway": { "auth": { "token": "t" } }, "port": 1 });
+        let frame = json!({
+            "configContent": inner.to_string(), "pairingToken": "x", "api_key": "y",
+            "tokens": 5, "tokenCount": "7",
+        });
+        let masked = mask(&frame);
+        assert_eq!(masked["pairingToken"], "[masked]");
+        assert_eq!(masked["api_key"], "[masked]");
+        assert_eq!(masked["tokens"], 5);
+        assert_eq!(masked["tokenCount"], "7");
+        let inner: Value = serde_json::from_str(masked["configContent"].as_str().unwrap()).unwrap();
+        assert_eq!(inner["gateway"]["auth"]["token"], "[masked]");
+    }
+
+    #[test]
+    fn what_looks_like_a_key_is_masked_and_other_words_are_not() {
+        let key = format!("sk-{}", "a1".repeat(20));
+        let frame = json!({ "text": format!("export K='{key}'; task-sk-1 sk-short AKIA") });
+        let expected = json!({ "text": "export K='[masked]'; task-sk-1 sk-short AKIA" });
+        assert_eq!(mask(&frame), expected);
+    }
+
+    #[test]
+    fn an_untouched_text_stays_as_it_is_to_the_byte() {
+        let agents = "[ {\"id\" : \"a\"} ]";
+        assert_eq!(mask(&json!({ "agents": agents }))["agents"], agents);
+        assert_eq!(
+            Mask::new(vec![Secret::new("hunter2hunter2")]).frame("no json hunter2hunter2"),
+            json!("no json [masked]")
+        );
+    }
+}
