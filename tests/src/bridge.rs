@@ -56,6 +56,8 @@ pub struct Setup<'a> {
     pub contents: ContentsPolicy,
     /// Its agents.
     pub providers: Vec<Arc<dyn Provider>>,
+    /// How long its agents may plan.
+    pub planning: Duration,
     /// Its waits.
     pub timings: Timings,
     /// Its sizes.
@@ -91,6 +93,7 @@ impl<'a> Setup<'a> {
             rules: Rules::default(),
             contents: ContentsPolicy::default(),
             providers: vec![demo(home), fake(home, "fake", &["acp"]), claude(home)],
+            planning: Duration::from_secs(60),
             timings,
             limits: Limits::default(),
         }
@@ -112,6 +115,7 @@ impl<'a> Setup<'a> {
             rescan: Duration::from_secs(60),
             trusted: Vec::new(),
             rules: self.rules,
+            planning: self.planning,
         };
         let token = watch::Sender::new(bearer(&self.token));
         let endpoint = Endpoint::new(self.url.parse().expect("an address"))

@@ -80,6 +80,7 @@ pub(crate) fn assemble(
         rescan: settings.rescan,
         trusted: settings.trusted.clone(),
         rules: settings.rules.clone(),
+        planning: settings.planning,
     };
     let endpoint = endpoint(settings, plane)?.greeting(first_greeting(&daemon, &providers));
     let link = match record {

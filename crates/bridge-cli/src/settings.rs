@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) trusted: Vec<PathBuf>,
     /// What the user decided beforehand about single actions.
     pub(crate) rules: Rules,
+    /// How long an agent may plan a pipeline.
+    pub(crate) planning: Duration,
     /// Where the rules were read, if there are any.
     pub(crate) rules_file: Option<PathBuf>,
     /// Commands the user named that speak the Agent Client Protocol, by provider key.
@@ -146,6 +148,8 @@ impl Settings {
             })?,
         };
         let (rules, rules_file) = rules(&discovery, places.home.as_deref())?;
+        let planning = "GRAPH_GENERATION_TIMEOUT_SECONDS";
+        let planning: u64 = number(planning, text(planning))?.unwrap_or(300);
         let reconnect: Option<u64> = number("RECONNECT_MS", text("RECONNECT_MS"))?;
         let trusted = text("CTRLNODE_TRUSTED").unwrap_or_default();
         let trusted = env::split_paths(&trusted).filter_map(|path| path.canonicalize().ok());
@@ -161,6 +165,7 @@ impl Settings {
             allow_plain: text("CTRLNODE_ALLOW_PLAIN").is_some_and(|value| value == "1"),
             trusted: trusted.collect(),
             rules,
+            planning: Duration::from_secs(planning.clamp(5, 24 * 3600)),
             rules_file,
             agents: named_agents(&discovery)?,
             agents_file: agents_file(&discovery, places.home.as_deref())?,

@@ -111,6 +111,8 @@ pub enum Asking {
     Unanswered,
     /// Commands are allowed by the user's own rule: no question is needed inside the sandbox.
     Unneeded,
+    /// Only a plan is wanted: nothing may be changed, and every question is answered with no.
+    ReadOnly,
 }
 
 /// A conversation that goes on. Dropping it ends the process with all it started.

@@ -139,6 +139,7 @@ impl Intake {
             | CommandBody::Answer { .. }
             | CommandBody::Check { .. }
             | CommandBody::Tune { .. }
+            | CommandBody::Plan(_)
             | CommandBody::Agents(_)) => other,
         };
         let command = Command { origin, body };

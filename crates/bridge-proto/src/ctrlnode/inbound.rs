@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     DecodeError,
     fields::{Fields, Frame, shortened, with_slashes},
+    graph,
     token::Token,
 };
 use crate::{
@@ -54,6 +55,7 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
             task: fields.need_id("taskId")?,
             tuning: tuning(fields)?,
         },
+        graph::ACTION => CommandBody::Plan(Box::new(graph::decode(fields)?)),
         "write_file" => CommandBody::Request(write_file(fields)?),
         "read_file" => CommandBody::Request(Request::ReadFile {
             scope: scope(fields)?,
@@ -87,6 +89,7 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
         | CommandBody::Check { .. }
         | CommandBody::Tune { .. }
         | CommandBody::Agents(_)
+        | CommandBody::Plan(_)
         | CommandBody::Request(_) => Token {
             request_id: fields.text("requestId")?.map(str::to_owned),
             execution_id: fields.text("executionId")?.map(str::to_owned),
@@ -180,7 +183,7 @@ fn tuning(fields: Fields<'_>) -> Result<Tuning, DecodeError> {
 
 /// The arguments, as an object or as JSON text of one. A text that is not one is not used: then
 /// `content` is the prompt.
-fn args(fields: Fields<'_>) -> Result<Cow<'_, Map<String, Value>>, DecodeError> {
+pub(super) fn args(fields: Fields<'_>) -> Result<Cow<'_, Map<String, Value>>, DecodeError> {
     match fields.value("args") {
         None => Ok(Cow::Owned(Map::new())),
         Some(Value::Object(map)) => Ok(Cow::Borrowed(map)),

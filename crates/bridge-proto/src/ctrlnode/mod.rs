@@ -9,9 +9,11 @@
 //! [`Profile::Extended`] is spoken with our own hub only: one `bridge_event` carries a whole
 //! [`Event`](crate::model::Event) instead of the messages it would become on the plain wire.
 
+pub mod blueprint;
 mod error;
 mod fields;
 mod frames;
+mod graph;
 mod inbound;
 mod notice;
 mod outbound;

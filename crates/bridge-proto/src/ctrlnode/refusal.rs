@@ -4,8 +4,10 @@ use super::{
     DecodeError,
     fields::{Fields, Frame},
     frames::{IntentResult, ListFilesResponse, Nullable, ReadFileResponse, SyncAck, to_text},
+    graph,
     inbound::synced_provider,
     outbound::{intent_type, provider_method},
+    token::Token,
 };
 use crate::model::RunKind;
 
@@ -19,6 +21,20 @@ pub fn encode_refusal(frame: &[u8], error: &DecodeError) -> Option<String> {
         "dispatch_task" => Some(run(fields, RunKind::Dispatch, error)),
         "followup" => Some(run(fields, RunKind::FollowUp, error)),
         "agent_command" => Some(run(fields, RunKind::AgentCommand, error)),
+        graph::ACTION => {
+            let agent = agent_id(fields);
+            let code = if agent.is_empty() {
+                "AGENT_NOT_FOUND"
+            } else {
+                "GRAPH_GENERATION_PROVIDER_ERROR"
+            };
+            let token = Token {
+                request_id: request_id.map(str::to_owned),
+                execution_id: text(fields, "executionId").map(str::to_owned),
+                agent_id: Some(agent),
+            };
+            Some(graph::result(&token, None, Err(code)))
+        }
         "read_file" => Some(to_text(&ReadFileResponse {
             action: "read_file_response",
             request_id,

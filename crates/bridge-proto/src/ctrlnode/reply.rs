@@ -7,6 +7,7 @@ use super::{
         ListFilesResponse, ListedFile, Nullable, ReadFileResponse, RunChecked, SyncAck,
         UnknownAction, to_text,
     },
+    graph,
     token::Token,
 };
 use crate::model::{Origin, ReadOutcome, Reply, Source};
@@ -56,6 +57,7 @@ pub fn encode_reply(reply: &Reply, origin: &Origin) -> Option<String> {
             execution_id: &run.attempt,
             known: *known,
         })),
+        Reply::Plan(said) => graph::said(&token, said),
         Reply::Unknown { kind } => {
             let request_id = request_id.filter(|_| origin.source == Source::Hub)?;
             Some(to_text(&UnknownAction {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::PlanReply;
 use crate::id::{AgentId, ProviderKey, RunKey};
 
 /// A question that gets one reply (or none, for `write_file`).
@@ -92,6 +93,8 @@ pub enum Reply {
         /// forgotten.
         known: bool,
     },
+    /// To a request to plan; progress comes before the result.
+    Plan(PlanReply),
     /// To an action of our own hub that nobody knows (decision 24).
     Unknown {
         /// The action.

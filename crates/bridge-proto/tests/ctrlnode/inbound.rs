@@ -61,7 +61,7 @@ fn expected() -> Vec<(&'static str, CommandBody)> {
         })
     };
     let begin = |start| CommandBody::Start(Box::new(start));
-    vec![
+    let mut all = vec![
         (
             "agent_command",
             CommandBody::FollowUp(Box::new(FollowUp {
@@ -272,7 +272,10 @@ fn expected() -> Vec<(&'static str, CommandBody)> {
                 text: false,
             }),
         ),
-    ]
+    ];
+    all.extend(crate::graph::expected());
+    all.sort_by_key(|(name, _)| *name);
+    all
 }
 
 fn digest() -> Digest {
@@ -329,6 +332,7 @@ fn every_command_survives_the_way_from_the_hub_to_the_bridge() {
             | CommandBody::Check { .. }
             | CommandBody::Tune { .. }
             | CommandBody::Agents(_)
+            | CommandBody::Plan(_)
             | CommandBody::Request(_) => {
                 for request_id in ["q9", "another"] {
                     let frame = plane::encode(&body, request_id).unwrap();
@@ -348,6 +352,7 @@ fn the_hub_writes_frames_as_the_reference_shows_them() {
         "dispatch_task",
         "dispatch_task_output",
         "followup_now",
+        "generate_graph_blueprint",
         "input_response_deny",
         "input_response_extended",
         "interrupt_task",

@@ -7,6 +7,7 @@
 )]
 
 mod answers;
+mod graph;
 mod hostile;
 mod inbound;
 mod outbound;

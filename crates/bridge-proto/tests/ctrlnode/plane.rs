@@ -68,7 +68,7 @@ fn agents_without_provider_or_model_are_openclaws_defaults() {
 
 #[test]
 fn results_of_intents_that_are_no_runs_are_unknown() {
-    let frame = r#"{"action":"intent_result","requestId":"r","agentId":"a","intentType":"generate_graph_blueprint","contextTaskId":"t","result":"{}"}"#;
+    let frame = r#"{"action":"intent_result","requestId":"r","agentId":"a","intentType":"something_else","contextTaskId":"t","result":"{}"}"#;
     let unknown = FromBridge::Unknown {
         kind: "intent_result".into(),
     };

@@ -48,7 +48,7 @@ impl CodexStart {
         let mut params = Map::new();
         let mut set = |name: &str, value: Value| params.insert(name.to_owned(), value);
         set("cwd", self.directory.clone().into());
-        set("sandbox", SANDBOX.into());
+        set("sandbox", self.sandbox().into());
         set("approvalPolicy", self.policy().into());
         set("approvalsReviewer", "user".into());
         if let Some(model) = &self.model {
@@ -72,9 +72,16 @@ impl CodexStart {
         (method, Value::Object(params))
     }
 
+    fn sandbox(&self) -> &'static str {
+        match self.asking {
+            Asking::ReadOnly => "read-only",
+            Asking::Answered | Asking::Unanswered | Asking::Unneeded => SANDBOX,
+        }
+    }
+
     fn policy(&self) -> &'static str {
         match self.asking {
-            Asking::Answered => "untrusted",
+            Asking::Answered | Asking::ReadOnly => "untrusted",
             Asking::Unanswered => "never",
             Asking::Unneeded => "on-request",
         }
@@ -111,6 +118,8 @@ mod tests {
             assert_eq!(params["sandbox"], "workspace-write");
             assert_eq!(params["approvalsReviewer"], "user");
         }
+        let (_, params) = start(Asking::ReadOnly).request();
+        assert_eq!(params["sandbox"], "read-only");
     }
 
     #[test]

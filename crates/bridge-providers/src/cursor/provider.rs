@@ -249,7 +249,7 @@ pub fn quirks() -> AcpQuirks {
 fn acts(spec: &RunSpec) -> bool {
     match spec.asking {
         Asking::Unneeded => true,
-        Asking::Answered | Asking::Unanswered => false,
+        Asking::Answered | Asking::Unanswered | Asking::ReadOnly => false,
     }
 }
 

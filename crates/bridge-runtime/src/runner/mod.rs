@@ -28,11 +28,11 @@ use tokio::sync::{mpsc, oneshot};
 use self::{
     live::Live,
     remains::Baseline,
-    turn::{prepare, refused, spec},
+    turn::{prepare, spec},
 };
 pub(crate) use self::{
     message::{FromRunner, ToRunner},
-    turn::{Site, Ticket, Turn},
+    turn::{Site, Ticket, Turn, refused},
 };
 use crate::{
     contents::touched, dispatch::Extent, outgoing::Outgoing, patience::Patience, run_log::RunLog,

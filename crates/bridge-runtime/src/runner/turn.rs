@@ -183,7 +183,7 @@ pub(super) fn spec(turn: &Turn, asking: Asking, resume: Option<ResumeId>) -> Run
 }
 
 /// What a start that was refused means for the run.
-pub(super) fn refused(error: &StartError) -> Outcome {
+pub(crate) fn refused(error: &StartError) -> Outcome {
     let mut reason = error.to_string();
     if let Some(source) = std::error::Error::source(error) {
         reason = format!("{reason}: {source}");

@@ -209,6 +209,10 @@ impl Daemon {
                 self.on_sync(provider, agents, &origin, conn).await;
                 Vec::new()
             }
+            CommandBody::Plan(plan) => {
+                self.on_plan(*plan, origin, conn).await;
+                Vec::new()
+            }
             CommandBody::Start(_)
             | CommandBody::FollowUp(_)
             | CommandBody::Request(_)
@@ -270,7 +274,7 @@ impl Daemon {
 
     /// Hands an answer over before what is said next, so that it also goes out before it; a full
     /// outbox must not hold up the loop.
-    async fn answer(&mut self, reply: Reply, origin: &Origin, conn: ConnId) {
+    pub(super) async fn answer(&mut self, reply: Reply, origin: &Origin, conn: ConnId) {
         let (link, origin) = (self.link.clone(), origin.clone());
         let mut sending = Box::pin(async move { send_reply(&link, &reply, &origin, conn).await });
         let sent = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_ready())).await;

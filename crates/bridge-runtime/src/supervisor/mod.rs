@@ -4,6 +4,7 @@
 mod announce;
 mod commands;
 mod effects;
+mod planning;
 mod restart;
 
 use std::{
@@ -21,7 +22,7 @@ use bridge_providers::provider::Provider;
 use bridge_transport::{Handle, Inbox, Phase};
 use bridge_workspace::{Journal, RunEntry, Workspace};
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc, watch},
     task::{AbortHandle, JoinError, JoinSet},
     time::{MissedTickBehavior, interval, sleep_until},
 };
@@ -61,6 +62,8 @@ pub struct Settings {
     pub trusted: Vec<PathBuf>,
     /// What the user decided beforehand about single actions.
     pub rules: Rules,
+    /// How long an agent may plan a pipeline.
+    pub planning: Duration,
 }
 
 /// How the daemon ended.
@@ -168,6 +171,8 @@ impl Supervisor {
             runners: BTreeMap::new(),
             closing: JoinSet::new(),
             viewer: None,
+            planners: Arc::new(Semaphore::new(PLANNERS)),
+            stopping: watch::Sender::new(false),
             providers,
             link: link.clone(),
             scribe,
@@ -215,6 +220,10 @@ struct Daemon {
     closing: JoinSet<()>,
     /// Whether our hub is (or last was) on the other end; `None` before the first connection.
     viewer: Option<bool>,
+    /// Places for those who plan.
+    planners: Arc<Semaphore>,
+    /// Tells them that the daemon stops.
+    stopping: watch::Sender<bool>,
     providers: BTreeMap<ProviderKey, Arc<dyn Provider>>,
     link: Handle<Outgoing>,
     scribe: Scribe,
@@ -251,6 +260,7 @@ impl Daemon {
                 biased;
                 () = &mut stop, if !stopping => {
                     stopping = true;
+                    self.stopping.send_replace(true);
                     self.dispatch.drain(Instant::now())
                 }
                 Some(report) = reports.recv() => self.on_report(report),
@@ -429,6 +439,8 @@ impl Daemon {
     }
 }
 
+/// Plans made at the same time.
+const PLANNERS: usize = 2;
 /// How long a stop waits for the network to take what is left.
 const FLUSH: Duration = Duration::from_secs(5);
 

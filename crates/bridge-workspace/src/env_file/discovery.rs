@@ -370,6 +370,7 @@ fn a_project_may_set(key: &str) -> bool {
         "RECONNECT_MS",
         "CONNECTION_TIMEOUT_MS",
         "POLL_CONFIG_MS",
+        "GRAPH_GENERATION_TIMEOUT_SECONDS",
     ];
     let sorts = [
         "_API_KEY",

@@ -5,7 +5,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    ctrlnode::{frames::to_text, outbound::intent_type},
+    ctrlnode::{frames::to_text, graph, outbound::intent_type},
     id::{AgentId, AskId, Digest, ProviderKey, RunKey, TaskFolder, TaskId},
     model::{
         AgentChange, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp, Place,
@@ -78,6 +78,7 @@ pub fn encode(command: &CommandBody, request_id: &str) -> Result<String, EncodeE
                 reason: reason.clone(),
             }),
         },
+        CommandBody::Plan(plan) => Ok(graph::encode(plan, request_id)),
         CommandBody::Request(request) => Ok(self::request(request, request_id)),
         CommandBody::Unknown { kind } => Err(EncodeError::NotOnTheWire { what: kind.clone() }),
     }

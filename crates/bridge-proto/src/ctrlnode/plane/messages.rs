@@ -10,6 +10,7 @@ use crate::{
     ctrlnode::{
         DecodeError,
         fields::{Fields, Frame, shortened},
+        graph,
         inbound::run_key,
     },
     id::{AgentId, ProviderKey, TaskId},
@@ -144,6 +145,9 @@ pub fn decode(frame: &[u8]) -> Result<FromBridge, DecodeError> {
             }
             let known = fields.flag("known")?;
             return reply(fields, Reply::RunChecked { run, known });
+        }
+        graph::PROGRESS | "intent_result" if let Some(said) = graph::heard(fields)? => {
+            return reply(fields, said);
         }
         "unknown_action" => {
             let kind = shortened(fields.text("action_requested")?.unwrap_or_default());

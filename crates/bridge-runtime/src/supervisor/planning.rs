@@ -1,0 +1,147 @@
+//! Plans of pipelines: beside the runs, a few at a time, each answered whatever happens.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bridge_proto::{
+    RunKey, TaskId,
+    model::{AgentProfile, GraphPhase, Health, HealthReason, Origin, PlanGraph, PlanReply, Reply},
+};
+use bridge_providers::provider::{Asking, Provider, RunSpec};
+use bridge_transport::ConnId;
+
+use super::{Daemon, Scan};
+use crate::{blueprint::Planning, clock::now, intake::send_reply, prompt};
+
+impl Daemon {
+    pub(super) async fn on_plan(&mut self, plan: PlanGraph, origin: Origin, conn: ConnId) {
+        let agent = self.agents.find(&plan.agent).cloned();
+        let Some(agent) = agent else {
+            self.no_plan("AGENT_NOT_FOUND".into(), &plan, &origin, conn)
+                .await;
+            return;
+        };
+        let phase = GraphPhase::Accepted;
+        self.progress(phase, "The request is accepted.", &origin, conn)
+            .await;
+        if plan.prompt.trim().is_empty() {
+            self.no_plan("MISSING_INTENT_PAYLOAD".into(), &plan, &origin, conn)
+                .await;
+            return;
+        }
+        let Some(provider) = self.providers.get(&agent.provider).cloned() else {
+            let error = format!("PROVIDER_NOT_ACTIVE:{}", agent.provider);
+            self.no_plan(error, &plan, &origin, conn).await;
+            return;
+        };
+        let work = self.work(&agent, &plan, provider);
+        let (link, places, scans) = (
+            self.link.clone(),
+            Arc::clone(&self.planners),
+            self.scans.clone(),
+        );
+        let key = agent.provider;
+        self.closing.spawn(async move {
+            let Ok(place) = places.acquire_owned().await else {
+                return;
+            };
+            let tell = |phase, message: &str| {
+                Reply::Plan(PlanReply::Progress {
+                    phase,
+                    message: message.to_owned(),
+                    at: now(),
+                })
+            };
+            let planning = tell(GraphPhase::Planning, "The agent is planning.");
+            send_reply(&link, &planning, &origin, conn).await;
+            let result = work.run().await;
+            drop(place);
+            let (phase, message) = match &result {
+                Ok(_) => (GraphPhase::Completed, "The plan is ready."),
+                Err(_) => (GraphPhase::Failed, "There is no plan."),
+            };
+            if let Err(failure) = &result {
+                tracing::info!(provider = %key, error = failure.error, "no plan");
+                if failure.login {
+                    let health = Health {
+                        available: false,
+                        reason: Some(HealthReason::AuthRequired),
+                        version: None,
+                        hint: None,
+                    };
+                    if scans.send(Scan::Probed(key, health)).await.is_err() {
+                        tracing::debug!("nobody takes the result of a look");
+                    }
+                }
+            }
+            send_reply(&link, &tell(phase, message), &origin, conn).await;
+            let reply = Reply::Plan(PlanReply::Result {
+                task: plan.task,
+                result: result.map_err(|failure| failure.error),
+            });
+            send_reply(&link, &reply, &origin, conn).await;
+        });
+    }
+
+    fn work(
+        &self,
+        agent: &AgentProfile,
+        plan: &PlanGraph,
+        provider: Arc<dyn Provider>,
+    ) -> Planning {
+        // The agent's own folder if it lies where runs may work, or else that of the tasks.
+        let own = agent.workspace.as_deref();
+        let own = own.and_then(|path| self.workspace.repository(path).ok());
+        let directory = own.map_or_else(
+            || self.workspace.root().to_owned(),
+            |folder| folder.path().to_owned(),
+        );
+        Planning {
+            provider,
+            spec: RunSpec {
+                run: planner(plan),
+                directory,
+                extra_directories: Vec::new(),
+                model: agent.model.clone(),
+                asking: Asking::ReadOnly,
+                instructions: prompt::instructions(agent),
+                resume: None,
+                trusted: false,
+                temp: None,
+            },
+            prompt: plan.prompt.clone(),
+            limit: self.settings.planning,
+            stopping: self.stopping.subscribe(),
+        }
+    }
+
+    async fn progress(&mut self, phase: GraphPhase, message: &str, origin: &Origin, conn: ConnId) {
+        let message = message.to_owned();
+        let at = now();
+        let reply = Reply::Plan(PlanReply::Progress { phase, message, at });
+        self.answer(reply, origin, conn).await;
+    }
+
+    async fn no_plan(&mut self, error: String, plan: &PlanGraph, origin: &Origin, conn: ConnId) {
+        let task = plan.task.clone();
+        let result = Err(error);
+        self.answer(
+            Reply::Plan(PlanReply::Result { task, result }),
+            origin,
+            conn,
+        )
+        .await;
+    }
+}
+
+/// Plans are no runs; the name only marks their processes.
+fn planner(plan: &PlanGraph) -> RunKey {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let plain = TaskId::parse("plan").expect("a constant that is an id");
+    RunKey {
+        task: plan.task.clone().unwrap_or(plain),
+        attempt: format!("plan-{}", since.unwrap_or_default().as_nanos()),
+    }
+}
