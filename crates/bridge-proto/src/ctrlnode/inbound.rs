@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     DecodeError,
     fields::{Fields, Frame, shortened, with_slashes},
+    git, pipeline,
     token::Token,
 };
 use crate::{
@@ -60,6 +61,10 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
             path: fields.path("path")?.unwrap_or_default(),
         }),
         "list_files" => CommandBody::Request(list_files(fields)?),
+        other if git::is_git(other) => CommandBody::Git(git::request(other, fields)?),
+        other if pipeline::is_pipeline(other) => {
+            CommandBody::Pipeline(pipeline::request(other, fields)?)
+        }
         other => match synced_provider(other) {
             Some(provider) => CommandBody::Agents(AgentChange::Sync {
                 agents: synced_agents(fields, &provider),
@@ -87,7 +92,9 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
         | CommandBody::Check { .. }
         | CommandBody::Tune { .. }
         | CommandBody::Agents(_)
-        | CommandBody::Request(_) => Token {
+        | CommandBody::Request(_)
+        | CommandBody::Git(_)
+        | CommandBody::Pipeline(_) => Token {
             request_id: fields.text("requestId")?.map(str::to_owned),
             execution_id: fields.text("executionId")?.map(str::to_owned),
             agent_id: Some(

@@ -12,9 +12,11 @@
 mod error;
 mod fields;
 mod frames;
+mod git;
 mod inbound;
 mod notice;
 mod outbound;
+mod pipeline;
 pub mod plane;
 mod refusal;
 mod reply;
@@ -22,6 +24,7 @@ mod status_tag;
 mod token;
 
 pub use error::DecodeError;
+pub use git::git_error;
 pub use inbound::decode;
 pub use notice::encode_notice;
 pub use outbound::{CANCELLED_REASON, Profile, RunFacts, encode_event};

@@ -6,6 +6,8 @@ mod answer;
 mod ask;
 mod command;
 mod event;
+mod git;
+mod pipeline;
 mod request;
 
 pub use agent::{
@@ -22,4 +24,6 @@ pub use event::{
     Actor, Event, EventBody, Fault, FileDiff, Fix, Location, Observed, Outcome, PlanItem,
     PlanStatus, Rejection, Retry, RunEvent, ToolKind, ToolState, ToolStatus, Usage,
 };
+pub use git::{GitFault, GitFile, GitOperation, GitReply, GitRequest, GitStatus, GitStep};
+pub use pipeline::{PipelineReply, PipelineRequest, PipelineTask};
 pub use request::{FileEntry, FileRoot, FileScope, ReadOutcome, Reply, Request};

@@ -7,6 +7,7 @@
 )]
 
 mod answers;
+mod git;
 mod hostile;
 mod inbound;
 mod outbound;
