@@ -15,7 +15,7 @@ use bridge_workspace::{
     ContentsPolicy, Workspace,
     git::{
         BranchName, GitCommand, GitPlace, Hooks, LineCounts, NoPlace, OwnSettings, Porcelain,
-        WorkTree, without_logins,
+        Submodules, WorkTree, without_logins,
     },
 };
 
@@ -236,29 +236,28 @@ impl Job<'_> {
             return self.change(GitCommand::init(&place), GitStep::Init).await;
         }
         let opened = self.open_at(place).await?;
-        let hooks = match opened.hooks() {
-            Ok(hooks) => hooks,
-            Err(reason) => return Err(GitFault::Said(reason)),
-        };
+        let hooks = opened.hooks().map_err(GitFault::Said)?;
+        let inside = self.submodules(&opened, hooks).await?;
         let Opened { place, tree, .. } = &opened;
         let valid =
             |name: &str| BranchName::parse(name).map_err(|fault| GitFault::Said(fault.to_string()));
         match operation {
-            GitOperation::Commit { message } => self.commit(&opened, hooks, message).await,
+            GitOperation::Commit { message } => self.commit(&opened, hooks, &inside, message).await,
             GitOperation::Fetch => {
-                let command = GitCommand::fetch(place, tree, hooks);
+                let command = GitCommand::fetch(place, tree, hooks).without_submodules(&inside);
                 self.change(command, GitStep::Transfer).await
             }
             GitOperation::Pull => {
-                let command = GitCommand::pull(place, tree, hooks);
+                let command = GitCommand::pull(place, tree, hooks).without_submodules(&inside);
                 self.change(command, GitStep::Transfer).await
             }
             GitOperation::Push => {
-                let command = GitCommand::push(place, tree, hooks);
+                let command = GitCommand::push(place, tree, hooks).without_submodules(&inside);
                 self.change(command, GitStep::Transfer).await
             }
             GitOperation::Checkout { branch } => {
                 let command = GitCommand::checkout(place, tree, hooks, &valid(branch)?);
+                let command = command.without_submodules(&inside);
                 self.change(command, GitStep::Checkout).await
             }
             GitOperation::CreateBranch { branch, base } => {
@@ -266,6 +265,7 @@ impl Job<'_> {
                     .map_err(|fault| GitFault::Said(fault.to_string()))?;
                 let base = base.as_deref().map(valid).transpose()?;
                 let command = GitCommand::create_branch(place, tree, hooks, &branch, base.as_ref());
+                let command = command.without_submodules(&inside);
                 self.change(command, GitStep::CreateBranch).await
             }
             GitOperation::Init | GitOperation::Unsupported { .. } => {
@@ -279,6 +279,7 @@ impl Job<'_> {
         &self,
         opened: &Opened,
         hooks: Hooks,
+        inside: &Submodules,
         message: &str,
     ) -> Result<String, GitFault> {
         let Opened {
@@ -305,15 +306,43 @@ impl Job<'_> {
                 "nothing was committed: {name} is new and a protected place ({what}); ignore it, or commit it on the machine itself"
             )));
         }
-        self.change(GitCommand::add_all(place, tree, hooks), GitStep::Add)
-            .await?;
-        let command = GitCommand::commit(place, tree, hooks, message);
+        let add = GitCommand::add_all(place, tree, hooks, inside).without_submodules(inside);
+        self.change(add, GitStep::Add).await?;
+        if !inside.links.is_empty() {
+            let add = GitCommand::add_links(place, tree, hooks, inside);
+            self.change(add, GitStep::Add).await?;
+        }
+        let command = GitCommand::commit(place, tree, hooks, message).without_submodules(inside);
         let said = self.run(command, self.tools.limits.time).await?;
         if said.code == Some(0) {
             Ok(shown(&String::from_utf8_lossy(&said.stdout)))
         } else {
             Err(spoken(&said, GitStep::Commit))
         }
+    }
+
+    /// What must be known of the repositories inside, so that they are not entered. A repository
+    /// that is trusted may enter its own.
+    async fn submodules(&self, opened: &Opened, hooks: Hooks) -> Result<Submodules, GitFault> {
+        let mut inside = Submodules::default();
+        if hooks == Hooks::AsSet {
+            return Ok(inside);
+        }
+        let Opened { place, tree, .. } = opened;
+        inside.names.clone_from(&opened.settings.submodules);
+        let listed = GitCommand::list_submodules(place, tree);
+        let listed = self.run(listed, self.left()?).await?;
+        // Without the file, and with one that cannot be read, git knows no names either.
+        if listed.code == Some(0) {
+            inside.note_names(&listed.stdout);
+        }
+        inside.note_links(&self.look(GitCommand::list_index(place, tree)).await?);
+        if inside.links.len() > MAX_SUBMODULES {
+            return Err(GitFault::Said(format!(
+                "more than {MAX_SUBMODULES} repositories are inside of this one"
+            )));
+        }
+        Ok(inside)
     }
 
     async fn place(&self, path: &str) -> Result<Result<GitPlace, NoPlace>, GitFault> {
@@ -491,6 +520,9 @@ const TOO_LARGE: &str = "git has more to say than fits into one answer (32 MiB)"
 
 /// A frame has 32 MiB; what stands around an answer takes its part.
 const MAX_REPLY_BYTES: usize = 30 << 20;
+
+/// Their names are arguments of one program.
+const MAX_SUBMODULES: usize = 500;
 
 /// Longer than a person writes, and short enough for one argument of a program.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use super::{BranchName, GitPlace, OwnSettings, TrackedFile, WorkTree};
+use super::{BranchName, GitPlace, OwnSettings, Submodules, TrackedFile, WorkTree};
 
 /// One start of git.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl GitCommand {
             .with(["--"])
             .with([
                 format!(":(top,literal){}", file.name),
-                format!(":(top,literal,exclude){}/", file.name),
+                format!(":(top,exclude,glob){}/**", escaped(&file.name)),
             ])
     }
 
@@ -117,9 +117,36 @@ impl GitCommand {
         Self::new(place.directory.clone(), place, Reach::Change, Hooks::Off).with(["init"])
     }
 
-    /// Stages everything.
-    pub fn add_all(place: &GitPlace, tree: &WorkTree, hooks: Hooks) -> Self {
-        Self::change(place, tree, hooks).with(["add", "--all", "--"])
+    /// Everything in the index with its mode; for [`Submodules::note_links`].
+    pub fn list_index(place: &GitPlace, tree: &WorkTree) -> Self {
+        Self::look(place, tree).with(["ls-files", "--stage", "-z"])
+    }
+
+    /// The settings of submodules that the repository brings; for [`Submodules::note_names`].
+    pub fn list_submodules(place: &GitPlace, tree: &WorkTree) -> Self {
+        Self::look(place, tree).with([
+            "config",
+            "--file",
+            ".gitmodules",
+            "--list",
+            "--name-only",
+            "-z",
+        ])
+    }
+
+    /// Stages everything. What is a repository of its own is left out: this command enters those.
+    pub fn add_all(place: &GitPlace, tree: &WorkTree, hooks: Hooks, inside: &Submodules) -> Self {
+        let left_out = inside.links.iter();
+        Self::change(place, tree, hooks)
+            .with(["add", "--all", "--", ":(top)"])
+            .with(left_out.map(|link| format!(":(top,exclude,literal){link}")))
+    }
+
+    /// Stages which commit the repositories inside are at, without entering them.
+    pub fn add_links(place: &GitPlace, tree: &WorkTree, hooks: Hooks, inside: &Submodules) -> Self {
+        Self::change(place, tree, hooks)
+            .with(["update-index", "--add", "--remove", "--"])
+            .with(&inside.links)
     }
 
     /// Commits what is staged.
@@ -172,25 +199,38 @@ impl GitCommand {
             .with(["--"])
     }
 
+    /// Switches off what the settings say of single submodules, so that none of them is entered.
+    #[must_use]
+    pub fn without_submodules(self, inside: &Submodules) -> Self {
+        let ignored = |name| (format!("submodule.{name}.ignore"), "dirty");
+        self.override_settings(inside.names.iter().map(ignored))
+    }
+
     /// Switches every filter off, whoever defined it.
     #[must_use]
-    pub fn without_filters(mut self, settings: &OwnSettings) -> Self {
-        // Not as arguments: there the first `=` in the name of a filter would end the key.
-        let mut count = 0_usize;
-        for filter in &settings.filters {
-            for (variable, value) in [
+    pub fn without_filters(self, settings: &OwnSettings) -> Self {
+        let off = settings.filters.iter().flat_map(|filter| {
+            [
                 ("clean", ""),
                 ("smudge", ""),
                 ("process", ""),
                 ("required", "false"),
-            ] {
-                self.set(
-                    format!("GIT_CONFIG_KEY_{count}"),
-                    format!("filter.{filter}.{variable}"),
-                );
-                self.set(format!("GIT_CONFIG_VALUE_{count}"), value);
-                count += 1;
-            }
+            ]
+            .map(|(variable, value)| (format!("filter.{filter}.{variable}"), value))
+        });
+        self.override_settings(off)
+    }
+
+    /// Not as arguments: there the first `=` in a name would end the key.
+    fn override_settings<'a>(
+        mut self,
+        settings: impl IntoIterator<Item = (String, &'a str)>,
+    ) -> Self {
+        let mut count = 0_usize;
+        for (key, value) in settings {
+            self.set(format!("GIT_CONFIG_KEY_{count}"), key);
+            self.set(format!("GIT_CONFIG_VALUE_{count}"), value);
+            count += 1;
         }
         self.set("GIT_CONFIG_COUNT", count.to_string());
         self
@@ -248,6 +288,18 @@ impl GitCommand {
     fn set(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) {
         self.env.push((name.into(), value.into()));
     }
+}
+
+/// The name as a pattern that fits it alone.
+fn escaped(name: &str) -> String {
+    let mut pattern = String::with_capacity(name.len());
+    for c in name.chars() {
+        if "*?[]\\".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
 }
 
 /// A text of git without the login in an address, which a remote may have.

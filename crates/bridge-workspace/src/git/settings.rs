@@ -9,6 +9,8 @@ use thiserror::Error;
 pub struct OwnSettings {
     /// Names of all filters, whoever defined them.
     pub filters: BTreeSet<String>,
+    /// Names of submodules that something is set for.
+    pub submodules: BTreeSet<String>,
     /// Settings of the repository itself that name a program, whole keys.
     pub programs: BTreeSet<String>,
 }
@@ -45,6 +47,9 @@ impl OwnSettings {
         let (name, variable) = rest.rsplit_once('.').unwrap_or(("", rest));
         if section == "filter" {
             self.filters.insert(name.to_owned());
+        }
+        if section == "submodule" && !name.is_empty() {
+            self.submodules.insert(name.to_owned());
         }
         if own && starts_a_program(section, name, variable) {
             self.programs.insert(key.to_owned());
