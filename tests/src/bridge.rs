@@ -52,6 +52,8 @@ pub struct Setup<'a> {
     pub policy: Policy,
     /// What its user decided beforehand.
     pub rules: Rules,
+    /// What it may know of the machine.
+    pub host: Host,
     /// What may leave it.
     pub contents: ContentsPolicy,
     /// Its agents.
@@ -91,6 +93,7 @@ impl<'a> Setup<'a> {
             token: "test-token".into(),
             policy: Policy::default(),
             rules: Rules::default(),
+            host: home.host(&[]),
             contents: ContentsPolicy::default(),
             providers: vec![demo(home), fake(home, "fake", &["acp"]), claude(home)],
             planning: Duration::from_secs(60),
@@ -116,6 +119,7 @@ impl<'a> Setup<'a> {
             trusted: Vec::new(),
             rules: self.rules,
             planning: self.planning,
+            host: self.host,
         };
         let token = watch::Sender::new(bearer(&self.token));
         let endpoint = Endpoint::new(self.url.parse().expect("an address"))

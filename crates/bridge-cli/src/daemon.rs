@@ -18,7 +18,7 @@ use bridge_providers::{
     demo::DemoProvider,
     gemini::GeminiProvider,
     hermes::HermesProvider,
-    openclaw::OpenclawProvider,
+    openclaw::{OpenclawProvider, own_tasks},
     opencode::OpencodeProvider,
     provider::Provider,
 };
@@ -64,7 +64,9 @@ pub(crate) fn assemble(
 ) -> Result<Bridge, Problem> {
     settings.check_workspace()?;
     let workspace = Workspace::open(&settings.base, root).map_err(cannot_open)?;
-    let workspace = workspace.with_policy(settings.contents);
+    let workspace = workspace
+        .with_policy(settings.contents)
+        .with_openclaw(own_tasks(&settings.host));
     let root = workspace.root().to_owned();
     let journal = Journal::open(&workspace).map_err(|error| {
         Problem::new("the run journal cannot be used")
@@ -81,6 +83,7 @@ pub(crate) fn assemble(
         trusted: settings.trusted.clone(),
         rules: settings.rules.clone(),
         planning: settings.planning,
+        host: settings.host.clone(),
     };
     let endpoint = endpoint(settings, plane)?.greeting(first_greeting(&daemon, &providers));
     let link = match record {

@@ -135,6 +135,12 @@ pub enum HubError {
         /// The machine's code.
         code: String,
     },
+    /// Git on the machine did not do what was asked.
+    #[error("git on the machine: {reason}")]
+    GitRefused {
+        /// The machine's code, or what git said.
+        reason: String,
+    },
     /// The file is too large for the wire.
     #[error("the file has {bytes} bytes, more than the machine sends")]
     FileTooLarge {
@@ -185,6 +191,7 @@ impl HubError {
             Self::UnknownOption { .. } => "unknown_option",
             Self::NoReply { .. } => "no_reply",
             Self::FileRefused { .. } => "file_refused",
+            Self::GitRefused { .. } => "git_refused",
             Self::FileTooLarge { .. } => "file_too_large",
             Self::TooManyLogins { .. } => "too_many_logins",
             Self::LoginRefused => "login_refused",
@@ -226,6 +233,9 @@ impl HubError {
             Self::FileRefused { .. } => {
                 Some("the file may be missing, or the contents policy of the machine keeps it")
             }
+            Self::GitRefused { .. } => {
+                Some("the contents policy of the machine may keep it; see docs/security.md")
+            }
             Self::FileTooLarge { .. } => Some("copy it from the machine itself"),
             Self::LoginRefused => {
                 Some("make a new code with `ctrlnode hub login` where the hub runs")
@@ -253,6 +263,7 @@ impl HubError {
             | Self::TaskEnded
             | Self::NothingWorks
             | Self::NotSupported { .. }
+            | Self::GitRefused { .. }
             | Self::AskClosed { .. }
             | Self::AskAnswered { .. }
             | Self::AskChanged => 409,

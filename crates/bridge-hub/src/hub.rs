@@ -4,7 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bridge_proto::{
     AskId, BridgeId, Digest, RunKey, Secret, TaskId, Timestamp,
-    model::{Answer, RunKind, Tuning, When},
+    ctrlnode::git_error,
+    model::{Answer, GitFault, GitReply, GitRequest, GitStatus, RunKind, Tuning, When},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -16,8 +17,8 @@ use crate::{
     prepare,
     store::{BridgeRecord, GrantKind, GrantRecord, RunRecord, Store, TokenHash},
     view::{
-        Applies, Attachment, FileContent, Files, Machine, NewTask, NewToken, OpenAsk, StoredEvent,
-        TaskStatus, TaskSummary, TaskView, TokenView,
+        Applies, Attachment, FileContent, Files, Machine, Mode, NewTask, NewToken, OpenAsk,
+        StoredEvent, TaskStatus, TaskSummary, TaskView, TokenView,
     },
 };
 
@@ -296,6 +297,53 @@ impl Hub {
             .await
     }
 
+    /// The state of the repository a task works in; asked from the machine, at most 30 s. `None`
+    /// for a task that works in its own folder, and where no repository is.
+    pub async fn git_status(&self, id: &TaskId) -> Result<Option<GitStatus>, HubError> {
+        let task = self.existing(id).await?;
+        let Mode::Repository { path } = &task.mode else {
+            return Ok(None);
+        };
+        let request = GitRequest::Status { path: path.clone() };
+        match self.git(task, request).await? {
+            GitReply::Status { status } => status.map_err(git_refused),
+            GitReply::Diff { .. } | GitReply::Operation { .. } => Err(another_reply()),
+        }
+    }
+
+    /// How one file of the repository a task works in differs, as git prints it; asked from the
+    /// machine, at most 30 s. `file` is a name of the status.
+    pub async fn git_diff(
+        &self,
+        id: &TaskId,
+        file: &str,
+        untracked: bool,
+    ) -> Result<String, HubError> {
+        let task = self.existing(id).await?;
+        let Mode::Repository { path } = &task.mode else {
+            return Err(git_refused(GitFault::NotARepository));
+        };
+        let request = GitRequest::Diff {
+            path: path.clone(),
+            file: file.to_owned(),
+            untracked,
+        };
+        match self.git(task, request).await? {
+            GitReply::Diff { diff, .. } => diff.map_err(git_refused),
+            GitReply::Status { .. } | GitReply::Operation { .. } => Err(another_reply()),
+        }
+    }
+
+    async fn git(&self, task: TaskView, request: GitRequest) -> Result<GitReply, HubError> {
+        let task = Box::new(task);
+        self.attempt(|reply| Message::Git {
+            task,
+            request,
+            reply,
+        })
+        .await
+    }
+
     /// Makes a pairing token, and with it a machine. The text is in the answer and nowhere else.
     pub async fn create_bridge_token(&self, name: &str) -> Result<NewToken, HubError> {
         let name = prepare::name(name)?;
@@ -449,6 +497,18 @@ impl Hub {
         message: impl FnOnce(oneshot::Sender<Result<T, HubError>>) -> Message,
     ) -> Result<T, HubError> {
         self.ask(message).await?
+    }
+}
+
+fn git_refused(fault: GitFault) -> HubError {
+    HubError::GitRefused {
+        reason: git_error(&fault),
+    }
+}
+
+fn another_reply() -> HubError {
+    HubError::GitRefused {
+        reason: "the machine answered something else".to_owned(),
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use bridge_proto::{
     BridgeId, TaskId,
     ctrlnode::plane::FromBridge,
-    model::{Answer, Ask, Tuning, When},
+    model::{Answer, Ask, GitReply, GitRequest, Tuning, When},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -97,6 +97,11 @@ pub(crate) enum Message {
         task: Box<TaskView>,
         path: String,
         reply: Answered<FileContent>,
+    },
+    Git {
+        task: Box<TaskView>,
+        request: GitRequest,
+        reply: Answered<GitReply>,
     },
     Pair {
         bridge: BridgeRecord,
@@ -286,6 +291,11 @@ impl Owner {
             }
             Message::Files { task, reply } => self.ask_files(&task, reply),
             Message::ReadFile { task, path, reply } => self.ask_file(&task, &path, reply),
+            Message::Git {
+                task,
+                request,
+                reply,
+            } => self.ask_git(&task, request, reply),
             Message::Pair {
                 bridge,
                 token,

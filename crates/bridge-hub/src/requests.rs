@@ -8,8 +8,8 @@ use bridge_proto::{
     BridgeId, RunKey, TaskId,
     ctrlnode::plane::encode,
     model::{
-        Answer, Ask, Can, Choosing, CommandBody, FileEntry, FileRoot, FileScope, FollowUp, Place,
-        ReadOutcome, Reply, Request, RunKind, StartRun, Tuning, When,
+        Answer, Ask, Can, Choosing, CommandBody, FileEntry, FileRoot, FileScope, FollowUp,
+        GitReply, GitRequest, Place, ReadOutcome, Reply, Request, RunKind, StartRun, Tuning, When,
     },
 };
 
@@ -37,6 +37,9 @@ enum Wanted {
     File {
         reply: Answered<FileContent>,
     },
+    Git {
+        reply: Answered<GitReply>,
+    },
 }
 
 impl Waiter {
@@ -53,6 +56,7 @@ impl Waiter {
                 answer(reply, result.and_then(|got| listing(got, &below)));
             }
             Wanted::File { reply } => answer(reply, result.and_then(content)),
+            Wanted::Git { reply } => answer(reply, result.and_then(of_git)),
         }
     }
 }
@@ -248,7 +252,8 @@ impl Owner {
             recursive: true,
             include_files: true,
         };
-        self.ask(task, request, LIST_WITHIN, Wanted::Files { below, reply });
+        let request = CommandBody::Request(request);
+        self.ask(task, &request, LIST_WITHIN, Wanted::Files { below, reply });
     }
 
     pub(crate) fn ask_file(&mut self, task: &TaskView, path: &str, reply: Answered<FileContent>) {
@@ -256,10 +261,21 @@ impl Owner {
             scope: scope(&task.summary.agent, &task.summary.provider),
             path: format!("{}/output/{path}", task.folder),
         };
-        self.ask(task, request, READ_WITHIN, Wanted::File { reply });
+        let request = CommandBody::Request(request);
+        self.ask(task, &request, READ_WITHIN, Wanted::File { reply });
     }
 
-    fn ask(&mut self, task: &TaskView, request: Request, waited: Duration, what: Wanted) {
+    pub(crate) fn ask_git(
+        &mut self,
+        task: &TaskView,
+        request: GitRequest,
+        reply: Answered<GitReply>,
+    ) {
+        let request = CommandBody::Git(request);
+        self.ask(task, &request, READ_WITHIN, Wanted::Git { reply });
+    }
+
+    fn ask(&mut self, task: &TaskView, request: &CommandBody, waited: Duration, what: Wanted) {
         let route = match self.state.route(&task.summary.machine) {
             Ok(route) => route,
             Err(error) => return what.refuse(error),
@@ -270,7 +286,7 @@ impl Owner {
             });
         }
         let id = self.state.on_request(clocks(), route.conn, waited);
-        match frames(&[CommandBody::Request(request)], &id) {
+        match frames(std::slice::from_ref(request), &id) {
             Ok(frames) => {
                 self.waiters.insert(
                     id,
@@ -298,6 +314,7 @@ impl Wanted {
         match self {
             Self::Files { reply, .. } => answer(reply, Err(error)),
             Self::File { reply } => answer(reply, Err(error)),
+            Self::Git { reply } => answer(reply, Err(error)),
         }
     }
 }
@@ -401,6 +418,8 @@ fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
         Reply::ListFiles { listing: Err(code) } => return Err(HubError::FileRefused { code }),
         other @ (Reply::AgentsSynced { .. }
         | Reply::ReadFile { .. }
+        | Reply::Git { .. }
+        | Reply::Pipeline { .. }
         | Reply::RunChecked { .. }
         | Reply::Plan(_)
         | Reply::Unknown { .. }) => {
@@ -429,6 +448,8 @@ fn content(reply: Reply) -> Result<FileContent, HubError> {
         Reply::ReadFile { outcome, .. } => outcome,
         other @ (Reply::AgentsSynced { .. }
         | Reply::ListFiles { .. }
+        | Reply::Git { .. }
+        | Reply::Pipeline { .. }
         | Reply::RunChecked { .. }
         | Reply::Plan(_)
         | Reply::Unknown { .. }) => {
@@ -471,6 +492,19 @@ fn content(reply: Reply) -> Result<FileContent, HubError> {
     }
 }
 
+fn of_git(reply: Reply) -> Result<GitReply, HubError> {
+    match reply {
+        Reply::Git { reply } => Ok(reply),
+        other @ (Reply::AgentsSynced { .. }
+        | Reply::ReadFile { .. }
+        | Reply::ListFiles { .. }
+        | Reply::Pipeline { .. }
+        | Reply::Plan(_)
+        | Reply::RunChecked { .. }
+        | Reply::Unknown { .. }) => Err(unexpected(&other)),
+    }
+}
+
 fn unexpected(reply: &Reply) -> HubError {
     let code = match reply {
         Reply::Unknown { .. } => "NOT_SUPPORTED",
@@ -478,7 +512,9 @@ fn unexpected(reply: &Reply) -> HubError {
         | Reply::ReadFile { .. }
         | Reply::ListFiles { .. }
         | Reply::RunChecked { .. }
-        | Reply::Plan(_) => "UNEXPECTED_REPLY",
+        | Reply::Plan(_)
+        | Reply::Git { .. }
+        | Reply::Pipeline { .. } => "UNEXPECTED_REPLY",
     };
     HubError::FileRefused {
         code: code.to_owned(),

@@ -60,6 +60,12 @@ impl Host {
         find_program(names, &folders, path)
     }
 
+    /// A program by its name in `PATH` alone.
+    pub fn find_in_path(&self, name: &str) -> Option<PathBuf> {
+        let path = self.vars.get(OsStr::new("PATH")).map(OsString::as_os_str);
+        find_program(&[name], &[], path)
+    }
+
     /// The variables a program is started with.
     pub fn environment(&self, allow: &AllowList) -> Environment {
         Environment::from_host(self.vars.clone(), allow)

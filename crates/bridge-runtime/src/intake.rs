@@ -15,7 +15,9 @@ use bridge_transport::{ConnId, Handle, Inbound, Inbox};
 use bridge_workspace::{PlaceError, Repository, Served, Workspace};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::{contents::Border, outgoing::Outgoing, runner::Site, unwritten::Unwritten};
+use crate::{
+    contents::Border, git, outgoing::Outgoing, pipeline, runner::Site, unwritten::Unwritten,
+};
 
 /// What the supervisor gets.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub(crate) struct Intake {
     pub(crate) trusted: Arc<[PathBuf]>,
     pub(crate) supervisor: mpsc::Sender<Taken>,
     pub(crate) unwritten: Unwritten,
+    /// Carries out what is asked of git.
+    pub(crate) git: mpsc::Sender<git::Asked>,
 }
 
 impl Intake {
@@ -119,6 +123,22 @@ impl Intake {
             }
             CommandBody::Request(request) => {
                 self.serve(request, origin, conn, readers).await;
+                return Ok(());
+            }
+            CommandBody::Git(request) => {
+                let asked = git::Asked {
+                    request,
+                    origin,
+                    conn,
+                };
+                if self.git.send(asked).await.is_err() {
+                    tracing::debug!("nobody carries out requests of git any more");
+                }
+                return Ok(());
+            }
+            CommandBody::Pipeline(request) => {
+                let reply = pipeline::answer(&self.workspace, request).await;
+                self.reply(&Reply::Pipeline { reply }, &origin, conn).await;
                 return Ok(());
             }
             CommandBody::Unknown { kind } => {

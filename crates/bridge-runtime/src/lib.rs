@@ -10,7 +10,7 @@
 //!
 //! Reading order: [`policy`] and [`rules`] (what this machine allows), [`dispatch`] (which run may work when),
 //! [`approvals`] (what waits for a person), [`supervisor`] (the loop), `intake` (frames to
-//! commands), `runner` (one task at work), [`outgoing`] (events to frames).
+//! commands), [`git`] (what is asked of repositories), `runner` (one task at work), [`outgoing`] (events to frames).
 //! Numbered decisions are those of `docs/decisions.md`.
 //! Nothing here knows a wire's field names or an agent's protocol.
 
@@ -21,10 +21,12 @@ mod clock;
 mod contents;
 pub mod dispatch;
 mod ends;
+pub mod git;
 pub mod health;
 mod intake;
 pub mod outgoing;
 mod patience;
+mod pipeline;
 pub mod policy;
 mod prompt;
 pub mod rules;

@@ -135,6 +135,26 @@ impl Guard {
         protected(path, &[(".git", "git internals")])
     }
 
+    /// May the objects of a repository be here? They are read to be shown.
+    pub(crate) fn may_hold_objects(&self, path: &Path) -> Result<(), Kept> {
+        match self.place(path)? {
+            Place::Root(_) if !self.base.starts_with(&self.root) => return Err(Kept::Internal),
+            Place::Root(_) | Place::Base => {}
+        }
+        if !path.starts_with(&self.base) {
+            return Err(Kept::Outside);
+        }
+        protected(path, READ)
+    }
+
+    /// What a protected place is, if it is one.
+    pub(crate) fn protects(&self, path: &Path) -> Option<&'static str> {
+        match protected(path, READ) {
+            Err(Kept::Protected(what)) => Some(what),
+            Ok(()) | Err(Kept::Outside | Kept::Internal | Kept::Policy(_)) => None,
+        }
+    }
+
     /// May this path below `CTRLNODE_ROOT` be a task folder?
     pub(crate) fn may_be_task_folder(parts: &[String]) -> Result<(), Kept> {
         let parts: Vec<String> = parts.iter().map(|part| part.to_ascii_lowercase()).collect();

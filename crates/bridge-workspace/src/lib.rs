@@ -7,16 +7,19 @@
 //! Reading order: [`contained`] (a path proven to stay beneath an open folder), [`guard`] (what may
 //! be read, written and worked in), [`root`] (the workspace and its lock), [`repository`] and
 //! [`task_dir`] (where runs work), [`follow_up`], [`task_log`], [`files`] (file requests),
-//! [`journal`] (what survives a crash), [`env_file`] (settings on disk), [`status`] (what others on
+//! [`git`] (what may be asked of a repository), [`pipeline`] (from one task to
+//! the next), [`journal`] (what survives a crash), [`env_file`] (settings on disk), [`status`] (what others on
 //! this machine may know of a running bridge).
 
 pub mod contained;
 pub mod env_file;
 pub mod files;
 pub mod follow_up;
+pub mod git;
 pub mod guard;
 pub mod journal;
 pub mod lock;
+pub mod pipeline;
 pub mod repository;
 pub mod root;
 pub mod status;
@@ -27,8 +30,10 @@ pub mod task_log;
 pub use contained::{ContainError, ContainedPath, Folder, PathFault};
 pub use files::{FileRefusal, Served};
 pub use follow_up::{FollowUpError, FollowUpFiles, RepositoryContext};
+pub use git::{GitCommand, GitPlace, WorkTree};
 pub use guard::{ContentsPolicy, Kept};
 pub use journal::{EndedRun, Journal, JournalError, RunEntry, RunState};
+pub use pipeline::HandOverError;
 pub use repository::Repository;
 pub use root::{OpenError, PlaceError, Workspace};
 pub use task_dir::{TaskDir, TaskDirError};

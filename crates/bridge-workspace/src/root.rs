@@ -24,6 +24,8 @@ pub struct Workspace {
     pub(crate) base: Folder,
     pub(crate) root: Arc<Folder>,
     pub(crate) guard: Guard,
+    /// The task folders that OpenClaw keeps itself, where it is.
+    pub(crate) openclaw: Option<PathBuf>,
     _lock: Lock,
 }
 
@@ -176,6 +178,7 @@ impl Workspace {
             base,
             root: Arc::new(root),
             guard,
+            openclaw: None,
             _lock: lock,
         })
     }
@@ -184,6 +187,13 @@ impl Workspace {
     #[must_use]
     pub fn with_policy(mut self, policy: ContentsPolicy) -> Self {
         self.guard.policy = policy;
+        self
+    }
+
+    /// Where OpenClaw keeps task folders of its own; they need not exist.
+    #[must_use]
+    pub fn with_openclaw(mut self, tasks: Option<PathBuf>) -> Self {
+        self.openclaw = tasks;
         self
     }
 

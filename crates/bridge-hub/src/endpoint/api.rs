@@ -11,6 +11,7 @@
 //! | `GET tasks/{id}/events?after=` | server-sent events, resumed by `Last-Event-ID` |
 //! | `GET tasks/{id}/events/page?after=&limit=` | the same as one page of JSON |
 //! | `GET tasks/{id}/files`, `GET tasks/{id}/files/{path}` | result files |
+//! | `GET tasks/{id}/git`, `GET tasks/{id}/git/diff?file=&untracked=` | the repository it works in |
 //! | `GET changes` | server-sent marks that lists may look different |
 //! | `bridge-tokens`, `api-tokens`, `login-codes` | who may come in |
 
@@ -32,7 +33,7 @@ use serde_json::json;
 use super::{
     choice::only_machine_with,
     failure::{Answer, Asked, Body, Failure, id, malformed, refusal},
-    files, live, tokens,
+    files, git, live, tokens,
 };
 use crate::{
     error::HubError,
@@ -59,6 +60,8 @@ pub(crate) fn routes() -> Router<Hub> {
         .route("/tasks/{id}/events/page", get(page))
         .route("/tasks/{id}/files", get(files::list))
         .route("/tasks/{id}/files/{*path}", get(files::read))
+        .route("/tasks/{id}/git", get(git::status))
+        .route("/tasks/{id}/git/diff", get(git::diff))
         .route("/changes", get(live::changes))
         .merge(tokens::routes())
         .layer(DefaultBodyLimit::max(BODY));

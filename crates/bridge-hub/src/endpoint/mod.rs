@@ -6,6 +6,7 @@ pub(crate) mod bridge;
 mod choice;
 pub(crate) mod failure;
 pub(crate) mod files;
+pub(crate) mod git;
 pub(crate) mod live;
 pub(crate) mod login;
 pub(crate) mod tokens;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     DecodeError,
     fields::{Fields, Frame, shortened, with_slashes},
-    graph,
+    git, graph, pipeline,
     token::Token,
 };
 use crate::{
@@ -62,6 +62,10 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
             path: fields.path("path")?.unwrap_or_default(),
         }),
         "list_files" => CommandBody::Request(list_files(fields)?),
+        other if git::is_git(other) => CommandBody::Git(git::request(other, fields)?),
+        other if pipeline::is_pipeline(other) => {
+            CommandBody::Pipeline(pipeline::request(other, fields)?)
+        }
         other => match synced_provider(other) {
             Some(provider) => CommandBody::Agents(AgentChange::Sync {
                 agents: synced_agents(fields, &provider),
@@ -90,7 +94,9 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
         | CommandBody::Tune { .. }
         | CommandBody::Agents(_)
         | CommandBody::Plan(_)
-        | CommandBody::Request(_) => Token {
+        | CommandBody::Request(_)
+        | CommandBody::Git(_)
+        | CommandBody::Pipeline(_) => Token {
             request_id: fields.text("requestId")?.map(str::to_owned),
             execution_id: fields.text("executionId")?.map(str::to_owned),
             agent_id: Some(

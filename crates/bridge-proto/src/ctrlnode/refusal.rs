@@ -4,9 +4,10 @@ use super::{
     DecodeError,
     fields::{Fields, Frame},
     frames::{IntentResult, ListFilesResponse, Nullable, ReadFileResponse, SyncAck, to_text},
-    graph,
+    git, graph,
     inbound::synced_provider,
     outbound::{intent_type, provider_method},
+    pipeline,
     token::Token,
 };
 use crate::model::RunKind;
@@ -52,6 +53,13 @@ pub fn encode_refusal(frame: &[u8], error: &DecodeError) -> Option<String> {
             base_path: None,
             error: Some("INVALID_REQUEST"),
         })),
+        other if git::is_git(other) => Some(git::refusal(other, fields, request_id)),
+        other if pipeline::is_pipeline(other) => Some(pipeline::refusal(
+            other,
+            fields,
+            request_id,
+            &agent_id(fields),
+        )),
         other => {
             let provider = synced_provider(other)?;
             Some(to_text(&SyncAck {

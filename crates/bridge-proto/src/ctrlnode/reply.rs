@@ -7,7 +7,7 @@ use super::{
         ListFilesResponse, ListedFile, Nullable, ReadFileResponse, RunChecked, SyncAck,
         UnknownAction, to_text,
     },
-    graph,
+    git, graph, pipeline,
     token::Token,
 };
 use crate::model::{Origin, ReadOutcome, Reply, Source};
@@ -50,6 +50,13 @@ pub fn encode_reply(reply: &Reply, origin: &Origin) -> Option<String> {
                 error,
             }))
         }
+        Reply::Git { reply } => Some(git::reply(reply, request_id)),
+        Reply::Pipeline { reply } => Some(pipeline::reply(
+            reply,
+            request_id,
+            token.agent_id.as_deref().unwrap_or_default(),
+            origin.source == Source::Hub,
+        )),
         Reply::RunChecked { run, known } => Some(to_text(&RunChecked {
             action: "run_checked",
             request_id,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentChange, Answer, PlanGraph, Request};
+use super::{AgentChange, Answer, GitRequest, PipelineRequest, PlanGraph, Request};
 use crate::id::{AgentId, AskId, Digest, RunKey, TaskFolder, TaskId};
 
 /// One thing asked, whoever asked it.
@@ -93,6 +93,10 @@ pub enum CommandBody {
     Plan(Box<PlanGraph>),
     /// A question about files that is answered once.
     Request(Request),
+    /// A question about, or a change of, a git repository.
+    Git(GitRequest),
+    /// A question about, or a step of, a pipeline.
+    Pipeline(PipelineRequest),
     /// An action this version does not know; counted and logged (decision 24).
     Unknown {
         /// The action as received, shortened.

@@ -6,7 +6,9 @@ mod answer;
 mod ask;
 mod command;
 mod event;
+mod git;
 mod graph;
+mod pipeline;
 mod request;
 
 pub use agent::{
@@ -23,5 +25,7 @@ pub use event::{
     Actor, Event, EventBody, Fault, FileDiff, Fix, Location, Observed, Outcome, PlanItem,
     PlanStatus, Rejection, Retry, RunEvent, ToolKind, ToolState, ToolStatus, Usage,
 };
+pub use git::{GitFault, GitFile, GitOperation, GitReply, GitRequest, GitStatus, GitStep};
 pub use graph::{GraphPhase, PlanGraph, PlanReply};
+pub use pipeline::{PipelineReply, PipelineRequest, PipelineTask};
 pub use request::{FileEntry, FileRoot, FileScope, ReadOutcome, Reply, Request};

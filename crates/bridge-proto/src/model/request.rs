@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::PlanReply;
+use super::{GitReply, PipelineReply, PlanReply};
 use crate::id::{AgentId, ProviderKey, RunKey};
 
 /// A question that gets one reply (or none, for `write_file`).
@@ -84,6 +84,16 @@ pub enum Reply {
     ListFiles {
         /// Absolute root, or the error code.
         listing: Result<(String, Vec<FileEntry>), String>,
+    },
+    /// To something about a git repository.
+    Git {
+        /// The answer.
+        reply: GitReply,
+    },
+    /// To something about a pipeline.
+    Pipeline {
+        /// The answer.
+        reply: PipelineReply,
     },
     /// To a check of a run that has not ended here.
     RunChecked {

@@ -274,6 +274,7 @@ fn expected() -> Vec<(&'static str, CommandBody)> {
         ),
     ];
     all.extend(crate::graph::expected());
+    all.extend(crate::git::expected());
     all.sort_by_key(|(name, _)| *name);
     all
 }
@@ -333,7 +334,9 @@ fn every_command_survives_the_way_from_the_hub_to_the_bridge() {
             | CommandBody::Tune { .. }
             | CommandBody::Agents(_)
             | CommandBody::Plan(_)
-            | CommandBody::Request(_) => {
+            | CommandBody::Request(_)
+            | CommandBody::Git(_)
+            | CommandBody::Pipeline(_) => {
                 for request_id in ["q9", "another"] {
                     let frame = plane::encode(&body, request_id).unwrap();
                     let command = decode(frame.as_bytes(), Source::Hub).unwrap();
@@ -347,12 +350,22 @@ fn every_command_survives_the_way_from_the_hub_to_the_bridge() {
 #[test]
 fn the_hub_writes_frames_as_the_reference_shows_them() {
     for name in [
+        "activate_pipeline_task",
         "cancel_task",
         "check_run",
+        "check_task_output",
         "dispatch_task",
         "dispatch_task_output",
         "followup_now",
         "generate_graph_blueprint",
+        "git_diff",
+        "git_diff_untracked",
+        "git_operation_checkout",
+        "git_operation_commit",
+        "git_operation_create_branch",
+        "git_operation_unsupported",
+        "git_status",
+        "git_status_base",
         "input_response_deny",
         "input_response_extended",
         "interrupt_task",

@@ -7,6 +7,7 @@
 )]
 
 mod answers;
+mod git;
 mod graph;
 mod hostile;
 mod inbound;

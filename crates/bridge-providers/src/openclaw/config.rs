@@ -184,6 +184,12 @@ fn file(host: &Host) -> Option<PathBuf> {
     Some(folder.join("openclaw.json"))
 }
 
+/// Where OpenClaw, as the CTRL NODE Bridge set it up, keeps task folders of its own; they need not
+/// exist.
+pub fn own_tasks(host: &Host) -> Option<PathBuf> {
+    Some(file(host)?.parent()?.join("ctrlnode"))
+}
+
 fn address(host: &Host, named: Option<&str>, config: &Value) -> Result<Url, NoGateway> {
     if let Some(named) = named {
         let wrong = || NoGateway::Address(shown(named));

@@ -102,6 +102,12 @@ impl Child {
         }
     }
 
+    /// Standard output itself, to be read in another way than by lines; `None` once it was read
+    /// from or taken.
+    pub(super) fn take_output(&mut self) -> Option<ChildStdout> {
+        self.output.take().and_then(Lines::untouched)
+    }
+
     /// Lets a line be written when the program reads.
     pub(crate) fn send(&mut self, line: String) -> Result<(), NotReading> {
         self.input.push(line)

@@ -12,6 +12,7 @@
 //! finds strays ([`strays`]); `CTRLNODE_LAUNCH` names this one start, so that its tree is told
 //! from others. What platforms do differently is in `linux`, `unix`, `group` and `windows`.
 
+mod capture;
 mod child;
 mod environment;
 mod input;
@@ -32,6 +33,7 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+pub use capture::{CaptureError, Captured, capture};
 pub(crate) use child::{Child, ChildEvent};
 pub use environment::{AllowList, Environment, looks_like_a_credential};
 #[cfg(all(unix, not(target_os = "linux")))]

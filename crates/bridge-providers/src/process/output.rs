@@ -37,6 +37,13 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
+    /// What the lines come from, if none of it has been read.
+    pub(super) fn untouched(self) -> Option<R> {
+        let untouched =
+            self.reader.buffer().is_empty() && self.line.is_empty() && self.skipped.is_none();
+        untouched.then(|| self.reader.into_inner())
+    }
+
     /// The next line, or `None` at the end. Nothing is lost when the future is dropped.
     pub(super) async fn next(&mut self) -> Option<Line> {
         loop {

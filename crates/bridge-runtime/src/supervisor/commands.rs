@@ -216,6 +216,8 @@ impl Daemon {
             CommandBody::Start(_)
             | CommandBody::FollowUp(_)
             | CommandBody::Request(_)
+            | CommandBody::Git(_)
+            | CommandBody::Pipeline(_)
             | CommandBody::Unknown { .. } => Vec::new(),
         }
     }

@@ -18,7 +18,7 @@ use bridge_proto::{
     ProviderKey, RunKey, TaskId, Timestamp,
     model::{AskEnd, EventBody, Fault, Health, Outcome, RunEvent},
 };
-use bridge_providers::provider::Provider;
+use bridge_providers::{host::Host, provider::Provider};
 use bridge_transport::{Handle, Inbox, Phase};
 use bridge_workspace::{Journal, RunEntry, Workspace};
 use tokio::{
@@ -35,6 +35,7 @@ use crate::{
     clock,
     dispatch::{Dispatch, Effect},
     ends::Ends,
+    git::{Desk, Limits, Tools},
     health::HealthBoard,
     intake::{Intake, Taken},
     outgoing::Outgoing,
@@ -64,6 +65,8 @@ pub struct Settings {
     pub rules: Rules,
     /// How long an agent may plan a pipeline.
     pub planning: Duration,
+    /// Where git is, and the variables it may see.
+    pub host: Host,
 }
 
 /// How the daemon ended.
@@ -148,13 +151,21 @@ impl Supervisor {
         }
         let scribe = Scribe::start(journal).map_err(SuperviseError::Journal)?;
         let (taken, commands) = mpsc::channel(64);
+        let trusted: Arc<[PathBuf]> = settings.trusted.clone().into();
+        let tools = Tools {
+            workspace: Arc::clone(&workspace),
+            host: settings.host.clone(),
+            trusted: Arc::clone(&trusted),
+            limits: Limits::default(),
+        };
         let intake = Intake {
             inbox,
             link: link.clone(),
             workspace: Arc::clone(&workspace),
-            trusted: settings.trusted.clone().into(),
+            trusted,
             supervisor: taken,
             unwritten: Unwritten::default(),
+            git: Desk::start(tools, link.clone()),
         };
         let intake = tokio::spawn(intake.run());
         let (reports, from_runners) = mpsc::channel(256);

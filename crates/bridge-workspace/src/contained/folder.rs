@@ -166,6 +166,17 @@ impl Folder {
         content: &[u8],
         durable: bool,
     ) -> Result<(), ContainError> {
+        self.replace_with(path, durable, |file| file.write_all(content))
+    }
+
+    /// As [`Folder::replace`], with content that is written piece by piece. When that fails the
+    /// old content stays.
+    pub fn replace_with(
+        &self,
+        path: &ContainedPath,
+        durable: bool,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), ContainError> {
         let (parents, name) = path.split_last()?;
         let dir = self.walk(parents, true)?;
         let old = match self.open_file(path, Access::Read, false) {
@@ -184,7 +195,7 @@ impl Folder {
             if let Some(old) = &old {
                 sys::copy_mode(old, &file)?;
             }
-            file.write_all(content)?;
+            write(&mut file)?;
             if durable {
                 file.sync_all()?;
             }

@@ -6,6 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize as _;
 use serde_json::Value;
 
+use super::{git, pipeline};
 use crate::{
     ctrlnode::{
         DecodeError,
@@ -16,7 +17,7 @@ use crate::{
     id::{AgentId, ProviderKey, TaskId},
     model::{
         AgentProfile, AgentStatus, Event, FileEntry, Health, HealthReason, Heartbeat, Hello,
-        Notice, ProviderReport, ReadOutcome, Reply,
+        Notice, PipelineReply, ProviderReport, ReadOutcome, Reply,
     },
     time::Timestamp,
 };
@@ -42,7 +43,8 @@ pub enum FromBridge {
     Run(PlainRun),
     /// The answer to a request.
     Reply {
-        /// Of the request.
+        /// Of the request; empty in the one answer that has none on the published wire, that of a
+        /// check whether a task has delivered anything.
         request_id: String,
         /// The answer.
         reply: Reply,
@@ -184,23 +186,15 @@ pub fn decode(frame: &[u8]) -> Result<FromBridge, DecodeError> {
             result: owned(fields.text("result")?),
             error: owned(fields.text("error")?),
         },
-        other => match acknowledged_provider(other) {
-            Some(provider) => {
-                let success = fields.flag("success")?;
-                let error = owned(fields.text("error")?);
-                let error = if success {
-                    None
-                } else {
-                    Some(error.unwrap_or_default())
-                };
-                return reply(fields, Reply::AgentsSynced { provider, error });
+        other => {
+            if let Some(answer) = git::decode(other, fields) {
+                return reply(fields, Reply::Git { reply: answer? });
             }
-            None => {
-                return Ok(FromBridge::Unknown {
-                    kind: shortened(other),
-                });
+            if let Some(answer) = pipeline::decode(other, fields) {
+                return pipeline_reply(fields, answer?);
             }
-        },
+            return acknowledged(fields, other);
+        }
     };
     let task = match fields.id("taskId")? {
         Some(task) => Some(task),
@@ -357,6 +351,35 @@ fn event(fields: Fields<'_>) -> Result<FromBridge, DecodeError> {
         agent: fields.need_id("agentId")?,
         provider: fields.id("provider")?,
         event: Event::deserialize(event).map_err(|_| fields.wrong_type("event", "an event"))?,
+    })
+}
+
+/// What became of a sync of agents; anything else is not known.
+fn acknowledged(fields: Fields<'_>, action: &str) -> Result<FromBridge, DecodeError> {
+    let Some(provider) = acknowledged_provider(action) else {
+        return Ok(FromBridge::Unknown {
+            kind: shortened(action),
+        });
+    };
+    let success = fields.flag("success")?;
+    let error = owned(fields.text("error")?);
+    let error = if success {
+        None
+    } else {
+        Some(error.unwrap_or_default())
+    };
+    reply(fields, Reply::AgentsSynced { provider, error })
+}
+
+/// A check of an output has no `requestId` on the published wire.
+fn pipeline_reply(fields: Fields<'_>, answer: PipelineReply) -> Result<FromBridge, DecodeError> {
+    let request_id = match answer {
+        PipelineReply::Output { .. } => fields.text("requestId")?.unwrap_or_default(),
+        PipelineReply::Activated { .. } => fields.need_text("requestId")?,
+    };
+    Ok(FromBridge::Reply {
+        request_id: request_id.to_owned(),
+        reply: Reply::Pipeline { reply: answer },
     })
 }
 

@@ -3,8 +3,10 @@
 //! with a [`Translator`].
 
 mod commands;
+mod git;
 mod meaning;
 mod messages;
+mod pipeline;
 mod plain_run;
 mod stream;
 mod translate;

@@ -1,0 +1,396 @@
+//! Repositories that were made to start programs. Each test first sees that the trap works.
+
+use std::fs;
+
+use bridge_proto::model::{GitFault, GitOperation};
+
+use crate::support::{Canary, Stage, named, write_program};
+
+/// Makes the content of a tracked file differ in a way that only reading it tells.
+fn disturb(repository: &std::path::Path) {
+    fs::write(repository.join("a.txt"), "one\nTWO\n").unwrap();
+}
+
+async fn look_at_everything(stage: &Stage, path: &str) {
+    let status = stage.status(path).await;
+    for file in &status.files {
+        stage
+            .try_diff(path, &file.path, file.untracked())
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_monitor_a_pager_and_drivers_of_diffs_are_not_started_by_a_look() {
+    let stage = Stage::new();
+    let repository = stage.repository("r");
+    let canary = Canary::new(&stage);
+    let program = canary.program(&stage);
+    fs::write(
+        repository.join(".gitattributes"),
+        "* diff=evil\nb.txt diff=evil\n",
+    )
+    .unwrap();
+    fs::write(repository.join("b.txt"), "new\n").unwrap();
+    disturb(&repository);
+    for (name, value) in [
+        ("core.fsmonitor", program.as_str()),
+        ("core.pager", &program),
+        ("pager.diff", &program),
+        ("pager.status", &program),
+        ("diff.external", &program),
+        ("diff.evil.command", &program),
+        ("diff.evil.textconv", &program),
+        ("core.sshCommand", &program),
+        ("core.askPass", &program),
+        ("core.editor", &program),
+        ("credential.helper", &program),
+        ("color.ui", "always"),
+        ("diff.noprefix", "true"),
+        ("diff.relative", "true"),
+        ("status.showUntrackedFiles", "no"),
+        ("status.submoduleSummary", "true"),
+    ] {
+        stage.git(&repository, &["config", name, value]);
+    }
+    look_at_everything(&stage, "r").await;
+    canary.assert_silent("looking at a repository");
+    let status = stage.status("r").await;
+    assert!(named(&status, "b.txt").untracked());
+    let diff = stage.diff("r", named(&status, "a.txt")).await;
+    assert!(diff.starts_with("diff --git a/a.txt b/a.txt\n"), "{diff}");
+    stage.try_git(&repository, &["status"]);
+    assert!(canary.sings(), "the trap is no trap");
+}
+
+#[tokio::test]
+async fn filters_are_not_started_by_a_look_whatever_they_are_called() {
+    for variable in ["clean", "process"] {
+        for name in ["evil", "a=b", "a.b c"] {
+            let stage = Stage::new();
+            let repository = stage.repository("r");
+            let canary = Canary::new(&stage);
+            fs::write(
+                repository.join(".gitattributes"),
+                format!("*.txt filter={}\n", name.replace(' ', "")),
+            )
+            .unwrap();
+            let key = format!("filter.{}.{variable}", name.replace(' ', ""));
+            stage.git(&repository, &["config", &key, &canary.filter()]);
+            let required = key.replace(variable, "required");
+            stage.git(&repository, &["config", &required, "true"]);
+            disturb(&repository);
+            look_at_everything(&stage, "r").await;
+            canary.assert_silent(&key);
+            stage.try_git(&repository, &["diff"]);
+            assert!(canary.sings(), "{key} is no trap");
+        }
+    }
+}
+
+#[tokio::test]
+async fn filters_of_the_user_are_not_started_by_a_look_at_a_repository_that_is_not_trusted() {
+    let stage = Stage::new();
+    let repository = stage.repository("r");
+    let canary = Canary::new(&stage);
+    stage.git(
+        &repository,
+        &["config", "--global", "filter.lfs.clean", &canary.filter()],
+    );
+    fs::write(repository.join(".gitattributes"), "*.txt filter=lfs\n").unwrap();
+    disturb(&repository);
+    look_at_everything(&stage, "r").await;
+    canary.assert_silent("a filter of the user");
+    // A commit without it would store something else than the user wants.
+    stage.commit("r", "filtered").await.unwrap();
+    assert!(canary.sings(), "the user's filter is left out of a commit");
+}
+
+#[tokio::test]
+async fn hooks_run_only_in_a_repository_that_is_trusted() {
+    let mut stage = Stage::new();
+    let repository = stage.repository("r");
+    let canary = Canary::new(&stage);
+    let elsewhere = repository.join("hooks");
+    fs::create_dir(&elsewhere).unwrap();
+    for hook in [
+        "pre-commit",
+        "commit-msg",
+        "prepare-commit-msg",
+        "post-commit",
+        "post-checkout",
+        "post-index-change",
+        "reference-transaction",
+        "pre-auto-gc",
+    ] {
+        for folder in [repository.join(".git/hooks"), elsewhere.clone()] {
+            write_program(&folder.join(hook), &canary.command());
+        }
+    }
+    for hooks in [None, Some("hooks")] {
+        if let Some(hooks) = hooks {
+            stage.git(&repository, &["config", "core.hooksPath", hooks]);
+        }
+        let number = hooks.map_or("1", |_| "2");
+        fs::write(repository.join("n"), number).unwrap();
+        look_at_everything(&stage, "r").await;
+        stage.commit("r", "m").await.unwrap();
+        let branch = format!("b{number}");
+        let create = GitOperation::CreateBranch { branch, base: None };
+        stage.operate("r", create).await.unwrap();
+        stage.checkout("r", "main").await.unwrap();
+        let again = format!("b{number}");
+        stage.checkout("r", &again).await.unwrap();
+        canary.assert_silent("a hook of a repository that is not trusted");
+    }
+    stage.trust(&repository);
+    fs::write(repository.join("n"), "3").unwrap();
+    look_at_everything(&stage, "r").await;
+    canary.assert_silent("looking, even at a repository that is trusted,");
+    stage.commit("r", "m").await.unwrap();
+    assert!(
+        canary.sings(),
+        "the hooks of a trusted repository do not run"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_changed_where_the_repositorys_own_settings_would_start_a_program() {
+    for key in [
+        "filter.crypt.clean",
+        "filter.crypt.smudge",
+        "core.sshCommand",
+        "core.gitProxy",
+        "credential.helper",
+        "credential.https://example.org.helper",
+        "gpg.program",
+        "gpg.ssh.program",
+        "remote.origin.uploadpack",
+        "remote.origin.receivepack",
+        "remote.origin.vcs",
+        "lfs.extension.x.clean",
+        "lfs.customtransfer.x.path",
+    ] {
+        let mut stage = Stage::new();
+        let repository = stage.repository("r");
+        let canary = Canary::new(&stage);
+        stage.git(&repository, &["config", key, &canary.command()]);
+        fs::write(repository.join("n"), "n\n").unwrap();
+        let before = stage.git(&repository, &["rev-parse", "HEAD"]);
+        for operation in [
+            GitOperation::Commit {
+                message: "m".into(),
+            },
+            GitOperation::Fetch,
+            GitOperation::Pull,
+            GitOperation::Push,
+            GitOperation::Checkout {
+                branch: "main".into(),
+            },
+        ] {
+            let Err(GitFault::Said(text)) = stage.operate("r", operation).await else {
+                panic!("{key}");
+            };
+            assert!(
+                text.contains(&key.to_lowercase()) && text.contains("CTRLNODE_TRUSTED"),
+                "{text}"
+            );
+        }
+        canary.assert_silent(key);
+        assert_eq!(stage.git(&repository, &["rev-parse", "HEAD"]), before);
+        // Looking is possible all the same.
+        assert!(named(&stage.status("r").await, "n").untracked());
+        if !key.contains("gpg") {
+            stage.trust(&repository);
+            stage.git(&repository, &["config", "--unset", key]);
+            stage.commit("r", "m").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn settings_that_a_file_of_the_repository_brings_in_are_its_own() {
+    let stage = Stage::new();
+    let repository = stage.repository("r");
+    let canary = Canary::new(&stage);
+    fs::write(
+        repository.join("more"),
+        format!("[core]\nsshCommand = {}\n", canary.program(&stage)),
+    )
+    .unwrap();
+    stage.git(&repository, &["config", "include.path", "../more"]);
+    let Err(GitFault::Said(text)) = stage.operate("r", GitOperation::Fetch).await else {
+        panic!("an included setting was not seen");
+    };
+    assert!(text.contains("core.sshcommand"), "{text}");
+}
+
+#[tokio::test]
+async fn remotes_that_are_programs_or_folders_are_not_reached_from_an_untrusted_repository() {
+    let stage = Stage::new();
+    let repository = stage.repository("r");
+    let canary = Canary::new(&stage);
+    let evil = repository.join("evil.git");
+    stage.git(&repository, &["init", "-q", "--bare", "evil.git"]);
+    for hook in ["pre-receive", "post-receive", "update"] {
+        write_program(&evil.join("hooks").join(hook), &canary.command());
+    }
+    stage.git(&repository, &["config", "protocol.allow", "always"]);
+    stage.git(&repository, &["config", "protocol.ext.allow", "always"]);
+    stage.git(&repository, &["config", "push.default", "current"]);
+    stage.git(&repository, &["remote", "add", "origin", "x"]);
+    for address in [
+        format!("ext::sh -c {}", canary.program(&stage)),
+        "./evil.git".to_owned(),
+        format!("file://{}", evil.display()),
+        "evil::x".to_owned(),
+    ] {
+        stage.git(&repository, &["remote", "set-url", "origin", &address]);
+        for operation in [GitOperation::Fetch, GitOperation::Pull, GitOperation::Push] {
+            assert!(stage.operate("r", operation).await.is_err(), "{address}");
+        }
+        canary.assert_silent(&address);
+    }
+    stage.git(&repository, &["remote", "set-url", "origin", "./evil.git"]);
+    stage.try_git(&repository, &["push", "origin", "main"]);
+    assert!(canary.sings(), "the trap is no trap");
+}
+
+#[tokio::test]
+async fn missing_objects_are_not_fetched_by_a_look() {
+    let stage = Stage::new();
+    let repository = stage.repository("r");
+    let canary = Canary::new(&stage);
+    let blob = stage.git(&repository, &["rev-parse", "HEAD:a.txt"]);
+    let (start, rest) = blob.trim().split_at(2);
+    fs::remove_file(repository.join(".git/objects").join(start).join(rest)).unwrap();
+    let address = format!("ext::sh -c {}", canary.program(&stage));
+    for (name, value) in [
+        ("remote.origin.url", address.as_str()),
+        ("remote.origin.promisor", "true"),
+        ("remote.origin.partialclonefilter", "blob:none"),
+        ("extensions.partialClone", "origin"),
+        ("core.repositoryformatversion", "1"),
+        ("protocol.ext.allow", "always"),
+    ] {
+        stage.git(&repository, &["config", name, value]);
+    }
+    disturb(&repository);
+    let status = stage.try_status("r").await;
+    let diff = stage.try_diff("r", "a.txt", false).await;
+    canary.assert_silent(&format!("{status:?} {diff:?}"));
+    stage.try_git(&repository, &["diff"]);
+    assert!(canary.sings(), "the trap is no trap");
+}
+
+#[tokio::test]
+async fn submodules_are_not_entered() {
+    let stage = Stage::new();
+    let library = stage.repository("library");
+    let repository = stage.repository("r");
+    let address = library.display().to_string();
+    let add = [
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "add",
+        "-q",
+        &address,
+        "lib",
+    ];
+    stage.git(&repository, &add);
+    stage.git(&repository, &["commit", "-qm", "lib"]);
+    let inside = repository.join("lib");
+    let canary = Canary::new(&stage);
+    let program = canary.program(&stage);
+    stage.git(&inside, &["config", "core.fsmonitor", &program]);
+    stage.git(&inside, &["config", "filter.evil.clean", &canary.filter()]);
+    fs::write(inside.join(".gitattributes"), "*.txt filter=evil\n").unwrap();
+    disturb(&inside);
+    for (name, value) in [
+        ("submodule.recurse", "true"),
+        ("diff.submodule", "log"),
+        ("diff.ignoreSubmodules", "none"),
+        ("submodule.lib.ignore", "none"),
+        ("status.submoduleSummary", "true"),
+        ("push.recurseSubmodules", "on-demand"),
+        ("fetch.recurseSubmodules", "true"),
+    ] {
+        stage.git(&repository, &["config", name, value]);
+    }
+    fs::write(repository.join("n"), "n\n").unwrap();
+    look_at_everything(&stage, "r").await;
+    canary.assert_silent("a submodule");
+    stage.commit("r", "n").await.unwrap();
+    let create = GitOperation::CreateBranch {
+        branch: "b".into(),
+        base: None,
+    };
+    stage.operate("r", create).await.unwrap();
+    stage.checkout("r", "main").await.unwrap();
+    canary.assert_silent("a submodule, when something is committed,");
+    stage.try_git(&repository, &["status"]);
+    assert!(canary.sings(), "the trap is no trap");
+}
+
+#[tokio::test]
+async fn a_moved_submodule_is_told_although_it_is_not_entered() {
+    let stage = Stage::new();
+    let library = stage.repository("library");
+    let repository = stage.repository("r");
+    let address = library.display().to_string();
+    let add = [
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "add",
+        "-q",
+        &address,
+        "lib",
+    ];
+    stage.git(&repository, &add);
+    stage.git(&repository, &["commit", "-qm", "lib"]);
+    let inside = repository.join("lib");
+    stage.git(&inside, &["commit", "-qm", "moved", "--allow-empty"]);
+    let status = stage.status("r").await;
+    let diff = stage.diff("r", named(&status, "lib")).await;
+    assert!(diff.contains("+Subproject commit"), "{diff}");
+    stage.commit("r", "moved").await.unwrap();
+    assert!(stage.status("r").await.files.is_empty());
+    // Of one that was taken away its end is committed.
+    fs::remove_dir_all(&inside).unwrap();
+    stage.commit("r", "gone").await.unwrap();
+    assert_eq!(stage.git(&repository, &["ls-files", "lib"]), "");
+}
+
+#[tokio::test]
+async fn a_bare_repository_among_the_files_of_another_is_not_used() {
+    let stage = Stage::new();
+    let repository = stage.repository("r");
+    let canary = Canary::new(&stage);
+    let hidden = repository.join("docs");
+    stage.git(&repository, &["init", "-q", "--bare", "docs"]);
+    let config = format!(
+        "[core]\nbare = false\nworktree = ..\nfsmonitor = {}\n",
+        canary.program(&stage)
+    );
+    fs::write(hidden.join("config"), config).unwrap();
+    assert_eq!(stage.try_status("r/docs").await, Ok(None));
+    assert_eq!(
+        stage.commit("r/docs", "m").await,
+        Err(GitFault::NotARepository)
+    );
+    canary.assert_silent("a bare repository");
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_read_are_an_error_and_not_a_clean_tree() {
+    let stage = Stage::new();
+    let repository = stage.repository("r");
+    fs::write(repository.join(".git/index"), "broken").unwrap();
+    let Err(GitFault::StatusFailed(text)) = stage.try_status("r").await else {
+        panic!("a broken index");
+    };
+    assert!(text.contains("index"), "{text}");
+}

@@ -1,0 +1,22 @@
+//! What may be asked of git: where ([`place`]), with which names ([`branch`]), by which commands
+//! ([`command`]), and what its answers mean ([`settings`], [`submodules`], [`status`]). Starts no program; whoever
+//! does asks here what to start and hands in what was printed.
+//!
+//! A repository is hostile until its owner said that it is trusted. Looking at one starts no
+//! program but git itself: its hooks, monitors, pagers, filters, drivers and helpers are switched
+//! off. Changing one whose own settings would start a program is refused, because switching that
+//! off can mean to commit what a filter was to encrypt.
+
+pub mod branch;
+pub mod command;
+pub mod place;
+pub mod settings;
+pub mod status;
+pub mod submodules;
+
+pub use branch::{BranchFault, BranchName};
+pub use command::{GitCommand, Hooks, Reach, without_logins};
+pub use place::{GitPlace, NoPlace, TrackedFile, WorkTree};
+pub use settings::{OwnSettings, SettingsError};
+pub use status::{LineCounts, Porcelain, PorcelainError};
+pub use submodules::Submodules;

@@ -1,0 +1,56 @@
+//! Repositories inside of a repository. Git enters them to see whether something differs there, and
+//! then their own settings count.
+
+use std::collections::BTreeSet;
+
+/// What is known of the repositories inside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Submodules {
+    /// Their names in the settings; what is set for them there can make git enter them.
+    pub names: BTreeSet<String>,
+    /// Where they are, relative to the top.
+    pub links: Vec<String>,
+}
+
+impl Submodules {
+    /// Takes in keys of settings, each closed by NUL, of which some are about submodules.
+    pub fn note_names(&mut self, printed: &[u8]) {
+        let text = String::from_utf8_lossy(printed);
+        let names = text.split_terminator('\0').filter_map(|key| {
+            let (name, _) = key.strip_prefix("submodule.")?.rsplit_once('.')?;
+            Some(name.to_owned())
+        });
+        self.names.extend(names);
+    }
+
+    /// Takes in what [`GitCommand::list_index`](super::GitCommand::list_index) printed.
+    pub fn note_links(&mut self, printed: &[u8]) {
+        let text = String::from_utf8_lossy(printed);
+        let links = text.split_terminator('\0').filter_map(|entry| {
+            let (about, path) = entry.split_once('\t')?;
+            about.starts_with(LINK_MODE).then(|| path.to_owned())
+        });
+        self.links.extend(links);
+        self.links.dedup();
+    }
+}
+
+/// How the index writes that an entry is a commit of another repository.
+const LINK_MODE: &str = "160000 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_places_are_taken_as_they_are() {
+        let mut found = Submodules::default();
+        found.note_names(b"submodule.a.b = c.ignore\0submodule.lib.path\0submodule.recurse\0x.y\0");
+        found.note_links(
+            b"100644 aa 0\ta.txt\x00160000 bb 0\tlib \"x\"\x00160000 bb 1\tc\x00160000 bb 2\tc\0",
+        );
+        let names: Vec<_> = found.names.iter().map(String::as_str).collect();
+        assert_eq!(names, ["a.b = c", "lib"]);
+        assert_eq!(found.links, ["lib \"x\"", "c"]);
+    }
+}
