@@ -9,6 +9,7 @@ use super::{
     DecodeError,
     fields::{Fields, Frame, shortened, with_slashes},
     token::Token,
+    tree,
 };
 use crate::{
     id::{AgentId, ProviderKey, RunKey, TaskFolder, TaskId},
@@ -57,15 +58,16 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
         "write_file" => CommandBody::Request(write_file(fields)?),
         "read_file" => CommandBody::Request(Request::ReadFile {
             scope: scope(fields)?,
-            path: fields.path("path")?.unwrap_or_default(),
+            path: fields.file_path("path")?,
         }),
         "list_files" => CommandBody::Request(list_files(fields)?),
-        other => match synced_provider(other) {
-            Some(provider) => CommandBody::Agents(AgentChange::Sync {
+        other => match (tree::decode(other, fields)?, synced_provider(other)) {
+            (Some(change), _) => CommandBody::Request(Request::Tree(change)),
+            (None, Some(provider)) => CommandBody::Agents(AgentChange::Sync {
                 agents: synced_agents(fields, &provider),
                 provider,
             }),
-            None => CommandBody::Unknown {
+            (None, None) => CommandBody::Unknown {
                 kind: shortened(other),
             },
         },
@@ -246,12 +248,12 @@ fn answer(fields: Fields<'_>) -> Result<CommandBody, DecodeError> {
     })
 }
 
-fn scope(fields: Fields<'_>) -> Result<FileScope, DecodeError> {
+pub(super) fn scope(fields: Fields<'_>) -> Result<FileScope, DecodeError> {
     Ok(FileScope {
-        root: if fields.flag("useBasePath")? {
-            FileRoot::Base
-        } else {
-            FileRoot::Ctrlnode
+        root: match (fields.flag("useBasePath")?, fields.flag("useCtrlnode")?) {
+            (true, _) => FileRoot::Base,
+            (false, true) => FileRoot::Ctrlnode,
+            (false, false) => FileRoot::Owner,
         },
         agent: fields.id::<AgentId>("agentId")?,
         provider: fields.id::<ProviderKey>("provider")?,
@@ -268,7 +270,7 @@ fn write_file(fields: Fields<'_>) -> Result<Request, DecodeError> {
             action: fields.action(),
         })?
     };
-    let path = fields.path("path")?.unwrap_or_default();
+    let path = fields.file_path("path")?;
     Ok(Request::WriteFile {
         scope: scope(fields)?,
         path,
@@ -282,9 +284,9 @@ fn list_files(fields: Fields<'_>) -> Result<Request, DecodeError> {
     let recursive = fields.flag("recursive")?;
     Ok(Request::ListFiles {
         // Below any other root the wire knows full walks only.
-        recursive: recursive || scope.root == FileRoot::Ctrlnode,
+        recursive: recursive || scope.root != FileRoot::Base,
         scope,
-        subpath: fields.path("subpath")?.unwrap_or_default(),
+        subpath: fields.file_path("subpath")?,
         include_files: fields.flag("shallowIncludeFiles")?,
     })
 }

@@ -20,6 +20,7 @@ mod refusal;
 mod reply;
 mod status_tag;
 mod token;
+mod tree;
 
 pub use error::DecodeError;
 pub use inbound::decode;

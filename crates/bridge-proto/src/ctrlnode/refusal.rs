@@ -6,13 +6,14 @@ use super::{
     frames::{IntentResult, ListFilesResponse, Nullable, ReadFileResponse, SyncAck, to_text},
     inbound::synced_provider,
     outbound::{intent_type, provider_method},
+    tree,
 };
 use crate::model::RunKind;
 
 /// The frame that answers a frame which [`decode`](super::decode) refused with this error, in the
 /// error shape of its action; `None` when the frame has no `requestId` or its action no reply.
 pub fn encode_refusal(frame: &[u8], error: &DecodeError) -> Option<String> {
-    let frame = Frame::parse(frame).ok()?;
+    let frame = Frame::parse(frame).ok().or_else(|| Frame::head(frame))?;
     let fields = frame.fields();
     let request_id = Some(text(fields, "requestId")?);
     match frame.action() {
@@ -35,8 +36,12 @@ pub fn encode_refusal(frame: &[u8], error: &DecodeError) -> Option<String> {
             files: Vec::new(),
             base_path: None,
             error: Some("INVALID_REQUEST"),
+            truncated: false,
         })),
         other => {
+            if let Some(refused) = tree::refused(other, text(fields, "agentId")) {
+                return Some(tree::encode(&refused, request_id));
+            }
             let provider = synced_provider(other)?;
             Some(to_text(&SyncAck {
                 action: format!("sync_{provider}_agents_ack"),

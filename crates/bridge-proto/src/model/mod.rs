@@ -7,6 +7,7 @@ mod ask;
 mod command;
 mod event;
 mod request;
+mod tree;
 
 pub use agent::{
     AgentChange, AgentProfile, AgentStatus, Can, Choosing, Health, HealthReason, Heartbeat, Hello,
@@ -22,4 +23,5 @@ pub use event::{
     Actor, Event, EventBody, Fault, FileDiff, Fix, Location, Observed, Outcome, PlanItem,
     PlanStatus, Rejection, Retry, RunEvent, ToolKind, ToolState, ToolStatus, Usage,
 };
-pub use request::{FileEntry, FileRoot, FileScope, ReadOutcome, Reply, Request};
+pub use request::{FileEntry, FileRoot, FileScope, Listing, ReadOutcome, Reply, Request};
+pub use tree::{NewFile, TreeAct, TreeChange, TreeChanged};

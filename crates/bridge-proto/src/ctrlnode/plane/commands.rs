@@ -4,6 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use thiserror::Error;
 
+use super::tree;
 use crate::{
     ctrlnode::{frames::to_text, outbound::intent_type},
     id::{AgentId, AskId, Digest, ProviderKey, RunKey, TaskFolder, TaskId},
@@ -213,6 +214,7 @@ fn request(request: &Request, request_id: &str) -> String {
             shallow_include_files: *include_files,
             ..FileRequest::new("list_files", Some(request_id), scope)
         }),
+        Request::Tree(change) => tree::encode(change, request_id),
     }
 }
 

@@ -6,6 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize as _;
 use serde_json::Value;
 
+use super::tree;
 use crate::{
     ctrlnode::{
         DecodeError,
@@ -15,7 +16,7 @@ use crate::{
     id::{AgentId, ProviderKey, TaskId},
     model::{
         AgentProfile, AgentStatus, Event, FileEntry, Health, HealthReason, Heartbeat, Hello,
-        Notice, ProviderReport, ReadOutcome, Reply,
+        Listing, Notice, ProviderReport, ReadOutcome, Reply,
     },
     time::Timestamp,
 };
@@ -192,9 +193,12 @@ pub fn decode(frame: &[u8]) -> Result<FromBridge, DecodeError> {
                 return reply(fields, Reply::AgentsSynced { provider, error });
             }
             None => {
-                return Ok(FromBridge::Unknown {
-                    kind: shortened(other),
-                });
+                return match tree::decode(other, fields)? {
+                    Some(changed) => reply(fields, Reply::Tree(changed)),
+                    None => Ok(FromBridge::Unknown {
+                        kind: shortened(other),
+                    }),
+                };
             }
         },
     };
@@ -418,7 +422,11 @@ fn list_files(fields: Fields<'_>) -> Result<Reply, DecodeError> {
     }
     let base_path = fields.text("basePath")?.unwrap_or_default().to_owned();
     Ok(Reply::ListFiles {
-        listing: Ok((base_path, entries)),
+        listing: Ok(Listing {
+            base: base_path,
+            entries,
+            cut: fields.flag("truncated")?,
+        }),
     })
 }
 

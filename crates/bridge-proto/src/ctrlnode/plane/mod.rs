@@ -8,6 +8,7 @@ mod messages;
 mod plain_run;
 mod stream;
 mod translate;
+mod tree;
 
 pub use commands::{EncodeError, encode};
 pub use messages::{FromBridge, PlainMessage, PlainRun, decode};
