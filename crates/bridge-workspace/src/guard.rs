@@ -79,10 +79,20 @@ pub enum Kept {
 pub(crate) struct Guard {
     pub(crate) base: PathBuf,
     pub(crate) root: PathBuf,
+    /// A tree of OpenClaw that the request at hand is about.
+    pub(crate) tree: Option<PathBuf>,
     pub(crate) policy: ContentsPolicy,
 }
 
 impl Guard {
+    /// The same for a request about a tree of OpenClaw.
+    pub(crate) fn about(&self, tree: &Path) -> Self {
+        Self {
+            tree: Some(tree.to_owned()),
+            ..self.clone()
+        }
+    }
+
     /// May the content of this file leave the machine?
     pub(crate) fn may_leave(&self, path: &Path) -> Result<(), Kept> {
         let place = self.place(path)?;
@@ -100,7 +110,7 @@ impl Guard {
             return true;
         }
         let on_the_way = match self.place(path) {
-            Ok(Place::Root(rest)) => rest.is_empty() || rest == ["tasks"],
+            Ok(Place::Root(rest) | Place::Tree(rest)) => rest.is_empty() || rest == ["tasks"],
             Ok(Place::Base) => self.root.starts_with(path),
             Err(_) => false,
         };
@@ -110,13 +120,122 @@ impl Guard {
     /// May the other side create or change this file?
     pub(crate) fn may_write(&self, path: &Path) -> Result<(), Kept> {
         let place = self.place(path)?;
-        protected(path, READ)?;
-        protected(path, WRITE)?;
+        self.may_change(path, &place)?;
         match place {
+            // Beside what lies there are the files of the bridge itself.
             Place::Root(rest) if rest.len() < 2 => Err(Kept::Internal),
-            Place::Root(_) => place.not_internal(),
-            Place::Base if self.policy == ContentsPolicy::Workspace => Ok(()),
-            Place::Base => Err(Kept::Policy(self.policy)),
+            Place::Tree(rest) if rest.is_empty() => Err(Kept::Internal),
+            Place::Root(_) | Place::Tree(_) | Place::Base => Ok(()),
+        }
+    }
+
+    /// May this file be made in the tree at hand? In a new one nothing is there that could be
+    /// replaced, so the policy does not matter.
+    pub(crate) fn may_fill(&self, path: &Path, is_new: bool) -> Result<(), Kept> {
+        match self.may_write(path) {
+            Err(Kept::Policy(_)) if is_new => Ok(()),
+            other => other,
+        }
+    }
+
+    /// May the other side create a folder here?
+    pub(crate) fn may_make_folder(&self, path: &Path) -> Result<(), Kept> {
+        let place = self.place(path)?;
+        self.may_change(path, &place)?;
+        match place {
+            Place::Root(rest) | Place::Tree(rest) if rest.is_empty() => Err(Kept::Internal),
+            Place::Root(_) | Place::Tree(_) | Place::Base => Ok(()),
+        }
+    }
+
+    /// May the other side delete this, or give it another name? Of what is in it,
+    /// [`Self::may_vanish`] and [`Self::may_become`] decide.
+    pub(crate) fn may_remove(&self, path: &Path) -> Result<(), Kept> {
+        let holds = |place: &Path| rest_below(place, path).is_some();
+        if holds(&self.base) || holds(&self.root) {
+            return Err(Kept::Internal);
+        }
+        let place = self.place(path)?;
+        self.may_change(path, &place)?;
+        match place {
+            Place::Root(rest) | Place::Tree(rest) if rest.is_empty() || rest == ["tasks"] => {
+                Err(Kept::Internal)
+            }
+            Place::Root(_) | Place::Tree(_) | Place::Base => Ok(()),
+        }
+    }
+
+    /// May this go together with the folder around it, which may be removed? A task folder goes
+    /// with all that agents left in it.
+    pub(crate) fn may_vanish(&self, around: &Path, path: &Path) -> Result<(), Kept> {
+        if self.place(around)?.is_task_file() {
+            return Ok(());
+        }
+        protected(path, READ)?;
+        protected(path, WRITE)
+    }
+
+    /// May what is `old` be `new` from now on? Not if it could be read or written then, and could
+    /// not before.
+    pub(crate) fn may_become(&self, old: &Path, new: &Path) -> Result<(), Kept> {
+        let freed = |before: Result<(), Kept>, after: Result<(), Kept>| match (before, after) {
+            (Err(kept), Ok(())) => Err(kept),
+            (Ok(()) | Err(_), _) => Ok(()),
+        };
+        freed(self.may_leave(old), self.may_leave(new))?;
+        freed(self.may_write(old), self.may_write(new))
+    }
+
+    fn may_change(&self, path: &Path, place: &Place) -> Result<(), Kept> {
+        protected(path, READ)?;
+        match place {
+            Place::Root(_) => {
+                protected(path, WRITE)?;
+                place.not_internal()
+            }
+            Place::Tree(rest) => {
+                // Where the tree itself lies was decided when it was opened.
+                protected_names(rest, WRITE)?;
+                if self.policy == ContentsPolicy::Workspace || place.is_task_file() {
+                    place.not_internal()
+                } else {
+                    Err(Kept::Policy(self.policy))
+                }
+            }
+            Place::Base => {
+                protected(path, WRITE)?;
+                if self.policy == ContentsPolicy::Workspace {
+                    Ok(())
+                } else {
+                    Err(Kept::Policy(self.policy))
+                }
+            }
+        }
+    }
+
+    /// May this folder be a tree of OpenClaw? `own` is OpenClaw's own folder; elsewhere the tree
+    /// must be somewhere an agent may work, and its files leave under the policy of all.
+    pub(crate) fn may_be_tree(&self, path: &Path, own: &Path) -> Result<(), Kept> {
+        protected(path, READ)?;
+        match rest_below(path, own) {
+            Some(rest) => match rest.first() {
+                None => Err(Kept::Internal),
+                Some(first)
+                    if first.starts_with('.') || OPENCLAW_OWN.contains(&first.as_str()) =>
+                {
+                    Err(Kept::Internal)
+                }
+                Some(_) => Ok(()),
+            },
+            None => {
+                self.may_work_in(path)?;
+                match self.policy {
+                    ContentsPolicy::Workspace => Ok(()),
+                    ContentsPolicy::Never | ContentsPolicy::TaskOutputs => {
+                        Err(Kept::Policy(self.policy))
+                    }
+                }
+            }
         }
     }
 
@@ -125,7 +244,7 @@ impl Guard {
         match self.place(path)? {
             // The root may hold the base when the state is kept elsewhere.
             Place::Root(_) if !self.base.starts_with(&self.root) => return Err(Kept::Internal),
-            Place::Root(_) | Place::Base => {}
+            Place::Root(_) | Place::Tree(_) | Place::Base => {}
         }
         if !path.starts_with(&self.base) {
             return Err(Kept::Outside);
@@ -137,7 +256,7 @@ impl Guard {
 
     /// May this path below `CTRLNODE_ROOT` be a task folder?
     pub(crate) fn may_be_task_folder(parts: &[String]) -> Result<(), Kept> {
-        let parts: Vec<String> = parts.iter().map(|part| part.to_ascii_lowercase()).collect();
+        let parts: Vec<String> = parts.iter().map(|part| known_as(part)).collect();
         if parts.len() < 2 {
             return Err(Kept::Internal);
         }
@@ -145,8 +264,13 @@ impl Guard {
     }
 
     fn place(&self, path: &Path) -> Result<Place, Kept> {
-        if let Ok(rest) = path.strip_prefix(&self.root) {
-            return Ok(Place::Root(lower(rest)));
+        if let Some(rest) = rest_below(path, &self.root) {
+            return Ok(Place::Root(rest));
+        }
+        if let Some(tree) = &self.tree
+            && let Ok(rest) = path.strip_prefix(tree)
+        {
+            return Ok(Place::Tree(names(rest)));
         }
         if path.starts_with(&self.base) {
             Ok(Place::Base)
@@ -157,8 +281,10 @@ impl Guard {
 }
 
 enum Place {
-    /// Below `CTRLNODE_ROOT`, with the components in lower case.
+    /// Below `CTRLNODE_ROOT`, with the components as [`names`] gives them.
     Root(Vec<String>),
+    /// Below a tree of OpenClaw, likewise.
+    Tree(Vec<String>),
     /// Elsewhere below `BASE_PATH`.
     Base,
 }
@@ -166,7 +292,7 @@ enum Place {
 impl Place {
     fn is_task_file(&self) -> bool {
         match self {
-            Self::Root(rest) => {
+            Self::Root(rest) | Self::Tree(rest) => {
                 let deliveries = || {
                     rest.iter()
                         .skip(1)
@@ -188,15 +314,17 @@ impl Place {
                 Some(_) if rest.iter().any(|part| part == TEMP) => Err(Kept::Internal),
                 Some(_) | None => Ok(()),
             },
-            Self::Base => Ok(()),
+            Self::Tree(rest) if rest.iter().any(|part| part == TEMP) => Err(Kept::Internal),
+            Self::Tree(_) | Self::Base => Ok(()),
         }
     }
 }
 
-fn lower(path: &Path) -> Vec<String> {
+/// The components of a path as far as their names tell them apart on any file system.
+fn names(path: &Path) -> Vec<String> {
     path.components()
         .filter_map(|component| match component {
-            Component::Normal(name) => Some(name.to_string_lossy().to_ascii_lowercase()),
+            Component::Normal(name) => Some(known_as(&name.to_string_lossy())),
             Component::Prefix(_)
             | Component::RootDir
             | Component::CurDir
@@ -205,12 +333,47 @@ fn lower(path: &Path) -> Vec<String> {
         .collect()
 }
 
+/// The name that some file system takes this one for: without case, without characters that are
+/// not seen, without what Windows does not keep at the end, and the long form of `GIT~1`.
+fn known_as(name: &str) -> String {
+    let seen = name.split(':').next().unwrap_or(name);
+    let seen = seen.trim_end_matches([' ', '.']);
+    if seen.is_ascii() && !seen.contains('~') {
+        return seen.to_ascii_lowercase();
+    }
+    let folded: String = seen
+        .chars()
+        .filter(|c| !UNSEEN.contains(c))
+        // Upper first: the long s is only then an s.
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .collect();
+    match folded.split_once('~') {
+        Some((stem, number)) if number.chars().all(|c| c.is_ascii_digit()) => SHORT_NAMES
+            .iter()
+            .find(|(short, _)| *short == stem)
+            .map_or_else(|| folded.clone(), |(_, long)| (*long).to_owned()),
+        Some(_) | None => folded,
+    }
+}
+
+/// What a path has below another one, by what the names are known as; `None` where it lies
+/// elsewhere.
+fn rest_below(path: &Path, above: &Path) -> Option<Vec<String>> {
+    let (path, above) = (names(path), names(above));
+    path.strip_prefix(above.as_slice()).map(<[String]>::to_vec)
+}
+
 /// Whole components in a row, anywhere in the path, without regard to case.
 fn protected(path: &Path, rules: &[(&str, &'static str)]) -> Result<(), Kept> {
-    let parts = lower(path);
+    protected_names(&names(path), rules)
+}
+
+fn protected_names(parts: &[String], rules: &[(&str, &'static str)]) -> Result<(), Kept> {
     for (places, what) in rules {
-        let wanted: Vec<&str> = places.split('/').collect();
-        if parts.windows(wanted.len()).any(|window| window == wanted) {
+        let wanted = places.split('/').count();
+        let is_it = |window: &[String]| window.iter().map(String::as_str).eq(places.split('/'));
+        if parts.windows(wanted).any(is_it) {
             return Err(Kept::Protected(what));
         }
     }
@@ -237,6 +400,48 @@ const INTERNAL: &[&str] = &[
     "hub.db-wal",
     "journal",
     "spool",
+];
+
+/// Entries of OpenClaw's folder that are its own: settings, logins, conversations, programs.
+const OPENCLAW_OWN: &[&str] = &[
+    "agents",
+    "browser",
+    "canvas",
+    "completions",
+    "credentials",
+    "cron",
+    "delivery-queue",
+    "devices",
+    "exec-approvals.json",
+    "extensions",
+    "hooks",
+    "identity",
+    "logs",
+    "media",
+    "memory",
+    "openclaw.json",
+    "plugins",
+    "sandboxes",
+    "settings",
+    "skills",
+    "subagents",
+    "telegram",
+    "whatsapp",
+];
+
+/// Characters that HFS+ does not look at in a name, and their like.
+const UNSEEN: [char; 18] = [
+    '\u{200b}', '\u{200c}', '\u{200d}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}',
+    '\u{202d}', '\u{202e}', '\u{206a}', '\u{206b}', '\u{206c}', '\u{206d}', '\u{206e}', '\u{206f}',
+    '\u{feff}', '\u{ad}',
+];
+
+/// Short names of Windows, before their number, of what is protected by its name alone.
+const SHORT_NAMES: [(&str, &str); 4] = [
+    ("git", ".git"),
+    ("ssh", ".ssh"),
+    ("gnupg", ".gnupg"),
+    ("aws", ".aws"),
 ];
 
 /// Extensions of key stores.

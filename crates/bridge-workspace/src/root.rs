@@ -24,6 +24,8 @@ pub struct Workspace {
     pub(crate) base: Folder,
     pub(crate) root: Arc<Folder>,
     pub(crate) guard: Guard,
+    /// OpenClaw's own folder, where it is here.
+    pub(crate) openclaw: Option<Folder>,
     _lock: Lock,
 }
 
@@ -170,12 +172,14 @@ impl Workspace {
         let guard = Guard {
             base: base.path().to_owned(),
             root: root.path().to_owned(),
+            tree: None,
             policy: ContentsPolicy::default(),
         };
         Ok(Self {
             base,
             root: Arc::new(root),
             guard,
+            openclaw: None,
             _lock: lock,
         })
     }
@@ -185,6 +189,27 @@ impl Workspace {
     pub fn with_policy(mut self, policy: ContentsPolicy) -> Self {
         self.guard.policy = policy;
         self
+    }
+
+    /// Names OpenClaw's own folder, in which `openclaw.json` lies. Without that file there, and
+    /// from a place that cannot be opened, OpenClaw is not here.
+    #[must_use]
+    pub fn with_openclaw(mut self, folder: Option<&Path>) -> Self {
+        self.openclaw = folder
+            .filter(|folder| folder.join("openclaw.json").is_file())
+            .and_then(|folder| match Folder::open(folder) {
+                Ok(folder) => Some(folder),
+                Err(error) => {
+                    tracing::warn!(folder = %folder.display(), %error, "OpenClaw's folder cannot be used");
+                    None
+                }
+            });
+        self
+    }
+
+    /// Whether OpenClaw is here.
+    pub fn has_openclaw(&self) -> bool {
+        self.openclaw.is_some()
     }
 
     /// Which file contents may leave this machine.

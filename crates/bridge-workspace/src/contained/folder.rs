@@ -201,15 +201,16 @@ impl Folder {
         })
     }
 
-    /// Names and kinds of the direct children; names that are not UTF-8 are left out.
-    pub fn children(&self, path: &ContainedPath) -> Result<Vec<Child>, ContainError> {
+    /// Names and kinds of the direct children; names that are not UTF-8 are left out. Of more than
+    /// `most` it gives the ones the system tells first.
+    pub fn children(&self, path: &ContainedPath, most: usize) -> Result<Vec<Child>, ContainError> {
         let dir = self.walk(path.parts(), false)?;
         let io = |source| ContainError::Io {
             path: path.to_string(),
             source,
         };
         let mut children = Vec::new();
-        for entry in dir.entries().map_err(io)? {
+        for entry in dir.entries().map_err(io)?.take(most) {
             let entry = entry.map_err(io)?;
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
@@ -256,7 +257,7 @@ impl Folder {
         }
     }
 
-    fn walk(&self, parts: &[String], create: bool) -> Result<Dir, ContainError> {
+    pub(super) fn walk(&self, parts: &[String], create: bool) -> Result<Dir, ContainError> {
         let mut dir = self.dir.try_clone().map_err(|source| ContainError::Io {
             path: String::new(),
             source,
@@ -329,7 +330,7 @@ pub struct Child {
     pub size: Option<u64>,
 }
 
-fn fault(path: String, error: io::Error) -> ContainError {
+pub(super) fn fault(path: String, error: io::Error) -> ContainError {
     let kind = error.kind();
     if kind == io::ErrorKind::NotFound {
         ContainError::Missing { path }
@@ -371,6 +372,11 @@ fn is_no_device(_error: &io::Error) -> bool {
     false
 }
 
+/// Removes a name that is no folder; what a link points to stays.
+pub(super) fn unlink(dir: &Dir, name: impl AsRef<Path>) -> io::Result<()> {
+    dir.remove_file(name)
+}
+
 fn remove(dir: &Dir, name: &str) {
     if let Err(error) = dir.remove_file(name)
         && error.kind() != io::ErrorKind::NotFound
@@ -389,3 +395,6 @@ fn temporary_name() -> String {
         .as_nanos();
     format!(".ctrlnode-{}-{now}-{number}.tmp", std::process::id())
 }
+
+/// Most children of one folder that are looked at.
+pub const MAX_CHILDREN: usize = 100_000;
