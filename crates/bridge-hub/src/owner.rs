@@ -13,7 +13,7 @@ use std::{
 use bridge_proto::{
     BridgeId, TaskId,
     ctrlnode::plane::FromBridge,
-    model::{Answer, Ask, Tuning, When},
+    model::{Answer, Ask, Reply, Request, Tuning, When},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -97,6 +97,16 @@ pub(crate) enum Message {
         task: Box<TaskView>,
         path: String,
         reply: Answered<FileContent>,
+    },
+    DeleteFile {
+        task: Box<TaskView>,
+        path: String,
+        reply: Answered<()>,
+    },
+    AskMachine {
+        machine: BridgeId,
+        request: Box<Request>,
+        reply: Answered<Reply>,
     },
     Pair {
         bridge: BridgeRecord,
@@ -286,6 +296,12 @@ impl Owner {
             }
             Message::Files { task, reply } => self.ask_files(&task, reply),
             Message::ReadFile { task, path, reply } => self.ask_file(&task, &path, reply),
+            Message::DeleteFile { task, path, reply } => self.ask_delete(&task, &path, reply),
+            Message::AskMachine {
+                machine,
+                request,
+                reply,
+            } => self.ask_anything(&machine, *request, reply),
             Message::Pair {
                 bridge,
                 token,

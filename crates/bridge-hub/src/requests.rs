@@ -8,8 +8,9 @@ use bridge_proto::{
     BridgeId, RunKey, TaskId,
     ctrlnode::plane::encode,
     model::{
-        Answer, Ask, Can, Choosing, CommandBody, FileEntry, FileRoot, FileScope, FollowUp, Place,
-        ReadOutcome, Reply, Request, RunKind, StartRun, Tuning, When,
+        Answer, Ask, Can, Choosing, CommandBody, FileEntry, FileRoot, FileScope, FollowUp, Listing,
+        Place, ReadOutcome, Reply, Request, RunKind, StartRun, TreeChange, TreeChanged, Tuning,
+        When,
     },
 };
 
@@ -37,6 +38,12 @@ enum Wanted {
     File {
         reply: Answered<FileContent>,
     },
+    Deleted {
+        reply: Answered<()>,
+    },
+    Anything {
+        reply: Answered<Reply>,
+    },
 }
 
 impl Waiter {
@@ -53,6 +60,8 @@ impl Waiter {
                 answer(reply, result.and_then(|got| listing(got, &below)));
             }
             Wanted::File { reply } => answer(reply, result.and_then(content)),
+            Wanted::Deleted { reply } => answer(reply, result.and_then(deleted)),
+            Wanted::Anything { reply } => answer(reply, result),
         }
     }
 }
@@ -259,8 +268,36 @@ impl Owner {
         self.ask(task, request, READ_WITHIN, Wanted::File { reply });
     }
 
+    pub(crate) fn ask_delete(&mut self, task: &TaskView, path: &str, reply: Answered<()>) {
+        let change = TreeChange::DeletePath {
+            scope: scope(&task.summary.agent, &task.summary.provider),
+            path: format!("{}/output/{path}", task.folder),
+        };
+        let request = Request::Tree(change);
+        self.ask(task, request, CHANGE_WITHIN, Wanted::Deleted { reply });
+    }
+
+    pub(crate) fn ask_anything(
+        &mut self,
+        machine: &BridgeId,
+        request: Request,
+        reply: Answered<Reply>,
+    ) {
+        self.ask_machine(machine, request, CHANGE_WITHIN, Wanted::Anything { reply });
+    }
+
     fn ask(&mut self, task: &TaskView, request: Request, waited: Duration, what: Wanted) {
-        let route = match self.state.route(&task.summary.machine) {
+        self.ask_machine(&task.summary.machine, request, waited, what);
+    }
+
+    fn ask_machine(
+        &mut self,
+        machine: &BridgeId,
+        request: Request,
+        waited: Duration,
+        what: Wanted,
+    ) {
+        let route = match self.state.route(machine) {
             Ok(route) => route,
             Err(error) => return what.refuse(error),
         };
@@ -298,6 +335,8 @@ impl Wanted {
         match self {
             Self::Files { reply, .. } => answer(reply, Err(error)),
             Self::File { reply } => answer(reply, Err(error)),
+            Self::Deleted { reply } => answer(reply, Err(error)),
+            Self::Anything { reply } => answer(reply, Err(error)),
         }
     }
 }
@@ -394,13 +433,14 @@ fn words(ask: &Ask, given: &Answer) -> String {
 }
 
 fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
-    let entries = match reply {
+    let Listing { entries, cut, .. } = match reply {
         Reply::ListFiles {
-            listing: Ok((_, entries)),
-        } => entries,
+            listing: Ok(listing),
+        } => listing,
         Reply::ListFiles { listing: Err(code) } => return Err(HubError::FileRefused { code }),
         other @ (Reply::AgentsSynced { .. }
         | Reply::ReadFile { .. }
+        | Reply::Tree(_)
         | Reply::RunChecked { .. }
         | Reply::Unknown { .. }) => {
             return Err(unexpected(&other));
@@ -420,7 +460,10 @@ fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
         })
         .collect();
     entries.sort_by_cached_key(|entry| entry.path.to_lowercase());
-    Ok(Files { entries })
+    Ok(Files {
+        entries,
+        truncated: cut,
+    })
 }
 
 fn content(reply: Reply) -> Result<FileContent, HubError> {
@@ -428,6 +471,7 @@ fn content(reply: Reply) -> Result<FileContent, HubError> {
         Reply::ReadFile { outcome, .. } => outcome,
         other @ (Reply::AgentsSynced { .. }
         | Reply::ListFiles { .. }
+        | Reply::Tree(_)
         | Reply::RunChecked { .. }
         | Reply::Unknown { .. }) => {
             return Err(unexpected(&other));
@@ -469,12 +513,28 @@ fn content(reply: Reply) -> Result<FileContent, HubError> {
     }
 }
 
+fn deleted(reply: Reply) -> Result<(), HubError> {
+    match reply {
+        Reply::Tree(TreeChanged::Done { error: None, .. }) => Ok(()),
+        Reply::Tree(TreeChanged::Done {
+            error: Some(code), ..
+        }) => Err(HubError::FileRefused { code }),
+        other @ (Reply::AgentsSynced { .. }
+        | Reply::ReadFile { .. }
+        | Reply::ListFiles { .. }
+        | Reply::Tree(_)
+        | Reply::RunChecked { .. }
+        | Reply::Unknown { .. }) => Err(unexpected(&other)),
+    }
+}
+
 fn unexpected(reply: &Reply) -> HubError {
     let code = match reply {
         Reply::Unknown { .. } => "NOT_SUPPORTED",
         Reply::AgentsSynced { .. }
         | Reply::ReadFile { .. }
         | Reply::ListFiles { .. }
+        | Reply::Tree(_)
         | Reply::RunChecked { .. } => "UNEXPECTED_REPLY",
     };
     HubError::FileRefused {
@@ -484,5 +544,7 @@ fn unexpected(reply: &Reply) -> HubError {
 
 const LIST_WITHIN: Duration = Duration::from_secs(15);
 const READ_WITHIN: Duration = Duration::from_secs(30);
+/// Of a folder with many entries.
+const CHANGE_WITHIN: Duration = Duration::from_secs(60);
 /// More questions at once than people could ask.
 const MAX_WAITERS: usize = 256;

@@ -10,7 +10,7 @@
 //!
 //! Reading order: [`policy`] and [`rules`] (what this machine allows), [`dispatch`] (which run may work when),
 //! [`approvals`] (what waits for a person), [`supervisor`] (the loop), `intake` (frames to
-//! commands), `runner` (one task at work), [`outgoing`] (events to frames).
+//! commands) with `homes` and `serving` (file requests), `runner` (one task at work), [`outgoing`] (events to frames).
 //! Numbered decisions are those of `docs/decisions.md`.
 //! Nothing here knows a wire's field names or an agent's protocol.
 
@@ -21,6 +21,7 @@ mod contents;
 pub mod dispatch;
 mod ends;
 pub mod health;
+mod homes;
 mod intake;
 pub mod outgoing;
 mod patience;
@@ -30,6 +31,7 @@ pub mod rules;
 mod run_log;
 mod runner;
 mod scribe;
+mod serving;
 pub mod supervisor;
 mod unwritten;
 

@@ -89,7 +89,7 @@ impl Workspace {
         bytes: &[u8],
         text: bool,
     ) -> Result<PathBuf, FileRefusal> {
-        let opened = self.open_tree(tree).ok_or(FileRefusal::NoRoot)?;
+        let opened = self.open_tree(tree, path).ok_or(FileRefusal::NoRoot)?;
         let folder = opened.folder();
         let asked = ContainedPath::parse_wire(path)?;
         let real = folder.resolve_new(&asked)?;
@@ -113,7 +113,7 @@ impl Workspace {
     /// Reads one file. Gives the cleaned path (as received where it cannot be parsed) and what
     /// came of it. Images and PDF come as base64, all else as UTF-8 text.
     pub fn read_file(&self, tree: &Tree, path: &str) -> (String, ReadOutcome) {
-        let Some(opened) = self.open_tree(tree) else {
+        let Some(opened) = self.open_tree(tree, path) else {
             return (path.to_owned(), ReadOutcome::NoRoot);
         };
         let Ok(asked) = ContainedPath::parse_wire(path) else {
@@ -136,7 +136,7 @@ impl Workspace {
         recursive: bool,
         include_files: bool,
     ) -> Result<Listing, String> {
-        let opened = self.open_tree(tree).ok_or(AGENT_NOT_FOUND)?;
+        let opened = self.open_tree(tree, subpath).ok_or(AGENT_NOT_FOUND)?;
         let folder = opened.folder();
         let asked = ContainedPath::parse_wire(subpath).map_err(|_| String::from(INVALID_PATH))?;
         let mut walk = Walk {

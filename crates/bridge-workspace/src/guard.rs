@@ -165,6 +165,15 @@ impl Guard {
         }
     }
 
+    /// Whether the name alone says that nothing here may be changed, so that nobody learns whether
+    /// it exists. A link may still lead to such a place.
+    pub(crate) fn is_guarded(&self, path: &Path) -> bool {
+        let kept = self
+            .place(path)
+            .and_then(|place| self.may_change(path, &place));
+        matches!(kept, Err(Kept::Protected(_) | Kept::Internal))
+    }
+
     /// May this go together with the folder around it, which may be removed? A task folder goes
     /// with all that agents left in it.
     pub(crate) fn may_vanish(&self, around: &Path, path: &Path) -> Result<(), Kept> {
@@ -220,9 +229,7 @@ impl Guard {
         match rest_below(path, own) {
             Some(rest) => match rest.first() {
                 None => Err(Kept::Internal),
-                Some(first)
-                    if first.starts_with('.') || OPENCLAW_OWN.contains(&first.as_str()) =>
-                {
+                Some(first) if first.starts_with('.') || OPENCLAW_OWN.contains(&first.as_str()) => {
                     Err(Kept::Internal)
                 }
                 Some(_) => Ok(()),

@@ -22,25 +22,27 @@ impl Workspace {
     /// Does what is asked; what fails half-way stays as far as it came. `tree` is where the paths
     /// start, `None` where the request means none.
     pub fn change_tree(&self, change: &TreeChange, tree: Option<&Tree>) -> TreeChanged {
-        let opened = tree.and_then(|tree| self.open_tree(tree));
-        let opened = opened.as_ref();
+        let open = |path: &str| tree.and_then(|tree| self.open_tree(tree, path));
         let done = |act, result: Result<(), Refusal>| TreeChanged::Done {
             act,
             error: result.err(),
         };
         match change {
             TreeChange::DeletePath { path, .. } => {
-                done(TreeAct::DeletePath, delete_path(opened, path))
+                done(TreeAct::DeletePath, delete_path(open(path).as_ref(), path))
             }
-            TreeChange::CreateFolder { path, .. } => {
-                done(TreeAct::CreateFolder, create_folder(opened, path))
-            }
-            TreeChange::RenameFolder { path, new_path, .. } => {
-                done(TreeAct::RenameFolder, rename_folder(opened, path, new_path))
-            }
-            TreeChange::DeleteFolder { path, .. } => {
-                done(TreeAct::DeleteFolder, delete_folder(opened, path))
-            }
+            TreeChange::CreateFolder { path, .. } => done(
+                TreeAct::CreateFolder,
+                create_folder(open(path).as_ref(), path),
+            ),
+            TreeChange::RenameFolder { path, new_path, .. } => done(
+                TreeAct::RenameFolder,
+                rename_folder(open(path).as_ref(), path, new_path),
+            ),
+            TreeChange::DeleteFolder { path, .. } => done(
+                TreeAct::DeleteFolder,
+                delete_folder(open(path).as_ref(), path),
+            ),
             TreeChange::CreateWorkspace {
                 folder,
                 files,
@@ -92,7 +94,9 @@ impl Workspace {
         if folder.is_root() {
             return Err(invalid());
         }
-        let real = own.resolve_new(&folder).map_err(|error| told(&error, "CREATE_FAILED"))?;
+        let real = own
+            .resolve_new(&folder)
+            .map_err(|error| told(&error, "CREATE_FAILED"))?;
         let path = own.path().join(real.to_path());
         self.guard
             .may_be_tree(&path, own.path())
@@ -109,7 +113,10 @@ impl Workspace {
         }
         for file in files {
             let refused = || format!("INVALID_FILE_PATH: {}", crate::root::shorten(&file.path));
-            let inside = ContainedPath::parse_wire(&file.path).map_err(|_| refused())?;
+            let inside = ContainedPath::parse_wire(&file.path)
+                .ok()
+                .filter(|inside| !inside.is_root())
+                .ok_or_else(refused)?;
             let name = path.join(inside.to_path());
             guard.may_fill(&name, is_new).map_err(|_| refused())?;
             wanted.push((inside, &file.content));
@@ -158,7 +165,7 @@ impl Workspace {
             .and_then(Path::to_str)
             .and_then(|inside| ContainedPath::parse(inside).ok())
             .ok_or_else(unsafe_path)?;
-        let base = self.open_tree(&Tree::Base).ok_or_else(unsafe_path)?;
+        let base = self.open_tree(&Tree::Base, "").ok_or_else(unsafe_path)?;
         match delete(&base, &inside, "DELETE_FAILED") {
             Ok(there) => Ok(there.then(|| absolute.display().to_string())),
             Err(code) if code == invalid() => Err(unsafe_path()),
@@ -169,13 +176,18 @@ impl Workspace {
 
 fn delete_path(tree: Option<&Opened<'_>>, path: &str) -> Result<(), Refusal> {
     let missing = || String::from("INVALID_REQUEST");
-    let tree = tree.filter(|_| !path.trim().is_empty()).ok_or_else(missing)?;
+    let tree = tree
+        .filter(|_| !path.trim().is_empty())
+        .ok_or_else(missing)?;
     let path = ContainedPath::parse_wire(path).map_err(|_| invalid())?;
     delete(tree, &path, TreeAct::DeletePath.failed()).map(drop)
 }
 
 /// Whether there was anything.
 fn delete(tree: &Opened<'_>, path: &ContainedPath, failed: &str) -> Result<bool, Refusal> {
+    if tree.guard.is_guarded(&tree.absolute(path)) {
+        return Err(invalid());
+    }
     let real = match place(tree.folder(), path) {
         Ok(real) => real,
         Err(ContainError::Missing { .. } | ContainError::NotAFolder { .. }) => return Ok(false),
@@ -200,19 +212,20 @@ fn create_folder(tree: Option<&Opened<'_>>, path: &str) -> Result<(), Refusal> {
     let (tree, path) = needed(tree, path)?;
     let failed = TreeAct::CreateFolder.failed();
     let folder = tree.folder();
-    let real = folder
-        .resolve_new(&path)
-        .map_err(|error| told(&error, failed))?;
+    let of = |error| match error {
+        ContainError::NotAFolder { .. } | ContainError::NotAFile { .. } => {
+            io::Error::from(io::ErrorKind::AlreadyExists).to_string()
+        }
+        other @ (ContainError::Missing { .. }
+        | ContainError::Link { .. }
+        | ContainError::Outside { .. }
+        | ContainError::Io { .. }) => told(&other, failed),
+    };
+    let real = folder.resolve_new(&path).map_err(of)?;
     tree.guard
         .may_make_folder(&tree.absolute(&real))
         .map_err(|_| invalid())?;
-    match folder.create_folder(&real) {
-        Ok(_) => Ok(()),
-        Err(ContainError::NotAFolder { .. } | ContainError::NotAFile { .. }) => {
-            Err(io::Error::from(io::ErrorKind::AlreadyExists).to_string())
-        }
-        Err(error) => Err(told(&error, failed)),
-    }
+    folder.create_folder(&real).map(drop).map_err(of)
 }
 
 fn delete_folder(tree: Option<&Opened<'_>>, path: &str) -> Result<(), Refusal> {
@@ -222,15 +235,17 @@ fn delete_folder(tree: Option<&Opened<'_>>, path: &str) -> Result<(), Refusal> {
     tree.guard
         .may_remove(&tree.absolute(&real))
         .map_err(|_| invalid())?;
-    tree.folder().remove_empty(&real).map_err(|error| match error {
-        TreeError::Contained(error) => not_found(&error, failed),
-        other @ (TreeError::NotEmpty { .. }
-        | TreeError::Exists { .. }
-        | TreeError::Kept { .. }
-        | TreeError::OtherDisk { .. }
-        | TreeError::TooMany
-        | TreeError::TooDeep { .. }) => told_of_tree(other, failed),
-    })
+    tree.folder()
+        .remove_empty(&real)
+        .map_err(|error| match error {
+            TreeError::Contained(error) => not_found(&error, failed),
+            other @ (TreeError::NotEmpty { .. }
+            | TreeError::Exists { .. }
+            | TreeError::Kept { .. }
+            | TreeError::OtherDisk { .. }
+            | TreeError::TooMany
+            | TreeError::TooDeep { .. }) => told_of_tree(other, failed),
+        })
 }
 
 fn rename_folder(tree: Option<&Opened<'_>>, path: &str, new: &str) -> Result<(), Refusal> {
@@ -244,7 +259,9 @@ fn rename_folder(tree: Option<&Opened<'_>>, path: &str, new: &str) -> Result<(),
     let guard = &tree.guard;
     guard.may_remove(&old_path).map_err(|_| invalid())?;
     guard.may_make_folder(&new_path).map_err(|_| invalid())?;
-    guard.may_become(&old_path, &new_path).map_err(|_| invalid())?;
+    guard
+        .may_become(&old_path, &new_path)
+        .map_err(|_| invalid())?;
     let check = |entry: &Path| guard.may_become(&old_path.join(entry), &new_path.join(entry));
     let of = |error| match error {
         TreeError::Contained(error) => not_found(&error, failed),
@@ -268,7 +285,7 @@ fn needed<'a, 'b>(
     }
     let tree = tree.ok_or("BASE_PATH_NOT_FOUND")?;
     let path = ContainedPath::parse_wire(path).map_err(|_| invalid())?;
-    if path.is_root() {
+    if path.is_root() || tree.guard.is_guarded(&tree.absolute(&path)) {
         return Err(invalid());
     }
     Ok((tree, path))
@@ -339,3 +356,30 @@ const CONTAINER: &str = "/app";
 
 /// Most files that a new workspace is made with.
 pub const MAX_NEW_FILES: usize = 1000;
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agent_folders_of_a_container_that_is_the_workspace_are_deleted() {
+        let outer = tempfile::tempdir().unwrap();
+        let container = outer.path().canonicalize().unwrap().join("app");
+        let workspace = Workspace::open(&container, None).unwrap();
+        let folder = container.join("agents/x");
+        std::fs::create_dir_all(folder.join("deep")).unwrap();
+        let text = folder.display().to_string();
+        let delete = |workspace: &Workspace| workspace.delete_agent_folders(&container, &text);
+        // Writing there is not allowed, so deleting is not either.
+        assert_eq!(delete(&workspace), Err(format!("UNSAFE_PATH: {text}")));
+        let workspace = workspace.with_policy(ContentsPolicy::Workspace);
+        assert_eq!(delete(&workspace), Ok(Some(text.clone())));
+        assert!(!folder.exists());
+        assert_eq!(delete(&workspace), Ok(None));
+        for own in [".ctrlnode", ".", ""] {
+            let path = container.join(own).display().to_string();
+            let told = workspace.delete_agent_folders(&container, &path);
+            assert_eq!(told, Err(format!("UNSAFE_PATH: {path}")));
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    contained::{ContainedPath, Folder},
+    contained::{ContainError, ContainedPath, Folder},
     guard::Guard,
     root::Workspace,
 };
@@ -18,7 +18,8 @@ pub enum Tree {
     Base,
     /// `CTRLNODE_ROOT`.
     Ctrlnode,
-    /// The task tree of OpenClaw, `ctrlnode` in its own folder.
+    /// The task tree of OpenClaw, `ctrlnode` in its own folder, for what is there and not below
+    /// `CTRLNODE_ROOT`: runs of this bridge are below that, whatever their agent.
     OpenclawTasks,
     /// The workspace of an agent of OpenClaw, as it was named. A relative path starts at
     /// OpenClaw's own folder.
@@ -53,8 +54,9 @@ impl Opened<'_> {
 }
 
 impl Workspace {
-    /// Opens a tree. `None`: it is not there, or may not be one.
-    pub(crate) fn open_tree(&self, tree: &Tree) -> Option<Opened<'_>> {
+    /// Opens a tree for a request about this path in it. `None`: it is not there, or may not be
+    /// one.
+    pub(crate) fn open_tree(&self, tree: &Tree, path: &str) -> Option<Opened<'_>> {
         let lent = |folder| Opened {
             folder: Held::Lent(folder),
             guard: self.guard.clone(),
@@ -62,17 +64,10 @@ impl Workspace {
         match tree {
             Tree::Base => Some(lent(&self.base)),
             Tree::Ctrlnode => Some(lent(&self.root)),
-            Tree::OpenclawTasks => {
-                let tasks = ContainedPath::parse(OPENCLAW_TASKS).ok()?;
-                let folder = self.openclaw.as_ref()?.create_folder(&tasks);
-                match folder {
-                    Ok(folder) => Some(self.own(folder)),
-                    Err(error) => {
-                        tracing::debug!(%error, "OpenClaw's task tree cannot be used");
-                        None
-                    }
-                }
-            }
+            Tree::OpenclawTasks => Some(
+                self.old_tasks(path)
+                    .map_or_else(|| lent(&self.root), |folder| self.own(folder)),
+            ),
             Tree::OpenclawAgent(named) => match self.agent_tree(named) {
                 Ok(folder) => Some(self.own(folder)),
                 Err(error) => {
@@ -87,6 +82,18 @@ impl Workspace {
         Opened {
             guard: self.guard.about(folder.path()),
             folder: Held::Own(folder),
+        }
+    }
+
+    /// OpenClaw's task tree, if this path is there alone.
+    fn old_tasks(&self, path: &str) -> Option<Folder> {
+        let path = ContainedPath::parse_wire(path).ok()?;
+        let tasks = ContainedPath::parse(OPENCLAW_TASKS).ok()?;
+        let folder = self.openclaw.as_ref()?.open_folder(&tasks).ok()?;
+        folder.resolve(&path).ok()?;
+        match self.root.resolve(&path) {
+            Err(ContainError::Missing { .. }) => Some(folder),
+            Ok(_) | Err(_) => None,
         }
     }
 

@@ -6,10 +6,7 @@ mod support;
 
 use std::{collections::BTreeMap, os::unix::fs::symlink, path::Path};
 
-use bridge_proto::{
-    TaskFolder,
-    model::ReadOutcome,
-};
+use bridge_proto::{TaskFolder, model::ReadOutcome};
 use bridge_workspace::{ContainedPath, ContentsPolicy, Tree};
 use proptest::prelude::*;
 use support::{Scene, put, task};

@@ -26,13 +26,7 @@ fn content(text: &str, content_type: &str) -> ReadOutcome {
     }
 }
 
-fn names(
-    scene: &Scene,
-    root: Tree,
-    subpath: &str,
-    recursive: bool,
-    files: bool,
-) -> Vec<String> {
+fn names(scene: &Scene, root: Tree, subpath: &str, recursive: bool, files: bool) -> Vec<String> {
     let Listing { entries, .. } = scene
         .workspace
         .list_files(&root, subpath, recursive, files)
@@ -170,11 +164,7 @@ fn outside_of_its_own_root_writing_needs_the_workspace_policy() {
     ] {
         let scene = open(policy);
         let write = |root, path: &str| scene.workspace.write_file(&root, path, b"x", true);
-        assert_eq!(
-            write(Tree::Base, "web/x.md").is_ok(),
-            allowed,
-            "{policy}"
-        );
+        assert_eq!(write(Tree::Base, "web/x.md").is_ok(), allowed, "{policy}");
         write(Tree::Ctrlnode, "tasks/a/input/x.md").unwrap();
         write(Tree::Base, ".ctrlnode/tasks/a/input/y.md").unwrap();
     }
@@ -265,10 +255,7 @@ fn protected_places_are_not_read_even_through_a_link() {
         assert_eq!(base(path), ReadOutcome::InvalidPath, "{path}");
     }
     for path in [".env", "tasks/a/output/env", "bridge.lock"] {
-        let got = scene
-            .workspace
-            .read_file(&Tree::Ctrlnode, path)
-            .1;
+        let got = scene.workspace.read_file(&Tree::Ctrlnode, path).1;
         assert_eq!(got, ReadOutcome::InvalidPath, "{path}");
     }
     assert_eq!(
@@ -290,10 +277,7 @@ fn images_and_pdf_come_as_base64_within_their_limits() {
     let read = |name: &str| {
         scene
             .workspace
-            .read_file(
-                &Tree::Ctrlnode,
-                &format!("tasks/a/output/{name}"),
-            )
+            .read_file(&Tree::Ctrlnode, &format!("tasks/a/output/{name}"))
             .1
     };
     put(&dir.join("x.PNG"), b"\x89PNG");
@@ -462,11 +446,7 @@ fn listings_outside_are_an_error_and_kept_ones_are_empty() {
     put(&scene.root().join("tasks/t/output/x.md"), "");
     put(&scene.root().join("journal/runs.jsonl"), "");
     symlink(scene.outside(), scene.base().join("escape")).unwrap();
-    let list = |path: &str| {
-        scene
-            .workspace
-            .list_files(&Tree::Base, path, true, true)
-    };
+    let list = |path: &str| scene.workspace.list_files(&Tree::Base, path, true, true);
     for path in ["..", "a/../..", "/etc", "....//", "escape", "escape/base"] {
         assert_eq!(list(path), Err("INVALID_PATH".into()), "{path}");
     }

@@ -50,7 +50,11 @@ pub fn encode_reply(reply: &Reply, origin: &Origin) -> Option<String> {
         }
         Reply::ListFiles { listing } => {
             let (base_path, entries, error) = match listing {
-                Ok(listing) => (Some(listing.base.as_str()), listing.entries.as_slice(), None),
+                Ok(listing) => (
+                    Some(listing.base.as_str()),
+                    listing.entries.as_slice(),
+                    None,
+                ),
                 Err(error) => (None, [].as_slice(), Some(error.as_str())),
             };
             let cut = listing.as_ref().is_ok_and(|listing| listing.cut);

@@ -10,7 +10,8 @@ use bridge_proto::{
     },
     model::{
         AgentProfile, AgentStatus, Can, Choosing, FileEntry, Health, HealthReason, Heartbeat,
-        Hello, Listing, Notice, Origin, ProviderReport, ReadOutcome, Reply, ReplyToken, Source, Trouble,
+        Hello, Listing, Notice, Origin, ProviderReport, ReadOutcome, Reply, ReplyToken, Source,
+        Trouble,
     },
 };
 

@@ -130,8 +130,16 @@ fn folders(deleted: &[&str], errors: &[&str]) -> TreeChanged {
 fn answers_to_changes_are_written_as_the_reference_shows_them_and_read_back_by_the_hub() {
     let path = "/home/dev/.openclaw/workspace-writer";
     for (request, name, changed) in [
-        ("delete_path", "delete_path_ack", done(TreeAct::DeletePath, None)),
-        ("create_folder", "create_folder_ack", done(TreeAct::CreateFolder, None)),
+        (
+            "delete_path",
+            "delete_path_ack",
+            done(TreeAct::DeletePath, None),
+        ),
+        (
+            "create_folder",
+            "create_folder_ack",
+            done(TreeAct::CreateFolder, None),
+        ),
         (
             "rename_folder",
             "rename_folder_ack",
@@ -193,7 +201,11 @@ fn the_hub_writes_changes_as_the_reference_shows_them() {
             written.as_object_mut().unwrap().remove("requestId");
         }
         let slashes = golden.to_string().replace(r"\\", "/");
-        assert_eq!(written, serde_json::from_str::<Value>(&slashes).unwrap(), "{name}");
+        assert_eq!(
+            written,
+            serde_json::from_str::<Value>(&slashes).unwrap(),
+            "{name}"
+        );
     }
 }
 
@@ -255,7 +267,13 @@ fn a_change_that_cannot_be_read_is_answered_in_the_shape_of_its_action() {
 fn json_that_is_too_deep_or_out_of_range_is_refused_and_answered_all_the_same() {
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let objects = format!("{}7{}", r#"{"a":"#.repeat(10_000), "}".repeat(10_000));
-    for odd in [deep.as_str(), objects.as_str(), "1e999", "-1e999", "[1e400]"] {
+    for odd in [
+        deep.as_str(),
+        objects.as_str(),
+        "1e999",
+        "-1e999",
+        "[1e400]",
+    ] {
         let frame = format!(
             r#"{{"action":"read_file","args":{odd},"requestId":"q","agentId":"A","path":"x/y"}}"#
         );
@@ -263,20 +281,32 @@ fn json_that_is_too_deep_or_out_of_range_is_refused_and_answered_all_the_same() 
         assert_eq!(
             encode_refusal(frame.as_bytes(), &error).unwrap(),
             r#"{"action":"read_file_response","requestId":"q","agentId":"a","path":"x/y","content":null,"error":"INVALID_REQUEST"}"#,
-            "{}", &odd[..4]
+            "{}",
+            &odd[..4]
         );
     }
-    let broken = format!(r#"{{"action":"read_file","requestId":"q","args":{}"#, "[".repeat(10_000));
+    let broken = format!(
+        r#"{{"action":"read_file","requestId":"q","args":{}"#,
+        "[".repeat(10_000)
+    );
     let error = decode(broken.as_bytes(), Source::Plane).unwrap_err();
     assert_eq!(encode_refusal(broken.as_bytes(), &error), None);
 }
 
 #[test]
 fn numbers_beyond_range_in_fields_that_nobody_reads_change_nothing() {
-    for number in ["99999999999999999999999999", "-9223372036854775809", "1e308"] {
-        let frame = format!(r#"{{"action":"read_file","requestId":"q","path":"x","size":{number}}}"#);
+    for number in [
+        "99999999999999999999999999",
+        "-9223372036854775809",
+        "1e308",
+    ] {
+        let frame =
+            format!(r#"{{"action":"read_file","requestId":"q","path":"x","size":{number}}}"#);
         let read = decode(frame.as_bytes(), Source::Plane).unwrap().body;
-        assert!(matches!(read, CommandBody::Request(Request::ReadFile { .. })));
+        assert!(matches!(
+            read,
+            CommandBody::Request(Request::ReadFile { .. })
+        ));
         let path = format!(r#"{{"action":"read_file","requestId":"q","path":{number}}}"#);
         assert!(decode(path.as_bytes(), Source::Plane).is_err());
     }
@@ -345,7 +375,11 @@ fn bytes_that_would_grow_beyond_a_frame_as_text_are_too_large_for_a_plain_plane_
         },
     };
     let plain = encode_reply(&reply, &origin("read_file", Source::Plane)).unwrap();
-    assert!(plain.ends_with(r#""error":"FILE_TOO_LARGE:12582912"}"#), "{}", plain.len());
+    assert!(
+        plain.ends_with(r#""error":"FILE_TOO_LARGE:12582912"}"#),
+        "{}",
+        plain.len()
+    );
     let to_hub = encode_reply(&reply, &origin("read_file", Source::Hub)).unwrap();
     assert!(to_hub.len() > 12 << 20);
 }

@@ -168,6 +168,11 @@ fn is_here(url: &Url) -> bool {
     }
 }
 
+/// OpenClaw's own folder, in which its configuration lies, whether it is there or not.
+pub fn own_folder(host: &Host) -> Option<PathBuf> {
+    Some(file(host)?.parent()?.to_owned())
+}
+
 /// The configuration file, whether it is there or not.
 fn file(host: &Host) -> Option<PathBuf> {
     if let Some(file) = host.value("OPENCLAW_CONFIG_PATH") {

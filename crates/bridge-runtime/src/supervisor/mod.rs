@@ -21,7 +21,7 @@ use bridge_providers::provider::Provider;
 use bridge_transport::{Handle, Inbox, Phase};
 use bridge_workspace::{Journal, RunEntry, Workspace};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{AbortHandle, JoinError, JoinSet},
     time::{MissedTickBehavior, interval, sleep_until},
 };
@@ -35,12 +35,14 @@ use crate::{
     dispatch::{Dispatch, Effect},
     ends::Ends,
     health::HealthBoard,
+    homes::{Homes, Residents},
     intake::{Intake, Taken},
     outgoing::Outgoing,
     policy::{Policy, Surroundings},
     rules::{Doer, Rules},
     runner::{FromRunner, Ticket, ToRunner, Turn},
     scribe::Scribe,
+    serving::Serving,
     unwritten::Unwritten,
 };
 
@@ -145,6 +147,7 @@ impl Supervisor {
         }
         let scribe = Scribe::start(journal).map_err(SuperviseError::Journal)?;
         let (taken, commands) = mpsc::channel(64);
+        let (residents, living_here) = watch::channel(Residents::default());
         let intake = Intake {
             inbox,
             link: link.clone(),
@@ -152,6 +155,12 @@ impl Supervisor {
             trusted: settings.trusted.clone().into(),
             supervisor: taken,
             unwritten: Unwritten::default(),
+            homes: Homes {
+                providers: providers.keys().cloned().collect(),
+                openclaw: workspace.has_openclaw(),
+                residents: living_here,
+            },
+            serving: Serving::start(Arc::clone(&workspace), link.clone()),
         };
         let intake = tokio::spawn(intake.run());
         let (reports, from_runners) = mpsc::channel(256);
@@ -160,6 +169,7 @@ impl Supervisor {
             dispatch: Dispatch::new(settings.policy),
             approvals: Approvals::default(),
             agents: Agents::default(),
+            residents,
             health: HealthBoard::default(),
             models: BTreeMap::new(),
             announcer: Announcer::new(&settings, &workspace),
@@ -206,6 +216,8 @@ struct Daemon {
     dispatch: Dispatch<Box<Turn>>,
     approvals: Approvals,
     agents: Agents,
+    /// The same for file requests.
+    residents: watch::Sender<Residents>,
     health: HealthBoard,
     models: BTreeMap<ProviderKey, Vec<String>>,
     announcer: Announcer,

@@ -77,11 +77,7 @@ impl Folder {
 
     /// Removes a file, a link, or a folder with everything in it. Each entry is asked about again
     /// before it goes. Gives whether there was anything.
-    pub(crate) fn remove(
-        &self,
-        path: &ContainedPath,
-        check: Check<'_>,
-    ) -> Result<bool, TreeError> {
+    pub(crate) fn remove(&self, path: &ContainedPath, check: Check<'_>) -> Result<bool, TreeError> {
         let (parents, name) = path.split_last()?;
         let parent = self.walk(parents, false)?;
         let of = |error| TreeError::from(fault(path.to_string(), error));
@@ -122,11 +118,9 @@ impl Folder {
         let new_parent = self.walk(new_parents, true)?;
         match sys::rename_new(&old_parent, old, &new_parent, new) {
             Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(TreeError::Exists {
-                    path: to.to_string(),
-                })
-            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(TreeError::Exists {
+                path: to.to_string(),
+            }),
             Err(error) => Err(ContainError::Io {
                 path: from.to_string(),
                 source: error,
@@ -221,13 +215,7 @@ impl<'a> Look<'a> {
         })
     }
 
-    fn enter(
-        &self,
-        dir: &Dir,
-        name: &OsStr,
-        path: &Path,
-        depth: usize,
-    ) -> Result<Dir, TreeError> {
+    fn enter(&self, dir: &Dir, name: &OsStr, path: &Path, depth: usize) -> Result<Dir, TreeError> {
         let shown = || path.display().to_string();
         if depth >= MAX_TREE_DEPTH {
             return Err(TreeError::TooDeep { path: shown() });

@@ -2,7 +2,11 @@
 
 #![expect(clippy::unnecessary_wraps, reason = "the same signatures as on Unix")]
 
-use std::{ffi::OsStr, fs::{File, Metadata}, io};
+use std::{
+    ffi::OsStr,
+    fs::{File, Metadata},
+    io,
+};
 
 use cap_std::fs::{Dir, OpenOptions};
 

@@ -1,6 +1,11 @@
 //! Unix: every step of a walk is one `openat` that refuses to follow a link.
 
-use std::{ffi::OsStr, fs::{File, Metadata}, io, os::unix::fs::MetadataExt as _};
+use std::{
+    ffi::OsStr,
+    fs::{File, Metadata},
+    io,
+    os::unix::fs::MetadataExt as _,
+};
 
 use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, openat, statat};
