@@ -1,7 +1,7 @@
 //! File requests: write one, read one, list a folder; within their root, the protected places, the
 //! contents policy and the limits.
 
-use std::{cmp::Reverse, io::Read as _, path::PathBuf};
+use std::{cmp::Reverse, fs::File, io::Read as _, path::PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bridge_proto::{
@@ -11,7 +11,7 @@ use bridge_proto::{
 use thiserror::Error;
 
 use crate::{
-    contained::{Child, ContainError, ContainedPath, MAX_CHILDREN, PathFault},
+    contained::{Child, ContainError, ContainedPath, Folder, MAX_CHILDREN, PathFault},
     guard::Kept,
     root::Workspace,
     sys,
@@ -167,13 +167,19 @@ impl Workspace {
 }
 
 fn read(opened: &Opened<'_>, asked: &ContainedPath) -> Result<ReadOutcome, ReadOutcome> {
-    let folder = opened.folder();
-    let real = folder.resolve(asked).map_err(|error| refusal(&error))?;
-    opened
-        .guard
-        .may_leave(&opened.absolute(&real))
-        .map_err(|_| ReadOutcome::InvalidPath)?;
-    let mut file = folder.read(&real).map_err(|error| refusal(&error))?;
+    let may_leave = |path: &ContainedPath| {
+        let kept = opened.guard.may_leave(&opened.absolute(path));
+        kept.map_err(|_| ReadOutcome::InvalidPath)
+    };
+    let (real, mut file) = match open(opened.folder(), asked) {
+        Ok(found) => found,
+        Err(error) => {
+            // Whether something exists is told only of what could be read.
+            may_leave(asked)?;
+            return Err(refusal(&error));
+        }
+    };
+    may_leave(&real)?;
     let meta = file.metadata().map_err(|_| ReadOutcome::Unreadable)?;
     // Another name of the same file may lie anywhere.
     if sys::has_other_names(&meta) {
@@ -219,6 +225,19 @@ fn read(opened: &Opened<'_>, asked: &ContainedPath) -> Result<ReadOutcome, ReadO
         content,
         content_type: content_type.to_owned(),
     })
+}
+
+/// The open file and its real path, which is the one that was asked for where no link is on the way.
+fn open(folder: &Folder, asked: &ContainedPath) -> Result<(ContainedPath, File), ContainError> {
+    match folder.read(asked) {
+        Ok(file) => Ok((asked.clone(), file)),
+        Err(ContainError::Link { .. }) => {
+            let real = folder.resolve(asked)?;
+            let file = folder.read(&real)?;
+            Ok((real, file))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 struct Walk<'a> {

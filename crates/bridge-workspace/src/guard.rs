@@ -3,9 +3,11 @@
 //! verdict out.
 
 use std::{
+    collections::HashMap,
     fmt,
     path::{Component, Path, PathBuf},
     str::FromStr,
+    sync::LazyLock,
 };
 
 use serde::{Deserialize, Serialize};
@@ -79,12 +81,24 @@ pub enum Kept {
 pub(crate) struct Guard {
     pub(crate) base: PathBuf,
     pub(crate) root: PathBuf,
+    /// Those of `root`.
+    root_names: Vec<String>,
     /// A tree of OpenClaw that the request at hand is about.
     pub(crate) tree: Option<PathBuf>,
     pub(crate) policy: ContentsPolicy,
 }
 
 impl Guard {
+    pub(crate) fn new(base: &Path, root: &Path) -> Self {
+        Self {
+            base: base.to_owned(),
+            root: root.to_owned(),
+            root_names: names(root),
+            tree: None,
+            policy: ContentsPolicy::default(),
+        }
+    }
+
     /// The same for a request about a tree of OpenClaw.
     pub(crate) fn about(&self, tree: &Path) -> Self {
         Self {
@@ -95,8 +109,12 @@ impl Guard {
 
     /// May the content of this file leave the machine?
     pub(crate) fn may_leave(&self, path: &Path) -> Result<(), Kept> {
-        let place = self.place(path)?;
-        protected(path, READ)?;
+        self.may_leave_as(path, &names(path))
+    }
+
+    fn may_leave_as(&self, path: &Path, parts: &[String]) -> Result<(), Kept> {
+        let place = self.place(path, parts)?;
+        protected(parts, &READ_RULES)?;
         match self.policy {
             ContentsPolicy::Never => Err(Kept::Policy(self.policy)),
             ContentsPolicy::TaskOutputs if !place.is_task_file() => Err(Kept::Policy(self.policy)),
@@ -106,10 +124,11 @@ impl Guard {
 
     /// May its name appear in a listing? Folders on the way to what may leave are shown.
     pub(crate) fn may_list(&self, path: &Path, is_dir: bool) -> bool {
-        if self.may_leave(path).is_ok() {
+        let parts = names(path);
+        if self.may_leave_as(path, &parts).is_ok() {
             return true;
         }
-        let on_the_way = match self.place(path) {
+        let on_the_way = match self.place(path, &parts) {
             Ok(Place::Root(rest) | Place::Tree(rest)) => rest.is_empty() || rest == ["tasks"],
             Ok(Place::Base) => self.root.starts_with(path),
             Err(_) => false,
@@ -119,8 +138,9 @@ impl Guard {
 
     /// May the other side create or change this file?
     pub(crate) fn may_write(&self, path: &Path) -> Result<(), Kept> {
-        let place = self.place(path)?;
-        self.may_change(path, &place)?;
+        let parts = names(path);
+        let place = self.place(path, &parts)?;
+        self.may_change(&parts, &place)?;
         match place {
             // Beside what lies there are the files of the bridge itself.
             Place::Root(rest) if rest.len() < 2 => Err(Kept::Internal),
@@ -140,8 +160,9 @@ impl Guard {
 
     /// May the other side create a folder here?
     pub(crate) fn may_make_folder(&self, path: &Path) -> Result<(), Kept> {
-        let place = self.place(path)?;
-        self.may_change(path, &place)?;
+        let parts = names(path);
+        let place = self.place(path, &parts)?;
+        self.may_change(&parts, &place)?;
         match place {
             Place::Root(rest) | Place::Tree(rest) if rest.is_empty() => Err(Kept::Internal),
             Place::Root(_) | Place::Tree(_) | Place::Base => Ok(()),
@@ -149,14 +170,16 @@ impl Guard {
     }
 
     /// May the other side delete this, or give it another name? Of what is in it,
-    /// [`Self::may_vanish`] and [`Self::may_become`] decide.
+    /// [`Self::goes_whole`], [`Self::may_vanish`] and [`Self::may_become`] decide.
     pub(crate) fn may_remove(&self, path: &Path) -> Result<(), Kept> {
-        let holds = |place: &Path| rest_below(place, path).is_some();
+        let above = names(path);
+        let holds = |place: &Path| names(place).starts_with(&above);
         if holds(&self.base) || holds(&self.root) {
             return Err(Kept::Internal);
         }
-        let place = self.place(path)?;
-        self.may_change(path, &place)?;
+        let parts = names(path);
+        let place = self.place(path, &parts)?;
+        self.may_change(&parts, &place)?;
         match place {
             Place::Root(rest) | Place::Tree(rest) if rest.is_empty() || rest == ["tasks"] => {
                 Err(Kept::Internal)
@@ -168,20 +191,25 @@ impl Guard {
     /// Whether the name alone says that nothing here may be changed, so that nobody learns whether
     /// it exists. A link may still lead to such a place.
     pub(crate) fn is_guarded(&self, path: &Path) -> bool {
+        let parts = names(path);
         let kept = self
-            .place(path)
-            .and_then(|place| self.may_change(path, &place));
+            .place(path, &parts)
+            .and_then(|place| self.may_change(&parts, &place));
         matches!(kept, Err(Kept::Protected(_) | Kept::Internal))
     }
 
-    /// May this go together with the folder around it, which may be removed? A task folder goes
-    /// with all that agents left in it.
-    pub(crate) fn may_vanish(&self, around: &Path, path: &Path) -> Result<(), Kept> {
-        if self.place(around)?.is_task_file() {
-            return Ok(());
-        }
-        protected(path, READ)?;
-        protected(path, WRITE)
+    /// Whether this may be removed with all that is in it: a task folder goes with whatever agents
+    /// left in it.
+    pub(crate) fn goes_whole(&self, path: &Path) -> bool {
+        let place = self.place(path, &names(path));
+        place.is_ok_and(|place| place.is_task_file())
+    }
+
+    /// May this go together with a folder around it that does not go whole?
+    pub(crate) fn may_vanish(path: &Path) -> Result<(), Kept> {
+        let parts = names(path);
+        protected(&parts, &READ_RULES)?;
+        protected(&parts, &WRITE_RULES)
     }
 
     /// May what is `old` be `new` from now on? Not if it could be read or written then, and could
@@ -195,16 +223,16 @@ impl Guard {
         freed(self.may_write(old), self.may_write(new))
     }
 
-    fn may_change(&self, path: &Path, place: &Place) -> Result<(), Kept> {
-        protected(path, READ)?;
+    fn may_change(&self, parts: &[String], place: &Place) -> Result<(), Kept> {
+        protected(parts, &READ_RULES)?;
         match place {
             Place::Root(_) => {
-                protected(path, WRITE)?;
+                protected(parts, &WRITE_RULES)?;
                 place.not_internal()
             }
             Place::Tree(rest) => {
                 // Where the tree itself lies was decided when it was opened.
-                protected_names(rest, WRITE)?;
+                protected(rest, &WRITE_RULES)?;
                 if self.policy == ContentsPolicy::Workspace || place.is_task_file() {
                     place.not_internal()
                 } else {
@@ -212,7 +240,7 @@ impl Guard {
                 }
             }
             Place::Base => {
-                protected(path, WRITE)?;
+                protected(parts, &WRITE_RULES)?;
                 if self.policy == ContentsPolicy::Workspace {
                     Ok(())
                 } else {
@@ -225,8 +253,9 @@ impl Guard {
     /// May this folder be a tree of OpenClaw? `own` is OpenClaw's own folder; elsewhere the tree
     /// must be somewhere an agent may work, and its files leave under the policy of all.
     pub(crate) fn may_be_tree(&self, path: &Path, own: &Path) -> Result<(), Kept> {
-        protected(path, READ)?;
-        match rest_below(path, own) {
+        let parts = names(path);
+        protected(&parts, &READ_RULES)?;
+        match parts.strip_prefix(names(own).as_slice()) {
             Some(rest) => match rest.first() {
                 None => Err(Kept::Internal),
                 Some(first) if first.starts_with('.') || OPENCLAW_OWN.contains(&first.as_str()) => {
@@ -248,7 +277,8 @@ impl Guard {
 
     /// May an agent be started in this folder?
     pub(crate) fn may_work_in(&self, path: &Path) -> Result<(), Kept> {
-        match self.place(path)? {
+        let parts = names(path);
+        match self.place(path, &parts)? {
             // The root may hold the base when the state is kept elsewhere.
             Place::Root(_) if !self.base.starts_with(&self.root) => return Err(Kept::Internal),
             Place::Root(_) | Place::Tree(_) | Place::Base => {}
@@ -256,9 +286,12 @@ impl Guard {
         if !path.starts_with(&self.base) {
             return Err(Kept::Outside);
         }
-        protected(path, READ)?;
+        protected(&parts, &READ_RULES)?;
         // Not all of WRITE: agents keep work trees of their own below their settings.
-        protected(path, &[(".git", "git internals")])
+        if parts.iter().any(|part| part == ".git") {
+            return Err(Kept::Protected("git internals"));
+        }
+        Ok(())
     }
 
     /// May this path below `CTRLNODE_ROOT` be a task folder?
@@ -270,9 +303,10 @@ impl Guard {
         Place::Root(parts).not_internal()
     }
 
-    fn place(&self, path: &Path) -> Result<Place, Kept> {
-        if let Some(rest) = rest_below(path, &self.root) {
-            return Ok(Place::Root(rest));
+    /// `parts` are the [`names`] of the path.
+    fn place(&self, path: &Path, parts: &[String]) -> Result<Place, Kept> {
+        if let Some(rest) = parts.strip_prefix(self.root_names.as_slice()) {
+            return Ok(Place::Root(rest.to_vec()));
         }
         if let Some(tree) = &self.tree
             && let Ok(rest) = path.strip_prefix(tree)
@@ -364,25 +398,36 @@ fn known_as(name: &str) -> String {
     }
 }
 
-/// What a path has below another one, by what the names are known as; `None` where it lies
-/// elsewhere.
-fn rest_below(path: &Path, above: &Path) -> Option<Vec<String>> {
-    let (path, above) = (names(path), names(above));
-    path.strip_prefix(above.as_slice()).map(<[String]>::to_vec)
+/// What is protected, by the first name of each place: the other names, and what it is.
+type Rules = HashMap<&'static str, Vec<(Vec<&'static str>, &'static str)>>;
+
+static READ_RULES: LazyLock<Rules> = LazyLock::new(|| by_first_name(READ));
+static WRITE_RULES: LazyLock<Rules> = LazyLock::new(|| by_first_name(WRITE));
+
+fn by_first_name(places: &[(&'static str, &'static str)]) -> Rules {
+    let mut rules = Rules::new();
+    for (place, what) in places {
+        let mut parts = place.split('/');
+        let first = parts.next().unwrap_or_default();
+        rules
+            .entry(first)
+            .or_default()
+            .push((parts.collect(), what));
+    }
+    rules
 }
 
-/// Whole components in a row, anywhere in the path, without regard to case.
-fn protected(path: &Path, rules: &[(&str, &'static str)]) -> Result<(), Kept> {
-    protected_names(&names(path), rules)
-}
-
-fn protected_names(parts: &[String], rules: &[(&str, &'static str)]) -> Result<(), Kept> {
-    for (places, what) in rules {
-        let wanted = places.split('/').count();
-        let is_it = |window: &[String]| window.iter().map(String::as_str).eq(places.split('/'));
-        if parts.windows(wanted).any(is_it) {
-            return Err(Kept::Protected(what));
+/// Whole names in a row, anywhere in the path.
+fn protected(parts: &[String], rules: &Rules) -> Result<(), Kept> {
+    let mut rest = parts;
+    while let Some((first, behind)) = rest.split_first() {
+        for (others, what) in rules.get(first.as_str()).into_iter().flatten() {
+            let next = behind.iter().take(others.len()).map(String::as_str);
+            if next.eq(others.iter().copied()) {
+                return Err(Kept::Protected(what));
+            }
         }
+        rest = behind;
     }
     let extension = parts
         .last()

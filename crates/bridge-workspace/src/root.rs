@@ -169,12 +169,7 @@ impl Workspace {
             }
             Err(source) => return Err(OpenError::Lock { path, source }),
         };
-        let guard = Guard {
-            base: base.path().to_owned(),
-            root: root.path().to_owned(),
-            tree: None,
-            policy: ContentsPolicy::default(),
-        };
+        let guard = Guard::new(base.path(), root.path());
         Ok(Self {
             base,
             root: Arc::new(root),

@@ -10,7 +10,7 @@ use bridge_proto::model::{NewFile, TreeAct, TreeChange, TreeChanged};
 
 use crate::{
     contained::{ContainError, ContainedPath, Folder, TreeError},
-    guard::ContentsPolicy,
+    guard::{ContentsPolicy, Guard},
     root::Workspace,
     trees::{OPENCLAW_TASKS, Opened, Tree},
 };
@@ -195,7 +195,13 @@ fn delete(tree: &Opened<'_>, path: &ContainedPath, failed: &str) -> Result<bool,
     };
     let target = tree.absolute(&real);
     tree.guard.may_remove(&target).map_err(|_| invalid())?;
-    let check = |entry: &Path| tree.guard.may_vanish(&target, &target.join(entry));
+    let whole = tree.guard.goes_whole(&target);
+    let check = |entry: &Path| {
+        if whole {
+            return Ok(());
+        }
+        Guard::may_vanish(&target.join(entry))
+    };
     let folder = tree.folder();
     // Nothing goes when something in it must stay.
     match folder.survey(&real, &check) {

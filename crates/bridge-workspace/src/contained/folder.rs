@@ -79,37 +79,8 @@ impl Folder {
         &self.path
     }
 
-    /// The real path of something that exists, links followed as far as they stay inside.
-    pub fn resolve(&self, path: &ContainedPath) -> Result<ContainedPath, ContainError> {
-        if path.is_root() {
-            return Ok(ContainedPath::root());
-        }
-        match self.dir.canonicalize(path.to_path()) {
-            Ok(real) => ContainedPath::from_real(&real).ok_or_else(|| ContainError::Outside {
-                path: path.to_string(),
-            }),
-            Err(error) => Err(fault(path.to_string(), error)),
-        }
-    }
-
-    /// As [`Folder::resolve`] for something that may not exist yet: the deepest existing parent is
-    /// resolved, the rest is kept. A link to nowhere is an error.
-    pub fn resolve_new(&self, path: &ContainedPath) -> Result<ContainedPath, ContainError> {
-        for kept in (0..=path.parts().len()).rev() {
-            let (head, rest) = path.split_at(kept);
-            match self.resolve(&head) {
-                Ok(real) => return Ok(real.extended(rest)),
-                Err(ContainError::Missing { path }) => {
-                    if self.dir.symlink_metadata(head.to_path()).is_ok() {
-                        return Err(ContainError::Link { path });
-                    }
-                }
-                Err(other) => return Err(other),
-            }
-        }
-        Err(ContainError::Missing {
-            path: path.to_string(),
-        })
+    pub(super) fn dir(&self) -> &Dir {
+        &self.dir
     }
 
     /// Opens a folder below; no link is followed.

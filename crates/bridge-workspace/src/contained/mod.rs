@@ -8,6 +8,7 @@
 
 mod folder;
 mod path;
+mod resolve;
 mod tree;
 
 pub use folder::{Child, ContainError, Folder, MAX_CHILDREN};

@@ -19,7 +19,7 @@ use bridge_workspace::{RunEntry, Workspace};
 
 pub struct Scene {
     pub workspace: Workspace,
-    outer: tempfile::TempDir,
+    pub outer: tempfile::TempDir,
 }
 
 impl Scene {
