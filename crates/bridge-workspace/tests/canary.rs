@@ -54,23 +54,28 @@ enum What {
 }
 
 fn component() -> impl Strategy<Value = String> {
-    const NAMES: &[&str] = &[
+    // Those that lead somewhere come often.
+    const LEADING: &[&str] = &[
+        "l",
+        "m",
+        "l",
+        "m",
+        "a",
+        "b",
+        "t",
+        "tasks",
+        "canary.txt",
+        "canary.txt",
+        "sub",
         "..",
-        "..",
-        "..",
+    ];
+    const OTHERS: &[&str] = &[
         "....",
         ".",
         "",
-        "a",
-        "b",
-        "l",
-        "m",
-        "tasks",
-        "t",
         "outside",
         "base",
-        "sub",
-        "canary.txt",
+        "base-x",
         ".ctrlnode",
         ".openclaw",
         "ctrlnode",
@@ -89,31 +94,30 @@ fn component() -> impl Strategy<Value = String> {
         "canary.txt (deleted)",
         "proc",
         "self",
-        "fd",
     ];
     prop_oneof![
-        9 => select(NAMES).prop_map(str::to_owned),
+        12 => select(LEADING).prop_map(str::to_owned),
+        3 => select(OTHERS).prop_map(str::to_owned),
         1 => "[a-z./\\\\]{0,6}",
     ]
 }
 
 fn path() -> impl Strategy<Value = String> {
-    let start = select(
-        &[
-            "",
-            "",
-            "",
-            "",
-            "/",
-            "./",
-            "../",
-            "\\",
-            "//",
-            "ABSOLUTE/",
-            "BASE/",
-        ][..],
-    );
-    (start, prop::collection::vec(component(), 0..6))
+    const STARTS: &[&str] = &[
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "/",
+        "./",
+        "../",
+        "\\",
+        "ABSOLUTE/",
+        "BASE/",
+    ];
+    (select(STARTS), prop::collection::vec(component(), 1..5))
         .prop_map(|(start, parts)| format!("{start}{}", parts.join("/")))
 }
 
@@ -192,7 +196,7 @@ fn world() -> impl Strategy<Value = World> {
         ][..],
     );
     (
-        prop::collection::vec(link(), 0..5),
+        prop::collection::vec(link(), 1..6),
         policy,
         prop::collection::vec(asked(), REQUESTS..=REQUESTS),
     )
