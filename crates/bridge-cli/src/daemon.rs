@@ -18,7 +18,7 @@ use bridge_providers::{
     demo::DemoProvider,
     gemini::GeminiProvider,
     hermes::HermesProvider,
-    openclaw::{OpenclawProvider, own_tasks},
+    openclaw::{self, OpenclawProvider},
     opencode::OpencodeProvider,
     provider::Provider,
 };
@@ -64,9 +64,10 @@ pub(crate) fn assemble(
 ) -> Result<Bridge, Problem> {
     settings.check_workspace()?;
     let workspace = Workspace::open(&settings.base, root).map_err(cannot_open)?;
+    let openclaw = openclaw::own_folder(&settings.host);
     let workspace = workspace
         .with_policy(settings.contents)
-        .with_openclaw(own_tasks(&settings.host));
+        .with_openclaw(openclaw.as_deref());
     let root = workspace.root().to_owned();
     let journal = Journal::open(&workspace).map_err(|error| {
         Problem::new("the run journal cannot be used")

@@ -5,7 +5,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use bridge_proto::{
     AskId, BridgeId, Digest, RunKey, Secret, TaskId, Timestamp,
     ctrlnode::git_error,
-    model::{Answer, GitFault, GitReply, GitRequest, GitStatus, RunKind, Tuning, When},
+    model::{
+        Answer, GitFault, GitReply, GitRequest, GitStatus, Reply, Request, RunKind, Tuning, When,
+    },
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -338,6 +340,37 @@ impl Hub {
         let task = Box::new(task);
         self.attempt(|reply| Message::Git {
             task,
+            request,
+            reply,
+        })
+        .await
+    }
+
+    /// Deletes one file or folder of the task's `output/` folder; what is not there is deleted.
+    /// The machine has 60 s, and may refuse.
+    pub async fn delete_file(&self, id: &TaskId, path: &str) -> Result<(), HubError> {
+        let path = prepare::result_path(path)?;
+        let task = Box::new(self.existing(id).await?);
+        self.attempt(|reply| Message::DeleteFile { task, path, reply })
+            .await
+    }
+
+    /// Asks a machine anything about its files and gives its answer as it is, refusals included.
+    /// `write_file` is never answered and not asked here. At most 60 s.
+    pub async fn ask_machine(
+        &self,
+        machine: &BridgeId,
+        request: Request,
+    ) -> Result<Reply, HubError> {
+        if matches!(request, Request::WriteFile { .. }) {
+            return Err(HubError::Malformed {
+                what: "request",
+                reason: "a machine never answers write_file".into(),
+            });
+        }
+        let (machine, request) = (machine.clone(), Box::new(request));
+        self.attempt(|reply| Message::AskMachine {
+            machine,
             request,
             reply,
         })

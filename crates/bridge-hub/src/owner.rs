@@ -13,7 +13,7 @@ use std::{
 use bridge_proto::{
     BridgeId, TaskId,
     ctrlnode::plane::FromBridge,
-    model::{Answer, Ask, GitReply, GitRequest, Tuning, When},
+    model::{Answer, Ask, GitReply, GitRequest, Reply, Request, Tuning, When},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -102,6 +102,16 @@ pub(crate) enum Message {
         task: Box<TaskView>,
         request: GitRequest,
         reply: Answered<GitReply>,
+    },
+    DeleteFile {
+        task: Box<TaskView>,
+        path: String,
+        reply: Answered<()>,
+    },
+    AskMachine {
+        machine: BridgeId,
+        request: Box<Request>,
+        reply: Answered<Reply>,
     },
     Pair {
         bridge: BridgeRecord,
@@ -296,6 +306,12 @@ impl Owner {
                 request,
                 reply,
             } => self.ask_git(&task, request, reply),
+            Message::DeleteFile { task, path, reply } => self.ask_delete(&task, &path, reply),
+            Message::AskMachine {
+                machine,
+                request,
+                reply,
+            } => self.ask_anything(&machine, *request, reply),
             Message::Pair {
                 bridge,
                 token,

@@ -9,7 +9,8 @@ use bridge_proto::{
     ctrlnode::plane::encode,
     model::{
         Answer, Ask, Can, Choosing, CommandBody, FileEntry, FileRoot, FileScope, FollowUp,
-        GitReply, GitRequest, Place, ReadOutcome, Reply, Request, RunKind, StartRun, Tuning, When,
+        GitReply, GitRequest, Listing, Place, ReadOutcome, Reply, Request, RunKind, StartRun,
+        TreeChange, TreeChanged, Tuning, When,
     },
 };
 
@@ -40,6 +41,12 @@ enum Wanted {
     Git {
         reply: Answered<GitReply>,
     },
+    Deleted {
+        reply: Answered<()>,
+    },
+    Anything {
+        reply: Answered<Reply>,
+    },
 }
 
 impl Waiter {
@@ -57,6 +64,8 @@ impl Waiter {
             }
             Wanted::File { reply } => answer(reply, result.and_then(content)),
             Wanted::Git { reply } => answer(reply, result.and_then(of_git)),
+            Wanted::Deleted { reply } => answer(reply, result.and_then(deleted)),
+            Wanted::Anything { reply } => answer(reply, result),
         }
     }
 }
@@ -275,8 +284,37 @@ impl Owner {
         self.ask(task, &request, READ_WITHIN, Wanted::Git { reply });
     }
 
+    pub(crate) fn ask_delete(&mut self, task: &TaskView, path: &str, reply: Answered<()>) {
+        let change = TreeChange::DeletePath {
+            scope: scope(&task.summary.agent, &task.summary.provider),
+            path: format!("{}/output/{path}", task.folder),
+        };
+        let request = CommandBody::Request(Request::Tree(change));
+        self.ask(task, &request, CHANGE_WITHIN, Wanted::Deleted { reply });
+    }
+
+    pub(crate) fn ask_anything(
+        &mut self,
+        machine: &BridgeId,
+        request: Request,
+        reply: Answered<Reply>,
+    ) {
+        let request = CommandBody::Request(request);
+        self.ask_machine(machine, &request, CHANGE_WITHIN, Wanted::Anything { reply });
+    }
+
     fn ask(&mut self, task: &TaskView, request: &CommandBody, waited: Duration, what: Wanted) {
-        let route = match self.state.route(&task.summary.machine) {
+        self.ask_machine(&task.summary.machine, request, waited, what);
+    }
+
+    fn ask_machine(
+        &mut self,
+        machine: &BridgeId,
+        request: &CommandBody,
+        waited: Duration,
+        what: Wanted,
+    ) {
+        let route = match self.state.route(machine) {
             Ok(route) => route,
             Err(error) => return what.refuse(error),
         };
@@ -315,6 +353,8 @@ impl Wanted {
             Self::Files { reply, .. } => answer(reply, Err(error)),
             Self::File { reply } => answer(reply, Err(error)),
             Self::Git { reply } => answer(reply, Err(error)),
+            Self::Deleted { reply } => answer(reply, Err(error)),
+            Self::Anything { reply } => answer(reply, Err(error)),
         }
     }
 }
@@ -411,15 +451,16 @@ fn words(ask: &Ask, given: &Answer) -> String {
 }
 
 fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
-    let entries = match reply {
+    let Listing { entries, cut, .. } = match reply {
         Reply::ListFiles {
-            listing: Ok((_, entries)),
-        } => entries,
+            listing: Ok(listing),
+        } => listing,
         Reply::ListFiles { listing: Err(code) } => return Err(HubError::FileRefused { code }),
         other @ (Reply::AgentsSynced { .. }
         | Reply::ReadFile { .. }
         | Reply::Git { .. }
         | Reply::Pipeline { .. }
+        | Reply::Tree(_)
         | Reply::RunChecked { .. }
         | Reply::Plan(_)
         | Reply::Unknown { .. }) => {
@@ -440,7 +481,10 @@ fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
         })
         .collect();
     entries.sort_by_cached_key(|entry| entry.path.to_lowercase());
-    Ok(Files { entries })
+    Ok(Files {
+        entries,
+        truncated: cut,
+    })
 }
 
 fn content(reply: Reply) -> Result<FileContent, HubError> {
@@ -450,6 +494,7 @@ fn content(reply: Reply) -> Result<FileContent, HubError> {
         | Reply::ListFiles { .. }
         | Reply::Git { .. }
         | Reply::Pipeline { .. }
+        | Reply::Tree(_)
         | Reply::RunChecked { .. }
         | Reply::Plan(_)
         | Reply::Unknown { .. }) => {
@@ -498,6 +543,25 @@ fn of_git(reply: Reply) -> Result<GitReply, HubError> {
         other @ (Reply::AgentsSynced { .. }
         | Reply::ReadFile { .. }
         | Reply::ListFiles { .. }
+        | Reply::Tree(_)
+        | Reply::Pipeline { .. }
+        | Reply::Plan(_)
+        | Reply::RunChecked { .. }
+        | Reply::Unknown { .. }) => Err(unexpected(&other)),
+    }
+}
+
+fn deleted(reply: Reply) -> Result<(), HubError> {
+    match reply {
+        Reply::Tree(TreeChanged::Done { error: None, .. }) => Ok(()),
+        Reply::Tree(TreeChanged::Done {
+            error: Some(code), ..
+        }) => Err(HubError::FileRefused { code }),
+        other @ (Reply::AgentsSynced { .. }
+        | Reply::ReadFile { .. }
+        | Reply::ListFiles { .. }
+        | Reply::Tree(_)
+        | Reply::Git { .. }
         | Reply::Pipeline { .. }
         | Reply::Plan(_)
         | Reply::RunChecked { .. }
@@ -512,6 +576,7 @@ fn unexpected(reply: &Reply) -> HubError {
         | Reply::ReadFile { .. }
         | Reply::ListFiles { .. }
         | Reply::RunChecked { .. }
+        | Reply::Tree(_)
         | Reply::Plan(_)
         | Reply::Git { .. }
         | Reply::Pipeline { .. } => "UNEXPECTED_REPLY",
@@ -523,5 +588,7 @@ fn unexpected(reply: &Reply) -> HubError {
 
 const LIST_WITHIN: Duration = Duration::from_secs(15);
 const READ_WITHIN: Duration = Duration::from_secs(30);
+/// Of a folder with many entries.
+const CHANGE_WITHIN: Duration = Duration::from_secs(60);
 /// More questions at once than people could ask.
 const MAX_WAITERS: usize = 256;

@@ -271,6 +271,8 @@ impl std::fmt::Debug for Attachment {
 pub struct Files {
     /// Paths are relative to the task's `output/` folder.
     pub entries: Vec<FileEntry>,
+    /// Whether there are more than the machine lists.
+    pub truncated: bool,
 }
 
 /// One result file.

@@ -13,10 +13,17 @@ use bridge_proto::{
 };
 use bridge_transport::{ConnId, Handle, Inbound, Inbox};
 use bridge_workspace::{PlaceError, Repository, Served, Workspace};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::{
-    contents::Border, git, outgoing::Outgoing, pipeline, runner::Site, unwritten::Unwritten,
+    contents::Border,
+    git,
+    homes::Homes,
+    outgoing::Outgoing,
+    pipeline,
+    runner::Site,
+    serving::{Job, Serving},
+    unwritten::Unwritten,
 };
 
 /// What the supervisor gets.
@@ -59,12 +66,13 @@ pub(crate) struct Intake {
     pub(crate) unwritten: Unwritten,
     /// Carries out what is asked of git.
     pub(crate) git: mpsc::Sender<git::Asked>,
+    pub(crate) homes: Homes,
+    pub(crate) serving: Serving,
 }
 
 impl Intake {
     /// Runs until the link or the supervisor is gone.
     pub(crate) async fn run(mut self) {
-        let readers = Arc::new(Semaphore::new(FILE_READERS));
         let mut source = Source::Plane;
         let mut odd = Rarely::default();
         while let Some(inbound) = self.inbox.recv().await {
@@ -84,7 +92,7 @@ impl Intake {
                     Ok(())
                 }
                 Inbound::Frame { conn, text } => match ctrlnode::decode(&text, source) {
-                    Ok(command) => self.take(command, conn, &readers, &mut odd).await,
+                    Ok(command) => self.take(command, conn, &mut odd).await,
                     Err(error) => {
                         if let Some(odd_frames) = odd.next() {
                             tracing::warn!(%error, odd_frames, "a frame could not be read");
@@ -106,7 +114,6 @@ impl Intake {
         &mut self,
         command: Command,
         conn: ConnId,
-        readers: &Arc<Semaphore>,
         odd: &mut Rarely,
     ) -> Result<(), mpsc::error::SendError<Taken>> {
         let Command { origin, body } = command;
@@ -117,12 +124,8 @@ impl Intake {
             CommandBody::FollowUp(follow) => {
                 return self.run_asked(asked_follow_up(*follow, origin)).await;
             }
-            CommandBody::Request(request @ Request::WriteFile { .. }) => {
-                self.write(request).await;
-                return Ok(());
-            }
             CommandBody::Request(request) => {
-                self.serve(request, origin, conn, readers).await;
+                self.serve(request, origin, conn).await;
                 return Ok(());
             }
             CommandBody::Git(request) => {
@@ -167,6 +170,7 @@ impl Intake {
     }
 
     async fn run_asked(&mut self, asked: Asked) -> Result<(), mpsc::error::SendError<Taken>> {
+        self.serving.settled().await;
         // Every run costs answers that must arrive. A plane that does not take those that wait is
         // not given more of them.
         if self.link.push(Outgoing::nothing()).await.is_err() {
@@ -198,15 +202,34 @@ impl Intake {
         }
     }
 
+    async fn serve(&mut self, request: Request, origin: Origin, conn: ConnId) {
+        let scope = request.scope();
+        let tree = scope.and_then(|scope| self.homes.tree_of(scope));
+        let job = Job {
+            request,
+            tree,
+            origin,
+            conn,
+        };
+        match &job.request {
+            Request::WriteFile { .. } => self.write(job).await,
+            Request::ReadFile { .. } | Request::ListFiles { .. } => self.serving.read(job).await,
+            Request::Tree(_) => self.serving.change(job).await,
+        }
+    }
+
     /// In order with what follows: an attachment is there before its task starts.
-    async fn write(&mut self, request: Request) {
+    async fn write(&mut self, job: Job) {
+        self.serving.settled().await;
         let workspace = Arc::clone(&self.workspace);
+        let Job { request, tree, .. } = job;
         let Request::WriteFile { scope, path, .. } = &request else {
             return;
         };
-        let for_a_task = scope.root == FileRoot::Ctrlnode;
+        let for_a_task = scope.root != FileRoot::Base;
         let asked = workspace.root().join(path.trim_start_matches('/'));
-        let served = tokio::task::spawn_blocking(move || workspace.serve(&request)).await;
+        let served =
+            tokio::task::spawn_blocking(move || workspace.serve(&request, tree.as_ref())).await;
         match served {
             Ok(Served::Write(Ok(file))) => self.unwritten.written(&file),
             Ok(Served::Write(Err(error))) => {
@@ -218,29 +241,6 @@ impl Intake {
             Ok(Served::Reply(_)) => {}
             Err(error) => tracing::error!(%error, "writing a file failed"),
         }
-    }
-
-    async fn serve(
-        &self,
-        request: Request,
-        origin: Origin,
-        conn: ConnId,
-        readers: &Arc<Semaphore>,
-    ) {
-        let workspace = Arc::clone(&self.workspace);
-        let Ok(permit) = Arc::clone(readers).acquire_owned().await else {
-            return;
-        };
-        let link = self.link.clone();
-        tokio::spawn(async move {
-            let served = tokio::task::spawn_blocking(move || workspace.serve(&request)).await;
-            drop(permit);
-            match served {
-                Ok(Served::Reply(reply)) => send_reply(&link, &reply, &origin, conn).await,
-                Ok(Served::Write(_)) => {}
-                Err(error) => tracing::error!(%error, "serving a file request failed"),
-            }
-        });
     }
 
     async fn reply(&self, reply: &Reply, origin: &Origin, conn: ConnId) {
@@ -341,9 +341,6 @@ impl Rarely {
         (self.count <= 10 || self.count.is_power_of_two()).then_some(self.count)
     }
 }
-
-/// File requests served at the same time.
-const FILE_READERS: usize = 4;
 
 #[cfg(test)]
 mod tests {

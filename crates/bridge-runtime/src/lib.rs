@@ -10,7 +10,7 @@
 //!
 //! Reading order: [`policy`] and [`rules`] (what this machine allows), [`dispatch`] (which run may work when),
 //! [`approvals`] (what waits for a person), [`supervisor`] (the loop), `intake` (frames to
-//! commands), [`git`] (what is asked of repositories), `runner` (one task at work), [`outgoing`] (events to frames).
+//! commands) with `homes` and `serving` (file requests), [`git`] (what is asked of repositories), `runner` (one task at work), [`outgoing`] (events to frames).
 //! Numbered decisions are those of `docs/decisions.md`.
 //! Nothing here knows a wire's field names or an agent's protocol.
 
@@ -23,6 +23,7 @@ pub mod dispatch;
 mod ends;
 pub mod git;
 pub mod health;
+mod homes;
 mod intake;
 pub mod outgoing;
 mod patience;
@@ -33,6 +34,7 @@ pub mod rules;
 mod run_log;
 mod runner;
 mod scribe;
+mod serving;
 pub mod supervisor;
 mod unwritten;
 

@@ -1,24 +1,29 @@
 //! File requests: write one, read one, list a folder; within their root, the protected places, the
 //! contents policy and the limits.
 
-use std::{cmp::Ordering, io::Read as _, path::PathBuf};
+use std::{cmp::Reverse, fs::File, io::Read as _, path::PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bridge_proto::{
     ctrlnode::strip_status_tags,
-    model::{FileEntry, FileRoot, FileScope, ReadOutcome, Reply, Request},
+    model::{FileEntry, Listing, ReadOutcome, Reply, Request},
 };
 use thiserror::Error;
 
 use crate::{
-    contained::{Child, ContainError, ContainedPath, Folder, PathFault},
+    contained::{Child, ContainError, ContainedPath, Folder, MAX_CHILDREN, PathFault},
     guard::Kept,
     root::Workspace,
+    sys,
+    trees::{Opened, Tree},
 };
 
 /// Why a file was not written. The wire has no reply for it; it is for the log.
 #[derive(Debug, Error)]
 pub enum FileRefusal {
+    /// No tree is meant, or it is not there.
+    #[error("there is no such root")]
+    NoRoot,
     /// The text is no acceptable path.
     #[error(transparent)]
     Path(#[from] PathFault),
@@ -40,28 +45,36 @@ pub enum Served {
 }
 
 impl Workspace {
-    /// Does what is asked.
-    pub fn serve(&self, request: &Request) -> Served {
+    /// Does what is asked. `tree` is where the paths of the request start, `None` where it means
+    /// none.
+    pub fn serve(&self, request: &Request, tree: Option<&Tree>) -> Served {
         match request {
             Request::WriteFile {
-                scope,
-                path,
-                bytes,
-                text,
-            } => Served::Write(self.write_file(scope, path, bytes, *text)),
-            Request::ReadFile { scope, path } => {
-                let (path, outcome) = self.read_file(scope, path);
+                path, bytes, text, ..
+            } => Served::Write(match tree {
+                Some(tree) => self.write_file(tree, path, bytes, *text),
+                None => Err(FileRefusal::NoRoot),
+            }),
+            Request::ReadFile { path, .. } => {
+                let (path, outcome) = match tree {
+                    Some(tree) => self.read_file(tree, path),
+                    None => (path.clone(), ReadOutcome::NoRoot),
+                };
                 Served::Reply(Reply::ReadFile { path, outcome })
             }
             Request::ListFiles {
-                scope,
                 subpath,
                 recursive,
                 include_files,
+                ..
             } => {
-                let listing = self.list_files(scope, subpath, *recursive, *include_files);
+                let listing = match tree {
+                    Some(tree) => self.list_files(tree, subpath, *recursive, *include_files),
+                    None => Err(AGENT_NOT_FOUND.to_owned()),
+                };
                 Served::Reply(Reply::ListFiles { listing })
             }
+            Request::Tree(change) => Served::Reply(Reply::Tree(self.change_tree(change, tree))),
         }
     }
 
@@ -71,16 +84,17 @@ impl Workspace {
     /// Outside of `CTRLNODE_ROOT` this needs the contents policy `workspace`.
     pub fn write_file(
         &self,
-        scope: &FileScope,
+        tree: &Tree,
         path: &str,
         bytes: &[u8],
         text: bool,
     ) -> Result<PathBuf, FileRefusal> {
-        let folder = self.folder(scope);
+        let opened = self.open_tree(tree, path).ok_or(FileRefusal::NoRoot)?;
+        let folder = opened.folder();
         let asked = ContainedPath::parse_wire(path)?;
         let real = folder.resolve_new(&asked)?;
-        let file = absolute(folder, &real);
-        self.guard.may_write(&file)?;
+        let file = opened.absolute(&real);
+        opened.guard.may_write(&file)?;
         let in_output = asked
             .parts()
             .iter()
@@ -98,41 +112,46 @@ impl Workspace {
 
     /// Reads one file. Gives the cleaned path (as received where it cannot be parsed) and what
     /// came of it. Images and PDF come as base64, all else as UTF-8 text.
-    pub fn read_file(&self, scope: &FileScope, path: &str) -> (String, ReadOutcome) {
+    pub fn read_file(&self, tree: &Tree, path: &str) -> (String, ReadOutcome) {
+        let Some(opened) = self.open_tree(tree, path) else {
+            return (path.to_owned(), ReadOutcome::NoRoot);
+        };
         let Ok(asked) = ContainedPath::parse_wire(path) else {
             return (path.to_owned(), ReadOutcome::InvalidPath);
         };
-        let outcome = self
-            .read(self.folder(scope), &asked)
-            .unwrap_or_else(|refused| refused);
+        let outcome = read(&opened, &asked).unwrap_or_else(|refused| refused);
         (asked.to_string(), outcome)
     }
 
-    /// Lists a folder: the absolute root and the entries, or `INVALID_PATH`. A missing folder, and
-    /// one the contents policy keeps, has no entries.
+    /// Lists a folder, or says `INVALID_PATH`. A missing folder, and one the contents policy
+    /// keeps, has no entries.
     ///
     /// With `recursive` the whole tree below; else one level, folders first, of folders only
-    /// unless `include_files`. At most [`MAX_ENTRIES`] entries.
+    /// unless `include_files`. At most [`MAX_ENTRIES`] entries of [`MAX_LISTED_BYTES`] of names,
+    /// from at most [`MAX_CHILDREN`] looked at.
     pub fn list_files(
         &self,
-        scope: &FileScope,
+        tree: &Tree,
         subpath: &str,
         recursive: bool,
         include_files: bool,
-    ) -> Result<(String, Vec<FileEntry>), String> {
-        let folder = self.folder(scope);
+    ) -> Result<Listing, String> {
+        let opened = self.open_tree(tree, subpath).ok_or(AGENT_NOT_FOUND)?;
+        let folder = opened.folder();
         let asked = ContainedPath::parse_wire(subpath).map_err(|_| String::from(INVALID_PATH))?;
-        let mut entries = Vec::new();
+        let mut walk = Walk {
+            opened: &opened,
+            recursive,
+            files: recursive || include_files,
+            looked_at: 0,
+            bytes: 0,
+            found: Listing {
+                base: folder.path().display().to_string(),
+                ..Listing::default()
+            },
+        };
         match folder.resolve(&asked) {
-            Ok(real) => {
-                let walk = Walk {
-                    workspace: self,
-                    folder,
-                    recursive,
-                    files: recursive || include_files,
-                };
-                walk.list(&asked, &real, &mut entries);
-            }
+            Ok(real) => walk.list(&asked, &real),
             Err(ContainError::Outside { .. } | ContainError::Link { .. }) => {
                 return Err(INVALID_PATH.to_owned());
             }
@@ -143,122 +162,146 @@ impl Workspace {
                 | ContainError::Io { .. },
             ) => {}
         }
-        Ok((folder.path().display().to_string(), entries))
+        Ok(walk.found)
     }
+}
 
-    fn folder(&self, scope: &FileScope) -> &Folder {
-        match scope.root {
-            FileRoot::Base => &self.base,
-            FileRoot::Ctrlnode => &self.root,
+fn read(opened: &Opened<'_>, asked: &ContainedPath) -> Result<ReadOutcome, ReadOutcome> {
+    let may_leave = |path: &ContainedPath| {
+        let kept = opened.guard.may_leave(&opened.absolute(path));
+        kept.map_err(|_| ReadOutcome::InvalidPath)
+    };
+    let (real, mut file) = match open(opened.folder(), asked) {
+        Ok(found) => found,
+        Err(error) => {
+            // Whether something exists is told only of what could be read.
+            may_leave(asked)?;
+            return Err(refusal(&error));
         }
+    };
+    may_leave(&real)?;
+    let meta = file.metadata().map_err(|_| ReadOutcome::Unreadable)?;
+    // Another name of the same file may lie anywhere.
+    if sys::has_other_names(&meta) {
+        return Err(ReadOutcome::InvalidPath);
     }
-
-    fn read(&self, folder: &Folder, asked: &ContainedPath) -> Result<ReadOutcome, ReadOutcome> {
-        let real = folder.resolve(asked).map_err(|error| refusal(&error))?;
-        self.guard
-            .may_leave(&absolute(folder, &real))
-            .map_err(|_| ReadOutcome::InvalidPath)?;
-        let mut file = folder.read(&real).map_err(|error| refusal(&error))?;
-        let size = file.metadata().map_err(|_| ReadOutcome::Unreadable)?.len();
-        let content_type = content_type(asked.name().unwrap_or_default());
-        let form = Form::of(content_type);
-        let too_large = |bytes| ReadOutcome::TooLarge {
-            bytes,
-            content_type: form.too_large_type(content_type).to_owned(),
-        };
-        if size > form.limit() {
-            return Err(too_large(size));
-        }
-        let mut bytes = Vec::new();
-        // One byte more than allowed tells that the file grew meanwhile.
-        file.by_ref()
-            .take(form.limit() + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|_| ReadOutcome::Unreadable)?;
-        if bytes.len() as u64 > form.limit() {
-            return Err(too_large(bytes.len() as u64));
-        }
-        let content = match form {
-            Form::Image | Form::Pdf => STANDARD.encode(&bytes),
-            Form::Text => {
-                let text = match String::from_utf8(bytes) {
-                    Ok(text) => text,
-                    Err(error) => {
-                        return Ok(ReadOutcome::Binary {
-                            bytes: error.into_bytes(),
-                            content_type: content_type.to_owned(),
-                        });
-                    }
-                };
-                if escaped_len(&text) > MAX_ESCAPED_BYTES {
-                    return Err(too_large(text.len() as u64));
+    let content_type = content_type(asked.name().unwrap_or_default());
+    let form = Form::of(content_type);
+    let too_large = |bytes| ReadOutcome::TooLarge {
+        bytes,
+        content_type: form.too_large_type(content_type).to_owned(),
+    };
+    if meta.len() > form.limit() {
+        return Err(too_large(meta.len()));
+    }
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells that the file grew meanwhile.
+    file.by_ref()
+        .take(form.limit() + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|_| ReadOutcome::Unreadable)?;
+    if bytes.len() as u64 > form.limit() {
+        return Err(too_large(bytes.len() as u64));
+    }
+    let content = match form {
+        Form::Image | Form::Pdf => STANDARD.encode(&bytes),
+        Form::Text => {
+            let text = match String::from_utf8(bytes) {
+                Ok(text) => text,
+                Err(error) => {
+                    return Ok(ReadOutcome::Binary {
+                        bytes: error.into_bytes(),
+                        content_type: content_type.to_owned(),
+                    });
                 }
-                text
+            };
+            if escaped_len(&text) > MAX_ESCAPED_BYTES {
+                return Err(too_large(text.len() as u64));
             }
-        };
-        Ok(ReadOutcome::Content {
-            content,
-            content_type: content_type.to_owned(),
-        })
+            text
+        }
+    };
+    Ok(ReadOutcome::Content {
+        content,
+        content_type: content_type.to_owned(),
+    })
+}
+
+/// The open file and its real path, which is the one that was asked for where no link is on the way.
+fn open(folder: &Folder, asked: &ContainedPath) -> Result<(ContainedPath, File), ContainError> {
+    match folder.read(asked) {
+        Ok(file) => Ok((asked.clone(), file)),
+        Err(ContainError::Link { .. }) => {
+            let real = folder.resolve(asked)?;
+            let file = folder.read(&real)?;
+            Ok((real, file))
+        }
+        Err(error) => Err(error),
     }
 }
 
 struct Walk<'a> {
-    workspace: &'a Workspace,
-    folder: &'a Folder,
+    opened: &'a Opened<'a>,
     recursive: bool,
     files: bool,
+    looked_at: usize,
+    bytes: usize,
+    found: Listing,
 }
 
 impl Walk<'_> {
     /// `shown` is the path as it was asked for, `real` the one without links.
-    fn list(&self, shown: &ContainedPath, real: &ContainedPath, entries: &mut Vec<FileEntry>) {
+    fn list(&mut self, shown: &ContainedPath, real: &ContainedPath) {
         if shown.parts().len() >= crate::contained::MAX_DEPTH {
+            self.found.cut = true;
             return;
         }
-        let Ok(mut children) = self.folder.children(real) else {
+        let room = MAX_CHILDREN - self.looked_at;
+        let Ok(mut children) = self.opened.folder().children(real, room + 1) else {
             return;
         };
-        children.sort_by(folders_first);
+        if children.len() > room {
+            self.found.cut = true;
+            children.truncate(room);
+        }
+        self.looked_at += children.len();
+        children.sort_by_cached_key(folders_first);
         for child in children {
-            if entries.len() >= MAX_ENTRIES {
-                return;
-            }
             if SKIPPED.contains(&child.name.as_str()) || !(child.is_dir || self.files) {
                 continue;
             }
             let (Ok(shown), Ok(real)) = (shown.child(&child.name), real.child(&child.name)) else {
                 continue;
             };
-            if !self
-                .workspace
-                .guard
-                .may_list(&absolute(self.folder, &real), child.is_dir)
-            {
+            let absolute = self.opened.absolute(&real);
+            if !self.opened.guard.may_list(&absolute, child.is_dir) {
                 continue;
             }
-            entries.push(FileEntry {
+            let path = shown.to_string();
+            self.bytes += child.name.len() + path.len();
+            if self.found.entries.len() >= MAX_ENTRIES || self.bytes > MAX_LISTED_BYTES {
+                self.found.cut = true;
+                return;
+            }
+            self.found.entries.push(FileEntry {
                 name: child.name,
-                path: shown.to_string(),
+                path,
                 is_dir: child.is_dir,
                 size: child.size,
             });
             if child.is_dir && self.recursive {
-                self.list(&shown, &real, entries);
+                self.list(&shown, &real);
             }
         }
     }
 }
 
-fn folders_first(a: &Child, b: &Child) -> Ordering {
-    b.is_dir
-        .cmp(&a.is_dir)
-        .then_with(|| a.name.to_lowercase().cmp(&b.name.to_lowercase()))
-        .then_with(|| a.name.cmp(&b.name))
-}
-
-fn absolute(folder: &Folder, real: &ContainedPath) -> PathBuf {
-    folder.path().join(real.to_path())
+fn folders_first(child: &Child) -> (Reverse<bool>, String, String) {
+    (
+        Reverse(child.is_dir),
+        child.name.to_lowercase(),
+        child.name.clone(),
+    )
 }
 
 fn refusal(error: &ContainError) -> ReadOutcome {
@@ -346,6 +389,9 @@ pub fn content_type(name: &str) -> &'static str {
 
 const INVALID_PATH: &str = "INVALID_PATH";
 
+/// No tree is meant, in the words of a listing.
+const AGENT_NOT_FOUND: &str = "AGENT_NOT_FOUND";
+
 /// Names that are never listed, at any depth.
 const SKIPPED: &[&str] = &[".openclaw", "node_modules", ".git"];
 
@@ -360,3 +406,6 @@ const MAX_ESCAPED_BYTES: usize = 30 * 1024 * 1024;
 
 /// Most entries of a listing.
 pub const MAX_ENTRIES: usize = 20_000;
+
+/// Most bytes of names and paths of a listing; with quotes and keys they fit into a frame.
+pub const MAX_LISTED_BYTES: usize = 12 * 1024 * 1024;

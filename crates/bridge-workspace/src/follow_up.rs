@@ -10,7 +10,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    contained::{ContainError, ContainedPath},
+    contained::{ContainError, ContainedPath, MAX_CHILDREN},
     repository::Repository,
     task_dir::{INPUT, OUTPUT, TaskDir, TaskDirError, literal, log_path},
 };
@@ -108,7 +108,7 @@ impl TaskDir {
     fn save_message(&self, message: &str) -> Result<(u32, ContainedPath), FollowUpError> {
         let existing = self
             .folder
-            .children(&literal(INPUT))?
+            .children(&literal(INPUT), MAX_CHILDREN)?
             .iter()
             .filter(|child| !child.is_dir && is_follow_up(&child.name))
             .count();
@@ -127,7 +127,7 @@ impl TaskDir {
     fn earlier_logs(&self) -> Result<String, ContainError> {
         let mut numbers: Vec<u32> = self
             .folder
-            .children(&literal(OUTPUT))?
+            .children(&literal(OUTPUT), MAX_CHILDREN)?
             .iter()
             .filter_map(|child| log_order(&child.name))
             .collect();

@@ -3,9 +3,11 @@
 //! verdict out.
 
 use std::{
+    collections::HashMap,
     fmt,
     path::{Component, Path, PathBuf},
     str::FromStr,
+    sync::LazyLock,
 };
 
 use serde::{Deserialize, Serialize};
@@ -79,14 +81,40 @@ pub enum Kept {
 pub(crate) struct Guard {
     pub(crate) base: PathBuf,
     pub(crate) root: PathBuf,
+    /// Those of `root`.
+    root_names: Vec<String>,
+    /// A tree of OpenClaw that the request at hand is about.
+    pub(crate) tree: Option<PathBuf>,
     pub(crate) policy: ContentsPolicy,
 }
 
 impl Guard {
+    pub(crate) fn new(base: &Path, root: &Path) -> Self {
+        Self {
+            base: base.to_owned(),
+            root: root.to_owned(),
+            root_names: names(root),
+            tree: None,
+            policy: ContentsPolicy::default(),
+        }
+    }
+
+    /// The same for a request about a tree of OpenClaw.
+    pub(crate) fn about(&self, tree: &Path) -> Self {
+        Self {
+            tree: Some(tree.to_owned()),
+            ..self.clone()
+        }
+    }
+
     /// May the content of this file leave the machine?
     pub(crate) fn may_leave(&self, path: &Path) -> Result<(), Kept> {
-        let place = self.place(path)?;
-        protected(path, READ)?;
+        self.may_leave_as(path, &names(path))
+    }
+
+    fn may_leave_as(&self, path: &Path, parts: &[String]) -> Result<(), Kept> {
+        let place = self.place(path, parts)?;
+        protected(parts, &READ_RULES)?;
         match self.policy {
             ContentsPolicy::Never => Err(Kept::Policy(self.policy)),
             ContentsPolicy::TaskOutputs if !place.is_task_file() => Err(Kept::Policy(self.policy)),
@@ -96,11 +124,12 @@ impl Guard {
 
     /// May its name appear in a listing? Folders on the way to what may leave are shown.
     pub(crate) fn may_list(&self, path: &Path, is_dir: bool) -> bool {
-        if self.may_leave(path).is_ok() {
+        let parts = names(path);
+        if self.may_leave_as(path, &parts).is_ok() {
             return true;
         }
-        let on_the_way = match self.place(path) {
-            Ok(Place::Root(rest)) => rest.is_empty() || rest == ["tasks"],
+        let on_the_way = match self.place(path, &parts) {
+            Ok(Place::Root(rest) | Place::Tree(rest)) => rest.is_empty() || rest == ["tasks"],
             Ok(Place::Base) => self.root.starts_with(path),
             Err(_) => false,
         };
@@ -109,47 +138,178 @@ impl Guard {
 
     /// May the other side create or change this file?
     pub(crate) fn may_write(&self, path: &Path) -> Result<(), Kept> {
-        let place = self.place(path)?;
-        protected(path, READ)?;
-        protected(path, WRITE)?;
+        let parts = names(path);
+        let place = self.place(path, &parts)?;
+        self.may_change(&parts, &place)?;
         match place {
+            // Beside what lies there are the files of the bridge itself.
             Place::Root(rest) if rest.len() < 2 => Err(Kept::Internal),
-            Place::Root(_) => place.not_internal(),
-            Place::Base if self.policy == ContentsPolicy::Workspace => Ok(()),
-            Place::Base => Err(Kept::Policy(self.policy)),
+            Place::Tree(rest) if rest.is_empty() => Err(Kept::Internal),
+            Place::Root(_) | Place::Tree(_) | Place::Base => Ok(()),
+        }
+    }
+
+    /// May this file be made in the tree at hand? In a new one nothing is there that could be
+    /// replaced, so the policy does not matter.
+    pub(crate) fn may_fill(&self, path: &Path, is_new: bool) -> Result<(), Kept> {
+        match self.may_write(path) {
+            Err(Kept::Policy(_)) if is_new => Ok(()),
+            other => other,
+        }
+    }
+
+    /// May the other side create a folder here?
+    pub(crate) fn may_make_folder(&self, path: &Path) -> Result<(), Kept> {
+        let parts = names(path);
+        let place = self.place(path, &parts)?;
+        self.may_change(&parts, &place)?;
+        match place {
+            Place::Root(rest) | Place::Tree(rest) if rest.is_empty() => Err(Kept::Internal),
+            Place::Root(_) | Place::Tree(_) | Place::Base => Ok(()),
+        }
+    }
+
+    /// May the other side delete this, or give it another name? Of what is in it,
+    /// [`Self::goes_whole`], [`Self::may_vanish`] and [`Self::may_become`] decide.
+    pub(crate) fn may_remove(&self, path: &Path) -> Result<(), Kept> {
+        let above = names(path);
+        let holds = |place: &Path| names(place).starts_with(&above);
+        if holds(&self.base) || holds(&self.root) {
+            return Err(Kept::Internal);
+        }
+        let parts = names(path);
+        let place = self.place(path, &parts)?;
+        self.may_change(&parts, &place)?;
+        match place {
+            Place::Root(rest) | Place::Tree(rest) if rest.is_empty() || rest == ["tasks"] => {
+                Err(Kept::Internal)
+            }
+            Place::Root(_) | Place::Tree(_) | Place::Base => Ok(()),
+        }
+    }
+
+    /// Whether the name alone says that nothing here may be changed, so that nobody learns whether
+    /// it exists. A link may still lead to such a place.
+    pub(crate) fn is_guarded(&self, path: &Path) -> bool {
+        let parts = names(path);
+        let kept = self
+            .place(path, &parts)
+            .and_then(|place| self.may_change(&parts, &place));
+        matches!(kept, Err(Kept::Protected(_) | Kept::Internal))
+    }
+
+    /// Whether this may be removed with all that is in it: a task folder goes with whatever agents
+    /// left in it.
+    pub(crate) fn goes_whole(&self, path: &Path) -> bool {
+        let place = self.place(path, &names(path));
+        place.is_ok_and(|place| place.is_task_file())
+    }
+
+    /// May this go together with a folder around it that does not go whole?
+    pub(crate) fn may_vanish(path: &Path) -> Result<(), Kept> {
+        let parts = names(path);
+        protected(&parts, &READ_RULES)?;
+        protected(&parts, &WRITE_RULES)
+    }
+
+    /// May what is `old` be `new` from now on? Not if it could be read or written then, and could
+    /// not before.
+    pub(crate) fn may_become(&self, old: &Path, new: &Path) -> Result<(), Kept> {
+        let freed = |before: Result<(), Kept>, after: Result<(), Kept>| match (before, after) {
+            (Err(kept), Ok(())) => Err(kept),
+            (Ok(()) | Err(_), _) => Ok(()),
+        };
+        freed(self.may_leave(old), self.may_leave(new))?;
+        freed(self.may_write(old), self.may_write(new))
+    }
+
+    fn may_change(&self, parts: &[String], place: &Place) -> Result<(), Kept> {
+        protected(parts, &READ_RULES)?;
+        match place {
+            Place::Root(_) => {
+                protected(parts, &WRITE_RULES)?;
+                place.not_internal()
+            }
+            Place::Tree(rest) => {
+                // Where the tree itself lies was decided when it was opened.
+                protected(rest, &WRITE_RULES)?;
+                if self.policy == ContentsPolicy::Workspace || place.is_task_file() {
+                    place.not_internal()
+                } else {
+                    Err(Kept::Policy(self.policy))
+                }
+            }
+            Place::Base => {
+                protected(parts, &WRITE_RULES)?;
+                if self.policy == ContentsPolicy::Workspace {
+                    Ok(())
+                } else {
+                    Err(Kept::Policy(self.policy))
+                }
+            }
+        }
+    }
+
+    /// May this folder be a tree of OpenClaw? `own` is OpenClaw's own folder; elsewhere the tree
+    /// must be somewhere an agent may work, and its files leave under the policy of all.
+    pub(crate) fn may_be_tree(&self, path: &Path, own: &Path) -> Result<(), Kept> {
+        let parts = names(path);
+        protected(&parts, &READ_RULES)?;
+        match parts.strip_prefix(names(own).as_slice()) {
+            Some(rest) => match rest.first() {
+                None => Err(Kept::Internal),
+                Some(first) if first.starts_with('.') || OPENCLAW_OWN.contains(&first.as_str()) => {
+                    Err(Kept::Internal)
+                }
+                Some(_) => Ok(()),
+            },
+            None => {
+                self.may_work_in(path)?;
+                match self.policy {
+                    ContentsPolicy::Workspace => Ok(()),
+                    ContentsPolicy::Never | ContentsPolicy::TaskOutputs => {
+                        Err(Kept::Policy(self.policy))
+                    }
+                }
+            }
         }
     }
 
     /// May an agent be started in this folder?
     pub(crate) fn may_work_in(&self, path: &Path) -> Result<(), Kept> {
-        match self.place(path)? {
+        let parts = names(path);
+        match self.place(path, &parts)? {
             // The root may hold the base when the state is kept elsewhere.
             Place::Root(_) if !self.base.starts_with(&self.root) => return Err(Kept::Internal),
-            Place::Root(_) | Place::Base => {}
+            Place::Root(_) | Place::Tree(_) | Place::Base => {}
         }
         if !path.starts_with(&self.base) {
             return Err(Kept::Outside);
         }
-        protected(path, READ)?;
+        protected(&parts, &READ_RULES)?;
         // Not all of WRITE: agents keep work trees of their own below their settings.
-        protected(path, &[(".git", "git internals")])
+        if parts.iter().any(|part| part == ".git") {
+            return Err(Kept::Protected("git internals"));
+        }
+        Ok(())
     }
 
     /// May the objects of a repository be here? They are read to be shown.
     pub(crate) fn may_hold_objects(&self, path: &Path) -> Result<(), Kept> {
-        match self.place(path)? {
+        let parts = names(path);
+        match self.place(path, &parts)? {
             Place::Root(_) if !self.base.starts_with(&self.root) => return Err(Kept::Internal),
-            Place::Root(_) | Place::Base => {}
+            Place::Root(_) | Place::Tree(_) | Place::Base => {}
         }
         if !path.starts_with(&self.base) {
             return Err(Kept::Outside);
         }
-        protected(path, READ)
+        protected(&parts, &READ_RULES)
     }
 
     /// What a protected place is, if it is one.
     pub(crate) fn protects(&self, path: &Path) -> Option<&'static str> {
-        match protected(path, READ) {
+        match protected(&names(path), &READ_RULES) {
             Err(Kept::Protected(what)) => Some(what),
             Ok(()) | Err(Kept::Outside | Kept::Internal | Kept::Policy(_)) => None,
         }
@@ -157,16 +317,22 @@ impl Guard {
 
     /// May this path below `CTRLNODE_ROOT` be a task folder?
     pub(crate) fn may_be_task_folder(parts: &[String]) -> Result<(), Kept> {
-        let parts: Vec<String> = parts.iter().map(|part| part.to_ascii_lowercase()).collect();
+        let parts: Vec<String> = parts.iter().map(|part| known_as(part)).collect();
         if parts.len() < 2 {
             return Err(Kept::Internal);
         }
         Place::Root(parts).not_internal()
     }
 
-    fn place(&self, path: &Path) -> Result<Place, Kept> {
-        if let Ok(rest) = path.strip_prefix(&self.root) {
-            return Ok(Place::Root(lower(rest)));
+    /// `parts` are the [`names`] of the path.
+    fn place(&self, path: &Path, parts: &[String]) -> Result<Place, Kept> {
+        if let Some(rest) = parts.strip_prefix(self.root_names.as_slice()) {
+            return Ok(Place::Root(rest.to_vec()));
+        }
+        if let Some(tree) = &self.tree
+            && let Ok(rest) = path.strip_prefix(tree)
+        {
+            return Ok(Place::Tree(names(rest)));
         }
         if path.starts_with(&self.base) {
             Ok(Place::Base)
@@ -177,8 +343,10 @@ impl Guard {
 }
 
 enum Place {
-    /// Below `CTRLNODE_ROOT`, with the components in lower case.
+    /// Below `CTRLNODE_ROOT`, with the components as [`names`] gives them.
     Root(Vec<String>),
+    /// Below a tree of OpenClaw, likewise.
+    Tree(Vec<String>),
     /// Elsewhere below `BASE_PATH`.
     Base,
 }
@@ -186,7 +354,7 @@ enum Place {
 impl Place {
     fn is_task_file(&self) -> bool {
         match self {
-            Self::Root(rest) => {
+            Self::Root(rest) | Self::Tree(rest) => {
                 let deliveries = || {
                     rest.iter()
                         .skip(1)
@@ -208,15 +376,17 @@ impl Place {
                 Some(_) if rest.iter().any(|part| part == TEMP) => Err(Kept::Internal),
                 Some(_) | None => Ok(()),
             },
-            Self::Base => Ok(()),
+            Self::Tree(rest) if rest.iter().any(|part| part == TEMP) => Err(Kept::Internal),
+            Self::Tree(_) | Self::Base => Ok(()),
         }
     }
 }
 
-fn lower(path: &Path) -> Vec<String> {
+/// The components of a path as far as their names tell them apart on any file system.
+fn names(path: &Path) -> Vec<String> {
     path.components()
         .filter_map(|component| match component {
-            Component::Normal(name) => Some(name.to_string_lossy().to_ascii_lowercase()),
+            Component::Normal(name) => Some(known_as(&name.to_string_lossy())),
             Component::Prefix(_)
             | Component::RootDir
             | Component::CurDir
@@ -225,14 +395,60 @@ fn lower(path: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Whole components in a row, anywhere in the path, without regard to case.
-fn protected(path: &Path, rules: &[(&str, &'static str)]) -> Result<(), Kept> {
-    let parts = lower(path);
-    for (places, what) in rules {
-        let wanted: Vec<&str> = places.split('/').collect();
-        if parts.windows(wanted.len()).any(|window| window == wanted) {
-            return Err(Kept::Protected(what));
+/// The name that some file system takes this one for: without case, without characters that are
+/// not seen, without what Windows does not keep at the end, and the long form of `GIT~1`.
+fn known_as(name: &str) -> String {
+    let seen = name.split(':').next().unwrap_or(name);
+    let seen = seen.trim_end_matches([' ', '.']);
+    if seen.is_ascii() && !seen.contains('~') {
+        return seen.to_ascii_lowercase();
+    }
+    let folded: String = seen
+        .chars()
+        .filter(|c| !UNSEEN.contains(c))
+        // Upper first: the long s is only then an s.
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .collect();
+    match folded.split_once('~') {
+        Some((stem, number)) if number.chars().all(|c| c.is_ascii_digit()) => SHORT_NAMES
+            .iter()
+            .find(|(short, _)| *short == stem)
+            .map_or_else(|| folded.clone(), |(_, long)| (*long).to_owned()),
+        Some(_) | None => folded,
+    }
+}
+
+/// What is protected, by the first name of each place: the other names, and what it is.
+type Rules = HashMap<&'static str, Vec<(Vec<&'static str>, &'static str)>>;
+
+static READ_RULES: LazyLock<Rules> = LazyLock::new(|| by_first_name(READ));
+static WRITE_RULES: LazyLock<Rules> = LazyLock::new(|| by_first_name(WRITE));
+
+fn by_first_name(places: &[(&'static str, &'static str)]) -> Rules {
+    let mut rules = Rules::new();
+    for (place, what) in places {
+        let mut parts = place.split('/');
+        let first = parts.next().unwrap_or_default();
+        rules
+            .entry(first)
+            .or_default()
+            .push((parts.collect(), what));
+    }
+    rules
+}
+
+/// Whole names in a row, anywhere in the path.
+fn protected(parts: &[String], rules: &Rules) -> Result<(), Kept> {
+    let mut rest = parts;
+    while let Some((first, behind)) = rest.split_first() {
+        for (others, what) in rules.get(first.as_str()).into_iter().flatten() {
+            let next = behind.iter().take(others.len()).map(String::as_str);
+            if next.eq(others.iter().copied()) {
+                return Err(Kept::Protected(what));
+            }
         }
+        rest = behind;
     }
     let extension = parts
         .last()
@@ -257,6 +473,48 @@ const INTERNAL: &[&str] = &[
     "hub.db-wal",
     "journal",
     "spool",
+];
+
+/// Entries of OpenClaw's folder that are its own: settings, logins, conversations, programs.
+const OPENCLAW_OWN: &[&str] = &[
+    "agents",
+    "browser",
+    "canvas",
+    "completions",
+    "credentials",
+    "cron",
+    "delivery-queue",
+    "devices",
+    "exec-approvals.json",
+    "extensions",
+    "hooks",
+    "identity",
+    "logs",
+    "media",
+    "memory",
+    "openclaw.json",
+    "plugins",
+    "sandboxes",
+    "settings",
+    "skills",
+    "subagents",
+    "telegram",
+    "whatsapp",
+];
+
+/// Characters that HFS+ does not look at in a name, and their like.
+const UNSEEN: [char; 18] = [
+    '\u{200b}', '\u{200c}', '\u{200d}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}',
+    '\u{202d}', '\u{202e}', '\u{206a}', '\u{206b}', '\u{206c}', '\u{206d}', '\u{206e}', '\u{206f}',
+    '\u{feff}', '\u{ad}',
+];
+
+/// Short names of Windows, before their number, of what is protected by its name alone.
+const SHORT_NAMES: [(&str, &str); 4] = [
+    ("git", ".git"),
+    ("ssh", ".ssh"),
+    ("gnupg", ".gnupg"),
+    ("aws", ".aws"),
 ];
 
 /// Extensions of key stores.

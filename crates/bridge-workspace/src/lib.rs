@@ -6,9 +6,9 @@
 //!
 //! Reading order: [`contained`] (a path proven to stay beneath an open folder), [`guard`] (what may
 //! be read, written and worked in), [`root`] (the workspace and its lock), [`repository`] and
-//! [`task_dir`] (where runs work), [`follow_up`], [`task_log`], [`files`] (file requests),
-//! [`git`] (what may be asked of a repository), [`pipeline`] (from one task to
-//! the next), [`journal`] (what survives a crash), [`env_file`] (settings on disk), [`status`] (what others on
+//! [`task_dir`] (where runs work), [`follow_up`], [`task_log`], [`trees`] (what file requests are
+//! about), [`files`] and [`tree_changes`] (file requests), [`git`] (what may be asked of a
+//! repository), [`pipeline`] (from one task to the next), [`journal`] (what survives a crash), [`env_file`] (settings on disk), [`status`] (what others on
 //! this machine may know of a running bridge).
 
 pub mod contained;
@@ -26,6 +26,8 @@ pub mod status;
 mod sys;
 pub mod task_dir;
 pub mod task_log;
+pub mod tree_changes;
+pub mod trees;
 
 pub use contained::{ContainError, ContainedPath, Folder, PathFault};
 pub use files::{FileRefusal, Served};
@@ -38,3 +40,4 @@ pub use repository::Repository;
 pub use root::{OpenError, PlaceError, Workspace};
 pub use task_dir::{TaskDir, TaskDirError};
 pub use task_log::{Appended, LogError, TaskLog};
+pub use trees::Tree;

@@ -68,7 +68,7 @@ impl Workspace {
         };
         self.outputs(&folder).iter().any(|output| {
             output
-                .children(&ContainedPath::root())
+                .children(&ContainedPath::root(), MAX_FILES)
                 .is_ok_and(|children| {
                     children
                         .iter()
@@ -136,11 +136,7 @@ impl Workspace {
     }
 
     fn task_trees(&self) -> Vec<Arc<Folder>> {
-        let openclaw = self
-            .openclaw
-            .as_ref()
-            .and_then(|path| Folder::open(path).ok())
-            .map(Arc::new);
+        let openclaw = self.openclaw_tasks().map(Arc::new);
         [Some(Arc::clone(&self.root)), openclaw]
             .into_iter()
             .flatten()
@@ -163,7 +159,7 @@ fn delivered(output: &Folder) -> Result<Vec<ContainedPath>, HandOverError> {
     let mut bytes = 0_u64;
     let mut folders = vec![ContainedPath::root()];
     while let Some(folder) = folders.pop() {
-        for child in output.children(&folder)? {
+        for child in output.children(&folder, MAX_FILES + 1)? {
             let Ok(path) = folder.inside(&child.name) else {
                 continue;
             };

@@ -24,8 +24,8 @@ pub struct Workspace {
     pub(crate) base: Folder,
     pub(crate) root: Arc<Folder>,
     pub(crate) guard: Guard,
-    /// The task folders that OpenClaw keeps itself, where it is.
-    pub(crate) openclaw: Option<PathBuf>,
+    /// OpenClaw's own folder, where it is here.
+    pub(crate) openclaw: Option<Folder>,
     _lock: Lock,
 }
 
@@ -169,11 +169,7 @@ impl Workspace {
             }
             Err(source) => return Err(OpenError::Lock { path, source }),
         };
-        let guard = Guard {
-            base: base.path().to_owned(),
-            root: root.path().to_owned(),
-            policy: ContentsPolicy::default(),
-        };
+        let guard = Guard::new(base.path(), root.path());
         Ok(Self {
             base,
             root: Arc::new(root),
@@ -190,11 +186,25 @@ impl Workspace {
         self
     }
 
-    /// Where OpenClaw keeps task folders of its own; they need not exist.
+    /// Names OpenClaw's own folder, in which `openclaw.json` lies. Without that file there, and
+    /// from a place that cannot be opened, OpenClaw is not here.
     #[must_use]
-    pub fn with_openclaw(mut self, tasks: Option<PathBuf>) -> Self {
-        self.openclaw = tasks;
+    pub fn with_openclaw(mut self, folder: Option<&Path>) -> Self {
+        self.openclaw = folder
+            .filter(|folder| folder.join("openclaw.json").is_file())
+            .and_then(|folder| match Folder::open(folder) {
+                Ok(folder) => Some(folder),
+                Err(error) => {
+                    tracing::warn!(folder = %folder.display(), %error, "OpenClaw's folder cannot be used");
+                    None
+                }
+            });
         self
+    }
+
+    /// Whether OpenClaw is here.
+    pub fn has_openclaw(&self) -> bool {
+        self.openclaw.is_some()
     }
 
     /// Which file contents may leave this machine.

@@ -6,13 +6,10 @@ mod support;
 
 use std::{collections::BTreeMap, os::unix::fs::symlink, path::Path};
 
-use bridge_proto::{
-    TaskFolder,
-    model::{FileRoot, ReadOutcome},
-};
-use bridge_workspace::{ContainedPath, ContentsPolicy};
+use bridge_proto::{TaskFolder, model::ReadOutcome};
+use bridge_workspace::{ContainedPath, ContentsPolicy, Tree};
 use proptest::prelude::*;
-use support::{Scene, put, scope, task};
+use support::{Scene, put, task};
 
 /// Of a length that nothing else in the scene has.
 const CANARY: &str = "what must never be seen";
@@ -92,12 +89,12 @@ proptest! {
         }
         let (around, before) = (snapshot(&scene.outside()), snapshot(&outside));
         for (base, path) in paths {
-            let scope = scope(if base { FileRoot::Base } else { FileRoot::Ctrlnode });
+            let scope = if base { Tree::Base } else { Tree::Ctrlnode };
             if let (_, ReadOutcome::Content { content, .. }) = scene.workspace.read_file(&scope, &path) {
                 prop_assert_ne!(content, CANARY);
             }
-            if let Ok((_, entries)) = scene.workspace.list_files(&scope, &path, true, true) {
-                prop_assert!(entries.iter().all(|entry| entry.size != Some(CANARY.len() as u64)), "{:?}", entries);
+            if let Ok(listing) = scene.workspace.list_files(&scope, &path, true, true) {
+                prop_assert!(listing.entries.iter().all(|entry| entry.size != Some(CANARY.len() as u64)), "{:?}", listing);
             }
             if scene.workspace.write_file(&scope, &path, b"written", true).is_ok() {
                 prop_assert_eq!(ContainedPath::parse_wire(&path).is_ok(), true);

@@ -6,12 +6,12 @@ mod support;
 
 use std::os::unix::fs::symlink;
 
-use bridge_proto::model::{FileRoot, ReadOutcome, Reply, Request};
+use bridge_proto::model::{FileRoot, FileScope, Listing, ReadOutcome, Reply, Request};
 use bridge_workspace::{
-    ContentsPolicy, FileRefusal, Kept, Served,
+    ContentsPolicy, FileRefusal, Kept, Served, Tree,
     files::{MAX_IMAGE_BYTES, MAX_PDF_BYTES},
 };
-use support::{Scene, put, scope};
+use support::{Scene, put};
 
 fn open(policy: ContentsPolicy) -> Scene {
     let mut scene = Scene::new();
@@ -26,16 +26,10 @@ fn content(text: &str, content_type: &str) -> ReadOutcome {
     }
 }
 
-fn names(
-    scene: &Scene,
-    root: FileRoot,
-    subpath: &str,
-    recursive: bool,
-    files: bool,
-) -> Vec<String> {
-    let (_, entries) = scene
+fn names(scene: &Scene, root: Tree, subpath: &str, recursive: bool, files: bool) -> Vec<String> {
+    let Listing { entries, .. } = scene
         .workspace
-        .list_files(&scope(root), subpath, recursive, files)
+        .list_files(&root, subpath, recursive, files)
         .unwrap();
     entries
         .into_iter()
@@ -52,7 +46,7 @@ fn names(
 #[test]
 fn what_is_written_is_read_back() {
     let scene = Scene::new();
-    let scope = scope(FileRoot::Ctrlnode);
+    let scope = Tree::Ctrlnode;
     let path = "tasks/web/03-14/1a-x/input/1a-x.md";
     scene
         .workspace
@@ -79,7 +73,7 @@ fn text_for_output_loses_status_tags_and_ends_with_one_newline() {
     let write = |path: &str, bytes: &[u8], text| {
         scene
             .workspace
-            .write_file(&scope(FileRoot::Ctrlnode), path, bytes, text)
+            .write_file(&Tree::Ctrlnode, path, bytes, text)
             .unwrap();
         std::fs::read(scene.root().join(path)).unwrap()
     };
@@ -108,7 +102,7 @@ fn writes_that_would_escape_or_touch_the_bridge_itself_are_refused() {
     let write = |root, path: &str| {
         scene
             .workspace
-            .write_file(&scope(root), path, b"x", true)
+            .write_file(&root, path, b"x", true)
             .unwrap_err()
     };
     for path in [
@@ -121,14 +115,14 @@ fn writes_that_would_escape_or_touch_the_bridge_itself_are_refused() {
         "a\0b",
     ] {
         assert!(
-            matches!(write(FileRoot::Base, path), FileRefusal::Path(_)),
+            matches!(write(Tree::Base, path), FileRefusal::Path(_)),
             "{path:?}"
         );
     }
     for path in ["escape/x", "escape/deep/x", "dangling", ""] {
         assert!(
             matches!(
-                write(FileRoot::Base, path),
+                write(Tree::Base, path),
                 FileRefusal::Contained(_) | FileRefusal::Kept(_)
             ),
             "{path:?}"
@@ -144,14 +138,14 @@ fn writes_that_would_escape_or_touch_the_bridge_itself_are_refused() {
     ] {
         assert!(
             matches!(
-                write(FileRoot::Base, path),
+                write(Tree::Base, path),
                 FileRefusal::Kept(Kept::Protected(_))
             ),
             "{path}"
         );
     }
     for path in [".env", "bridge.lock", "journal/runs.jsonl", "x.md"] {
-        let got = write(FileRoot::Ctrlnode, path);
+        let got = write(Tree::Ctrlnode, path);
         assert!(matches!(got, FileRefusal::Kept(_)), "{path}: {got:?}");
     }
     assert_eq!(std::fs::read_dir(scene.outside()).unwrap().count(), 1);
@@ -169,14 +163,10 @@ fn outside_of_its_own_root_writing_needs_the_workspace_policy() {
         (ContentsPolicy::Workspace, true),
     ] {
         let scene = open(policy);
-        let write = |root, path: &str| scene.workspace.write_file(&scope(root), path, b"x", true);
-        assert_eq!(
-            write(FileRoot::Base, "web/x.md").is_ok(),
-            allowed,
-            "{policy}"
-        );
-        write(FileRoot::Ctrlnode, "tasks/a/input/x.md").unwrap();
-        write(FileRoot::Base, ".ctrlnode/tasks/a/input/y.md").unwrap();
+        let write = |root, path: &str| scene.workspace.write_file(&root, path, b"x", true);
+        assert_eq!(write(Tree::Base, "web/x.md").is_ok(), allowed, "{policy}");
+        write(Tree::Ctrlnode, "tasks/a/input/x.md").unwrap();
+        write(Tree::Base, ".ctrlnode/tasks/a/input/y.md").unwrap();
     }
 }
 
@@ -190,7 +180,7 @@ fn a_write_through_a_link_inside_reaches_the_real_file_and_keeps_its_mode() {
     symlink("real", scene.base().join("link")).unwrap();
     scene
         .workspace
-        .write_file(&scope(FileRoot::Base), "link/run.sh", b"new", true)
+        .write_file(&Tree::Base, "link/run.sh", b"new", true)
         .unwrap();
     assert_eq!(std::fs::read_to_string(&real).unwrap(), "new");
     assert_eq!(
@@ -222,7 +212,7 @@ fn reading_tells_apart_what_is_missing_what_escapes_and_what_is_no_file() {
     let socket = std::os::unix::net::UnixListener::bind(scene.base().join("socket")).unwrap();
     #[cfg(target_os = "linux")]
     rustix::fs::mkfifoat(rustix::fs::CWD, scene.base().join("pipe"), 0o644.into()).unwrap();
-    let read = |path: &str| scene.workspace.read_file(&scope(FileRoot::Base), path).1;
+    let read = |path: &str| scene.workspace.read_file(&Tree::Base, path).1;
     assert_eq!(read("in.txt"), content("in", "text/plain"));
     for path in [
         "out.txt",
@@ -253,7 +243,7 @@ fn protected_places_are_not_read_even_through_a_link() {
     put(&scene.root().join("tasks/a/output/x"), "");
     symlink("../../../.env", scene.root().join("tasks/a/output/env")).unwrap();
     symlink(".ssh", scene.base().join("harmless")).unwrap();
-    let base = |path: &str| scene.workspace.read_file(&scope(FileRoot::Base), path).1;
+    let base = |path: &str| scene.workspace.read_file(&Tree::Base, path).1;
     for path in [
         ".ssh/id_ed25519",
         "harmless/id_ed25519",
@@ -265,22 +255,19 @@ fn protected_places_are_not_read_even_through_a_link() {
         assert_eq!(base(path), ReadOutcome::InvalidPath, "{path}");
     }
     for path in [".env", "tasks/a/output/env", "bridge.lock"] {
-        let got = scene
-            .workspace
-            .read_file(&scope(FileRoot::Ctrlnode), path)
-            .1;
+        let got = scene.workspace.read_file(&Tree::Ctrlnode, path).1;
         assert_eq!(got, ReadOutcome::InvalidPath, "{path}");
     }
     assert_eq!(
-        names(&scene, FileRoot::Base, "", false, true),
+        names(&scene, Tree::Base, "", false, true),
         [".ctrlnode/"]
             .map(String::from)
             .into_iter()
             .chain(["harmless".into()])
             .collect::<Vec<_>>()
     );
-    assert!(names(&scene, FileRoot::Base, ".ssh", true, true).is_empty());
-    assert!(names(&scene, FileRoot::Base, "harmless", true, true).is_empty());
+    assert!(names(&scene, Tree::Base, ".ssh", true, true).is_empty());
+    assert!(names(&scene, Tree::Base, "harmless", true, true).is_empty());
 }
 
 #[test]
@@ -290,10 +277,7 @@ fn images_and_pdf_come_as_base64_within_their_limits() {
     let read = |name: &str| {
         scene
             .workspace
-            .read_file(
-                &scope(FileRoot::Ctrlnode),
-                &format!("tasks/a/output/{name}"),
-            )
+            .read_file(&Tree::Ctrlnode, &format!("tasks/a/output/{name}"))
             .1
     };
     put(&dir.join("x.PNG"), b"\x89PNG");
@@ -354,28 +338,28 @@ fn the_policy_decides_what_leaves() {
         put(&scene.root().join(".codex-agents/a/auth.json"), "login");
         let read = |root, path: &str| {
             matches!(
-                scene.workspace.read_file(&scope(root), path).1,
+                scene.workspace.read_file(&root, path).1,
                 ReadOutcome::Content { .. }
             )
         };
         assert_eq!(
-            read(FileRoot::Ctrlnode, "tasks/p/d/t/input/x.md"),
+            read(Tree::Ctrlnode, "tasks/p/d/t/input/x.md"),
             task_file,
             "{policy}"
         );
         assert_eq!(
-            read(FileRoot::Base, ".ctrlnode/tasks/p/d/t/output/agent_log.md"),
+            read(Tree::Base, ".ctrlnode/tasks/p/d/t/output/agent_log.md"),
             log,
             "{policy}"
         );
-        assert_eq!(read(FileRoot::Base, "web/a.rs"), other, "{policy}");
+        assert_eq!(read(Tree::Base, "web/a.rs"), other, "{policy}");
         assert_eq!(
-            read(FileRoot::Ctrlnode, "journal/runs.jsonl"),
+            read(Tree::Ctrlnode, "journal/runs.jsonl"),
             internal,
             "{policy}"
         );
         assert_eq!(
-            read(FileRoot::Ctrlnode, ".codex-agents/a/auth.json"),
+            read(Tree::Ctrlnode, ".codex-agents/a/auth.json"),
             internal,
             "{policy}"
         );
@@ -427,7 +411,7 @@ fn listings_are_ordered_and_leave_out_what_nobody_wants_to_see() {
         put(&scene.base().join(path), "12345");
     }
     symlink("b", scene.base().join("linked")).unwrap();
-    let list = |subpath, recursive, files| names(&scene, FileRoot::Base, subpath, recursive, files);
+    let list = |subpath, recursive, files| names(&scene, Tree::Base, subpath, recursive, files);
     assert_eq!(list("", false, false), [".ctrlnode/", "A/", "a/", "b/"]);
     assert_eq!(
         list("", false, true),
@@ -446,11 +430,11 @@ fn listings_are_ordered_and_leave_out_what_nobody_wants_to_see() {
     assert!(list("missing", true, true).is_empty());
     assert!(list("alpha.md", true, true).is_empty());
 
-    let (root, entries) = scene
+    let Listing { base, entries, cut } = scene
         .workspace
-        .list_files(&scope(FileRoot::Base), "b", false, true)
+        .list_files(&Tree::Base, "b", false, true)
         .unwrap();
-    assert_eq!(root, scene.base().display().to_string());
+    assert_eq!((base, cut), (scene.base().display().to_string(), false));
     assert_eq!(entries[1].name, "x.md");
     assert_eq!((entries[0].size, entries[1].size), (None, Some(5)));
 }
@@ -462,17 +446,13 @@ fn listings_outside_are_an_error_and_kept_ones_are_empty() {
     put(&scene.root().join("tasks/t/output/x.md"), "");
     put(&scene.root().join("journal/runs.jsonl"), "");
     symlink(scene.outside(), scene.base().join("escape")).unwrap();
-    let list = |path: &str| {
-        scene
-            .workspace
-            .list_files(&scope(FileRoot::Base), path, true, true)
-    };
+    let list = |path: &str| scene.workspace.list_files(&Tree::Base, path, true, true);
     for path in ["..", "a/../..", "/etc", "....//", "escape", "escape/base"] {
         assert_eq!(list(path), Err("INVALID_PATH".into()), "{path}");
     }
     // Only what may leave, and the folders on the way to it.
     assert_eq!(
-        names(&scene, FileRoot::Base, "", true, true),
+        names(&scene, Tree::Base, "", true, true),
         [
             ".ctrlnode/",
             ".ctrlnode/tasks/",
@@ -481,17 +461,21 @@ fn listings_outside_are_an_error_and_kept_ones_are_empty() {
             ".ctrlnode/tasks/t/output/x.md",
         ]
     );
-    assert!(names(&scene, FileRoot::Base, "web", true, true).is_empty());
+    assert!(names(&scene, Tree::Base, "web", true, true).is_empty());
     let scene = open(ContentsPolicy::Never);
     put(&scene.root().join("tasks/t/output/x.md"), "");
-    assert!(names(&scene, FileRoot::Ctrlnode, "", true, true).is_empty());
-    assert!(names(&scene, FileRoot::Ctrlnode, "tasks/t/output", true, true).is_empty());
+    assert!(names(&scene, Tree::Ctrlnode, "", true, true).is_empty());
+    assert!(names(&scene, Tree::Ctrlnode, "tasks/t/output", true, true).is_empty());
 }
 
 #[test]
 fn requests_are_served_whole() {
     let scene = Scene::new();
-    let scope = scope(FileRoot::Ctrlnode);
+    let scope = FileScope {
+        root: FileRoot::Ctrlnode,
+        agent: None,
+        provider: None,
+    };
     let path = String::from("tasks/t/input/x.txt");
     let write = |path: &str| Request::WriteFile {
         scope: scope.clone(),
@@ -499,34 +483,72 @@ fn requests_are_served_whole() {
         bytes: b"hi".to_vec(),
         text: true,
     };
+    let serve = |request: &Request| scene.workspace.serve(request, Some(&Tree::Ctrlnode));
     let written = scene.root().join(&path);
-    assert!(matches!(scene.workspace.serve(&write(&path)),
-        Served::Write(Ok(file)) if file == written));
-    assert!(matches!(
-        scene.workspace.serve(&write("../x")),
-        Served::Write(Err(_))
-    ));
+    assert!(matches!(serve(&write(&path)), Served::Write(Ok(file)) if file == written));
+    assert!(matches!(serve(&write("../x")), Served::Write(Err(_))));
     let read = Request::ReadFile {
         scope: scope.clone(),
         path: path.clone(),
     };
-    let Served::Reply(reply) = scene.workspace.serve(&read) else {
+    let Served::Reply(reply) = serve(&read) else {
         panic!("a read is answered")
     };
     let outcome = content("hi", "text/plain");
     assert_eq!(reply, Reply::ReadFile { path, outcome });
     let list = Request::ListFiles {
-        scope,
+        scope: scope.clone(),
         subpath: "tasks/t".into(),
         recursive: false,
         include_files: false,
     };
-    match scene.workspace.serve(&list) {
-        Served::Reply(Reply::ListFiles {
-            listing: Ok((_, entries)),
-        }) => assert_eq!(entries.len(), 1),
+    match serve(&list) {
+        Served::Reply(Reply::ListFiles { listing: Ok(it) }) => assert_eq!(it.entries.len(), 1),
         other @ (Served::Reply(_) | Served::Write(_)) => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn without_a_root_every_request_has_its_own_code() {
+    let scene = Scene::new();
+    let scope = FileScope {
+        root: FileRoot::Owner,
+        agent: None,
+        provider: None,
+    };
+    let path = String::from("x");
+    let serve = |request: &Request| scene.workspace.serve(request, None);
+    let write = Request::WriteFile {
+        scope: scope.clone(),
+        path: path.clone(),
+        bytes: Vec::new(),
+        text: true,
+    };
+    assert!(matches!(
+        serve(&write),
+        Served::Write(Err(FileRefusal::NoRoot))
+    ));
+    let read = Request::ReadFile {
+        scope: scope.clone(),
+        path,
+    };
+    assert!(matches!(
+        serve(&read),
+        Served::Reply(Reply::ReadFile {
+            outcome: ReadOutcome::NoRoot,
+            ..
+        })
+    ));
+    let list = Request::ListFiles {
+        scope,
+        subpath: String::new(),
+        recursive: true,
+        include_files: true,
+    };
+    assert!(matches!(
+        serve(&list),
+        Served::Reply(Reply::ListFiles { listing: Err(code) }) if code == "AGENT_NOT_FOUND"
+    ));
 }
 
 #[test]
@@ -535,14 +557,14 @@ fn what_agents_keep_for_themselves_in_a_task_folder_never_leaves() {
         let scene = open(policy);
         for path in ["tasks/a/.tmp/chat-1.json", "tasks/web/03-14/x/.TMP/deep/y"] {
             put(&scene.root().join(path), "a whole repository");
-            let (_, read) = scene.workspace.read_file(&scope(FileRoot::Ctrlnode), path);
+            let (_, read) = scene.workspace.read_file(&Tree::Ctrlnode, path);
             assert!(!matches!(read, ReadOutcome::Content { .. }), "{read:?}");
             let written = scene
                 .workspace
-                .write_file(&scope(FileRoot::Ctrlnode), path, b"x", false);
+                .write_file(&Tree::Ctrlnode, path, b"x", false);
             assert!(written.is_err(), "{path}");
         }
-        let listed = names(&scene, FileRoot::Ctrlnode, "tasks", true, true);
+        let listed = names(&scene, Tree::Ctrlnode, "tasks", true, true);
         assert!(
             !listed.iter().any(|path| path.contains("chat-1")),
             "{listed:?}"

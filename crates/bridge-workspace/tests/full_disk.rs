@@ -10,14 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bridge_proto::model::FileRoot;
 use bridge_workspace::{
-    Appended, FileRefusal, Journal, JournalError, LogError, OpenError, Workspace,
+    Appended, FileRefusal, Journal, JournalError, LogError, OpenError, Tree, Workspace,
     contained::ContainError,
     env_file::{SetError, set},
     task_log::RETRY_MILLIS,
 };
-use support::{at, entry, scope, task};
+use support::{at, entry, task};
 
 const INNER: &str = "inside_of_the_namespace";
 const DONE: &str = "both disks were tried";
@@ -75,7 +74,7 @@ fn full(disk: &Path) {
     let mut journal = Journal::open(&workspace).unwrap();
     let env = disk.join(".env");
     let input = "tasks/t/input/x.md";
-    let write = |bytes: &[u8]| workspace.write_file(&scope(FileRoot::Ctrlnode), input, bytes, true);
+    let write = |bytes: &[u8]| workspace.write_file(&Tree::Ctrlnode, input, bytes, true);
     let block = "x".repeat(5000);
     assert_eq!(log.append(at(0), "a", &block).unwrap(), Appended::Written);
     journal.record(&entry("a")).unwrap();

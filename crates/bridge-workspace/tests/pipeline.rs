@@ -284,10 +284,11 @@ fn output_is_what_a_task_delivers_and_not_its_log() {
 fn the_own_tree_comes_first_and_that_of_openclaw_second() {
     let outer = tempfile::tempdir().unwrap();
     let openclaw = outer.path().join("openclaw/ctrlnode");
+    put(&outer.path().join("openclaw/openclaw.json"), "{}");
     let open = || {
         Workspace::open(&outer.path().join("base"), None)
             .unwrap()
-            .with_openclaw(Some(openclaw.clone()))
+            .with_openclaw(openclaw.parent())
     };
     let workspace = open();
     let root = workspace.root().to_owned();

@@ -10,7 +10,7 @@
 //! | `POST tasks/{id}/interrupt`, `…/cancel`, `…/tune` | stop the turn, stop it all, change settings |
 //! | `GET tasks/{id}/events?after=` | server-sent events, resumed by `Last-Event-ID` |
 //! | `GET tasks/{id}/events/page?after=&limit=` | the same as one page of JSON |
-//! | `GET tasks/{id}/files`, `GET tasks/{id}/files/{path}` | result files |
+//! | `GET tasks/{id}/files`, `GET` and `DELETE tasks/{id}/files/{path}` | result files |
 //! | `GET tasks/{id}/git`, `GET tasks/{id}/git/diff?file=&untracked=` | the repository it works in |
 //! | `GET changes` | server-sent marks that lists may look different |
 //! | `bridge-tokens`, `api-tokens`, `login-codes` | who may come in |
@@ -59,7 +59,10 @@ pub(crate) fn routes() -> Router<Hub> {
         .route("/tasks/{id}/events", get(live::events))
         .route("/tasks/{id}/events/page", get(page))
         .route("/tasks/{id}/files", get(files::list))
-        .route("/tasks/{id}/files/{*path}", get(files::read))
+        .route(
+            "/tasks/{id}/files/{*path}",
+            get(files::read).delete(files::delete),
+        )
         .route("/tasks/{id}/git", get(git::status))
         .route("/tasks/{id}/git/diff", get(git::diff))
         .route("/changes", get(live::changes))

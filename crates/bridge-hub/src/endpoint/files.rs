@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use axum::{
     Json,
     extract::{Path, State},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::IntoResponse as _,
 };
 use serde_json::json;
@@ -16,7 +16,17 @@ use crate::hub::Hub;
 /// `GET /api/v1/tasks/{id}/files`.
 pub(crate) async fn list(State(hub): State<Hub>, Path(task): Path<String>) -> Answer {
     let files = hub.files(&id("task id", &task)?).await?;
-    Ok(Json(json!({ "files": files.entries })).into_response())
+    let told = json!({ "files": files.entries, "truncated": files.truncated });
+    Ok(Json(told).into_response())
+}
+
+/// `DELETE /api/v1/tasks/{id}/files/{*path}`.
+pub(crate) async fn delete(
+    State(hub): State<Hub>,
+    Path((task, path)): Path<(String, String)>,
+) -> Answer {
+    hub.delete_file(&id("task id", &task)?, &path).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `GET /api/v1/tasks/{id}/files/{*path}`.

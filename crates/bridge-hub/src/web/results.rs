@@ -29,6 +29,9 @@ pub(crate) fn list(id: &str, files: &Files, ended: bool) -> Markup {
         @if made.is_empty() && kept.is_empty() && ended {
             div.results { p.hint { "The result files are kept on the machine by its contents policy." } }
         }
+        @if files.truncated {
+            p.hint { "There are more files than the machine lists." }
+        }
         @if !kept.is_empty() {
             details.fold.more.results #kept {
                 summary { "Log and text of the answer" }
@@ -116,12 +119,14 @@ mod tests {
         };
         let files = Files {
             entries: vec![entry("sub", true), entry("sub/a?b #é\".txt", false)],
+            truncated: false,
         };
         let html = list("t1", &files, true).into_string();
         assert!(html.contains("href=\"/api/v1/tasks/t1/files/sub/a%3Fb%20%23%C3%A9%22.txt\""));
         assert!(html.contains("1.5 kB") && html.matches("<li>").count() == 1);
         let folder = Files {
             entries: vec![entry("sub", true)],
+            truncated: false,
         };
         assert_eq!(list("t1", &folder, false).into_string(), "");
         let nothing = list("t1", &folder, true).into_string();
@@ -144,10 +149,12 @@ mod tests {
         ];
         let files = Files {
             entries: entries.map(entry).to_vec(),
+            truncated: true,
         };
         let html = list("t1", &files, true).into_string();
         let (made, kept) = html.split_once("<details").unwrap();
         assert!(made.contains("answer.md") && made.contains("sub/agent_log.md"));
+        assert!(html.contains("more files than the machine lists"));
         assert!(kept.contains("agent_log.md") && kept.contains("haiku-output.md"));
     }
 

@@ -6,7 +6,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bridge_hub::{Attachment, HubError, Mode, NewTask, TaskStatus};
 use bridge_proto::{
     AgentId,
-    model::{EventBody, Outcome, RunEvent, When},
+    model::{
+        EventBody, FileRoot, FileScope, Outcome, Reply, Request, RunEvent, TreeAct, TreeChange,
+        TreeChanged, When,
+    },
 };
 use serde_json::{Value, json};
 
@@ -382,6 +385,78 @@ async fn result_files_are_listed_and_downloaded_but_never_shown_by_the_browser()
         let refused = world.hub().read_file(&run.task, path).await;
         assert!(matches!(refused, Err(HubError::Malformed { .. })), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_result_file_is_deleted_on_its_machine_which_may_refuse() {
+    let world = World::new().await;
+    let mut bridge = world.bridge(true).await;
+    let run = world.task(&mut bridge).await;
+    let view = world.hub().task(&run.task).await.unwrap().unwrap();
+    let path = format!("/api/v1/tasks/{}/files/sub/a.txt", run.task);
+    for (error, status) in [(json!(null), 204), (json!("INVALID_PATH"), 404)] {
+        let answer = async {
+            let asked = bridge.expect("delete_path").await;
+            assert_eq!(asked["path"], format!("{}/output/sub/a.txt", view.folder));
+            bridge
+                .say(&json!({
+                    "action": "delete_path_ack", "requestId": asked["requestId"],
+                    "success": error.is_null(), "error": error,
+                }))
+                .await;
+        };
+        let (response, ()) = tokio::join!(world.delete(&path), answer);
+        assert_eq!(response.status, status);
+    }
+    for path in ["../input/x", "", "/etc/passwd"] {
+        let refused = world.hub().delete_file(&run.task, path).await;
+        assert!(matches!(refused, Err(HubError::Malformed { .. })), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_is_asked_anything_about_its_files_and_its_answer_comes_as_it_is() {
+    let world = World::new().await;
+    let mut bridge = world.bridge(true).await;
+    let run = world.task(&mut bridge).await;
+    let view = world.hub().task(&run.task).await.unwrap().unwrap();
+    let scope = FileScope {
+        root: FileRoot::Base,
+        agent: None,
+        provider: None,
+    };
+    let rename = TreeChange::RenameFolder {
+        scope: scope.clone(),
+        path: "code/old".into(),
+        new_path: "code/new".into(),
+    };
+    let (hub, machine) = (world.hub(), view.summary.machine.clone());
+    let asking =
+        tokio::spawn(async move { hub.ask_machine(&machine, Request::Tree(rename)).await });
+    let asked = bridge.expect("rename_folder").await;
+    assert_eq!(
+        (&asked["path"], &asked["newPath"]),
+        (&json!("code/old"), &json!("code/new"))
+    );
+    bridge
+        .say(&json!({
+            "action": "rename_folder_ack", "requestId": asked["requestId"],
+            "success": false, "error": "FOLDER_NOT_FOUND",
+        }))
+        .await;
+    let changed = TreeChanged::Done {
+        act: TreeAct::RenameFolder,
+        error: Some("FOLDER_NOT_FOUND".into()),
+    };
+    assert_eq!(asking.await.unwrap().unwrap(), Reply::Tree(changed));
+    let write = Request::WriteFile {
+        scope,
+        path: "x".into(),
+        bytes: Vec::new(),
+        text: true,
+    };
+    let never = world.hub().ask_machine(&view.summary.machine, write).await;
+    assert!(matches!(never, Err(HubError::Malformed { .. })));
 }
 
 #[tokio::test]

@@ -196,6 +196,10 @@ impl World {
             .await
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> Response {
+        self.ask("DELETE", path, &[self.authorization()], "").await
+    }
+
     /// With the right host unless the headers name one.
     pub(crate) async fn ask(
         &self,

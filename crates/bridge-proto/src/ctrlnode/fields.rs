@@ -1,10 +1,13 @@
 //! Reading fields of a frame by name and type. Absent and `null` are the same; unknown fields are
 //! never looked at.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
-use serde::Deserialize as _;
-use serde_json::{Map, Value};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::{DecodeError, MAX_FRAME_BYTES};
 use crate::id::{Digest, IdError};
@@ -38,6 +41,17 @@ impl Frame {
         })
     }
 
+    /// The texts at the top of a frame that is an object and yet no JSON value here: nested too
+    /// deeply, or with a number that is out of range. For its answer only.
+    pub(super) fn head(frame: &[u8]) -> Option<Self> {
+        if frame.len() > MAX_FRAME_BYTES {
+            return None;
+        }
+        let Head(map) = serde_json::from_slice(frame).ok()?;
+        let action = map.get("action").and_then(Value::as_str)?.to_owned();
+        Some(Self { action, map })
+    }
+
     pub(super) fn action(&self) -> &str {
         &self.action
     }
@@ -47,6 +61,34 @@ impl Frame {
             action: &self.action,
             map: &self.map,
         }
+    }
+}
+
+/// Entries of an object whose values are texts; all others are passed over, however deep they are.
+struct Head(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Head {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Head;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Head, A::Error> {
+                let mut map = Map::new();
+                while let Some(key) = entries.next_key::<String>()? {
+                    let raw: &RawValue = entries.next_value()?;
+                    if let Ok(text) = serde_json::from_str::<String>(raw.get()) {
+                        map.insert(key, Value::String(text));
+                    }
+                }
+                Ok(Head(map))
+            }
+        }
+        deserializer.deserialize_map(Entries)
     }
 }
 
@@ -85,6 +127,16 @@ impl<'a> Fields<'a> {
     /// A path with `/` between its segments, whoever wrote it; blank is as good as absent.
     pub(super) fn path(self, field: &'static str) -> Result<Option<String>, DecodeError> {
         Ok(self.words(field)?.map(with_slashes))
+    }
+
+    /// As [`Self::path`] for a path that is answered with: absent is empty, and what is longer than
+    /// any path is cut, still too long to be one, so that no answer is as long as its request.
+    pub(super) fn file_path(self, field: &'static str) -> Result<String, DecodeError> {
+        let mut path = self.path(field)?.unwrap_or_default();
+        if path.len() > MAX_ECHOED_BYTES {
+            path = path.chars().take(MAX_ECHOED_BYTES / 4).collect();
+        }
+        Ok(path)
     }
 
     pub(super) fn flag(self, field: &'static str) -> Result<bool, DecodeError> {
@@ -198,3 +250,6 @@ pub(super) fn shortened(name: &str) -> String {
 pub(super) fn with_slashes(path: &str) -> String {
     path.replace('\\', "/")
 }
+
+/// A path that is cut keeps a quarter of this in characters; more bytes than any system's paths.
+const MAX_ECHOED_BYTES: usize = 32 * 1024;

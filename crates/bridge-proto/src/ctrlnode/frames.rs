@@ -232,6 +232,9 @@ pub(super) struct ListFilesResponse<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) base_path: Option<&'a str>,
     pub(super) error: Option<&'a str>,
+    /// Ours: there is more than fits; only our own hub gets it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) truncated: bool,
 }
 
 #[derive(Debug, Serialize)]

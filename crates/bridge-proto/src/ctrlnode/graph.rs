@@ -149,7 +149,7 @@ pub(super) fn heard(fields: Fields<'_>) -> Result<Option<Reply>, DecodeError> {
         return Ok(Some(Reply::Plan(PlanReply::Progress {
             phase,
             message: fields.text("message")?.unwrap_or_default().to_owned(),
-            at: at.unwrap_or(Timestamp::from_millis(0)),
+            at: at.unwrap_or_else(|| Timestamp::from_millis(0)),
         })));
     }
     if fields.text("intentType")? != Some(ACTION) {

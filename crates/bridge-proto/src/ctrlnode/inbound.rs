@@ -10,6 +10,7 @@ use super::{
     fields::{Fields, Frame, shortened, with_slashes},
     git, graph, pipeline,
     token::Token,
+    tree,
 };
 use crate::{
     id::{AgentId, ProviderKey, RunKey, TaskFolder, TaskId},
@@ -59,19 +60,20 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
         "write_file" => CommandBody::Request(write_file(fields)?),
         "read_file" => CommandBody::Request(Request::ReadFile {
             scope: scope(fields)?,
-            path: fields.path("path")?.unwrap_or_default(),
+            path: fields.file_path("path")?,
         }),
         "list_files" => CommandBody::Request(list_files(fields)?),
         other if git::is_git(other) => CommandBody::Git(git::request(other, fields)?),
         other if pipeline::is_pipeline(other) => {
             CommandBody::Pipeline(pipeline::request(other, fields)?)
         }
-        other => match synced_provider(other) {
-            Some(provider) => CommandBody::Agents(AgentChange::Sync {
+        other => match (tree::decode(other, fields)?, synced_provider(other)) {
+            (Some(change), _) => CommandBody::Request(Request::Tree(change)),
+            (None, Some(provider)) => CommandBody::Agents(AgentChange::Sync {
                 agents: synced_agents(fields, &provider),
                 provider,
             }),
-            None => CommandBody::Unknown {
+            (None, None) => CommandBody::Unknown {
                 kind: shortened(other),
             },
         },
@@ -255,12 +257,12 @@ fn answer(fields: Fields<'_>) -> Result<CommandBody, DecodeError> {
     })
 }
 
-fn scope(fields: Fields<'_>) -> Result<FileScope, DecodeError> {
+pub(super) fn scope(fields: Fields<'_>) -> Result<FileScope, DecodeError> {
     Ok(FileScope {
-        root: if fields.flag("useBasePath")? {
-            FileRoot::Base
-        } else {
-            FileRoot::Ctrlnode
+        root: match (fields.flag("useBasePath")?, fields.flag("useCtrlnode")?) {
+            (true, _) => FileRoot::Base,
+            (false, true) => FileRoot::Ctrlnode,
+            (false, false) => FileRoot::Owner,
         },
         agent: fields.id::<AgentId>("agentId")?,
         provider: fields.id::<ProviderKey>("provider")?,
@@ -277,7 +279,7 @@ fn write_file(fields: Fields<'_>) -> Result<Request, DecodeError> {
             action: fields.action(),
         })?
     };
-    let path = fields.path("path")?.unwrap_or_default();
+    let path = fields.file_path("path")?;
     Ok(Request::WriteFile {
         scope: scope(fields)?,
         path,
@@ -291,9 +293,9 @@ fn list_files(fields: Fields<'_>) -> Result<Request, DecodeError> {
     let recursive = fields.flag("recursive")?;
     Ok(Request::ListFiles {
         // Below any other root the wire knows full walks only.
-        recursive: recursive || scope.root == FileRoot::Ctrlnode,
+        recursive: recursive || scope.root != FileRoot::Base,
         scope,
-        subpath: fields.path("subpath")?.unwrap_or_default(),
+        subpath: fields.file_path("subpath")?,
         include_files: fields.flag("shallowIncludeFiles")?,
     })
 }

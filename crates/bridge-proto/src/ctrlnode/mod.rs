@@ -24,6 +24,7 @@ mod refusal;
 mod reply;
 mod status_tag;
 mod token;
+mod tree;
 
 pub use error::DecodeError;
 pub use git::git_error;

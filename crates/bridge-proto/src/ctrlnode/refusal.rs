@@ -9,13 +9,14 @@ use super::{
     outbound::{intent_type, provider_method},
     pipeline,
     token::Token,
+    tree,
 };
 use crate::model::RunKind;
 
 /// The frame that answers a frame which [`decode`](super::decode) refused with this error, in the
 /// error shape of its action; `None` when the frame has no `requestId` or its action no reply.
 pub fn encode_refusal(frame: &[u8], error: &DecodeError) -> Option<String> {
-    let frame = Frame::parse(frame).ok()?;
+    let frame = Frame::parse(frame).ok().or_else(|| Frame::head(frame))?;
     let fields = frame.fields();
     let request_id = Some(text(fields, "requestId")?);
     match frame.action() {
@@ -52,6 +53,7 @@ pub fn encode_refusal(frame: &[u8], error: &DecodeError) -> Option<String> {
             files: Vec::new(),
             base_path: None,
             error: Some("INVALID_REQUEST"),
+            truncated: false,
         })),
         other if git::is_git(other) => Some(git::refusal(other, fields, request_id)),
         other if pipeline::is_pipeline(other) => Some(pipeline::refusal(
@@ -61,6 +63,9 @@ pub fn encode_refusal(frame: &[u8], error: &DecodeError) -> Option<String> {
             &agent_id(fields),
         )),
         other => {
+            if let Some(refused) = tree::refused(other, text(fields, "agentId")) {
+                return Some(tree::encode(&refused, request_id));
+            }
             let provider = synced_provider(other)?;
             Some(to_text(&SyncAck {
                 action: format!("sync_{provider}_agents_ack"),

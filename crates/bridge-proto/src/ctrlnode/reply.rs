@@ -3,12 +3,14 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
+    MAX_FRAME_BYTES,
     frames::{
         ListFilesResponse, ListedFile, Nullable, ReadFileResponse, RunChecked, SyncAck,
         UnknownAction, to_text,
     },
     git, graph, pipeline,
     token::Token,
+    tree,
 };
 use crate::model::{Origin, ReadOutcome, Reply, Source};
 
@@ -27,15 +29,36 @@ pub fn encode_reply(reply: &Reply, origin: &Origin) -> Option<String> {
         Reply::ReadFile { path, outcome } => {
             let agent_id = Some(token.agent_id.as_deref().unwrap_or_default());
             let whole = origin.source == Source::Hub;
-            Some(to_text(&read_file(
-                request_id, agent_id, path, outcome, whole,
-            )))
+            let written = |outcome| to_text(&read_file(request_id, agent_id, path, outcome, whole));
+            let frame = written(outcome);
+            Some(match outcome {
+                // Each byte that is replaced grows to three.
+                ReadOutcome::Binary {
+                    bytes,
+                    content_type,
+                } if frame.len() > MAX_FRAME_BYTES => written(&ReadOutcome::TooLarge {
+                    bytes: bytes.len() as u64,
+                    content_type: content_type.clone(),
+                }),
+                ReadOutcome::Content { .. }
+                | ReadOutcome::Binary { .. }
+                | ReadOutcome::NoRoot
+                | ReadOutcome::InvalidPath
+                | ReadOutcome::NotFound
+                | ReadOutcome::TooLarge { .. }
+                | ReadOutcome::Unreadable => frame,
+            })
         }
         Reply::ListFiles { listing } => {
             let (base_path, entries, error) = match listing {
-                Ok((base_path, entries)) => (Some(base_path.as_str()), entries.as_slice(), None),
+                Ok(listing) => (
+                    Some(listing.base.as_str()),
+                    listing.entries.as_slice(),
+                    None,
+                ),
                 Err(error) => (None, [].as_slice(), Some(error.as_str())),
             };
+            let cut = listing.as_ref().is_ok_and(|listing| listing.cut);
             let files = entries.iter().map(|entry| ListedFile {
                 name: &entry.name,
                 path: &entry.path,
@@ -48,6 +71,7 @@ pub fn encode_reply(reply: &Reply, origin: &Origin) -> Option<String> {
                 files: files.collect(),
                 base_path,
                 error,
+                truncated: cut && origin.source == Source::Hub,
             }))
         }
         Reply::Git { reply } => Some(git::reply(reply, request_id)),
@@ -57,6 +81,7 @@ pub fn encode_reply(reply: &Reply, origin: &Origin) -> Option<String> {
             token.agent_id.as_deref().unwrap_or_default(),
             origin.source == Source::Hub,
         )),
+        Reply::Tree(changed) => Some(tree::encode(changed, request_id)),
         Reply::RunChecked { run, known } => Some(to_text(&RunChecked {
             action: "run_checked",
             request_id,

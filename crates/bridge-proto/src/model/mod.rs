@@ -10,6 +10,7 @@ mod git;
 mod graph;
 mod pipeline;
 mod request;
+mod tree;
 
 pub use agent::{
     AgentChange, AgentProfile, AgentStatus, Can, Choosing, Health, HealthReason, Heartbeat, Hello,
@@ -28,4 +29,5 @@ pub use event::{
 pub use git::{GitFault, GitFile, GitOperation, GitReply, GitRequest, GitStatus, GitStep};
 pub use graph::{GraphPhase, PlanGraph, PlanReply};
 pub use pipeline::{PipelineReply, PipelineRequest, PipelineTask};
-pub use request::{FileEntry, FileRoot, FileScope, ReadOutcome, Reply, Request};
+pub use request::{FileEntry, FileRoot, FileScope, Listing, ReadOutcome, Reply, Request};
+pub use tree::{NewFile, TreeAct, TreeChange, TreeChanged};

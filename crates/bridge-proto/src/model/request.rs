@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GitReply, PipelineReply, PlanReply};
+use super::{GitReply, PipelineReply, PlanReply, TreeChange, TreeChanged};
 use crate::id::{AgentId, ProviderKey, RunKey};
 
 /// A question that gets one reply (or none, for `write_file`).
@@ -39,6 +39,20 @@ pub enum Request {
         /// With one level: whether files are listed beside folders.
         include_files: bool,
     },
+    /// Change the tree of files.
+    Tree(TreeChange),
+}
+
+impl Request {
+    /// Which tree it is about; `None` for those with a place of their own.
+    pub fn scope(&self) -> Option<&FileScope> {
+        match self {
+            Self::WriteFile { scope, .. }
+            | Self::ReadFile { scope, .. }
+            | Self::ListFiles { scope, .. } => Some(scope),
+            Self::Tree(change) => change.scope(),
+        }
+    }
 }
 
 /// Which tree a path is in, as the message named it.
@@ -58,8 +72,10 @@ pub struct FileScope {
 pub enum FileRoot {
     /// `BASE_PATH` (`useBasePath`).
     Base,
-    /// `CTRLNODE_ROOT` (`useCtrlnode`, or the root of any provider that is not OpenClaw).
+    /// The task tree (`useCtrlnode`): `CTRLNODE_ROOT`, for OpenClaw its own one.
     Ctrlnode,
+    /// Neither was asked for: the provider or the owner of the agent decides.
+    Owner,
 }
 
 /// The answer to a request, for the connection it came from.
@@ -82,8 +98,8 @@ pub enum Reply {
     },
     /// To `list_files`.
     ListFiles {
-        /// Absolute root, or the error code.
-        listing: Result<(String, Vec<FileEntry>), String>,
+        /// The listing, or the error code.
+        listing: Result<Listing, String>,
     },
     /// To something about a git repository.
     Git {
@@ -95,6 +111,8 @@ pub enum Reply {
         /// The answer.
         reply: PipelineReply,
     },
+    /// To a change of the tree of files.
+    Tree(TreeChanged),
     /// To a check of a run that has not ended here.
     RunChecked {
         /// Which run.
@@ -147,6 +165,17 @@ pub enum ReadOutcome {
     },
     /// The system said no.
     Unreadable,
+}
+
+/// What lies in a folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// Absolute path of the root.
+    pub base: String,
+    /// The entries, in their order.
+    pub entries: Vec<FileEntry>,
+    /// Whether there is more than the limits of a listing let through.
+    pub cut: bool,
 }
 
 /// One entry of a listing.

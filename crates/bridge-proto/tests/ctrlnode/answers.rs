@@ -10,7 +10,8 @@ use bridge_proto::{
     },
     model::{
         AgentProfile, AgentStatus, Can, Choosing, FileEntry, Health, HealthReason, Heartbeat,
-        Hello, Notice, Origin, ProviderReport, ReadOutcome, Reply, ReplyToken, Source, Trouble,
+        Hello, Listing, Notice, Origin, ProviderReport, ReadOutcome, Reply, ReplyToken, Source,
+        Trouble,
     },
 };
 
@@ -318,7 +319,11 @@ fn replies_are_written_as_the_reference_shows_them_and_read_back_by_the_hub() {
             "list_files",
             "list_files_response",
             Reply::ListFiles {
-                listing: Ok(("/home/dev/.ctrlnode".into(), entries)),
+                listing: Ok(Listing {
+                    base: "/home/dev/.ctrlnode".into(),
+                    entries,
+                    cut: false,
+                }),
             },
         ),
         (

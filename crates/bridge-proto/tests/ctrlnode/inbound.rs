@@ -9,10 +9,17 @@ use bridge_proto::{
     },
 };
 
-use crate::{FOLDER, TASK, agent, folder, golden, golden_names, provider, run, task};
+use crate::{FOLDER, TASK, agent, folder, golden, golden_names, provider, run, task, tree};
 
-/// Every golden frame of this direction with what it means.
+/// Every golden frame of this direction with what it means, by name.
 fn expected() -> Vec<(&'static str, CommandBody)> {
+    let mut all = others();
+    all.extend(tree::requests());
+    all.sort_by_key(|(name, _)| *name);
+    all
+}
+
+fn others() -> Vec<(&'static str, CommandBody)> {
     let start = StartRun {
         run: run(TASK, "q9"),
         agent: agent("dev-1"),

@@ -14,6 +14,7 @@ mod inbound;
 mod outbound;
 mod plane;
 mod translation;
+mod tree;
 
 use std::{fs, path::PathBuf};
 

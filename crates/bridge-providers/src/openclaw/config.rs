@@ -168,6 +168,11 @@ fn is_here(url: &Url) -> bool {
     }
 }
 
+/// OpenClaw's own folder, in which its configuration lies, whether it is there or not.
+pub fn own_folder(host: &Host) -> Option<PathBuf> {
+    Some(file(host)?.parent()?.to_owned())
+}
+
 /// The configuration file, whether it is there or not.
 fn file(host: &Host) -> Option<PathBuf> {
     if let Some(file) = host.value("OPENCLAW_CONFIG_PATH") {
@@ -182,12 +187,6 @@ fn file(host: &Host) -> Option<PathBuf> {
         (None, None) => host.home()?.join(".openclaw"),
     };
     Some(folder.join("openclaw.json"))
-}
-
-/// Where OpenClaw, as the CTRL NODE Bridge set it up, keeps task folders of its own; they need not
-/// exist.
-pub fn own_tasks(host: &Host) -> Option<PathBuf> {
-    Some(file(host)?.parent()?.join("ctrlnode"))
 }
 
 fn address(host: &Host, named: Option<&str>, config: &Value) -> Result<Url, NoGateway> {

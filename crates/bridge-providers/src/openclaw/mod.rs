@@ -35,7 +35,7 @@ mod texts;
 mod tools;
 mod turn;
 
-pub use config::own_tasks;
+pub use config::own_folder;
 pub use dialogue::{Act, Lost, OpenclawDialogue, Plan, Work};
 pub use handshake::Credentials;
 pub use http_answer::HttpAnswer;

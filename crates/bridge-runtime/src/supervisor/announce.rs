@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue};
 use serde_json::json;
 
 use super::{Daemon, Scan, Settings};
-use crate::{clock::now, outgoing::Outgoing};
+use crate::{clock::now, homes::residents, outgoing::Outgoing};
 
 /// What announcements need and never changes.
 #[derive(Debug)]
@@ -134,6 +134,7 @@ impl Daemon {
     }
 
     pub(super) async fn announce_agents(&self, with_version: bool) {
+        self.residents.send_replace(residents(self.agents.all()));
         let agents: Vec<_> = self.agents.all().cloned().collect();
         if agents.is_empty() {
             return;

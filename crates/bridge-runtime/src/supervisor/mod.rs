@@ -37,12 +37,14 @@ use crate::{
     ends::Ends,
     git::{Desk, Limits, Tools},
     health::HealthBoard,
+    homes::{Homes, Residents},
     intake::{Intake, Taken},
     outgoing::Outgoing,
     policy::{Policy, Surroundings},
     rules::{Doer, Rules},
     runner::{FromRunner, Ticket, ToRunner, Turn},
     scribe::Scribe,
+    serving::Serving,
     unwritten::Unwritten,
 };
 
@@ -158,6 +160,7 @@ impl Supervisor {
             trusted: Arc::clone(&trusted),
             limits: Limits::default(),
         };
+        let (residents, living_here) = watch::channel(Residents::default());
         let intake = Intake {
             inbox,
             link: link.clone(),
@@ -166,6 +169,12 @@ impl Supervisor {
             supervisor: taken,
             unwritten: Unwritten::default(),
             git: Desk::start(tools, link.clone()),
+            homes: Homes {
+                providers: providers.keys().cloned().collect(),
+                openclaw: workspace.has_openclaw(),
+                residents: living_here,
+            },
+            serving: Serving::start(Arc::clone(&workspace), link.clone()),
         };
         let intake = tokio::spawn(intake.run());
         let (reports, from_runners) = mpsc::channel(256);
@@ -174,6 +183,7 @@ impl Supervisor {
             dispatch: Dispatch::new(settings.policy),
             approvals: Approvals::default(),
             agents: Agents::default(),
+            residents,
             health: HealthBoard::default(),
             models: BTreeMap::new(),
             announcer: Announcer::new(&settings, &workspace),
@@ -222,6 +232,8 @@ struct Daemon {
     dispatch: Dispatch<Box<Turn>>,
     approvals: Approvals,
     agents: Agents,
+    /// The same for file requests.
+    residents: watch::Sender<Residents>,
     health: HealthBoard,
     models: BTreeMap<ProviderKey, Vec<String>>,
     announcer: Announcer,

@@ -79,37 +79,8 @@ impl Folder {
         &self.path
     }
 
-    /// The real path of something that exists, links followed as far as they stay inside.
-    pub fn resolve(&self, path: &ContainedPath) -> Result<ContainedPath, ContainError> {
-        if path.is_root() {
-            return Ok(ContainedPath::root());
-        }
-        match self.dir.canonicalize(path.to_path()) {
-            Ok(real) => ContainedPath::from_real(&real).ok_or_else(|| ContainError::Outside {
-                path: path.to_string(),
-            }),
-            Err(error) => Err(fault(path.to_string(), error)),
-        }
-    }
-
-    /// As [`Folder::resolve`] for something that may not exist yet: the deepest existing parent is
-    /// resolved, the rest is kept. A link to nowhere is an error.
-    pub fn resolve_new(&self, path: &ContainedPath) -> Result<ContainedPath, ContainError> {
-        for kept in (0..=path.parts().len()).rev() {
-            let (head, rest) = path.split_at(kept);
-            match self.resolve(&head) {
-                Ok(real) => return Ok(real.extended(rest)),
-                Err(ContainError::Missing { path }) => {
-                    if self.dir.symlink_metadata(head.to_path()).is_ok() {
-                        return Err(ContainError::Link { path });
-                    }
-                }
-                Err(other) => return Err(other),
-            }
-        }
-        Err(ContainError::Missing {
-            path: path.to_string(),
-        })
+    pub(super) fn dir(&self) -> &Dir {
+        &self.dir
     }
 
     /// Opens a folder below; no link is followed.
@@ -212,15 +183,16 @@ impl Folder {
         })
     }
 
-    /// Names and kinds of the direct children; names that are not UTF-8 are left out.
-    pub fn children(&self, path: &ContainedPath) -> Result<Vec<Child>, ContainError> {
+    /// Names and kinds of the direct children; names that are not UTF-8 are left out. Of more than
+    /// `most` it gives the ones the system tells first.
+    pub fn children(&self, path: &ContainedPath, most: usize) -> Result<Vec<Child>, ContainError> {
         let dir = self.walk(path.parts(), false)?;
         let io = |source| ContainError::Io {
             path: path.to_string(),
             source,
         };
         let mut children = Vec::new();
-        for entry in dir.entries().map_err(io)? {
+        for entry in dir.entries().map_err(io)?.take(most) {
             let entry = entry.map_err(io)?;
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
@@ -267,7 +239,7 @@ impl Folder {
         }
     }
 
-    fn walk(&self, parts: &[String], create: bool) -> Result<Dir, ContainError> {
+    pub(super) fn walk(&self, parts: &[String], create: bool) -> Result<Dir, ContainError> {
         let mut dir = self.dir.try_clone().map_err(|source| ContainError::Io {
             path: String::new(),
             source,
@@ -340,7 +312,7 @@ pub struct Child {
     pub size: Option<u64>,
 }
 
-fn fault(path: String, error: io::Error) -> ContainError {
+pub(super) fn fault(path: String, error: io::Error) -> ContainError {
     let kind = error.kind();
     if kind == io::ErrorKind::NotFound {
         ContainError::Missing { path }
@@ -382,6 +354,11 @@ fn is_no_device(_error: &io::Error) -> bool {
     false
 }
 
+/// Removes a name that is no folder; what a link points to stays.
+pub(super) fn unlink(dir: &Dir, name: impl AsRef<Path>) -> io::Result<()> {
+    dir.remove_file(name)
+}
+
 fn remove(dir: &Dir, name: &str) {
     if let Err(error) = dir.remove_file(name)
         && error.kind() != io::ErrorKind::NotFound
@@ -400,3 +377,6 @@ fn temporary_name() -> String {
         .as_nanos();
     format!(".ctrlnode-{}-{now}-{number}.tmp", std::process::id())
 }
+
+/// Most children of one folder that are looked at.
+pub const MAX_CHILDREN: usize = 100_000;

@@ -8,6 +8,9 @@
 
 mod folder;
 mod path;
+mod resolve;
+mod tree;
 
-pub use folder::{Child, ContainError, Folder};
+pub use folder::{Child, ContainError, Folder, MAX_CHILDREN};
 pub use path::{ContainedPath, MAX_DEPTH, MAX_PATH_BYTES, PathFault};
+pub use tree::{MAX_TREE_DEPTH, MAX_TREE_ENTRIES, TreeError};

@@ -1,9 +1,6 @@
 //! A path from outside, parsed.
 
-use std::{
-    fmt,
-    path::{Component, Path, PathBuf},
-};
+use std::{fmt, path::PathBuf};
 
 use thiserror::Error;
 
@@ -122,17 +119,6 @@ impl ContainedPath {
         Ok(child)
     }
 
-    /// The path of the first `count` components, and the components behind it.
-    pub(super) fn split_at(&self, count: usize) -> (Self, &[String]) {
-        let (head, rest) = self.parts.split_at(count);
-        (
-            Self {
-                parts: head.to_vec(),
-            },
-            rest,
-        )
-    }
-
     /// The path with these components at its end.
     pub(super) fn extended(mut self, rest: &[String]) -> Self {
         self.parts.extend_from_slice(rest);
@@ -144,18 +130,9 @@ impl ContainedPath {
         self.parts.iter().collect()
     }
 
-    /// From what the system says is the real path of something beneath a folder; `None` where it
-    /// leads out or a name is not UTF-8.
-    pub(super) fn from_real(path: &Path) -> Option<Self> {
-        let mut parts = Vec::new();
-        for component in path.components() {
-            match component {
-                Component::CurDir => {}
-                Component::Normal(name) => parts.push(name.to_str()?.to_owned()),
-                Component::Prefix(_) | Component::RootDir | Component::ParentDir => return None,
-            }
-        }
-        Some(Self { parts })
+    /// Of names that were found on the disk.
+    pub(super) fn of_parts(parts: Vec<String>) -> Self {
+        Self { parts }
     }
 
     pub(super) fn split_last(&self) -> Result<(&[String], &str), ContainError> {

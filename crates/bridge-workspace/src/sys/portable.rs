@@ -2,21 +2,43 @@
 
 #![expect(clippy::unnecessary_wraps, reason = "the same signatures as on Unix")]
 
-use std::{fs::File, io};
+use std::{
+    ffi::OsStr,
+    fs::{File, Metadata},
+    io,
+};
 
 use cap_std::fs::{Dir, OpenOptions};
 
 use super::Access;
 
 /// Opens a direct child folder.
-pub(crate) fn open_dir(dir: &Dir, name: &str) -> io::Result<Dir> {
-    refuse_link(dir, name)?;
-    dir.open_dir(name)
+pub(crate) fn open_dir(dir: &Dir, name: impl AsRef<OsStr>) -> io::Result<Dir> {
+    refuse_link(dir, name.as_ref())?;
+    dir.open_dir(name.as_ref())
+}
+
+/// It cannot be told here.
+pub(crate) fn disk_of(_dir: &Dir) -> io::Result<Option<u64>> {
+    Ok(None)
+}
+
+/// It cannot be told here.
+pub(crate) fn has_other_names(_meta: &Metadata) -> bool {
+    false
+}
+
+/// Renames a direct child to a name that nothing had a moment ago.
+pub(crate) fn rename_new(from: &Dir, old: &str, to: &Dir, new: &str) -> io::Result<()> {
+    if to.symlink_metadata(new).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    from.rename(old, to, new)
 }
 
 /// Opens a direct child file.
 pub(crate) fn open_file(dir: &Dir, name: &str, access: Access) -> io::Result<File> {
-    refuse_link(dir, name)?;
+    refuse_link(dir, name.as_ref())?;
     let mut options = OpenOptions::new();
     match access {
         Access::Read => options.read(true),
@@ -27,12 +49,12 @@ pub(crate) fn open_file(dir: &Dir, name: &str, access: Access) -> io::Result<Fil
 }
 
 /// Whether a direct child is a symbolic link.
-pub(crate) fn is_link(dir: &Dir, name: &str) -> bool {
-    dir.symlink_metadata(name)
+pub(crate) fn is_link(dir: &Dir, name: impl AsRef<OsStr>) -> bool {
+    dir.symlink_metadata(name.as_ref())
         .is_ok_and(|meta| meta.is_symlink())
 }
 
-fn refuse_link(dir: &Dir, name: &str) -> io::Result<()> {
+fn refuse_link(dir: &Dir, name: &OsStr) -> io::Result<()> {
     if is_link(dir, name) {
         return Err(io::Error::new(
             io::ErrorKind::NotADirectory,

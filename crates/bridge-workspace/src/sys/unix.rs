@@ -1,21 +1,52 @@
 //! Unix: every step of a walk is one `openat` that refuses to follow a link.
 
-use std::{fs::File, io, os::unix::fs::MetadataExt as _};
+use std::{
+    ffi::OsStr,
+    fs::{File, Metadata},
+    io,
+    os::unix::fs::MetadataExt as _,
+};
 
 use cap_std::fs::Dir;
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock, openat, statat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, openat, statat};
 
 use super::Access;
 
 /// Opens a direct child folder.
-pub(crate) fn open_dir(dir: &Dir, name: &str) -> io::Result<Dir> {
+pub(crate) fn open_dir(dir: &Dir, name: impl AsRef<OsStr>) -> io::Result<Dir> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(Dir::from_std_file(File::from(openat(
         dir,
-        name,
+        name.as_ref(),
         flags,
         Mode::empty(),
     )?)))
+}
+
+/// Which disk a folder lies on; `None` where that cannot be told.
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it cannot be told")]
+pub(crate) fn disk_of(dir: &Dir) -> io::Result<Option<u64>> {
+    Ok(Some(fstat(dir)?.st_dev))
+}
+
+/// Whether a file has more names than the one it was opened by.
+pub(crate) fn has_other_names(meta: &Metadata) -> bool {
+    meta.nlink() > 1
+}
+
+/// Renames a direct child to a name that nothing has yet.
+pub(crate) fn rename_new(from: &Dir, old: &str, to: &Dir, new: &str) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    match rustix::fs::renameat_with(from, old, to, new, rustix::fs::RenameFlags::NOREPLACE) {
+        Ok(()) => return Ok(()),
+        // This file system cannot promise it.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {}
+        Err(other) => return Err(other.into()),
+    }
+    if to.symlink_metadata(new).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    from.rename(old, to, new)
 }
 
 /// Opens a direct child file. A pipe or a device does not block here; the caller checks the type.

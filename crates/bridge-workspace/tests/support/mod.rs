@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 
 use bridge_proto::{
     AgentId, ProviderKey, RunKey, TaskFolder, TaskId, Timestamp,
-    model::{FileRoot, FileScope, Origin, ReplyToken, RunKind, Source},
+    model::{Origin, ReplyToken, RunKind, Source},
 };
 use bridge_workspace::{RunEntry, Workspace};
 
 pub struct Scene {
     pub workspace: Workspace,
-    outer: tempfile::TempDir,
+    pub outer: tempfile::TempDir,
 }
 
 impl Scene {
@@ -58,14 +58,6 @@ impl Scene {
 pub fn put(path: &Path, content: impl AsRef<[u8]>) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, content).unwrap();
-}
-
-pub fn scope(root: FileRoot) -> FileScope {
-    FileScope {
-        root,
-        agent: None,
-        provider: None,
-    }
 }
 
 pub fn task(id: &str) -> TaskId {

@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{git, pipeline};
+use super::{git, pipeline, tree};
 use crate::{
     ctrlnode::{frames::to_text, graph, outbound::intent_type},
     id::{AgentId, AskId, Digest, ProviderKey, RunKey, TaskFolder, TaskId},
@@ -217,6 +217,7 @@ fn request(request: &Request, request_id: &str) -> String {
             shallow_include_files: *include_files,
             ..FileRequest::new("list_files", Some(request_id), scope)
         }),
+        Request::Tree(change) => tree::encode(change, request_id),
     }
 }
 

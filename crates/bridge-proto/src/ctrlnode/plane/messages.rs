@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::{git, pipeline};
+use super::{git, pipeline, tree};
 use crate::{
     ctrlnode::{
         DecodeError,
@@ -17,7 +17,7 @@ use crate::{
     id::{AgentId, ProviderKey, TaskId},
     model::{
         AgentProfile, AgentStatus, Event, FileEntry, Health, HealthReason, Heartbeat, Hello,
-        Notice, PipelineReply, ProviderReport, ReadOutcome, Reply,
+        Listing, Notice, PipelineReply, ProviderReport, ReadOutcome, Reply,
     },
     time::Timestamp,
 };
@@ -192,6 +192,9 @@ pub fn decode(frame: &[u8]) -> Result<FromBridge, DecodeError> {
             }
             if let Some(answer) = pipeline::decode(other, fields) {
                 return pipeline_reply(fields, answer?);
+            }
+            if let Some(changed) = tree::decode(other, fields)? {
+                return reply(fields, Reply::Tree(changed));
             }
             return acknowledged(fields, other);
         }
@@ -445,7 +448,11 @@ fn list_files(fields: Fields<'_>) -> Result<Reply, DecodeError> {
     }
     let base_path = fields.text("basePath")?.unwrap_or_default().to_owned();
     Ok(Reply::ListFiles {
-        listing: Ok((base_path, entries)),
+        listing: Ok(Listing {
+            base: base_path,
+            entries,
+            cut: fields.flag("truncated")?,
+        }),
     })
 }
 

@@ -10,6 +10,7 @@ mod pipeline;
 mod plain_run;
 mod stream;
 mod translate;
+mod tree;
 
 pub use commands::{EncodeError, encode};
 pub use messages::{FromBridge, PlainMessage, PlainRun, decode};
