@@ -12,6 +12,8 @@ use bridge_proto::{
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use crate::process::AllowList;
+
 /// One agent program this machine may have.
 #[async_trait]
 pub trait Provider: Send + Sync {
@@ -20,6 +22,11 @@ pub trait Provider: Send + Sync {
 
     /// What it can do.
     fn abilities(&self) -> Abilities;
+
+    /// The variables of this machine its program gets to see.
+    fn sees(&self) -> AllowList {
+        AllowList::base()
+    }
 
     /// Looks for the program and its credentials; file look-ups only, starts nothing, no network.
     fn find(&self) -> Found;

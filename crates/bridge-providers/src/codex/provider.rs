@@ -23,7 +23,7 @@ use crate::{
     conversation::converse,
     find::find_program,
     host::Host,
-    process::Launch,
+    process::{AllowList, Launch},
     program::{healthy, login_needed, missing, read_small, with_temp, with_version},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
@@ -224,6 +224,10 @@ impl Provider for CodexProvider {
             ran_with: Some("0.169.0"),
             ..Abilities::default()
         }
+    }
+
+    fn sees(&self) -> AllowList {
+        command::sees(&self.config())
     }
 
     fn find(&self) -> Found {
