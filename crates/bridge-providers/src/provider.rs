@@ -220,6 +220,15 @@ pub enum StartError {
         /// Which file.
         brings: PathBuf,
     },
+    /// It could be started in no other way than one that asks nobody before it acts, and nobody
+    /// said that it may.
+    #[error("{provider} would act without asking anybody; {hint}")]
+    Unasked {
+        /// Who.
+        provider: String,
+        /// What to do.
+        hint: String,
+    },
     /// The system would not start it.
     #[error("{program} could not be started")]
     Spawn {

@@ -189,7 +189,9 @@ pub(super) fn refused(error: &StartError) -> Outcome {
         reason = format!("{reason}: {source}");
     }
     match error {
-        StartError::Missing { .. } | StartError::NotTrusted { .. } => Outcome::Blocked {
+        StartError::Missing { .. }
+        | StartError::NotTrusted { .. }
+        | StartError::Unasked { .. } => Outcome::Blocked {
             fix: Fix::Setup,
             reason,
         },
