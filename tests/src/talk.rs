@@ -125,6 +125,7 @@ impl Talk {
                 Heard::TurnOver(_)
                 | Heard::Gone
                 | Heard::Injected(_)
+                | Heard::Prompted
                 | Heard::Resumable(_)
                 | Heard::Applied(_) => {}
             }

@@ -74,7 +74,13 @@ pub(crate) fn doc() -> Done {
 /// The page of the providers. Only their own crate knows them, so one of its tests writes it.
 pub(crate) fn providers(check: bool) -> Done {
     let mut test = cargo();
-    test.args(["test", "--locked", "--quiet", "--package", "bridge-providers"]);
+    test.args([
+        "test",
+        "--locked",
+        "--quiet",
+        "--package",
+        "bridge-providers",
+    ]);
     test.args(["--test", "providers_page"]);
     if check {
         test.env_remove("UPDATE_SNAPSHOTS");

@@ -136,6 +136,10 @@ pub struct Conversation {
 pub enum Heard {
     /// The conversation can be resumed under this id from now on.
     Resumable(ResumeId),
+    /// The agent has the prompt of the turn that begins now: until here it was started, or its
+    /// conversation opened, and from here on its model is waited for. Said again when the prompt
+    /// had to be.
+    Prompted,
     /// The agent said or did something.
     Seen(Box<Observed>),
     /// The agent took the answer to this question.

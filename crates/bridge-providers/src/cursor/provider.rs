@@ -144,15 +144,14 @@ impl Provider for CursorProvider {
             return health;
         };
         let begun = Instant::now();
-        let health = match installed_version(&program) {
-            Some(version) => Health {
+        let health = if let Some(version) = installed_version(&program) {
+            Health {
                 version: Some(version),
                 ..health
-            },
-            None => {
-                let launch = outside_of_runs(program.clone(), &["--version"], self.environment());
-                with_version(health, launch, limit).await
             }
+        } else {
+            let launch = outside_of_runs(program.clone(), &["--version"], self.environment());
+            with_version(health, launch, limit).await
         };
         let left = limit.saturating_sub(begun.elapsed());
         let launch = outside_of_runs(program, &["acp"], self.environment());

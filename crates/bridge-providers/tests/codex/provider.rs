@@ -274,7 +274,7 @@ async fn talk_to(mut talk: Conversation, prompts: &[&str]) -> Whole {
                     whole.text.push_str(&delta);
                 }
             }
-            Heard::Applied(_) | Heard::Injected(_) | Heard::Gone => {}
+            Heard::Prompted | Heard::Applied(_) | Heard::Injected(_) | Heard::Gone => {}
         }
     }
     whole
