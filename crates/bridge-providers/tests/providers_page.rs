@@ -61,6 +61,18 @@ fn the_page_says_what_to_do_where_an_agent_is_missing() {
 }
 
 #[test]
+fn an_agent_was_run_in_the_version_that_is_installed_for_the_tests() {
+    let pinned = include_str!("../../../xtask/src/agents.rs");
+    let home = TempDir::new().unwrap();
+    for agent in agents(&home) {
+        if let Some(version) = agent.provider.abilities().ran_with {
+            let version = format!("\"{version}\"");
+            assert!(pinned.contains(&version), "{}: {version}", agent.name);
+        }
+    }
+}
+
+#[test]
 fn both_keys_of_claude_code_are_the_same_agent() {
     let host = Host::default();
     let of = |key: &str| ClaudeProvider::new(ProviderKey::parse(key).unwrap(), host.clone());
