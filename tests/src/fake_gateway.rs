@@ -28,6 +28,7 @@ use tokio::{
 mod brain;
 mod connection;
 mod endpoint;
+mod odd;
 mod run;
 #[path = "bin/fake_agent/script.rs"]
 mod script;

@@ -125,6 +125,7 @@ impl Talk {
                 Heard::TurnOver(_)
                 | Heard::Gone
                 | Heard::Injected(_)
+                | Heard::Prompted
                 | Heard::Resumable(_)
                 | Heard::Applied(_) => {}
             }
@@ -138,7 +139,8 @@ impl Talk {
     pub async fn over(&mut self) -> TurnEnd {
         self.until(|heard| match heard {
             Heard::TurnOver(end) => Some(end.clone()),
-            Heard::Seen(_)
+            Heard::Prompted
+            | Heard::Seen(_)
             | Heard::Resumable(_)
             | Heard::Applied(_)
             | Heard::Injected(_)
@@ -154,7 +156,11 @@ impl Talk {
             let next = self.until(|heard| match heard {
                 Heard::TurnOver(end) => Some(Ok(end.clone())),
                 Heard::Seen(_) => asked_in(heard).map(Err),
-                Heard::Resumable(_) | Heard::Applied(_) | Heard::Injected(_) | Heard::Gone => None,
+                Heard::Prompted
+                | Heard::Resumable(_)
+                | Heard::Applied(_)
+                | Heard::Injected(_)
+                | Heard::Gone => None,
             });
             match next.await {
                 Ok(end) => return (end, asked),
@@ -231,7 +237,8 @@ impl Talk {
     pub async fn injected(&mut self) -> Injection {
         self.until(|heard| match heard {
             Heard::Injected(injection) => Some(*injection),
-            Heard::Seen(_)
+            Heard::Prompted
+            | Heard::Seen(_)
             | Heard::Resumable(_)
             | Heard::Applied(_)
             | Heard::TurnOver(_)

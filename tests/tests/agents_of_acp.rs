@@ -72,7 +72,11 @@ impl Talk {
                     self.asked = Some(ask.clone());
                 }
             }
-            Heard::TurnOver(_) | Heard::Injected(_) | Heard::Applied(_) | Heard::Gone => {}
+            Heard::Prompted
+            | Heard::TurnOver(_)
+            | Heard::Injected(_)
+            | Heard::Applied(_)
+            | Heard::Gone => {}
         }
         heard
     }

@@ -103,7 +103,11 @@ impl Talk {
             match heard {
                 Heard::Seen(seen) => self.seen.push(seen.event),
                 Heard::Resumable(id) => self.resume = Some(id),
-                Heard::TurnOver(_) | Heard::Gone | Heard::Applied(_) | Heard::Injected(_) => {}
+                Heard::Prompted
+                | Heard::TurnOver(_)
+                | Heard::Gone
+                | Heard::Applied(_)
+                | Heard::Injected(_) => {}
             }
             if let Some(found) = found {
                 return found;
@@ -140,7 +144,11 @@ impl Talk {
                         None
                     }
                 }
-                Heard::Resumable(_) | Heard::Applied(_) | Heard::Injected(_) | Heard::Gone => None,
+                Heard::Prompted
+                | Heard::Resumable(_)
+                | Heard::Applied(_)
+                | Heard::Injected(_)
+                | Heard::Gone => None,
             });
             match next.await {
                 Ok(end) => return end,

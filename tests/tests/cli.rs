@@ -117,6 +117,23 @@ async fn without_any_configuration_doctor_says_what_to_do_and_exits_with_7() {
 }
 
 #[tokio::test]
+async fn every_agent_that_doctor_names_has_a_section_on_the_page_of_providers() {
+    let home = Home::new();
+    let report = json(&home.run(&["doctor", "--json"], "").await);
+    let page = include_str!("../../docs/providers.md");
+    let headings: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("## "))
+        .collect();
+    let agents = report["agents"].as_array().unwrap();
+    assert!(agents.len() > 10, "{report}");
+    for agent in agents {
+        let key = format!("(`{}`)", agent["agent"].as_str().unwrap());
+        assert!(headings.iter().any(|line| line.contains(&key)), "{key}");
+    }
+}
+
+#[tokio::test]
 async fn a_bridge_that_is_not_paired_exits_with_7_and_the_way_out() {
     let home = Home::new();
     for args in [&[][..], &["bridge", "start"]] {

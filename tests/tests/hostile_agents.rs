@@ -47,9 +47,9 @@ const FLAVOURS: [Flavour; 6] = [
         name: "codex",
         around: |home, program| {
             let program = program.display().to_string();
-            Arc::new(CodexProvider::new(
-                home.host(&[("CODEX_BIN_PATH", &program)]),
-            ))
+            // What has no app-server that works is used by its fallback.
+            let host = home.host(&[("CODEX_BIN_PATH", &program), ("CODEX_EXEC_FALLBACK", "1")]);
+            Arc::new(CodexProvider::new(host))
         },
     },
     Flavour {
@@ -212,7 +212,7 @@ for_every_flavour!(
                     }
                 }
                 Heard::TurnOver(end) => break end,
-                Heard::Resumable(_) | Heard::Applied(_) | Heard::Injected(_) => {}
+                Heard::Prompted | Heard::Resumable(_) | Heard::Applied(_) | Heard::Injected(_) => {}
                 Heard::Gone => panic!("{}: gone after {next}", flavour.name),
             }
         };

@@ -65,7 +65,7 @@ impl Talk {
                 Heard::Seen(seen) => self.seen.push(seen.event),
                 Heard::Resumable(id) => self.resume = Some(id),
                 Heard::Gone => assert!(found.is_some(), "gone after {:?}", self.seen),
-                Heard::TurnOver(_) | Heard::Injected(_) | Heard::Applied(_) => {}
+                Heard::Prompted | Heard::TurnOver(_) | Heard::Injected(_) | Heard::Applied(_) => {}
             }
             if let Some(found) = found {
                 return found;

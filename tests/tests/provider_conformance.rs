@@ -210,6 +210,32 @@ for_every_program!(
     }
 );
 
+for_every_program!(
+    /// From then on its model is waited for, and not while the agent starts.
+    an_agent_has_its_prompt_once_and_before_it_answers,
+    |agent, talk| {
+        talk.say(agent.stream).await;
+        let mut order = Vec::new();
+        loop {
+            match talk.next().await {
+                Heard::Prompted => order.push("prompted"),
+                Heard::Seen(seen) => {
+                    let text = matches!(seen.event, RunEvent::Text { .. });
+                    if text && order.last() != Some(&"text") {
+                        order.push("text");
+                    }
+                }
+                Heard::TurnOver(_) => break,
+                Heard::Resumable(_)
+                | Heard::Applied(_)
+                | Heard::Injected(_)
+                | Heard::Gone => {}
+            }
+        }
+        assert_eq!(order, ["prompted", "text"], "{}", agent.name);
+    }
+);
+
 for_every_agent!(
     a_tool_call_is_seen_from_its_beginning_to_its_end,
     |agent, talk| {

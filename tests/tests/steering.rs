@@ -10,6 +10,7 @@ use bridge_testkit::{
     bridge::{self, Bridge, Setup},
     fake_plane::{FakePlane, Manners},
     home::Home,
+    program::beside,
     recorder::Recorder,
     wire,
 };
@@ -325,6 +326,23 @@ async fn a_model_that_is_tried_in_vain_is_given_up_with_its_last_word() {
     assert_eq!(
         end.reason,
         "the model did not answer for 1 s; its last word was: trying again (1 of 10): overloaded (529)"
+    );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_starts_slowly_is_not_a_model_that_does_not_answer() {
+    let world = world(Manners::extended(), |setup| {
+        setup.policy.patience = Some(Duration::from_secs(1));
+        let agent = beside("fake_agent").display().to_string();
+        let args = ["-c", "sleep 3; exec \"$0\" acp", &agent];
+        setup.providers[1] = bridge::custom(setup.home, "fake", "/bin/sh", &args);
+    })
+    .await;
+    let end = world.plane.run("t", "r1", "fake", "@say well").await;
+    assert_eq!(
+        (end.status.as_str(), end.reason.as_str()),
+        ("completed", "")
     );
     world.finish().await;
 }

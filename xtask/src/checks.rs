@@ -71,6 +71,25 @@ pub(crate) fn doc() -> Done {
     pass(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
+/// The page of the providers. Only their own crate knows them, so one of its tests writes it.
+pub(crate) fn providers(check: bool) -> Done {
+    let mut test = cargo();
+    test.args([
+        "test",
+        "--locked",
+        "--quiet",
+        "--package",
+        "bridge-providers",
+    ]);
+    test.args(["--test", "providers_page"]);
+    if check {
+        test.env_remove("UPDATE_SNAPSHOTS");
+    } else {
+        test.env("UPDATE_SNAPSHOTS", "1");
+    }
+    pass(&mut test)
+}
+
 pub(crate) fn scenario(files: &[String]) -> Done {
     pass(cargo().args(["build", "--locked", "--package", "bridge-cli"]))?;
     let mut scenario = cargo();

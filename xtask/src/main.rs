@@ -42,6 +42,12 @@ enum Task {
     Deny,
     /// Documentation with private items, warnings denied.
     Doc,
+    /// Writes what `docs/providers.md` takes from the code (Linux).
+    Providers {
+        /// Fail on a difference instead of mending it.
+        #[arg(long)]
+        check: bool,
+    },
     /// Runs scripted integration tests: files of `tests/scenarios`, or those named.
     Scenario {
         /// Which files; all of `tests/scenarios` when none is named.
@@ -93,6 +99,7 @@ fn main() -> ExitCode {
         Task::Layers => layers::check(),
         Task::Deny => checks::deny(),
         Task::Doc => checks::doc(),
+        Task::Providers { check } => checks::providers(check),
         Task::Figures => checks::figures(),
         Task::Scenario { files } => checks::scenario(&files),
         Task::Bench { filter } => checks::measure("bench", &filter),

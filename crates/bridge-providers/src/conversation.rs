@@ -201,6 +201,7 @@ impl Driver {
                 self.date(now, &mut seen.event);
                 self.outbox.push_back(Heard::Seen(seen));
             }
+            Step::Prompted => self.outbox.push_back(Heard::Prompted),
             Step::Resumable(id) => self.outbox.push_back(Heard::Resumable(id)),
             Step::Applied(ask) => self.outbox.push_back(Heard::Applied(ask)),
             Step::Injected(what) => self.outbox.push_back(Heard::Injected(what)),

@@ -19,7 +19,7 @@ use crate::{
     find::find_program,
     host::Host,
     process::{AllowList, Environment, Launch},
-    program::{healthy, login_needed, missing, read_small, with_temp, with_version},
+    program::{ProgramWords, outside_of_runs, read_small, with_temp, with_version},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
@@ -107,36 +107,16 @@ impl CopilotProvider {
         })
     }
 
-    fn health(&self, program: Option<&Path>) -> Health {
-        match program {
-            None => missing(INSTALL),
-            Some(_) if self.is_logged_in() => healthy(),
-            Some(_) => login_needed(LOGIN),
-        }
-    }
-
     fn environment(&self) -> Environment {
-        let allow = AllowList::base().with(VARIABLES);
         // Without it another version than the one that was found may be fetched and run.
         self.host
-            .environment(&allow)
+            .environment(&self.sees())
             .set("COPILOT_AUTO_UPDATE", "false")
     }
 
     /// The program, if it could run a task.
     fn ready(&self) -> Result<PathBuf, StartError> {
-        let program = self.program().ok_or_else(|| StartError::Missing {
-            program: "copilot".into(),
-            hint: INSTALL.into(),
-        })?;
-        if self.is_logged_in() {
-            Ok(program)
-        } else {
-            Err(StartError::LoginNeeded {
-                provider: NAME.into(),
-                hint: LOGIN.into(),
-            })
-        }
+        WORDS.ready(self.program(), self.is_logged_in())
     }
 }
 
@@ -160,12 +140,12 @@ impl Provider for CopilotProvider {
         }
     }
 
+    fn sees(&self) -> AllowList {
+        AllowList::base().with(VARIABLES)
+    }
+
     fn find(&self) -> Found {
-        let program = self.program();
-        Found {
-            health: self.health(program.as_deref()),
-            program,
-        }
+        WORDS.found(self.program(), self.is_logged_in())
     }
 
     async fn probe(&self, limit: Duration) -> Health {
@@ -173,13 +153,7 @@ impl Provider for CopilotProvider {
         let Some(program) = program else {
             return health;
         };
-        let launch = Launch {
-            program,
-            args: vec!["--version".into()],
-            directory: std::env::temp_dir(),
-            env: self.environment(),
-            run: None,
-        };
+        let launch = outside_of_runs(program, &["--version"], self.environment());
         with_version(health, launch, limit).await
     }
 
@@ -189,7 +163,7 @@ impl Provider for CopilotProvider {
         let own = self.own_model().map(str::to_owned);
         own.map(|model| vec![model])
             .ok_or_else(|| ListError::NoAnswer {
-                provider: NAME.into(),
+                provider: WORDS.name.into(),
                 reason: "it lists none; a task may name one".into(),
             })
     }
@@ -199,7 +173,7 @@ impl Provider for CopilotProvider {
             && let Some(brings) = brought(&spec.directory, &[HOOKS])
         {
             return Err(StartError::NotTrusted {
-                provider: NAME.into(),
+                provider: WORDS.name.into(),
                 brings,
             });
         }
@@ -234,7 +208,7 @@ pub fn quirks() -> AcpQuirks {
             usage_of_all: true,
             ..TurnQuirks::default()
         },
-        ..AcpQuirks::plain(NAME, LOGIN)
+        ..AcpQuirks::plain(WORDS.name, WORDS.login)
     }
 }
 
@@ -282,9 +256,12 @@ fn without_comment_lines(text: &str) -> Option<Value> {
     serde_json::from_str(&lines.join("\n")).ok()
 }
 
-const NAME: &str = "GitHub Copilot";
-const INSTALL: &str = "install GitHub Copilot CLI (`npm install -g @github/copilot`)";
-const LOGIN: &str = "run `copilot login`, or set COPILOT_GITHUB_TOKEN";
+const WORDS: ProgramWords = ProgramWords {
+    name: "GitHub Copilot",
+    program: "copilot",
+    install: "install GitHub Copilot CLI (`npm install -g @github/copilot`)",
+    login: "run `copilot login`, or set COPILOT_GITHUB_TOKEN",
+};
 /// What stands there is run unasked, whoever brought it and whatever is set.
 const HOOKS: &str = ".github/hooks";
 const FAILED: &[Beginning] = &[Beginning::Words("Error: ")];

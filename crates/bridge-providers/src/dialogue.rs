@@ -40,6 +40,8 @@ pub trait Dialogue: Send {
 pub enum Step {
     /// Write this line (without line end) to the program.
     Send(String),
+    /// The prompt of the turn that begins has just been sent; goes with each that is.
+    Prompted,
     /// Tell the owner.
     Emit(Box<Observed>),
     /// The conversation can be resumed under this id.

@@ -17,7 +17,7 @@ use crate::{
     conversation::converse,
     host::Host,
     process::{AllowList, Environment, Launch},
-    program::{healthy, login_needed, missing, read_small, with_temp, with_version},
+    program::{ProgramWords, outside_of_runs, read_small, with_temp, with_version},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
@@ -104,47 +104,16 @@ impl GeminiProvider {
             })
     }
 
-    fn health(&self, program: Option<&Path>) -> Health {
-        match program {
-            None => missing(INSTALL),
-            Some(_) if self.is_logged_in() => healthy(),
-            Some(_) => login_needed(LOGIN),
-        }
-    }
-
     fn environment(&self) -> Environment {
-        let allow = AllowList::base().with(VARIABLES);
         // Without it the program starts itself again, and the parent swallows signals.
         self.host
-            .environment(&allow)
+            .environment(&self.sees())
             .set("GEMINI_CLI_NO_RELAUNCH", "1")
     }
 
     /// The program, if it could run a task.
     fn ready(&self) -> Result<PathBuf, StartError> {
-        let program = self.program().ok_or_else(|| StartError::Missing {
-            program: "gemini".into(),
-            hint: INSTALL.into(),
-        })?;
-        if self.is_logged_in() {
-            Ok(program)
-        } else {
-            Err(StartError::LoginNeeded {
-                provider: NAME.into(),
-                hint: LOGIN.into(),
-            })
-        }
-    }
-
-    /// A start outside of any run, in a folder that belongs to nobody.
-    fn launch(&self, program: PathBuf, argument: &str) -> Launch {
-        Launch {
-            program,
-            args: vec![argument.into()],
-            directory: std::env::temp_dir(),
-            env: self.environment(),
-            run: None,
-        }
+        WORDS.ready(self.program(), self.is_logged_in())
     }
 
     /// How long continuing this conversation has to wait: within the clock minute in which its
@@ -186,24 +155,32 @@ impl Provider for GeminiProvider {
         }
     }
 
+    fn sees(&self) -> AllowList {
+        AllowList::base().with(VARIABLES)
+    }
+
     fn find(&self) -> Found {
-        let program = self.program();
-        Found {
-            health: self.health(program.as_deref()),
-            program,
-        }
+        WORDS.found(self.program(), self.is_logged_in())
     }
 
     async fn probe(&self, limit: Duration) -> Health {
         let Found { health, program } = self.find();
         match program {
-            Some(program) => with_version(health, self.launch(program, "--version"), limit).await,
+            Some(program) => {
+                with_version(
+                    health,
+                    outside_of_runs(program, &["--version"], self.environment()),
+                    limit,
+                )
+                .await
+            }
             None => health,
         }
     }
 
     async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError> {
-        list_models(self.launch(self.ready()?, "--acp"), quirks(), limit).await
+        let launch = outside_of_runs(self.ready()?, &["--acp"], self.environment());
+        list_models(launch, quirks(), limit).await
     }
 
     async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {
@@ -239,7 +216,7 @@ pub fn quirks() -> AcpQuirks {
         login_exit_codes: vec![41],
         mode_chunk: Some("[MODE_UPDATE] ".into()),
         model_at_launch: true,
-        ..AcpQuirks::plain(NAME, LOGIN)
+        ..AcpQuirks::plain(WORDS.name, WORDS.login)
     }
 }
 
@@ -261,9 +238,12 @@ fn selected_login(settings: &str) -> Option<String> {
     Some(after.split_once('"')?.0.to_owned())
 }
 
-const NAME: &str = "Gemini CLI";
-const INSTALL: &str = "install Gemini CLI (`npm install -g @google/gemini-cli`)";
-const LOGIN: &str = "run `gemini` once and log in, or set GEMINI_API_KEY";
+const WORDS: ProgramWords = ProgramWords {
+    name: "Gemini CLI",
+    program: "gemini",
+    install: "install Gemini CLI (`npm install -g @google/gemini-cli`)",
+    login: "run `gemini` once and log in, or set GEMINI_API_KEY",
+};
 /// Its own credentials, where they are sent, and where its files are.
 const VARIABLES: [&str; 13] = [
     "GEMINI_API_KEY",

@@ -22,7 +22,7 @@ use crate::{
     host::Host,
     plain::sentence,
     process::{AllowList, Environment, Launch, run_to_end},
-    program::{healthy, login_needed, missing, read_small, with_temp, with_version},
+    program::{ProgramWords, missing, outside_of_runs, read_small, with_temp, with_version},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
@@ -79,48 +79,18 @@ impl HermesProvider {
             || names_a_login(&text("auth.json"))
     }
 
-    fn health(&self, program: Option<&Path>) -> Health {
-        match program {
-            None => missing(INSTALL),
-            Some(_) if self.is_configured() => healthy(),
-            Some(_) => login_needed(LOGIN),
-        }
-    }
-
     fn environment(&self) -> Environment {
-        self.host.environment(&AllowList::base().with(VARIABLES))
+        self.host.environment(&self.sees())
     }
 
     /// The program, if it could run a task.
     fn ready(&self) -> Result<PathBuf, StartError> {
-        let program = self.program().ok_or_else(|| StartError::Missing {
-            program: "hermes".into(),
-            hint: INSTALL.into(),
-        })?;
-        if self.is_configured() {
-            Ok(program)
-        } else {
-            Err(StartError::LoginNeeded {
-                provider: NAME.into(),
-                hint: LOGIN.into(),
-            })
-        }
-    }
-
-    /// A start outside of any run, in a folder that belongs to nobody.
-    fn launch(&self, program: PathBuf, args: &[&str]) -> Launch {
-        Launch {
-            program,
-            args: args.iter().map(Into::into).collect(),
-            directory: std::env::temp_dir(),
-            env: self.environment(),
-            run: None,
-        }
+        WORDS.ready(self.program(), self.is_configured())
     }
 
     /// Whether the part of it that speaks the protocol was installed with it.
     async fn check(&self, program: PathBuf, limit: Duration) -> Result<(), Health> {
-        let launch = self.launch(program, &["acp", "--check"]);
+        let launch = outside_of_runs(program, &["acp", "--check"], self.environment());
         let said = match run_to_end(launch, limit, CHECK_BYTES).await {
             Ok(output) if output.code == Some(0) => return Ok(()),
             Ok(output) => sentence(&output.stderr_tail, 200),
@@ -150,12 +120,12 @@ impl Provider for HermesProvider {
         }
     }
 
+    fn sees(&self) -> AllowList {
+        AllowList::base().with(VARIABLES)
+    }
+
     fn find(&self) -> Found {
-        let program = self.program();
-        Found {
-            health: self.health(program.as_deref()),
-            program,
-        }
+        WORDS.found(self.program(), self.is_configured())
     }
 
     /// Its `--version` would look for updates; the version of the part we talk to does not.
@@ -169,11 +139,13 @@ impl Provider for HermesProvider {
             return broken;
         }
         let left = limit.saturating_sub(begun.elapsed());
-        with_version(health, self.launch(program, &["acp", "--version"]), left).await
+        let launch = outside_of_runs(program, &["acp", "--version"], self.environment());
+        with_version(health, launch, left).await
     }
 
     async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError> {
-        list_models(self.launch(self.ready()?, &["acp"]), quirks(), limit).await
+        let launch = outside_of_runs(self.ready()?, &["acp"], self.environment());
+        list_models(launch, quirks(), limit).await
     }
 
     async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {
@@ -222,7 +194,7 @@ pub fn quirks() -> AcpQuirks {
             own_ids: true,
             ..AskQuirks::default()
         },
-        ..AcpQuirks::plain(NAME, LOGIN)
+        ..AcpQuirks::plain(WORDS.name, WORDS.login)
     }
 }
 
@@ -261,10 +233,13 @@ fn names_a_login(logins: &str) -> bool {
     active.is_some_and(|name| !name.is_empty()) || some("providers") || some("credential_pool")
 }
 
-const NAME: &str = "Hermes";
-const INSTALL: &str = "install Hermes Agent (`pip install 'hermes-agent[acp]'`)";
+const WORDS: ProgramWords = ProgramWords {
+    name: "Hermes",
+    program: "hermes",
+    install: "install Hermes Agent (`pip install 'hermes-agent[acp]'`)",
+    login: "run `hermes model` and choose a provider",
+};
 const EXTRA: &str = "install its part for other programs (`pip install 'hermes-agent[acp]'`)";
-const LOGIN: &str = "run `hermes model` and choose a provider";
 /// Where its files are and what it uses by default; never what allows everything
 /// (`HERMES_YOLO_MODE`).
 const VARIABLES: [&str; 4] = [

@@ -16,7 +16,7 @@ use crate::{
     conversation::converse,
     host::Host,
     process::{AllowList, Environment, Launch, run_to_end},
-    program::{healthy, login_needed, missing, read_small, with_temp, with_version},
+    program::{ProgramWords, outside_of_runs, read_small, with_temp, with_version},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
@@ -119,37 +119,11 @@ impl OpencodeProvider {
         Some(base.or_else(|| Some(home?.join(usual)))?.join("opencode"))
     }
 
-    fn health(&self, program: Option<&Path>) -> Health {
-        match program {
-            None => missing(INSTALL),
-            Some(_) if self.has_choice() => healthy(),
-            Some(_) => login_needed(LOGIN),
-        }
-    }
-
     fn environment(&self) -> Environment {
-        let allow = AllowList::base().with(VARIABLES).with(&self.variables);
         self.host
-            .environment(&allow)
+            .environment(&self.sees())
             .set("OPENCODE_DISABLE_AUTOUPDATE", "1")
             .set("OPENCODE_PERMISSION", PERMISSION)
-    }
-
-    fn found(&self) -> Result<PathBuf, StartError> {
-        self.program().ok_or_else(|| StartError::Missing {
-            program: "opencode".into(),
-            hint: INSTALL.into(),
-        })
-    }
-
-    fn launch(&self, program: PathBuf, argument: &str) -> Launch {
-        Launch {
-            program,
-            args: vec![argument.into()],
-            directory: std::env::temp_dir(),
-            env: self.environment(),
-            run: None,
-        }
     }
 }
 
@@ -176,28 +150,36 @@ impl Provider for OpencodeProvider {
         }
     }
 
+    fn sees(&self) -> AllowList {
+        AllowList::base().with(VARIABLES).with(&self.variables)
+    }
+
     fn find(&self) -> Found {
-        let program = self.program();
-        Found {
-            health: self.health(program.as_deref()),
-            program,
-        }
+        WORDS.found(self.program(), self.has_choice())
     }
 
     async fn probe(&self, limit: Duration) -> Health {
         let Found { health, program } = self.find();
         match program {
-            Some(program) => with_version(health, self.launch(program, "--version"), limit).await,
+            Some(program) => {
+                with_version(
+                    health,
+                    outside_of_runs(program, &["--version"], self.environment()),
+                    limit,
+                )
+                .await
+            }
             None => health,
         }
     }
 
     /// `opencode models`, from its cache: no network.
     async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError> {
-        let mut launch = self.launch(self.found()?, "models");
-        launch.env = launch.env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
+        let env = self.environment();
+        let env = env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
+        let launch = outside_of_runs(WORDS.here(self.program())?, &["models"], env);
         let failed = |reason| ListError::NoAnswer {
-            provider: NAME.into(),
+            provider: WORDS.name.into(),
             reason,
         };
         let output = run_to_end(launch, limit, MODELS_BYTES)
@@ -224,14 +206,9 @@ impl Provider for OpencodeProvider {
     }
 
     async fn open(&self, mut spec: RunSpec) -> Result<Conversation, StartError> {
-        let program = self.found()?;
         spec.model = spec.model.or_else(|| self.model.clone());
-        if spec.model.is_none() && !self.has_choice() {
-            return Err(StartError::LoginNeeded {
-                provider: NAME.into(),
-                hint: LOGIN.into(),
-            });
-        }
+        let chosen = spec.model.is_some() || self.has_choice();
+        let program = WORDS.ready(self.program(), chosen)?;
         let password = random_hex().map_err(|source| StartError::Spawn {
             program: program.clone(),
             source,
@@ -271,7 +248,7 @@ pub fn quirks() -> AcpQuirks {
             todos_in_input: true,
             ..ToolQuirks::default()
         },
-        ..AcpQuirks::plain(NAME, LOGIN)
+        ..AcpQuirks::plain(WORDS.name, WORDS.login)
     }
 }
 
@@ -315,9 +292,12 @@ fn random_hex() -> std::io::Result<String> {
     Ok(text)
 }
 
-const NAME: &str = "opencode";
-const INSTALL: &str = "install opencode (`npm install -g opencode-ai`)";
-const LOGIN: &str = "run `opencode auth login`, or set `model` in its configuration";
+const WORDS: ProgramWords = ProgramWords {
+    name: "opencode",
+    program: "opencode",
+    install: "install opencode (`npm install -g opencode-ai`)",
+    login: "run `opencode auth login`, or set `model` in its configuration",
+};
 /// Without it edits and commands inside the directory would run unasked.
 const PERMISSION: &str = r#"{"edit":"ask","bash":"ask","webfetch":"ask"}"#;
 const VARIABLES: [&str; 7] = [

@@ -1,14 +1,70 @@
-//! What all providers say of a program: words about health, its version, its settings files, and
-//! where it puts temporary ones.
+//! What providers have in common about a program: what look-ups and a look at its version mean, its
+//! settings files, a start outside of any run, and where it puts temporary files.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bridge_proto::model::{Health, HealthReason};
 
 use crate::{
     plain::sentence,
     process::{Environment, Launch, run_to_end},
+    provider::{Found, StartError},
 };
+
+/// An agent's program in words for people.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProgramWords {
+    /// Whose program it is.
+    pub(crate) name: &'static str,
+    /// What it is called on disk.
+    pub(crate) program: &'static str,
+    /// What to do when it is not here.
+    pub(crate) install: &'static str,
+    /// What to do when it would not be let in.
+    pub(crate) login: &'static str,
+}
+
+impl ProgramWords {
+    /// What look-ups on disk mean.
+    pub(crate) fn found(&self, program: Option<PathBuf>, is_logged_in: bool) -> Found {
+        let health = match (&program, is_logged_in) {
+            (None, _) => missing(self.install),
+            (Some(_), true) => healthy(),
+            (Some(_), false) => login_needed(self.login),
+        };
+        Found { health, program }
+    }
+
+    /// The program, if it is here.
+    pub(crate) fn here(&self, program: Option<PathBuf>) -> Result<PathBuf, StartError> {
+        program.ok_or_else(|| StartError::Missing {
+            program: self.program.to_owned(),
+            hint: self.install.to_owned(),
+        })
+    }
+
+    /// The program, if it could run a task.
+    pub(crate) fn ready(
+        &self,
+        program: Option<PathBuf>,
+        is_logged_in: bool,
+    ) -> Result<PathBuf, StartError> {
+        let program = self.here(program)?;
+        if is_logged_in {
+            Ok(program)
+        } else {
+            Err(StartError::LoginNeeded {
+                provider: self.name.to_owned(),
+                hint: self.login.to_owned(),
+            })
+        }
+    }
+}
 
 /// A task could be started.
 pub(crate) fn healthy() -> Health {
@@ -41,6 +97,17 @@ fn unavailable(reason: HealthReason, hint: &str) -> Health {
         reason: Some(reason),
         version: None,
         hint: Some(hint.to_owned()),
+    }
+}
+
+/// A start outside of any run, in a folder that belongs to nobody.
+pub(crate) fn outside_of_runs(program: PathBuf, args: &[&str], env: Environment) -> Launch {
+    Launch {
+        program,
+        args: args.iter().map(OsString::from).collect(),
+        directory: std::env::temp_dir(),
+        env,
+        run: None,
     }
 }
 

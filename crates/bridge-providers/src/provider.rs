@@ -12,6 +12,8 @@ use bridge_proto::{
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use crate::process::AllowList;
+
 /// One agent program this machine may have.
 #[async_trait]
 pub trait Provider: Send + Sync {
@@ -20,6 +22,11 @@ pub trait Provider: Send + Sync {
 
     /// What it can do.
     fn abilities(&self) -> Abilities;
+
+    /// The variables of this machine its program gets to see.
+    fn sees(&self) -> AllowList {
+        AllowList::base()
+    }
 
     /// Looks for the program and its credentials; file look-ups only, starts nothing, no network.
     fn find(&self) -> Found;
@@ -131,6 +138,10 @@ pub struct Conversation {
 pub enum Heard {
     /// The conversation can be resumed under this id from now on.
     Resumable(ResumeId),
+    /// The agent has the prompt of the turn that begins now: until here it was started, or its
+    /// conversation opened, and from here on its model is waited for. Said again when the prompt
+    /// had to be.
+    Prompted,
     /// The agent said or did something.
     Seen(Box<Observed>),
     /// The agent took the answer to this question.
@@ -214,6 +225,15 @@ pub enum StartError {
         provider: String,
         /// Which file.
         brings: PathBuf,
+    },
+    /// It could be started in no other way than one that asks nobody before it acts, and nobody
+    /// said that it may.
+    #[error("{provider} would act without asking anybody; {hint}")]
+    Unasked {
+        /// Who.
+        provider: String,
+        /// What to do.
+        hint: String,
     },
     /// The system would not start it.
     #[error("{program} could not be started")]

@@ -135,7 +135,7 @@ async fn a_conversation_takes_prompts_one_after_another_and_closes() {
                     texts.push_str(&delta);
                 }
             }
-            Heard::Applied(_) | Heard::Injected(_) | Heard::Gone => {}
+            Heard::Prompted | Heard::Applied(_) | Heard::Injected(_) | Heard::Gone => {}
         }
     }
     assert_eq!(turns, [Outcome::Completed, Outcome::Completed]);

@@ -2,16 +2,17 @@
 //!
 //! Agents try a failed model call again for minutes without doing anything a person would notice.
 //! So the time counts from the last thing the agent *did*, and it does not count at all while a
-//! tool works or a person is asked:
+//! tool works or a person is asked, nor before the agent has its prompt: some need many seconds to
+//! start, and have limits of their own for that.
 //!
 //! ```text
-//!           seen: text, a tool call, a plan, …
-//!           ┌───────┐
-//!           ▼       │                        limit
-//!  prompt ─► waiting for the model ─────────────────────► given up, told once
-//!           ▲       │ a tool call or a question is open
-//!           │       ▼
-//!           └── not waiting      retries, silence, sentences and usage change nothing anywhere
+//!                  seen: text, a tool call, a plan, …
+//!                  ┌───────┐
+//!         prompted ▼       │                        limit
+//!  starting ─────► waiting for the model ─────────────────────► given up, told once
+//!                  ▲       │ a tool call or a question is open
+//!                  │       ▼
+//!                  └── not waiting      retries, silence, sentences and usage change nothing anywhere
 //! ```
 
 use std::{
@@ -29,22 +30,28 @@ use bridge_proto::{
 pub(crate) struct Patience {
     /// `None`: without end.
     limit: Option<Duration>,
-    since: Instant,
+    /// `None`: the agent has no prompt yet.
+    since: Option<Instant>,
     tools: BTreeSet<ToolCallId>,
     asks: BTreeSet<AskId>,
     retry: Option<Retry>,
 }
 
 impl Patience {
-    /// The model gets its prompt now.
-    pub(crate) fn new(now: Instant, limit: Option<Duration>) -> Self {
+    /// The turn begins; the agent may still have to start.
+    pub(crate) fn new(limit: Option<Duration>) -> Self {
         Self {
             limit,
-            since: now,
+            since: None,
             tools: BTreeSet::new(),
             asks: BTreeSet::new(),
             retry: None,
         }
+    }
+
+    /// The agent has its prompt.
+    pub(crate) fn prompted(&mut self, now: Instant) {
+        self.since = Some(now);
     }
 
     /// The agent said or did something.
@@ -87,14 +94,19 @@ impl Patience {
             | RunEvent::Injected { .. }
             | RunEvent::Other { .. } => {}
         }
-        self.since = now;
+        self.begin_anew(now);
         self.retry = None;
     }
 
     /// The agent took the answer to a question.
     pub(crate) fn applied(&mut self, now: Instant, ask: &AskId) {
         self.asks.remove(ask);
-        self.since = now;
+        self.begin_anew(now);
+    }
+
+    /// What is heard before the prompt was sent is no answer to it.
+    fn begin_anew(&mut self, now: Instant) {
+        self.since = self.since.map(|_| now);
     }
 
     /// Nothing more is expected of this turn.
@@ -105,13 +117,13 @@ impl Patience {
     /// When [`Patience::on_timeout`] is due, if nothing is seen before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let waits = self.tools.is_empty() && self.asks.is_empty();
-        self.limit.filter(|_| waits).map(|limit| self.since + limit)
+        Some(self.since? + self.limit.filter(|_| waits)?)
     }
 
     /// What the turn ends with, if it is over now; said once.
     pub(crate) fn on_timeout(&mut self, now: Instant) -> Option<Outcome> {
         self.deadline().filter(|at| *at <= now)?;
-        let waited = in_words(now.saturating_duration_since(self.since));
+        let waited = in_words(now.saturating_duration_since(self.since?));
         self.stop();
         let reason = match &self.retry {
             Some(retry) => {
@@ -161,11 +173,17 @@ mod tests {
     }
 
     impl Turn {
+        /// The agent has its prompt from the first second on.
         fn new() -> Self {
-            let start = Instant::now();
+            let mut turn = Self::starting();
+            turn.patience.prompted(turn.start);
+            turn
+        }
+
+        fn starting() -> Self {
             Self {
-                start,
-                patience: Patience::new(start, Some(LIMIT)),
+                start: Instant::now(),
+                patience: Patience::new(Some(LIMIT)),
             }
         }
 
@@ -261,6 +279,18 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_starts_slowly_loses_none_of_its_time() {
+        let mut turn = Turn::starting();
+        let model = RunEvent::Model { model: "m".into() };
+        turn.seen(100, &model);
+        turn.seen(200, &retrying(1, "still starting"));
+        assert_eq!(turn.given_up_at(), None);
+        assert_eq!(turn.reason(400), None);
+        turn.patience.prompted(turn.at(500));
+        assert_eq!(turn.given_up_at(), Some(800));
+    }
+
+    #[test]
     fn the_end_quotes_the_last_retry_and_is_told_once() {
         let mut turn = Turn::new();
         turn.seen(10, &retrying(1, "busy"));
@@ -313,7 +343,8 @@ mod tests {
     #[test]
     fn without_a_limit_nothing_is_ever_given_up() {
         let start = Instant::now();
-        let mut patience = Patience::new(start, None);
+        let mut patience = Patience::new(None);
+        patience.prompted(start);
         assert_eq!(patience.deadline(), None);
         assert_eq!(patience.on_timeout(start + LIMIT * 1000), None);
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::extract::ws::Message;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -15,7 +16,7 @@ use super::{
 /// What the brain is told.
 pub(super) enum ToBrain {
     /// A connection was made; how it hears of everything.
-    Connected(oneshot::Sender<(u64, broadcast::Receiver<Value>)>),
+    Connected(oneshot::Sender<(u64, broadcast::Receiver<Message>)>),
     /// A request of a connection, and where its answer goes.
     Request {
         frame: Value,
@@ -36,7 +37,7 @@ pub(super) struct Brain {
     log: watch::Sender<Vec<Value>>,
     own: mpsc::Sender<ToBrain>,
     line: watch::Sender<Line>,
-    events: broadcast::Sender<Value>,
+    events: broadcast::Sender<Message>,
     sessions: BTreeMap<String, Session>,
     approvals: BTreeMap<String, (String, Value)>,
     refused: u64,
@@ -278,9 +279,14 @@ impl Brain {
         let payload = json!({ "id": id, "decision": decision, "resolvedBy": "fake" });
         let event = json!({ "type": "event", "event": "exec.approval.resolved",
             "payload": payload });
-        drop(self.events.send(event));
+        drop(self.events.send(frame(&event)));
         Ok(json!({ "ok": true }))
     }
+}
+
+/// A frame as it goes over a connection.
+pub(super) fn frame(value: &Value) -> Message {
+    Message::Text(value.to_string().into())
 }
 
 const MODELS: [&str; 2] = ["small", "big"];

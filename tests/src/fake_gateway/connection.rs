@@ -10,7 +10,11 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::{Line, brain::ToBrain, endpoint::Doors};
+use super::{
+    Line,
+    brain::{ToBrain, frame},
+    endpoint::Doors,
+};
 
 pub(super) async fn upgrade(State(doors): State<Doors>, upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(|socket| async move {
@@ -31,7 +35,7 @@ async fn serve(mut socket: WebSocket, doors: Doors, generation: u64) {
     };
     let payload = json!({ "nonce": format!("nonce-{number}"), "ts": 1_795_149_370_894_u64 });
     let challenge = json!({ "type": "event", "event": "connect.challenge", "payload": payload });
-    if say(&mut socket, &challenge).await.is_err() {
+    if socket.send(frame(&challenge)).await.is_err() {
         return;
     }
     let mut let_in = false;
@@ -48,24 +52,25 @@ async fn serve(mut socket: WebSocket, doors: Doors, generation: u64) {
             }
             event = events.recv(), if let_in => {
                 let Ok(event) = event else { return };
-                if say(&mut socket, &event).await.is_err() {
+                if socket.send(event).await.is_err() {
                     return;
                 }
             }
             message = socket.recv() => {
                 let Some(Ok(message)) = message else { return };
                 let Message::Text(text) = message else { continue };
-                let Ok(frame) = serde_json::from_str::<Value>(text.as_str()) else { return };
-                let connects = frame["method"] == "connect";
+                let Ok(asked) = serde_json::from_str::<Value>(text.as_str()) else { return };
+                let connects = asked["method"] == "connect";
                 if let_in == connects {
                     return;
                 }
                 let (reply, replied) = oneshot::channel();
-                if doors.brain.send(ToBrain::Request { frame, reply }).await.is_err() {
+                let request = ToBrain::Request { frame: asked, reply };
+                if doors.brain.send(request).await.is_err() {
                     return;
                 }
                 let Ok(answer) = replied.await else { return };
-                if say(&mut socket, &answer).await.is_err() {
+                if socket.send(frame(&answer)).await.is_err() {
                     return;
                 }
                 if connects && answer["ok"] == false {
@@ -81,8 +86,4 @@ async fn serve(mut socket: WebSocket, doors: Doors, generation: u64) {
             }
         }
     }
-}
-
-async fn say(socket: &mut WebSocket, frame: &Value) -> Result<(), axum::Error> {
-    socket.send(Message::Text(frame.to_string().into())).await
 }

@@ -1,9 +1,15 @@
 //! One run: the steps of a script, said in the gateway's events.
 
+use axum::extract::ws::Message;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::{Line, brain::ToBrain, script::Step};
+use super::{
+    Line,
+    brain::{ToBrain, frame},
+    odd,
+    script::Step,
+};
 
 /// What a run is told.
 pub(super) enum ToRun {
@@ -24,7 +30,7 @@ pub(super) struct Work {
     pub(super) steps: Vec<Step>,
     pub(super) subject: String,
     pub(super) earlier: Vec<String>,
-    pub(super) events: broadcast::Sender<Value>,
+    pub(super) events: broadcast::Sender<Message>,
     pub(super) brain: mpsc::Sender<ToBrain>,
     pub(super) line: watch::Sender<Line>,
 }
@@ -33,6 +39,8 @@ enum End {
     Done,
     Aborted,
     Failed(String),
+    /// For a reason that nobody knows.
+    Odd,
     /// The gateway dies.
     Dead(i32),
 }
@@ -86,6 +94,11 @@ pub(super) async fn play(work: Work, inbox: mpsc::Receiver<ToRun>) {
                 json!({ "errorMessage": format!("Agent failed: {reason}") }),
             );
         }
+        End::Odd => {
+            run.settle("evaporated", json!({}));
+            run.chat("evaporated", json!({ "agentId": "main" }));
+            run.chat("final", json!({ "agentId": "main" }));
+        }
         End::Dead(code) => {
             run.work.line.send_replace(Line::Dead(Some(code)));
         }
@@ -128,28 +141,34 @@ impl Run {
                     let length = usize::try_from(bytes).unwrap_or(usize::MAX).min(32 << 20);
                     self.agent("noise", json!({ "phase": "x".repeat(length) }));
                 }
-                Step::Garbage => {
-                    for noise in [json!("not a frame"), json!([1, 2]), json!({ "type": 7 })] {
-                        drop(self.work.events.send(noise));
-                    }
-                    self.agent("hologram", json!({ "phase": "spin" }));
+                Step::Garbage => self.send_all(odd::garbage()),
+                Step::Escapes => self.send_all(odd::escapes()),
+                Step::Wrong => {
+                    let frames = odd::wrong(&self.work.session, &self.work.run, &mut self.seq);
+                    self.send_all(frames.iter().map(frame));
                 }
+                Step::Unknown => {
+                    self.agent("hologram", json!({ "phase": "spin" }));
+                    let payload = json!({ "sessionKey": self.work.session, "more": [1] });
+                    self.event("session.hologram", &payload);
+                }
+                Step::Stray => self.send_all(odd::stray(&self.work.session).iter().map(frame)),
+                Step::Reuse => {
+                    let call = self.call();
+                    self.result(&call, "one\n", false);
+                    self.result(&call, "two\n", true);
+                    // The same number once more is the same event.
+                    self.seq -= 1;
+                    self.result(&call, "three\n", false);
+                }
+                Step::OddEnd => last_words = Some(End::Odd),
                 Step::Retry => self.agent(
                     "run_status",
                     json!({ "phase": "retrying", "retryAttempt": 1, "maxRetries": 8,
                         "delayMs": 500, "reason": "overloaded" }),
                 ),
                 // Ways of programs that are started by the bridge.
-                Step::Stderr(_)
-                | Step::Clock(..)
-                | Step::Background
-                | Step::Escapes
-                | Step::Wrong
-                | Step::Unknown
-                | Step::Stray
-                | Step::Reuse
-                | Step::OddEnd
-                | Step::Children { .. } => {}
+                Step::Stderr(_) | Step::Clock(..) | Step::Background | Step::Children { .. } => {}
             }
         }
         last_words.unwrap_or(End::Done)
@@ -158,7 +177,13 @@ impl Run {
     fn event(&self, name: &str, payload: &Value) {
         let event = json!({ "type": "event", "event": name, "payload": payload });
         // Nobody is connected: that is no reason to stop.
-        drop(self.work.events.send(event));
+        drop(self.work.events.send(frame(&event)));
+    }
+
+    fn send_all(&self, messages: impl IntoIterator<Item = Message>) {
+        for message in messages {
+            drop(self.work.events.send(message));
+        }
     }
 
     fn agent(&mut self, stream: &str, data: Value) {

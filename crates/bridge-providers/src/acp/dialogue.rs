@@ -238,6 +238,7 @@ impl AcpDialogue {
             }
             let params = json!({ "sessionId": self.session, "prompt": blocks });
             let request = self.request("session/prompt", &params);
+            self.push(Step::Prompted);
             self.phase = Phase::Running(Box::new(Turn::new(self.turns, request, now)));
         } else if self.closing {
             self.close_input();

@@ -33,7 +33,11 @@ pub(crate) async fn list_models(
             Ok(Some(Heard::TurnOver(end))) => models = read(end),
             Ok(Some(Heard::Gone) | None) => break,
             Ok(Some(
-                Heard::Resumable(_) | Heard::Seen(_) | Heard::Injected(_) | Heard::Applied(_),
+                Heard::Prompted
+                | Heard::Resumable(_)
+                | Heard::Seen(_)
+                | Heard::Injected(_)
+                | Heard::Applied(_),
             )) => {}
             Err(_) => {
                 models = models.map_err(|_| format!("no answer within {limit:?}"));

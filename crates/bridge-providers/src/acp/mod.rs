@@ -28,6 +28,7 @@ mod tool_content;
 mod tools;
 mod turn;
 mod updates;
+mod wording;
 
 pub use dialogue::{AcpDialogue, AcpStart};
 pub(crate) use greeting::answers;

@@ -98,12 +98,44 @@ pub(crate) fn of_exit(quirks: &AcpQuirks, exit: &Exit, doing: &str, noise: &str)
     }
 }
 
-/// The outcome when the start drowned in lines that are not the protocol.
+/// The outcome when the start drowned in lines that are not the protocol: a question for a login,
+/// as far as the words tell, or a program that speaks something else.
 pub(crate) fn of_noise(quirks: &AcpQuirks, noise: &str) -> Outcome {
-    Outcome::Blocked {
-        fix: Fix::Login,
-        reason: login_reason(quirks, noise),
+    if asks_for_login(quirks, noise) {
+        return Outcome::Blocked {
+            fix: Fix::Login,
+            reason: login_reason(quirks, noise),
+        };
     }
+    let name = &quirks.name;
+    let reason = if noise.is_empty() {
+        format!("{name} does not speak the Agent Client Protocol")
+    } else {
+        format!("{name} does not speak the Agent Client Protocol; it said: {noise}")
+    };
+    Outcome::Failed {
+        fault: Fault::Agent,
+        reason,
+    }
+}
+
+fn asks_for_login(quirks: &AcpQuirks, noise: &str) -> bool {
+    let lower = noise.to_lowercase();
+    // A file name or an address is one word here, whatever stands in it.
+    let words = lower.split_whitespace();
+    let words: Vec<&str> = words
+        .map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()))
+        .collect();
+    let mut known = quirks.login_prompts.iter();
+    known.any(|prompt| noise.contains(prompt))
+        || LOGIN_WORDS.iter().any(|word| lower.contains(word))
+        || words.iter().any(|word| LOGIN_VERBS.contains(word))
+        || words.windows(2).any(|two| {
+            matches!(
+                two,
+                ["log" | "logged" | "sign" | "signed", "in"] | ["authorization" | "device", "code"]
+            )
+        })
 }
 
 fn login_reason(quirks: &AcpQuirks, said: &str) -> String {
@@ -205,6 +237,8 @@ const LOGIN_WORDS: [&str; 8] = [
     "invalid credentials",
     "no llm provider",
 ];
+/// What programs say when they ask for a login themselves.
+const LOGIN_VERBS: [&str; 5] = ["login", "signin", "authenticate", "authorize", "passcode"];
 const CREDIT_WORDS: [&str; 6] = [
     "quota",
     "credit",
@@ -287,6 +321,57 @@ mod tests {
             Outcome::Failed {
                 fault: Fault::Model,
                 reason: "Agent: model is down: try later (status 500)".into()
+            }
+        );
+    }
+
+    #[test]
+    fn only_noise_that_speaks_of_a_login_is_one() {
+        let fix = |noise| match of_noise(&quirks(), noise) {
+            Outcome::Blocked { fix, .. } => Some(fix),
+            failed @ (Outcome::Failed { .. } | Outcome::Completed | Outcome::Cancelled { .. }) => {
+                let agent = Fault::Agent;
+                assert!(matches!(failed, Outcome::Failed { fault, .. } if fault == agent));
+                None
+            }
+        };
+        for login in [
+            "To continue, Log in at https://vendor.example/device",
+            "Please sign in: https://vendor.example",
+            "Enter the authorization code:",
+            "run `agent login` first",
+            "Error: Authentication required",
+            "Missing API key",
+        ] {
+            assert_eq!(fix(login), Some(Fix::Login), "{login}");
+        }
+        for garbage in [
+            "",
+            "bash: no such option / usage: agent [-h]",
+            "\u{fffd}\u{fffd}PNG IHDR",
+            "Listening on 127.0.0.1:4096 / writing blogins.log in / ENOENT relogin.js",
+            "warning: signing in progress",
+            "undefined is not a function / at author.js:3",
+        ] {
+            assert_eq!(fix(garbage), None, "{garbage}");
+        }
+        let gemini = AcpQuirks {
+            login_prompts: vec!["Visit the page".into()],
+            ..quirks()
+        };
+        let told = of_noise(&gemini, "Visit the page x");
+        assert!(matches!(told, Outcome::Blocked { .. }), "{told:?}");
+    }
+
+    #[test]
+    fn what_is_not_the_protocol_is_quoted() {
+        let told = of_noise(&quirks(), "usage: agent");
+        let reason = "Agent does not speak the Agent Client Protocol; it said: usage: agent";
+        assert_eq!(
+            told,
+            Outcome::Failed {
+                fault: Fault::Agent,
+                reason: reason.into()
             }
         );
     }

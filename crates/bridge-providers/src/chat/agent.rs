@@ -18,12 +18,12 @@ use super::{
     memory::Memory,
     models::{self, Offer},
     place::{FileError, Place},
-    reply::{INTERNAL_ERROR, Trouble},
     request::Rules,
     search,
     settings::{Api, ChatSettings},
     talk::{Act, End, Talk},
     tools::Deed,
+    trouble::{INTERNAL_ERROR, Trouble},
     words,
 };
 use crate::acp::RETRYING;

@@ -16,8 +16,9 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{
     models,
-    reply::{Head, Trouble, refusal},
+    reply::Head,
     settings::{Api, BaseUrl, ChatSettings},
+    trouble::{Trouble, refusal},
 };
 use crate::plain::sentence;
 

@@ -7,17 +7,18 @@
 //!  client ◄─ACP─► agent ──► talk (pure) ◄──► reply ◄── sse, chunk, fence (pure)
 //!                   │         └── history, request, tools, retry, words (pure)
 //!                   ├── endpoint: HTTP
-//!                   └── place, search, protected: files beneath an open handle
+//!                   └── place, files, search, protected: files beneath an open handle
 //! ```
 //!
 //! Reading order: [`ChatSettings`] (what it is told), `talk` (what a conversation does), `reply`
-//! (what an answer is), `place` (which files), `agent` (the protocol around it), [`ChatProvider`]
-//! (how it is found and started).
+//! and `trouble` (what an answer is, and why there is none), `place` and `files` (which files),
+//! `agent` (the protocol around it), [`ChatProvider`] (how it is found and started).
 
 mod agent;
 mod chunk;
 mod endpoint;
 mod fence;
+mod files;
 mod history;
 mod memory;
 mod models;
@@ -33,6 +34,7 @@ mod settings;
 mod sse;
 mod talk;
 mod tools;
+mod trouble;
 mod words;
 
 pub use provider::ChatProvider;

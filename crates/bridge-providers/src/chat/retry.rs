@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::reply::Trouble;
+use super::trouble::Trouble;
 
 /// The failures of one request in a row.
 #[derive(Debug, Default)]

@@ -12,8 +12,8 @@ use thiserror::Error;
 use super::{
     agent,
     endpoint::{Endpoint, EndpointError},
-    reply::Trouble,
     settings::ChatSettings,
+    trouble::Trouble,
 };
 
 /// What is to be done.

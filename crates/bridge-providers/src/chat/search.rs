@@ -10,7 +10,8 @@ use cap_std::fs::Dir;
 use regex::{Regex, RegexBuilder};
 
 use super::{
-    place::{FileError, Place, Spot, fault, text_of},
+    files::text_of,
+    place::{FileError, Place, Spot, fault},
     protected,
 };
 use crate::plain::head;

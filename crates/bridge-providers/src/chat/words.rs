@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{place::Change, tools::Deed};
+use super::{files::Change, tools::Deed};
 
 /// More of the answer.
 pub(super) fn text(delta: &str) -> Value {

@@ -65,7 +65,7 @@ pub(super) fn session_id(run: &RunKey) -> String {
 /// What the program sees of the machine's variables: its own, those of the cloud it is told to
 /// use, and nothing of another agent. Variables of a Claude Code session around the bridge
 /// (`CLAUDECODE`, `CLAUDE_CODE_ENTRYPOINT`, …) do not pass either.
-pub(super) fn environment(host: &Host) -> Environment {
+pub(super) fn sees(host: &Host) -> AllowList {
     let mut allow = AllowList::base().with(OWN).with_prefixes(OWN_PREFIXES);
     if host.is_on("CLAUDE_CODE_USE_BEDROCK") {
         allow = allow.with(BEDROCK).with_prefixes(["AWS_"]);
@@ -73,7 +73,12 @@ pub(super) fn environment(host: &Host) -> Environment {
     if host.is_on("CLAUDE_CODE_USE_VERTEX") {
         allow = allow.with(VERTEX).with_prefixes(["GOOGLE_", "VERTEX_"]);
     }
-    host.environment(&allow)
+    allow
+}
+
+/// The variables the program is started with.
+pub(super) fn environment(host: &Host) -> Environment {
+    host.environment(&sees(host))
         .set("DISABLE_AUTOUPDATER", "1")
         .set("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
         .set("CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS", "1")

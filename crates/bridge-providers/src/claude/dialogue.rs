@@ -183,6 +183,7 @@ impl ClaudeDialogue {
         self.ledger.begin();
         self.heard_something(now);
         self.say(text);
+        self.steps.push_back(Step::Prompted);
     }
 
     fn heard_something(&mut self, now: Instant) {

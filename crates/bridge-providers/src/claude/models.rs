@@ -44,7 +44,11 @@ pub(super) fn heard_models(heard: Heard) -> Option<Result<Vec<String>, String>> 
             (_, _) => None,
         },
         Heard::Gone => Some(Err("the program ended without an answer".into())),
-        Heard::Resumable(_) | Heard::Applied(_) | Heard::Injected(_) | Heard::TurnOver(_) => None,
+        Heard::Prompted
+        | Heard::Resumable(_)
+        | Heard::Applied(_)
+        | Heard::Injected(_)
+        | Heard::TurnOver(_) => None,
     }
 }
 

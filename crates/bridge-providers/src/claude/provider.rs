@@ -21,7 +21,7 @@ use crate::{
     find::find_program,
     host::Host,
     plain::one_line,
-    process::{Launch, Output, run_to_end},
+    process::{AllowList, Launch, Output, run_to_end},
     program::{healthy, login_needed, missing, with_temp},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
@@ -167,6 +167,10 @@ impl Provider for ClaudeProvider {
             hub_only: false,
             plain_only: self.key.as_str() == "claude-sdk",
         }
+    }
+
+    fn sees(&self) -> AllowList {
+        command::sees(&self.host)
     }
 
     fn find(&self) -> Found {

@@ -120,9 +120,13 @@ pub(super) fn key_from_variable(host: &Host) -> Vec<String> {
 
 /// What the program sees of the machine's variables: its own, and the keys of the providers its
 /// configuration names.
+pub(super) fn sees(config: &Config) -> AllowList {
+    AllowList::base().with(OWN).with(&config.key_variables)
+}
+
+/// The variables the program is started with.
 pub(super) fn environment(host: &Host, config: &Config) -> Environment {
-    let allow = AllowList::base().with(OWN).with(&config.key_variables);
-    host.environment(&allow)
+    host.environment(&sees(config))
 }
 
 fn given(settings: &[String]) -> impl Iterator<Item = OsString> {

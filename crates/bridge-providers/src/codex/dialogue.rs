@@ -275,6 +275,7 @@ impl CodexDialogue {
         }
         self.unconfirmed = wanted;
         let request = self.request("turn/start", &params, Request::Turn);
+        self.steps.push_back(Step::Prompted);
         self.ledger.begin();
         if let Some(turn) = &mut self.turn {
             turn.request = Some(request);

@@ -96,6 +96,7 @@ impl ExecDialogue {
         self.heard = Some(now);
         self.steps.push_back(Step::Send(text));
         self.steps.push_back(Step::EndInput);
+        self.steps.push_back(Step::Prompted);
         self.emit(RunEvent::Status {
             text: "this version of Codex cannot ask before it acts; it works in its sandbox"
                 .to_owned(),

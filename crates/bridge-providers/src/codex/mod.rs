@@ -11,7 +11,7 @@
 //! is shown once), `tools` with `items`, `commands`, `patch` and `raw_calls` (tool calls), `asks`
 //! with `wording` (permissions and questions), `outcome` (what an error means), `usage`, `outgoing`
 //! (the lines that are written). [`ExecDialogue`] is the fallback for versions without an
-//! app-server.
+//! app-server; it asks nobody, so it wants the user's word.
 
 mod asks;
 mod cancel;

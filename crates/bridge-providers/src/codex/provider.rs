@@ -23,7 +23,7 @@ use crate::{
     conversation::converse,
     find::find_program,
     host::Host,
-    process::Launch,
+    process::{AllowList, Launch},
     program::{healthy, login_needed, missing, read_small, with_temp, with_version},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
@@ -158,6 +158,11 @@ impl CodexProvider {
         }
     }
 
+    /// Whether the user allows what cannot ask: `codex exec`.
+    fn may_act_unasked(&self) -> bool {
+        self.host.is_on(EXEC_ALLOWED)
+    }
+
     /// Whether its app-server can be talked with. Asked once per program, and again for another
     /// version of one that could not. One that only takes too long is not judged for ever.
     async fn has_server(&self, program: &Path) -> Result<bool, StartError> {
@@ -175,10 +180,7 @@ impl CodexProvider {
                 Ok(true)
             }
             Err(Unheard::Deaf) => {
-                tracing::warn!(
-                    version,
-                    "this Codex has no app-server; `codex exec` is used"
-                );
+                tracing::warn!(version, "the app-server of this Codex does not work");
                 self.remember(program, &version, false);
                 Ok(false)
             }
@@ -226,6 +228,10 @@ impl Provider for CodexProvider {
         }
     }
 
+    fn sees(&self) -> AllowList {
+        command::sees(&self.config())
+    }
+
     fn find(&self) -> Found {
         let program = self.program();
         Found {
@@ -235,7 +241,7 @@ impl Provider for CodexProvider {
     }
 
     /// `codex --version`, then its app-server: logged in, or nobody has to be. A version without
-    /// one is judged by look-ups.
+    /// one is judged by look-ups where it may be used at all.
     async fn probe(&self, limit: Duration) -> Health {
         let until = Instant::now() + limit;
         let Found { health, program } = self.find();
@@ -259,7 +265,11 @@ impl Provider for CodexProvider {
             }
             Err(Unheard::Deaf) => {
                 self.remember(&program, &version, false);
-                health
+                if self.may_act_unasked() {
+                    health
+                } else {
+                    missing(UNASKED)
+                }
             }
             Err(Unheard::TimedOut | Unheard::NotStarted(_)) => health,
         };
@@ -293,6 +303,12 @@ impl Provider for CodexProvider {
         let mut settings = self.settings(&config);
         settings.push(trust_of(&spec).setting(|folder| folder.join(".git").exists()));
         let has_server = self.has_server(&program).await?;
+        if !has_server && !self.may_act_unasked() {
+            return Err(StartError::Unasked {
+                provider: NAME.into(),
+                hint: UNASKED.into(),
+            });
+        }
         let args = if has_server {
             command::server(&settings)
         } else {
@@ -336,5 +352,9 @@ const NAME: &str = "Codex";
 const INSTALL: &str =
     "install Codex (`npm install -g @openai/codex`), or set CODEX_BIN_PATH to its path";
 const LOGIN: &str = "run `codex login`, or set CODEX_API_KEY";
+/// The variable by which the user allows `codex exec`.
+const EXEC_ALLOWED: &str = "CODEX_EXEC_FALLBACK";
+const UNASKED: &str = "its app-server does not work, and `codex exec` asks nobody: update Codex, \
+                       or set CODEX_EXEC_FALLBACK=1 to let it work in its sandbox";
 /// How long a program may take to say whether it has an app-server; seen are 0.1 to 0.5 s.
 const LOOK: Duration = Duration::from_secs(45);

@@ -43,7 +43,11 @@ pub(super) fn heard_survey(heard: Heard) -> Option<Result<Found, ()>> {
             (_, _) => None,
         },
         Heard::Gone => Some(Err(())),
-        Heard::Resumable(_) | Heard::Applied(_) | Heard::Injected(_) | Heard::TurnOver(_) => None,
+        Heard::Prompted
+        | Heard::Resumable(_)
+        | Heard::Applied(_)
+        | Heard::Injected(_)
+        | Heard::TurnOver(_) => None,
     }
 }
 
@@ -189,7 +193,8 @@ mod tests {
                 }
                 Step::Emit(seen) => told = heard_survey(Heard::Seen(seen)),
                 Step::CloseInput(_) => sent.push("close".to_owned()),
-                Step::Resumable(_)
+                Step::Prompted
+                | Step::Resumable(_)
                 | Step::Applied(_)
                 | Step::Injected(_)
                 | Step::TurnOver(_)

@@ -25,7 +25,7 @@ use crate::{
     host::Host,
     plain::sentence,
     process::{AllowList, Environment, Launch},
-    program::{healthy, login_needed, missing, read_small, with_temp, with_version},
+    program::{ProgramWords, outside_of_runs, read_small, with_temp, with_version},
     provider::{
         Abilities, Asking, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
@@ -94,47 +94,17 @@ impl CursorProvider {
         cfg!(target_os = "macos") || known.is_some_and(|known| !known.is_null())
     }
 
-    fn health(&self, program: Option<&Path>) -> Health {
-        match program {
-            None => missing(INSTALL),
-            Some(_) if self.is_logged_in() => healthy(),
-            Some(_) => login_needed(LOGIN),
-        }
-    }
-
     fn environment(&self) -> Environment {
         // Whatever it wants of a browser, nobody sits before the one of this machine.
         self.host
-            .environment(&AllowList::base().with(VARIABLES))
+            .environment(&self.sees())
             .set("BROWSER", "/bin/true")
             .set("NO_OPEN_BROWSER", "1")
     }
 
     /// The program, if it could run a task.
     fn ready(&self) -> Result<PathBuf, StartError> {
-        let program = self.program().ok_or_else(|| StartError::Missing {
-            program: "cursor-agent".into(),
-            hint: INSTALL.into(),
-        })?;
-        if self.is_logged_in() {
-            Ok(program)
-        } else {
-            Err(StartError::LoginNeeded {
-                provider: NAME.into(),
-                hint: LOGIN.into(),
-            })
-        }
-    }
-
-    /// A start outside of any run, in a folder that belongs to nobody.
-    fn launch(&self, program: PathBuf, argument: &str) -> Launch {
-        Launch {
-            program,
-            args: vec![argument.into()],
-            directory: std::env::temp_dir(),
-            env: self.environment(),
-            run: None,
-        }
+        WORDS.ready(self.program(), self.is_logged_in())
     }
 }
 
@@ -158,12 +128,12 @@ impl Provider for CursorProvider {
         }
     }
 
+    fn sees(&self) -> AllowList {
+        AllowList::base().with(VARIABLES)
+    }
+
     fn find(&self) -> Found {
-        let program = self.program();
-        Found {
-            health: self.health(program.as_deref()),
-            program,
-        }
+        WORDS.found(self.program(), self.is_logged_in())
     }
 
     /// The version, and whether it speaks the protocol: nothing else is asked, because what knows
@@ -174,21 +144,25 @@ impl Provider for CursorProvider {
             return health;
         };
         let begun = Instant::now();
-        let health = match installed_version(&program) {
-            Some(version) => Health {
+        let health = if let Some(version) = installed_version(&program) {
+            Health {
                 version: Some(version),
                 ..health
-            },
-            None => with_version(health, self.launch(program.clone(), "--version"), limit).await,
+            }
+        } else {
+            let launch = outside_of_runs(program.clone(), &["--version"], self.environment());
+            with_version(health, launch, limit).await
         };
         let left = limit.saturating_sub(begun.elapsed());
-        let speaks = answers(self.launch(program, "acp"), left).await;
+        let launch = outside_of_runs(program, &["acp"], self.environment());
+        let speaks = answers(launch, left).await;
         self.print_only.store(!speaks, Ordering::Relaxed);
         health
     }
 
     async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError> {
-        list_models(self.launch(self.ready()?, "acp"), quirks(), limit).await
+        let launch = outside_of_runs(self.ready()?, &["acp"], self.environment());
+        list_models(launch, quirks(), limit).await
     }
 
     async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {
@@ -196,7 +170,7 @@ impl Provider for CursorProvider {
             && let Some(brings) = brought(&spec.directory, &PROJECT_SETTINGS)
         {
             return Err(StartError::NotTrusted {
-                provider: NAME.into(),
+                provider: WORDS.name.into(),
                 brings,
             });
         }
@@ -241,7 +215,7 @@ pub fn quirks() -> AcpQuirks {
             extensions: Some("cursor/"),
             ..AskQuirks::default()
         },
-        ..AcpQuirks::plain(NAME, LOGIN)
+        ..AcpQuirks::plain(WORDS.name, WORDS.login)
     }
 }
 
@@ -284,9 +258,12 @@ fn installed_version(program: &Path) -> Option<String> {
     (versions == "versions").then(|| sentence(version, 50))
 }
 
-const NAME: &str = "Cursor";
-const INSTALL: &str = "install Cursor CLI (see cursor.com/cli)";
-const LOGIN: &str = "run `cursor-agent login`, or set CURSOR_API_KEY";
+const WORDS: ProgramWords = ProgramWords {
+    name: "Cursor",
+    program: "cursor-agent",
+    install: "install Cursor CLI (see cursor.com/cli)",
+    login: "run `cursor-agent login`, or set CURSOR_API_KEY",
+};
 /// What starts programs or allows commands, and cannot be switched off.
 const PROJECT_SETTINGS: [&str; 3] = [".cursor/hooks.json", ".cursor/mcp.json", ".cursor/cli.json"];
 const VARIABLES: [&str; 2] = ["CURSOR_API_KEY", "CURSOR_AUTH_TOKEN"];

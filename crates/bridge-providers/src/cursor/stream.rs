@@ -97,6 +97,7 @@ impl StreamDialogue {
         };
         self.steps.push_back(Step::Send(text));
         self.steps.push_back(Step::EndInput);
+        self.steps.push_back(Step::Prompted);
         self.say(if self.acts {
             "this version of Cursor cannot ask before it acts; everything is allowed"
         } else {

@@ -104,6 +104,7 @@ impl ExecDialogue {
             PromptBy::Argument => {}
         }
         self.steps.push_back(Step::EndInput);
+        self.steps.push_back(Step::Prompted);
         for line in std::mem::take(&mut self.early) {
             self.say(line);
         }
@@ -315,10 +316,11 @@ mod tests {
     #[test]
     fn the_prompt_goes_in_and_the_input_is_closed() {
         let (mut dialogue, _) = asked(PromptBy::Input);
-        let wanted = [Step::Send("be brief\n\ndo it".into()), Step::EndInput];
+        let send = Step::Send("be brief\n\ndo it".into());
+        let wanted = [send, Step::EndInput, Step::Prompted];
         assert_eq!(steps(&mut dialogue), wanted);
         let (mut dialogue, _) = asked(PromptBy::Argument);
-        assert_eq!(steps(&mut dialogue), [Step::EndInput]);
+        assert_eq!(steps(&mut dialogue), [Step::EndInput, Step::Prompted]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
     conversation::converse,
     host::Host,
     process::{AllowList, Environment, Launch},
-    program::{healthy, missing, with_temp},
+    program::{healthy, missing, outside_of_runs, with_temp},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
@@ -111,8 +111,7 @@ impl CustomProvider {
     }
 
     fn environment(&self) -> Environment {
-        self.host
-            .environment(&AllowList::base().with(&self.agent.env_allow))
+        self.host.environment(&self.sees())
     }
 
     fn quirks(&self) -> AcpQuirks {
@@ -153,6 +152,10 @@ impl Provider for CustomProvider {
         }
     }
 
+    fn sees(&self) -> AllowList {
+        AllowList::base().with(&self.agent.env_allow)
+    }
+
     fn find(&self) -> Found {
         let program = self.program();
         let health = if program.is_some() {
@@ -178,13 +181,8 @@ impl Provider for CustomProvider {
                 });
             }
         }
-        let launch = Launch {
-            program: self.ready()?,
-            args: self.agent.args.clone(),
-            directory: std::env::temp_dir(),
-            env: self.environment(),
-            run: None,
-        };
+        let mut launch = outside_of_runs(self.ready()?, &[], self.environment());
+        launch.args.clone_from(&self.agent.args);
         list_models(launch, self.quirks(), limit).await
     }
 

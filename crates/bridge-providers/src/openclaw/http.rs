@@ -105,6 +105,7 @@ impl Talk {
     ) -> bool {
         self.answers += 1;
         say(tell, status(UNSEEN)).await;
+        say(tell, Heard::Prompted).await;
         let mut answer = HttpAnswer::new(self.answers);
         let mut response = None;
         let mut asking = Box::pin(self.request(prompt).send());

@@ -103,6 +103,7 @@ impl OpenclawDialogue {
         };
         let params = self.message_params(&session, &turn.message, &turn.run, "interrupt");
         self.ask("chat.send", &params, Request::Message);
+        self.tell(Heard::Prompted);
     }
 
     pub(super) fn message_params(

@@ -98,6 +98,18 @@ impl AllowList {
         self
     }
 
+    /// What passes beside [`AllowList::base`], in order: whole names, then beginnings of names with
+    /// a `*` behind.
+    pub fn beyond_base(&self) -> Vec<String> {
+        let base = Self::base();
+        let names = self.names.difference(&base.names).cloned();
+        let prefixes = self.prefixes.iter();
+        let prefixes = prefixes.filter(|prefix| !base.prefixes.contains(prefix));
+        names
+            .chain(prefixes.map(|prefix| format!("{prefix}*")))
+            .collect()
+    }
+
     fn passes(&self, name: &OsStr) -> bool {
         let Some(name) = name.to_str().map(str::to_ascii_uppercase) else {
             return false;

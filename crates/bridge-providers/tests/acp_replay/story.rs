@@ -81,8 +81,8 @@ fn render(replay: &Replay) -> String {
             }
             continue;
         }
+        let Some(line) = line_of(told) else { continue };
         flush(&mut texts, &mut lines);
-        let line = line_of(told);
         match lines.last_mut() {
             Some((last, count)) if *last == line => *count += 1,
             _ => lines.push((line, 1)),
@@ -123,11 +123,13 @@ fn delta_of(told: &Told) -> Option<(String, String)> {
     }
 }
 
-fn line_of(told: &Told) -> String {
-    match told {
+/// `None` for what the line before says already.
+fn line_of(told: &Told) -> Option<String> {
+    let line = match told {
         Told::Note(note) => format!("# {note}"),
         Told::Step(step) => match step {
             Step::Send(line) => format!("> {}", sent(line)),
+            Step::Prompted => return None,
             Step::Emit(seen) => format!("- {}", event(&seen.event)),
             Step::Resumable(id) => format!("- resumable as {id}"),
             Step::Applied(ask) => format!("- {ask} is taken"),
@@ -141,7 +143,8 @@ fn line_of(told: &Told) -> String {
             Step::CloseInput(patience) => format!("> close the input, wait {patience:?}"),
             Step::Terminate(grace) => format!("> terminate, wait {grace:?}"),
         },
-    }
+    };
+    Some(line)
 }
 
 fn sent(line: &str) -> String {

@@ -212,27 +212,46 @@ fn a_login_prompt_instead_of_the_protocol_is_blocked_and_quoted() {
 
     let mut bench = plain();
     bench.steer(Steer::Prompt("work".into()));
-    for n in 0..5 {
-        bench.text(&format!("line {n}"));
-    }
-    assert!(
-        is_login(&bench.outcomes()[0]),
-        "more than a handful of strange lines"
-    );
-
-    let mut bench = plain();
-    bench.steer(Steer::Prompt("work".into()));
-    bench.text("warning");
+    bench.text("not logged in");
     bench.pass(seconds(20));
-    assert!(
-        is_login(&bench.outcomes()[0]),
-        "strange lines and no answer"
-    );
+    assert!(is_login(&bench.outcomes()[0]), "no answer behind it");
 
     let mut bench = plain();
     bench.steer(Steer::Prompt("work".into()));
     bench.end(41, "no key");
     assert!(is_login(&bench.outcomes()[0]), "its exit code says so");
+}
+
+#[test]
+fn a_program_that_says_something_else_is_no_login_and_is_quoted() {
+    let mut handful = plain();
+    handful.steer(Steer::Prompt("work".into()));
+    for n in 0..5 {
+        handful.text(&format!("line {n}"));
+    }
+    let mut silent = plain();
+    silent.steer(Steer::Prompt("work".into()));
+    silent.text("line 4");
+    silent.pass(seconds(20));
+    for bench in [handful, silent] {
+        let outcome = bench.outcomes().pop().unwrap();
+        assert!(
+            matches!(
+                outcome,
+                Outcome::Failed {
+                    fault: Fault::Agent,
+                    ..
+                }
+            ),
+            "{outcome:?}"
+        );
+        let said = reason(&outcome);
+        assert!(
+            said.starts_with("Agent does not speak the Agent Client Protocol; it said: line")
+                && said.ends_with("line 4"),
+            "{said}"
+        );
+    }
 }
 
 #[test]

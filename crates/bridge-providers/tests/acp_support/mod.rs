@@ -196,7 +196,7 @@ impl Talk {
             Step::Emit(seen) => self.seen.push((**seen).clone()),
             Step::Resumable(id) => self.resumable = Some(id.as_str().to_owned()),
             Step::Applied(ask) => self.applied.push(ask.clone()),
-            Step::TurnOver(_) | Step::Injected(_) | Step::EndInput => {}
+            Step::Prompted | Step::TurnOver(_) | Step::Injected(_) | Step::EndInput => {}
             Step::CloseInput(_) | Step::Terminate(_) => {
                 self.endings.push(step.clone());
                 self.input = None;

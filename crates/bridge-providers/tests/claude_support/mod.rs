@@ -129,7 +129,7 @@ impl Seen {
             Step::Resumable(id) => self.resumable.push(id.as_str().to_owned()),
             Step::Applied(_) => self.applied += 1,
             Step::TurnOver(end) => self.turns.push(end),
-            Step::Injected(_) | Step::EndInput | Step::CloseInput(_) => {}
+            Step::Prompted | Step::Injected(_) | Step::EndInput | Step::CloseInput(_) => {}
             Step::Terminate(_) => self.terminated = true,
         }
     }

@@ -147,7 +147,7 @@ async fn a_key_in_a_variable_is_used_where_no_login_is_stored() {
 async fn a_version_without_an_app_server_works_by_exec_and_is_found_out_once() {
     let home = TempDir::new().unwrap();
     script(&home, &format!("echo \"$@\" >> \"$HOME/starts\"\n{OLD}"));
-    let provider = provider(&home, &[]);
+    let provider = provider(&home, &[EXEC]);
     let talk = provider.open(spec(&home)).await.unwrap();
     let heard = talk_to(talk, &["first\nline"]).await;
     assert_eq!(heard.turns, [Outcome::Completed]);
@@ -177,6 +177,32 @@ async fn a_version_without_an_app_server_works_by_exec_and_is_found_out_once() {
 }
 
 #[tokio::test]
+async fn what_would_ask_nobody_is_not_started_unless_the_user_allows_it() {
+    let home = TempDir::new().unwrap();
+    script(&home, &format!("echo \"$@\" >> \"$HOME/starts\"\n{OLD}"));
+    let plain = provider(&home, &[("CODEX_API_KEY", "k")]);
+    let asked = [Asking::Answered, Asking::Unanswered, Asking::Unneeded];
+    for asking in asked {
+        let spec = RunSpec {
+            asking,
+            ..spec(&home)
+        };
+        let refused = plain.open(spec).await.unwrap_err();
+        assert!(matches!(refused, StartError::Unasked { .. }), "{refused:?}");
+        let said = refused.to_string();
+        assert!(said.contains("CODEX_EXEC_FALLBACK=1"), "{said}");
+    }
+    let health = plain.probe(LIMIT).await;
+    assert_eq!(health.reason, Some(HealthReason::BinaryMissing));
+    assert!(health.hint.unwrap().contains("CODEX_EXEC_FALLBACK=1"));
+    let starts = fs::read_to_string(home.path().join("starts")).unwrap();
+    assert!(!starts.contains("exec"), "{starts}");
+
+    let allowed = provider(&home, &[("CODEX_API_KEY", "k"), EXEC]);
+    assert!(allowed.probe(LIMIT).await.available);
+}
+
+#[tokio::test]
 async fn a_cancelled_exec_ends_at_once_as_cancelled() {
     let home = TempDir::new().unwrap();
     script(
@@ -186,7 +212,7 @@ async fn a_cancelled_exec_ends_at_once_as_cancelled() {
             "sleep 321; echo '{\"type\":\"item",
         ),
     );
-    let mut talk = provider(&home, &[]).open(spec(&home)).await.unwrap();
+    let mut talk = provider(&home, &[EXEC]).open(spec(&home)).await.unwrap();
     talk.steer.send(Steer::Prompt("work".into())).await.unwrap();
     let mut outcome = None;
     while let Some(heard) = talk.heard.recv().await {
@@ -248,7 +274,7 @@ async fn talk_to(mut talk: Conversation, prompts: &[&str]) -> Whole {
                     whole.text.push_str(&delta);
                 }
             }
-            Heard::Applied(_) | Heard::Injected(_) | Heard::Gone => {}
+            Heard::Prompted | Heard::Applied(_) | Heard::Injected(_) | Heard::Gone => {}
         }
     }
     whole
@@ -287,6 +313,8 @@ echo '{"type":"item.completed","item":{"id":"item_0","type":"agent_message","tex
 echo '{"type":"turn.completed","usage":{"input_tokens":1,"output_tokens":1}}'
 "#;
 const LIMIT: Duration = Duration::from_secs(20);
+/// The user's word for it.
+const EXEC: (&str, &str) = ("CODEX_EXEC_FALLBACK", "1");
 
 fn script(home: &TempDir, body: &str) {
     let file = program(&home.path().join(".local/bin/codex"));

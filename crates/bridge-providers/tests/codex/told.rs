@@ -102,8 +102,9 @@ impl Told {
                 }
                 continue;
             }
+            let Some(line) = line(step) else { continue };
             flush(&mut out, run.take());
-            writeln!(out, "{}", line(step)).unwrap();
+            writeln!(out, "{line}").unwrap();
         }
         flush(&mut out, run);
         out
@@ -136,8 +137,10 @@ fn flush(out: &mut String, run: Option<(String, String, usize)>) {
     }
 }
 
-fn line(step: &Step) -> String {
-    match step {
+/// `None` for what the line before says already.
+fn line(step: &Step) -> Option<String> {
+    let line = match step {
+        Step::Prompted => return None,
         Step::Send(line) => {
             let message: Value = serde_json::from_str(line).unwrap();
             let params = &message["params"];
@@ -168,7 +171,8 @@ fn line(step: &Step) -> String {
         Step::EndInput => "> end of input".to_owned(),
         Step::CloseInput(patience) => format!("close input within {patience:?}"),
         Step::Terminate(grace) => format!("terminate within {grace:?}"),
-    }
+    };
+    Some(line)
 }
 
 fn event(event: &RunEvent) -> String {

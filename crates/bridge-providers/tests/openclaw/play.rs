@@ -157,7 +157,11 @@ impl Play {
                 self.seen.push(seen.event.clone());
             }
             Heard::TurnOver(end) => self.turns.push(end.clone()),
-            Heard::Resumable(_) | Heard::Applied(_) | Heard::Injected(_) | Heard::Gone => {}
+            Heard::Prompted
+            | Heard::Resumable(_)
+            | Heard::Applied(_)
+            | Heard::Injected(_)
+            | Heard::Gone => {}
         }
     }
 

@@ -266,6 +266,8 @@ fn tell(text: &mut String, heard: &Heard) {
             }
             text.push('\n');
         }
+        // The line of the message stands there already.
+        Heard::Prompted => {}
         Heard::Resumable(id) => writeln!(text, "  resumable {id}").unwrap(),
         Heard::Applied(_) => text.push_str("  applied\n"),
         Heard::Injected(what) => writeln!(text, "  injected {what:?}").unwrap(),

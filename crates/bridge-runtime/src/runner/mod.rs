@@ -169,7 +169,7 @@ impl Runner {
             turn,
             waiting: VecDeque::new(),
             tools: BTreeMap::new(),
-            patience: Patience::new(instant(), self.patience),
+            patience: Patience::new(self.patience),
             injecting: VecDeque::new(),
             baseline: Baseline::look(None, true).await,
             stopping: None,
@@ -230,7 +230,6 @@ impl Runner {
             }),
         )
         .await;
-        session.patience = Patience::new(instant(), self.patience);
         let (end, gone) = if session.stopping.is_some() {
             // Stopped before it was asked anything: it is not asked at all.
             let (outcome, answer) = (CANCELLED, String::new());
@@ -278,6 +277,7 @@ impl Runner {
                 heard = live.conversation.heard.recv() => {
                     heard_since |= !is_silence(heard.as_ref());
                     match heard {
+                        Some(Heard::Prompted) => session.patience.prompted(instant()),
                         Some(Heard::Seen(seen)) => self.seen(session, live, *seen).await,
                         Some(Heard::Applied(ask)) => {
                             session.patience.applied(instant(), &ask);

@@ -189,10 +189,12 @@ pub(crate) fn refused(error: &StartError) -> Outcome {
         reason = format!("{reason}: {source}");
     }
     match error {
-        StartError::Missing { .. } | StartError::NotTrusted { .. } => Outcome::Blocked {
-            fix: Fix::Setup,
-            reason,
-        },
+        StartError::Missing { .. } | StartError::NotTrusted { .. } | StartError::Unasked { .. } => {
+            Outcome::Blocked {
+                fix: Fix::Setup,
+                reason,
+            }
+        }
         StartError::LoginNeeded { .. } => Outcome::Blocked {
             fix: Fix::Login,
             reason,

@@ -26,12 +26,14 @@ use serde_json::{Value, json};
 use self::turn::{Doing, Stage, Step, Turn};
 use super::{
     chunk::Finish,
+    files::Change,
     history::{Call, History, Message, Tongue},
-    place::{Change, FileError},
-    reply::{Answer, Head, INTERNAL_ERROR, News, Reply, Trouble, WantedCall},
+    place::FileError,
+    reply::{Answer, Head, News, Reply, WantedCall},
     request::{Request, Rules},
     retry::{LIMIT, Retries},
     tools::{self, Deed},
+    trouble::{INTERNAL_ERROR, Trouble},
     words::{self, Verdict},
 };
 use crate::plain::head;

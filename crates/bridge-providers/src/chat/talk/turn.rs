@@ -7,7 +7,7 @@ use std::{
 
 use bridge_proto::model::Usage;
 
-use crate::chat::{history::Call, place::Change, reply::Reply, retry::Retries, tools::Deed};
+use crate::chat::{files::Change, history::Call, reply::Reply, retry::Retries, tools::Deed};
 
 /// A turn that runs.
 #[derive(Debug)]
