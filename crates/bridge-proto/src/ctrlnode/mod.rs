@@ -9,6 +9,7 @@
 //! [`Profile::Extended`] is spoken with our own hub only: one `bridge_event` carries a whole
 //! [`Event`](crate::model::Event) instead of the messages it would become on the plain wire.
 
+mod agents;
 mod error;
 mod fields;
 mod frames;

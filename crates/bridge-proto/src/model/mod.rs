@@ -9,8 +9,8 @@ mod event;
 mod request;
 
 pub use agent::{
-    AgentChange, AgentProfile, AgentStatus, Can, Choosing, Health, HealthReason, Heartbeat, Hello,
-    Notice, ProviderReport, Trouble,
+    AgentChange, AgentPatch, AgentProfile, AgentStatus, Can, Choosing, Health, HealthReason,
+    Heartbeat, Hello, Notice, ProviderReport, Trouble,
 };
 pub use answer::match_answer;
 pub use ask::{Action, Answer, Ask, AskEnd, AskKind, Choice, ChoiceKind};

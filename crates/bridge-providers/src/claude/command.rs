@@ -145,6 +145,7 @@ mod tests {
 
     fn spec() -> RunSpec {
         RunSpec {
+            agent: None,
             run: RunKey {
                 task: TaskId::parse("t").unwrap(),
                 attempt: "1".into(),

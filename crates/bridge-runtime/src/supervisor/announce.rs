@@ -1,11 +1,19 @@
 //! What the machine says of itself, and the looks at the machine behind it.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use bridge_proto::{
-    ProviderKey,
+    AgentId, ProviderKey,
     ctrlnode::{Profile, encode_notice},
-    model::{AgentStatus, Can, Health, HealthReason, Heartbeat, Hello, Notice, ProviderReport},
+    model::{
+        AgentProfile, AgentStatus, Can, Health, HealthReason, Heartbeat, Hello, Notice,
+        ProviderReport,
+    },
 };
 use bridge_providers::provider::{Abilities, Provider};
 use bridge_transport::{Greeting, TextFrame};
@@ -41,10 +49,17 @@ pub fn first_greeting(settings: &Settings, providers: &[Arc<dyn Provider>]) -> G
     let available = providers
         .iter()
         .filter(|provider| provider.find().health.available);
+    let agents = own_agents(providers.iter());
+    let agents: Vec<_> = agents
+        .into_iter()
+        .filter(|agent| !agent.from_filesystem)
+        .collect();
     let hello = Hello {
         version: wire_version(settings),
         providers: Vec::new(),
         hostname: settings.hostname.clone(),
+        existing: existing(&agents).into_iter().collect(),
+        agents,
     };
     greeting(&hello, "", available)
 }
@@ -82,6 +97,25 @@ fn greeting<'a>(
     }
 }
 
+/// The agents that programs on this machine name in their own configuration.
+fn own_agents<'a>(providers: impl Iterator<Item = &'a Arc<dyn Provider>>) -> Vec<AgentProfile> {
+    providers
+        .flat_map(|provider| provider.own_agents())
+        .collect()
+}
+
+fn existing(agents: &[AgentProfile]) -> BTreeSet<AgentId> {
+    let here = |agent: &&AgentProfile| {
+        let folder = agent.workspace.as_deref();
+        folder.is_some_and(|folder| Path::new(folder).is_dir())
+    };
+    agents
+        .iter()
+        .filter(here)
+        .map(|agent| agent.id.clone())
+        .collect()
+}
+
 /// Some providers are for one sort of plane only (decision 16).
 fn is_shown(abilities: Abilities, profile: Profile) -> bool {
     match profile {
@@ -107,10 +141,17 @@ fn wire_version(settings: &Settings) -> String {
 impl Daemon {
     /// Refreshes the greeting of the next connection.
     pub(super) fn greet(&self) {
+        let configured: Vec<_> = self.agents.configured().collect();
+        let here = configured.iter().filter(|(_, here)| *here);
         let hello = Hello {
             version: self.announcer.version.clone(),
             providers: Vec::new(),
             hostname: self.announcer.hostname.clone(),
+            existing: here.map(|(agent, _)| agent.id.clone()).collect(),
+            agents: configured
+                .into_iter()
+                .map(|(agent, _)| agent.clone())
+                .collect(),
         };
         let available = self.providers.values();
         let available = available.filter(|provider| self.health.is_available(provider.key()));
@@ -240,15 +281,20 @@ impl Daemon {
         let scans = self.scans.clone();
         tokio::spawn(async move {
             let found = tokio::task::spawn_blocking(move || {
-                providers
+                let found = providers
                     .iter()
                     .map(|provider| (provider.key().clone(), provider.find().health))
-                    .collect::<BTreeMap<ProviderKey, Health>>()
+                    .collect::<BTreeMap<ProviderKey, Health>>();
+                let agents = own_agents(providers.iter());
+                let existing = existing(&agents);
+                [Scan::Found(found), Scan::Agents(agents, existing)]
             });
             match found.await {
                 Ok(found) => {
-                    if scans.send(Scan::Found(found)).await.is_err() {
-                        tracing::debug!("stopped meanwhile");
+                    for scan in found {
+                        if scans.send(scan).await.is_err() {
+                            tracing::debug!("stopped meanwhile");
+                        }
                     }
                 }
                 Err(error) => tracing::error!(%error, "looking for agents failed"),
@@ -267,6 +313,11 @@ impl Daemon {
                     .cloned()
                     .collect();
                 self.probe(providers);
+            }
+            Scan::Agents(agents, existing) => {
+                if self.agents.on_found(agents, existing) {
+                    self.agents_changed().await;
+                }
             }
             Scan::Probed(key, health) => self.health.on_probe(key, health),
             Scan::Models(key, models) => {

@@ -5,17 +5,18 @@ mod announce;
 mod commands;
 mod effects;
 mod restart;
+mod roster;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bridge_proto::{
-    ProviderKey, RunKey, TaskId, Timestamp,
-    model::{AskEnd, EventBody, Fault, Health, Outcome, RunEvent},
+    AgentId, ProviderKey, RunKey, TaskId, Timestamp,
+    model::{AgentProfile, AskEnd, EventBody, Fault, Health, Outcome, RunEvent},
 };
 use bridge_providers::provider::Provider;
 use bridge_transport::{Handle, Inbox, Phase};
@@ -193,6 +194,8 @@ impl Supervisor {
 /// What a look at the machine found.
 enum Scan {
     Found(BTreeMap<ProviderKey, Health>),
+    /// The agents that programs name, and whose folder is there.
+    Agents(Vec<AgentProfile>, BTreeSet<AgentId>),
     Probed(ProviderKey, Health),
     Models(ProviderKey, Vec<String>),
 }

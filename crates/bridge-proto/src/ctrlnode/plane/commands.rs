@@ -8,8 +8,8 @@ use crate::{
     ctrlnode::{frames::to_text, outbound::intent_type},
     id::{AgentId, AskId, Digest, ProviderKey, RunKey, TaskFolder, TaskId},
     model::{
-        AgentChange, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp, Place,
-        Request, RunKind, StartRun, Tuning, When,
+        AgentChange, AgentPatch, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp,
+        Place, Request, RunKind, StartRun, Tuning, When,
     },
 };
 
@@ -78,6 +78,17 @@ pub fn encode(command: &CommandBody, request_id: &str) -> Result<String, EncodeE
                 reason: reason.clone(),
             }),
         },
+        CommandBody::Agents(AgentChange::Update { agent, patch }) => Ok(to_text(&UpdateAgent {
+            action: "update_agent_config",
+            request_id,
+            agent_id: agent,
+            patch,
+        })),
+        CommandBody::Agents(AgentChange::Delete { agent }) => Ok(to_text(&DeleteAgent {
+            action: "delete_agent_config",
+            request_id,
+            agent_id: agent,
+        })),
         CommandBody::Request(request) => Ok(self::request(request, request_id)),
         CommandBody::Unknown { kind } => Err(EncodeError::NotOnTheWire { what: kind.clone() }),
     }
@@ -300,6 +311,24 @@ struct SyncAgents<'a> {
     action: String,
     request_id: &'a str,
     agents: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UpdateAgent<'a> {
+    action: &'static str,
+    request_id: &'a str,
+    agent_id: &'a AgentId,
+    #[serde(flatten)]
+    patch: &'a AgentPatch,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeleteAgent<'a> {
+    action: &'static str,
+    request_id: &'a str,
+    agent_id: &'a AgentId,
 }
 
 #[derive(Serialize)]
