@@ -194,3 +194,37 @@ async fn odd_ids_and_huge_lists_change_nothing_on_the_disk() {
     assert_eq!(end.status, "completed", "{end:?}");
     assert!(world.bridge.stop().await.clean);
 }
+
+#[tokio::test]
+async fn the_planes_list_of_models_helps_out_and_is_there_after_a_restart() {
+    let world = world().await;
+    let manifest = json!({ "action": "model_manifest", "version": "2026-03-10",
+        "providers": { "claude": ["the-planes"], "nobody": ["m"] } });
+    let healthy = |frame: &Value| {
+        frame["action"] == "provider_health"
+            && frame["providerHealth"]["claude"]["available"] == true
+    };
+    world.plane.heard(healthy).await;
+    let before = world.tell(manifest).await;
+    let listed = |frame: &Value| frame["action"] == "available_models";
+    let (_, models) = world.plane.heard_after(before, listed).await;
+    assert_eq!(
+        models["models"]["claude"],
+        json!(["the-planes"]),
+        "{models}"
+    );
+    assert!(world.bridge.stop().await.clean);
+    let kept = fs::read(world.home.root().join("model-manifest.json")).unwrap();
+    let kept: Value = serde_json::from_slice(&kept).unwrap();
+    assert_eq!(kept["version"], "2026-03-10");
+    assert!(kept["fetchedAt"].is_string(), "{kept}");
+    let bridge = Setup::new(&world.home, world.plane.url()).start();
+    let before = world.plane.seen();
+    let (_, models) = world.plane.heard_after(before, listed).await;
+    assert_eq!(
+        models["models"]["claude"],
+        json!(["the-planes"]),
+        "{models}"
+    );
+    assert!(bridge.stop().await.clean);
+}

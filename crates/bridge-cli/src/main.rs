@@ -15,6 +15,7 @@ mod render;
 mod report;
 mod rules_file;
 mod settings;
+mod side_channel;
 mod signals;
 mod state;
 mod typed;

@@ -139,7 +139,8 @@ impl Intake {
             | CommandBody::Answer { .. }
             | CommandBody::Check { .. }
             | CommandBody::Tune { .. }
-            | CommandBody::Agents(_)) => other,
+            | CommandBody::Agents(_)
+            | CommandBody::Models(_)) => other,
         };
         let command = Command { origin, body };
         self.supervisor.send(Taken::Command { command, conn }).await

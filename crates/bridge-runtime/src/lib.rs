@@ -22,6 +22,7 @@ pub mod dispatch;
 mod ends;
 pub mod health;
 mod intake;
+pub mod manifest;
 pub mod outgoing;
 mod patience;
 pub mod policy;
@@ -33,6 +34,7 @@ mod scribe;
 pub mod supervisor;
 mod unwritten;
 
+pub use manifest::SideWord;
 pub use outgoing::Outgoing;
 pub use policy::{CommandRule, EditRule, Policy};
 pub use rules::{ActionKind, Pattern, PatternError, Rule, RuleDecision, Rules};

@@ -8,7 +8,7 @@
 //! be read, written and worked in), [`root`] (the workspace and its lock), [`repository`] and
 //! [`task_dir`] (where runs work), [`follow_up`], [`task_log`], [`files`] (file requests),
 //! [`journal`] (what survives a crash), [`env_file`] (settings on disk), [`status`] (what others on
-//! this machine may know of a running bridge).
+//! this machine may know of a running bridge), [`model_manifest`] (what the plane said of models).
 
 pub mod contained;
 pub mod env_file;
@@ -17,6 +17,7 @@ pub mod follow_up;
 pub mod guard;
 pub mod journal;
 pub mod lock;
+pub mod model_manifest;
 pub mod repository;
 pub mod root;
 pub mod status;

@@ -8,4 +8,5 @@ pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod live;
 pub(crate) mod login;
+pub(crate) mod side;
 pub(crate) mod tokens;

@@ -13,8 +13,8 @@ use super::{
 use crate::{
     id::{AgentId, ProviderKey, RunKey, TaskFolder, TaskId},
     model::{
-        AgentChange, Answer, Command, CommandBody, FileRoot, FileScope, FollowUp, Origin, Place,
-        Request, RunKind, Source, StartRun, Tuning, When,
+        AgentChange, Answer, Command, CommandBody, FileRoot, FileScope, FollowUp, ModelManifest,
+        Origin, Place, Request, RunKind, Source, StartRun, Tuning, When,
     },
 };
 
@@ -60,6 +60,10 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
             path: fields.path("path")?.unwrap_or_default(),
         }),
         "list_files" => CommandBody::Request(list_files(fields)?),
+        "model_manifest" => CommandBody::Models(ModelManifest::of(
+            fields.value("version").and_then(Value::as_str),
+            fields.map("providers")?,
+        )),
         "update_agent_config" => CommandBody::Agents(AgentChange::Update {
             agent: fields.need_id("agentId")?,
             patch: agents::patch(fields)?,
@@ -94,6 +98,7 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
         | CommandBody::Check { .. }
         | CommandBody::Tune { .. }
         | CommandBody::Agents(_)
+        | CommandBody::Models(_)
         | CommandBody::Request(_) => Token {
             request_id: fields.text("requestId")?.map(str::to_owned),
             execution_id: fields.text("executionId")?.map(str::to_owned),

@@ -2,7 +2,7 @@
 //! control plane writes and reads. One text frame is one JSON object with the string `action`.
 //!
 //! Reading order: [`decode`] (frame to command), [`encode_event`], [`encode_notice`],
-//! [`encode_reply`] (what goes back), [`plane`] (the hub's half), [`status_tag()`] (how an agent says
+//! [`encode_reply`] (what goes back), [`plane`] (the hub's half), [`side`] (what is asked over HTTP), [`status_tag()`] (how an agent says
 //! in words how its task ended).
 //!
 //! Two profiles exist. [`Profile::Plain`] is the published wire, field by field.
@@ -19,6 +19,7 @@ mod outbound;
 pub mod plane;
 mod refusal;
 mod reply;
+pub mod side;
 mod status_tag;
 mod token;
 

@@ -6,6 +6,7 @@ mod answer;
 mod ask;
 mod command;
 mod event;
+mod manifest;
 mod request;
 
 pub use agent::{
@@ -22,4 +23,5 @@ pub use event::{
     Actor, Event, EventBody, Fault, FileDiff, Fix, Location, Observed, Outcome, PlanItem,
     PlanStatus, Rejection, Retry, RunEvent, ToolKind, ToolState, ToolStatus, Usage,
 };
+pub use manifest::ModelManifest;
 pub use request::{FileEntry, FileRoot, FileScope, ReadOutcome, Reply, Request};

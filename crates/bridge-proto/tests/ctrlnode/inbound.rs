@@ -5,7 +5,7 @@ use bridge_proto::{
     ctrlnode::{decode, plane},
     model::{
         AgentChange, AgentPatch, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp,
-        Place, Request, RunKind, Source, StartRun, Tuning, When,
+        ModelManifest, Place, Request, RunKind, Source, StartRun, Tuning, When,
     },
 };
 
@@ -228,6 +228,13 @@ fn expected() -> Vec<(&'static str, CommandBody)> {
             }),
         ),
         (
+            "model_manifest",
+            CommandBody::Models(ModelManifest {
+                version: Some("2026-03-10".into()),
+                providers: [(provider("gemini"), vec!["gemini-2.5-pro".to_owned()])].into(),
+            }),
+        ),
+        (
             "read_file",
             CommandBody::Request(Request::ReadFile {
                 scope: scope("writer", "gemini"),
@@ -358,6 +365,7 @@ fn every_command_survives_the_way_from_the_hub_to_the_bridge() {
             | CommandBody::Check { .. }
             | CommandBody::Tune { .. }
             | CommandBody::Agents(_)
+            | CommandBody::Models(_)
             | CommandBody::Request(_) => {
                 for request_id in ["q9", "another"] {
                     let frame = plane::encode(&body, request_id).unwrap();
@@ -381,6 +389,7 @@ fn the_hub_writes_frames_as_the_reference_shows_them() {
         "input_response_extended",
         "interrupt_task",
         "list_files",
+        "model_manifest",
         "read_file",
         "tune_task",
         "update_agent_config_model",

@@ -22,7 +22,7 @@ use http::{HeaderName, HeaderValue};
 use serde_json::json;
 
 use super::{Daemon, Scan, Settings};
-use crate::{clock::now, outgoing::Outgoing};
+use crate::{clock::now, manifest::PlaneWords, outgoing::Outgoing};
 
 /// What announcements need and never changes.
 #[derive(Debug)]
@@ -61,13 +61,14 @@ pub fn first_greeting(settings: &Settings, providers: &[Arc<dyn Provider>]) -> G
         existing: existing(&agents).into_iter().collect(),
         agents,
     };
-    greeting(&hello, "", available)
+    greeting(&hello, "", available, &PlaneWords::default())
 }
 
 fn greeting<'a>(
     hello: &Hello,
     agents: &str,
     available: impl Iterator<Item = &'a Arc<dyn Provider>>,
+    words: &PlaneWords,
 ) -> Greeting {
     let header = |name, value: &str| {
         let value = HeaderValue::from_str(value).ok()?;
@@ -82,7 +83,11 @@ fn greeting<'a>(
         let shown = available
             .iter()
             .filter(|provider| is_shown(provider.abilities(), profile));
-        let providers = shown.map(|provider| provider.key().clone()).collect();
+        let shown: Vec<_> = shown.map(|provider| provider.key().clone()).collect();
+        let providers = match profile {
+            Profile::Plain => words.narrowed(shown, |key| key),
+            Profile::Extended => shown,
+        };
         let hello = Hello {
             providers,
             ..hello.clone()
@@ -155,8 +160,12 @@ impl Daemon {
         };
         let available = self.providers.values();
         let available = available.filter(|provider| self.health.is_available(provider.key()));
-        self.link
-            .greet(greeting(&hello, &self.agents.header(), available));
+        self.link.greet(greeting(
+            &hello,
+            &self.agents.header(),
+            available,
+            &self.words,
+        ));
     }
 
     /// Keeps what this plane may know of.
@@ -171,7 +180,15 @@ impl Daemon {
             let provider = self.providers.get(key);
             provider.is_some_and(|provider| is_shown(provider.abilities(), profile))
         });
-        map
+        match profile {
+            Profile::Extended => map,
+            Profile::Plain => {
+                let left = self
+                    .words
+                    .narrowed(map.into_iter().collect(), |(key, _)| key);
+                left.into_iter().collect()
+            }
+        }
     }
 
     pub(super) async fn announce_agents(&self, with_version: bool) {
@@ -243,8 +260,19 @@ impl Daemon {
         }
     }
 
+    /// The models of every provider: by its own word, or else by the plane's.
+    fn offered(&self) -> BTreeMap<ProviderKey, Vec<String>> {
+        let available = self.providers.keys();
+        let available = available.filter(|key| self.health.is_available(key));
+        let models = available.filter_map(|key| {
+            let own = self.models.get(key).filter(|own| !own.is_empty());
+            Some((key.clone(), own.or_else(|| self.words.models(key))?.clone()))
+        });
+        models.collect()
+    }
+
     pub(super) async fn announce_models(&self) {
-        let mut models = self.shown(self.models.clone());
+        let mut models = self.shown(self.offered());
         models.retain(|_, list| !list.is_empty());
         if !models.is_empty() {
             self.push(Outgoing::notice(Notice::AvailableModels { models }))
@@ -330,6 +358,7 @@ impl Daemon {
         if self.health.report() != before {
             self.greet();
             self.health_changed().await;
+            self.announce_models().await;
         }
     }
 

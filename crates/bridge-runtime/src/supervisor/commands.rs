@@ -209,6 +209,10 @@ impl Daemon {
                 self.on_sync(provider, agents, &origin, conn).await;
                 Vec::new()
             }
+            CommandBody::Models(manifest) => {
+                self.on_manifest(manifest).await;
+                Vec::new()
+            }
             CommandBody::Agents(AgentChange::Update { agent, patch }) => {
                 self.on_update(agent, patch).await;
                 Vec::new()

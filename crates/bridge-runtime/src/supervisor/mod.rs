@@ -6,6 +6,7 @@ mod commands;
 mod effects;
 mod restart;
 mod roster;
+mod side;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,6 +38,7 @@ use crate::{
     ends::Ends,
     health::HealthBoard,
     intake::{Intake, Taken},
+    manifest::{PlaneWords, SideWord},
     outgoing::Outgoing,
     policy::{Policy, Surroundings},
     rules::{Doer, Rules},
@@ -87,6 +89,7 @@ pub struct Supervisor {
     link: Handle<Outgoing>,
     inbox: Inbox,
     settings: Settings,
+    side: Option<mpsc::Receiver<SideWord>>,
 }
 
 impl std::fmt::Debug for Supervisor {
@@ -119,7 +122,15 @@ impl Supervisor {
             link,
             inbox,
             settings,
+            side: None,
         }
+    }
+
+    /// Also listens to what is heard over the side channel.
+    #[must_use]
+    pub fn hearing(mut self, side: mpsc::Receiver<SideWord>) -> Self {
+        self.side = Some(side);
+        self
     }
 
     /// Runs until `stop` resolves, then takes no new work, stops what runs, sends what is left
@@ -132,6 +143,7 @@ impl Supervisor {
             link,
             inbox,
             settings,
+            side,
         } = self;
         let interrupted: Vec<RunEntry> = journal.open_runs().cloned().collect();
         let mut ends = Ends::default();
@@ -163,6 +175,7 @@ impl Supervisor {
             agents: Agents::default(),
             health: HealthBoard::default(),
             models: BTreeMap::new(),
+            words: PlaneWords::default(),
             announcer: Announcer::new(&settings, &workspace),
             tickets: BTreeMap::new(),
             ends,
@@ -178,7 +191,14 @@ impl Supervisor {
             workspace,
         };
         daemon.report_interrupted(interrupted).await;
-        daemon.drive(commands, from_runners, from_scans, stop).await;
+        daemon.recall_manifest().await;
+        let inputs = Inputs {
+            commands,
+            reports: from_runners,
+            scans: from_scans,
+            side,
+        };
+        daemon.drive(inputs, stop).await;
         let left = daemon.close_everything().await;
         daemon.settle_journal().await;
         let online = link.state().borrow().phase == Phase::Online;
@@ -200,6 +220,14 @@ enum Scan {
     Models(ProviderKey, Vec<String>),
 }
 
+/// Where everything comes from that the loop acts on.
+struct Inputs {
+    commands: mpsc::Receiver<Taken>,
+    reports: mpsc::Receiver<FromRunner>,
+    scans: mpsc::Receiver<Scan>,
+    side: Option<mpsc::Receiver<SideWord>>,
+}
+
 struct RunnerRef {
     inbox: mpsc::Sender<ToRunner>,
     abort: AbortHandle,
@@ -211,6 +239,7 @@ struct Daemon {
     agents: Agents,
     health: HealthBoard,
     models: BTreeMap<ProviderKey, Vec<String>>,
+    words: PlaneWords,
     announcer: Announcer,
     tickets: BTreeMap<RunKey, Ticket>,
     ends: Ends,
@@ -228,13 +257,13 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn drive(
-        &mut self,
-        mut commands: mpsc::Receiver<Taken>,
-        mut reports: mpsc::Receiver<FromRunner>,
-        mut scans: mpsc::Receiver<Scan>,
-        stop: impl Future<Output = ()>,
-    ) {
+    async fn drive(&mut self, inputs: Inputs, stop: impl Future<Output = ()>) {
+        let Inputs {
+            mut commands,
+            mut reports,
+            mut scans,
+            mut side,
+        } = inputs;
         let mut heartbeat = interval(self.settings.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rescan = interval(self.settings.rescan);
@@ -250,6 +279,12 @@ impl Daemon {
                     None => std::future::pending().await,
                 }
             };
+            let heard = async {
+                match &mut side {
+                    Some(words) => words.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             let effects = tokio::select! {
                 biased;
                 () = &mut stop, if !stopping => {
@@ -259,6 +294,7 @@ impl Daemon {
                 Some(report) = reports.recv() => self.on_report(report),
                 Some(taken) = commands.recv() => self.on_taken(taken).await,
                 Some(scan) = scans.recv() => { self.on_scan(scan).await; Vec::new() }
+                Some(word) = heard => { self.on_side_word(word).await; Vec::new() }
                 () = due => self.on_due(),
                 _ = heartbeat.tick() => { self.heartbeat().await; Vec::new() }
                 _ = rescan.tick() => {

@@ -9,7 +9,7 @@ use crate::{
     id::{AgentId, AskId, Digest, ProviderKey, RunKey, TaskFolder, TaskId},
     model::{
         AgentChange, AgentPatch, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp,
-        Place, Request, RunKind, StartRun, Tuning, When,
+        ModelManifest, Place, Request, RunKind, StartRun, Tuning, When,
     },
 };
 
@@ -33,7 +33,7 @@ pub enum EncodeError {
 /// The frame for a command.
 ///
 /// `request_id` is echoed by whatever answers it; actions that are never answered (`cancel_task`,
-/// `interrupt_task`, `input_response`, `write_file`) do not carry it. A run's attempt travels as `executionId` unless
+/// `interrupt_task`, `input_response`, `model_manifest`, `write_file`) do not carry it. A run's attempt travels as `executionId` unless
 /// it is the request id itself. Answers always carry `text`, which is all that a plain bridge reads;
 /// leave `ask` and `digest` away for one, because a translated question has made-up ones.
 pub fn encode(command: &CommandBody, request_id: &str) -> Result<String, EncodeError> {
@@ -88,6 +88,10 @@ pub fn encode(command: &CommandBody, request_id: &str) -> Result<String, EncodeE
             action: "delete_agent_config",
             request_id,
             agent_id: agent,
+        })),
+        CommandBody::Models(manifest) => Ok(to_text(&Manifest {
+            action: "model_manifest",
+            manifest,
         })),
         CommandBody::Request(request) => Ok(self::request(request, request_id)),
         CommandBody::Unknown { kind } => Err(EncodeError::NotOnTheWire { what: kind.clone() }),
@@ -311,6 +315,13 @@ struct SyncAgents<'a> {
     action: String,
     request_id: &'a str,
     agents: String,
+}
+
+#[derive(Serialize)]
+struct Manifest<'a> {
+    action: &'static str,
+    #[serde(flatten)]
+    manifest: &'a ModelManifest,
 }
 
 #[derive(Serialize)]
