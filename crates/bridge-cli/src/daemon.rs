@@ -326,7 +326,7 @@ fn header(token: &Secret) -> Option<HeaderValue> {
     (!token.is_empty()).then_some(value)
 }
 
-fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     let name = rustix::system::uname();
     name.nodename().to_string_lossy().into_owned()
 }

@@ -204,7 +204,7 @@ impl Settings {
     pub(crate) fn token(&self) -> Result<Secret, Problem> {
         self.pairing.token.clone().ok_or_else(|| {
             Problem::new("this machine is not paired with a control plane")
-                .hint("run `ctrlnode setup` to pair it, or `ctrlnode up` to try it on this machine alone")
+                .hint("run `ctrlnode setup` or `ctrlnode login` to pair it, or `ctrlnode up` to try it on this machine alone")
                 .exit(Exit::NotConfigured)
         })
     }

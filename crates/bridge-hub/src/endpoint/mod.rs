@@ -4,6 +4,7 @@
 pub(crate) mod api;
 pub(crate) mod bridge;
 mod choice;
+pub(crate) mod device;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod live;

@@ -2,7 +2,7 @@
 //! control plane writes and reads. One text frame is one JSON object with the string `action`.
 //!
 //! Reading order: [`decode`] (frame to command), [`encode_event`], [`encode_notice`],
-//! [`encode_reply`] (what goes back), [`plane`] (the hub's half), [`side`] (what is asked over HTTP), [`status_tag()`] (how an agent says
+//! [`encode_reply`] (what goes back), [`plane`] (the hub's half), [`side`] and [`device`] (what is asked over HTTP), [`status_tag()`] (how an agent says
 //! in words how its task ended).
 //!
 //! Two profiles exist. [`Profile::Plain`] is the published wire, field by field.
@@ -10,6 +10,7 @@
 //! [`Event`](crate::model::Event) instead of the messages it would become on the plain wire.
 
 mod agents;
+pub mod device;
 mod error;
 mod fields;
 mod frames;
