@@ -56,6 +56,7 @@ impl Talk {
         let directory = home.workspace().join(name);
         std::fs::create_dir_all(directory.join("output")).expect("a fresh folder can be written");
         let spec = RunSpec {
+            agent: None,
             run: RunKey {
                 task: TaskId::parse(task).expect("a task id"),
                 attempt: "1".into(),

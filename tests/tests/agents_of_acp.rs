@@ -34,6 +34,7 @@ impl Talk {
         let directory = home.workspace().join("project");
         fs::create_dir_all(&directory).unwrap();
         let spec = RunSpec {
+            agent: None,
             run: RunKey {
                 task: TaskId::parse("acp").unwrap(),
                 attempt: "1".into(),

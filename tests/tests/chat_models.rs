@@ -63,6 +63,7 @@ impl Talk {
         let temp = home.path().join("tmp");
         fs::create_dir_all(&directory).unwrap();
         let spec = RunSpec {
+            agent: None,
             run: RunKey {
                 task: TaskId::parse("chat").unwrap(),
                 attempt: "1".into(),

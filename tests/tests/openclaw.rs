@@ -102,6 +102,7 @@ impl Talk {
 
 fn spec(home: &Home, asking: Asking) -> RunSpec {
     RunSpec {
+        agent: None,
         run: RunKey {
             task: TaskId::parse("task").unwrap(),
             attempt: "1".into(),

@@ -18,6 +18,10 @@ pub(crate) struct Cli {
     #[arg(long, exclusive = true)]
     pub(crate) setup: bool,
 
+    /// Get a token for this machine, then exit (the same as `ctrlnode login`)
+    #[arg(long, exclusive = true)]
+    pub(crate) login: bool,
+
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -27,6 +31,7 @@ Examples:
   ctrlnode up                                 a hub and a bridge on this machine, with a web page
   ctrlnode task run --agent demo \"a haiku\"    give a task to an agent and watch it work
   ctrlnode setup                              pair this machine with a control plane
+  ctrlnode login                              pair it by a code instead of a token
   ctrlnode                                    run the bridge
   ctrlnode doctor                             say what is configured, reachable and installed
 
@@ -69,6 +74,16 @@ pub(crate) enum Command {
     },
     /// Pair this machine with a control plane
     Setup(SetupArgs),
+    /// Get a token for this machine: shows a code, and waits until you have allowed it on a page
+    Login(LoginArgs),
+    /// Remove this machine's token from its own settings
+    Logout,
+    /// Say whether this machine is paired and its bridge at work
+    Status {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// A self-hosted control plane with a web page
     Hub {
         #[command(subcommand)]
@@ -169,6 +184,17 @@ pub(crate) struct SetupArgs {
     /// Read the pairing token from standard input and ask nothing
     #[arg(long)]
     pub(crate) token_stdin: bool,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct LoginArgs {
+    /// Address of the control plane [default: the configured one]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+
+    /// Do not open the page in the browser
+    #[arg(long)]
+    pub(crate) no_browser: bool,
 }
 
 #[derive(Debug, Subcommand)]

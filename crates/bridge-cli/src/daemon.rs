@@ -22,13 +22,13 @@ use bridge_providers::{
     opencode::OpencodeProvider,
     provider::Provider,
 };
-use bridge_runtime::{Outgoing, Settings as DaemonSettings, Supervisor, first_greeting};
+use bridge_runtime::{Outgoing, Settings as DaemonSettings, SideWord, Supervisor, first_greeting};
 use bridge_transport::{
     Endpoint, EndpointError, LinkState, Phase, Timings, WebSocket, carrier::watched::Watched,
 };
 use bridge_workspace::{Journal, OpenError, Workspace, env_file};
 use http::HeaderValue;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use url::Url;
 
 use crate::{
@@ -36,6 +36,7 @@ use crate::{
     recording::Recorder,
     report::{Exit, Problem},
     settings::{Settings, places, variable},
+    side_channel::SideChannel,
     state,
 };
 
@@ -86,6 +87,7 @@ pub(crate) fn assemble(
         planning: settings.planning,
         host: settings.host.clone(),
     };
+    let address = plane.url.clone();
     let endpoint = endpoint(settings, plane)?.greeting(first_greeting(&daemon, &providers));
     let link = match record {
         None => bridge_transport::connect::<Outgoing>(endpoint),
@@ -96,12 +98,33 @@ pub(crate) fn assemble(
         }
     };
     let state = link.0.state();
-    let supervisor = Supervisor::new(Arc::new(workspace), journal, providers, link, daemon);
+    let mut supervisor = Supervisor::new(Arc::new(workspace), journal, providers, link, daemon);
+    if let Some(words) = side_channel(settings, &address, &root) {
+        supervisor = supervisor.hearing(words);
+    }
     Ok(Bridge {
         supervisor,
         state,
         root,
     })
+}
+
+/// What the plane says over HTTP, asked in the background; it is done without where that fails.
+fn side_channel(settings: &Settings, plane: &str, root: &Path) -> Option<mpsc::Receiver<SideWord>> {
+    if !settings.side_channel {
+        return None;
+    }
+    match SideChannel::new(plane, settings.allow_plain, settings.roots.as_deref()) {
+        Ok(channel) => {
+            let (words, heard) = mpsc::channel(4);
+            tokio::spawn(channel.listen(root.to_owned(), words));
+            Some(heard)
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the side channel cannot be used");
+            None
+        }
+    }
 }
 
 /// Every agent this binary can drive, installed or not.
@@ -319,7 +342,7 @@ fn header(token: &Secret) -> Option<HeaderValue> {
     (!token.is_empty()).then_some(value)
 }
 
-fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     let name = rustix::system::uname();
     name.nodename().to_string_lossy().into_owned()
 }

@@ -6,6 +6,7 @@ mod browser;
 mod client;
 mod command;
 mod daemon;
+mod device_login;
 mod invocation;
 mod link_note;
 mod logging;
@@ -16,6 +17,7 @@ mod render;
 mod report;
 mod rules_file;
 mod settings;
+mod side_channel;
 mod signals;
 mod state;
 mod typed;
@@ -25,7 +27,7 @@ use std::{
     process::ExitCode,
 };
 
-use args::{BridgeCommand, ChatAgentJob, Cli, Command, SetupArgs, StartArgs};
+use args::{BridgeCommand, ChatAgentJob, Cli, Command, LoginArgs, SetupArgs, StartArgs};
 use bridge_proto::Secret;
 use bridge_providers::{
     chat::{self, ChatJob, ChatSettings},
@@ -69,6 +71,9 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
     if cli.setup {
         return set_up(&SetupArgs::default());
     }
+    if cli.login {
+        return on_runtime(command::login::run(LoginArgs::default()));
+    }
     let Some(command) = cli.command else {
         return on_runtime(command::bridge::start(StartArgs::default()));
     };
@@ -78,6 +83,9 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
             command: BridgeCommand::Start(args),
         } => on_runtime(command::bridge::start(args)),
         Command::Setup(args) => set_up(&args),
+        Command::Login(args) => on_runtime(command::login::run(args)),
+        Command::Logout => command::login::log_out(),
+        Command::Status { json } => command::status::run(json),
         Command::Hub { command } => on_runtime(command::hub::run(command)),
         Command::Task { command, hub } => on_runtime(command::task::run(command, &hub)),
         Command::Doctor { json } => on_runtime(command::doctor::run(json)),

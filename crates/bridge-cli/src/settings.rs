@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) dial: Duration,
     pub(crate) roots: Option<PathBuf>,
     pub(crate) allow_plain: bool,
+    /// Whether the control plane is asked over HTTP what it knows of versions, models and providers.
+    pub(crate) side_channel: bool,
     pub(crate) trusted: Vec<PathBuf>,
     /// What the user decided beforehand about single actions.
     pub(crate) rules: Rules,
@@ -76,6 +78,7 @@ impl Settings {
     pub(crate) fn of_own_hub(base: Option<PathBuf>) -> Result<Self, Problem> {
         let places = places(base.map(named_folder));
         let mut settings = Self::below(places.base.or(places.home))?;
+        settings.side_channel = false;
         if variable("CTRLNODE_CONTENTS").is_none() {
             settings.contents = ContentsPolicy::Workspace;
         }
@@ -163,6 +166,8 @@ impl Settings {
             dial: millis("CONNECTION_TIMEOUT_MS", 10_000)?,
             roots: text("SSL_CERT_FILE").map(PathBuf::from),
             allow_plain: text("CTRLNODE_ALLOW_PLAIN").is_some_and(|value| value == "1"),
+            side_channel: !text("CTRLNODE_SIDE_CHANNEL")
+                .is_some_and(|value| OFF.iter().any(|off| value.trim().eq_ignore_ascii_case(off))),
             trusted: trusted.collect(),
             rules,
             planning: Duration::from_secs(planning.clamp(5, 24 * 3600)),
@@ -221,7 +226,7 @@ impl Settings {
     pub(crate) fn token(&self) -> Result<Secret, Problem> {
         self.pairing.token.clone().ok_or_else(|| {
             Problem::new("this machine is not paired with a control plane")
-                .hint("run `ctrlnode setup` to pair it, or `ctrlnode up` to try it on this machine alone")
+                .hint("run `ctrlnode setup` or `ctrlnode login` to pair it, or `ctrlnode up` to try it on this machine alone")
                 .exit(Exit::NotConfigured)
         })
     }
@@ -258,6 +263,9 @@ const COMMANDS: &[(&str, CommandRule)] = &[
     ("allow", CommandRule::Allow),
     ("deny", CommandRule::Deny),
 ];
+
+/// What switches something off.
+const OFF: [&str; 3] = ["off", "false", "0"];
 
 fn number<T: FromStr>(key: &str, value: Option<String>) -> Result<Option<T>, Problem> {
     let Some(value) = value else { return Ok(None) };

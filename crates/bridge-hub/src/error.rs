@@ -156,6 +156,9 @@ pub enum HubError {
     /// The login code is wrong, used or too old.
     #[error("the login code is not valid (any more)")]
     LoginRefused,
+    /// No machine shows this code, or not any more.
+    #[error("no machine waits with this code")]
+    UnknownDevice,
     /// The database failed.
     #[error("the hub's database failed")]
     Store(#[from] StoreError),
@@ -195,6 +198,7 @@ impl HubError {
             Self::FileTooLarge { .. } => "file_too_large",
             Self::TooManyLogins { .. } => "too_many_logins",
             Self::LoginRefused => "login_refused",
+            Self::UnknownDevice => "unknown_device",
             Self::Store(_) => "store",
             Self::NoEntropy => "no_entropy",
             Self::Stopping => "stopping",
@@ -240,6 +244,7 @@ impl HubError {
             Self::LoginRefused => {
                 Some("make a new code with `ctrlnode hub login` where the hub runs")
             }
+            Self::UnknownDevice => Some("run `ctrlnode login` on the machine again"),
             Self::Store(_) => Some("see the hub's log; the disk may be full"),
             Self::EmptyPrompt
             | Self::Malformed { .. }
@@ -258,6 +263,7 @@ impl HubError {
             | Self::NoMachineHas { .. }
             | Self::UnknownTask { .. }
             | Self::UnknownToken { .. }
+            | Self::UnknownDevice
             | Self::FileRefused { .. } => 404,
             Self::MachineOffline { .. }
             | Self::TaskEnded

@@ -4,17 +4,19 @@
 //! agent is started or what a bridge keeps on its disk.
 //!
 //! Reading order: [`config`](HubConfig), [`start`], the handle [`Hub`], what viewers see (`view`),
-//! what is decided (`state`, pure), who drives it (`owner`), what is kept (`store`), the doors
+//! what is decided (`state` and `devices`, pure), who drives it (`owner`), what is kept (`store`), the doors
 //! (`endpoint`), who may come in (`listener`, `guard`, `access`), the pages (`web`).
 
 mod access;
 mod backlog;
 mod clock;
 mod config;
+mod devices;
 mod endpoint;
 mod error;
 mod guard;
 mod hub;
+mod hub_devices;
 mod listener;
 mod markdown;
 mod owner;

@@ -21,6 +21,7 @@ use crate::{
     access::Throttle,
     backlog::Backlog,
     clock::now,
+    devices::Devices,
     error::HubError,
     prepare::Draft,
     requests::Waiter,
@@ -126,11 +127,17 @@ pub(crate) enum Message {
         reply: Answered<()>,
     },
     LoginSucceeded,
+    Devices {
+        ask: DeviceQuestion,
+    },
     // by the server
     Stop {
         done: oneshot::Sender<()>,
     },
 }
+
+/// A question about the machines that wait to be let in; answers by itself.
+pub(crate) type DeviceQuestion = Box<dyn FnOnce(&mut Devices) + Send>;
 
 /// The owner's end of a connection. Dropped, it hangs up.
 #[derive(Debug)]
@@ -157,6 +164,7 @@ pub(crate) struct Owner {
     watched: HashMap<TaskId, watch::Sender<u64>>,
     changes: watch::Sender<u64>,
     throttle: Throttle,
+    devices: Devices,
     pub(crate) backlog: Backlog,
     retention: Duration,
 }
@@ -179,6 +187,7 @@ impl Owner {
             watched: HashMap::new(),
             changes,
             throttle: Throttle::new(Instant::now()),
+            devices: Devices::new(Instant::now()),
             backlog: Backlog::new(storable),
             retention,
         }
@@ -335,6 +344,7 @@ impl Owner {
                 );
             }
             Message::LoginSucceeded => self.throttle.on_success(),
+            Message::Devices { ask } => ask(&mut self.devices),
             Message::Stop { .. } => {} // taken out before
         }
     }

@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     clock::now,
     config::HubConfig,
-    endpoint::{api, bridge, login},
+    endpoint::{api, bridge, device, login, side},
     guard::{self, Guard},
     hub::Hub,
     listener,
@@ -157,6 +157,8 @@ fn router(hub: &Hub, guard: Arc<Guard>) -> Router {
     Router::new()
         .route("/ws/bridge", get(bridge::connect))
         .route("/login", get(login::with_address).post(login::with_form))
+        .merge(side::routes())
+        .merge(device::routes())
         .nest("/api/v1", api)
         .merge(pages)
         .layer(from_fn_with_state(guard, guard::at_the_gate))

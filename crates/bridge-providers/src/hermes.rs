@@ -1,6 +1,8 @@
 //! Hermes Agent: how it is found, whether a provider of models is configured, how it is started,
 //! and what it does differently from other agents of the protocol.
 
+mod profiles;
+
 use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -9,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use bridge_proto::{
     ProviderKey,
-    model::{Health, ToolKind},
+    model::{AgentProfile, Health, ToolKind},
 };
 use serde_json::Value;
 
@@ -70,22 +72,24 @@ impl HermesProvider {
     /// Whether a provider of models is configured, as far as names in files tell. A wrong yes ends
     /// the first task with Hermes' own words for it, a wrong no would keep it from working.
     fn is_configured(&self) -> bool {
-        let Some(folder) = self.folder() else {
-            return false;
-        };
-        let text = |name: &str| read_small(&folder.join(name)).unwrap_or_default();
-        names_a_provider(&text("config.yaml"))
-            || names_a_key(&text(".env"))
-            || names_a_login(&text("auth.json"))
+        self.folder().is_some_and(|folder| is_configured(&folder))
+    }
+
+    /// The home a run is done in: that of the agent's profile, or else the usual one.
+    fn home_of(&self, spec: &RunSpec) -> Option<PathBuf> {
+        let folder = self.folder()?;
+        let agent = spec.agent.as_ref();
+        let own = agent.and_then(|agent| profiles::of(&folder, agent));
+        Some(own.unwrap_or(folder))
     }
 
     fn environment(&self) -> Environment {
         self.host.environment(&self.sees())
     }
 
-    /// The program, if it could run a task.
-    fn ready(&self) -> Result<PathBuf, StartError> {
-        WORDS.ready(self.program(), self.is_configured())
+    /// The program, if it could run a task in this home.
+    fn ready(&self, home: Option<&Path>) -> Result<PathBuf, StartError> {
+        WORDS.ready(self.program(), home.is_some_and(is_configured))
     }
 
     /// Whether the part of it that speaks the protocol was installed with it.
@@ -144,16 +148,30 @@ impl Provider for HermesProvider {
     }
 
     async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError> {
-        let launch = outside_of_runs(self.ready()?, &["acp"], self.environment());
+        let program = self.ready(self.folder().as_deref())?;
+        let launch = outside_of_runs(program, &["acp"], self.environment());
         list_models(launch, quirks(), limit).await
     }
 
+    fn own_agents(&self) -> Vec<AgentProfile> {
+        let folder = self.folder();
+        folder.map_or_else(Vec::new, |folder| profiles::own_agents(&folder, &self.key))
+    }
+
     async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {
+        let home = self.home_of(&spec);
+        let mut env = with_temp(self.environment(), spec.temp.as_deref());
+        if let Some(home) = home
+            .as_ref()
+            .filter(|home| self.folder().as_ref() != Some(home))
+        {
+            env = env.set("HERMES_HOME", home);
+        }
         let launch = Launch {
-            program: self.ready()?,
+            program: self.ready(home.as_deref())?,
             args: vec!["acp".into()],
             directory: spec.directory.clone(),
-            env: with_temp(self.environment(), spec.temp.as_deref()),
+            env,
             run: Some(spec.run.clone()),
         };
         let dialogue = AcpDialogue::new(AcpStart::of(&spec), quirks());
@@ -196,6 +214,13 @@ pub fn quirks() -> AcpQuirks {
         },
         ..AcpQuirks::plain(WORDS.name, WORDS.login)
     }
+}
+
+fn is_configured(home: &Path) -> bool {
+    let text = |name: &str| read_small(&home.join(name)).unwrap_or_default();
+    names_a_provider(&text("config.yaml"))
+        || names_a_key(&text(".env"))
+        || names_a_login(&text("auth.json"))
 }
 
 /// Whether the settings (YAML) say where models come from.

@@ -6,8 +6,8 @@ use std::{path::PathBuf, time::Duration};
 use async_trait::async_trait;
 pub use bridge_proto::model::Choosing;
 use bridge_proto::{
-    AskId, ProviderKey, ResumeId, RunKey,
-    model::{Answer, Health, Observed, Outcome, Tuning},
+    AgentId, AskId, ProviderKey, ResumeId, RunKey,
+    model::{AgentPatch, AgentProfile, Answer, Health, Observed, Outcome, Tuning},
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -36,6 +36,17 @@ pub trait Provider: Send + Sync {
 
     /// The models it offers, the default first; may start the program, never calls a model.
     async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError>;
+
+    /// The agents that the program's own configuration names, at most 200; looks at files only.
+    fn own_agents(&self) -> Vec<AgentProfile> {
+        Vec::new()
+    }
+
+    /// Changes an agent in the program's own configuration; whether it was changed there. Reads
+    /// and writes files. Most programs have no such configuration: then nothing happens.
+    fn edit_agent(&self, _: &AgentEdit) -> Result<bool, EditError> {
+        Ok(false)
+    }
 
     /// Starts the program for one conversation. The first prompt is sent through
     /// [`Conversation::steer`].
@@ -84,11 +95,64 @@ pub struct Found {
     pub program: Option<PathBuf>,
 }
 
+/// A change of one agent in the configuration of its program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentEdit {
+    /// It becomes different.
+    Update {
+        /// Which.
+        agent: AgentId,
+        /// What about it; only name, model and workspace are kept by programs.
+        patch: AgentPatch,
+        /// Whether it is made where the configuration does not name it yet.
+        create: bool,
+    },
+    /// It is named no longer.
+    Remove {
+        /// Which.
+        agent: AgentId,
+    },
+}
+
+/// Why an agent's configuration was left as it is.
+#[derive(Debug, Error)]
+pub enum EditError {
+    /// It could not be read.
+    #[error("{} could not be read", file.display())]
+    Read {
+        /// Which file.
+        file: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What stands in it could not be kept as it is: it has comments, or is broken.
+    #[error("{} is not plain JSON and would not survive a change: {why}", file.display())]
+    NotPlain {
+        /// Which file.
+        file: PathBuf,
+        /// What is in the way.
+        why: String,
+    },
+    /// It could not be written; what was there still is.
+    #[error("{} could not be written", file.display())]
+    Write {
+        /// Which file.
+        file: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
 /// Everything needed to start one conversation.
 #[derive(Debug, Clone)]
 pub struct RunSpec {
     /// Which run, for the environment marker `CTRLNODE_RUN`.
     pub run: RunKey,
+    /// Who it is for: the program's own agent of this id does it, if there is one
+    /// ([`Provider::own_agents`]).
+    pub agent: Option<AgentId>,
     /// The working directory; exists.
     pub directory: PathBuf,
     /// Further folders the agent may use.

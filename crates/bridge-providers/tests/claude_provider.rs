@@ -188,6 +188,7 @@ fn script(home: &TempDir, body: &str) {
 
 fn spec(home: &TempDir) -> RunSpec {
     RunSpec {
+        agent: None,
         run: RunKey {
             task: TaskId::parse("task").unwrap(),
             attempt: "1".into(),

@@ -93,7 +93,9 @@ impl Planning {
                     }
                 }
                 Some(Heard::TurnOver(end)) => return (end.outcome, end.answer),
-                Some(Heard::Resumable(_) | Heard::Applied(_) | Heard::Injected(_)) => {}
+                Some(
+                    Heard::Prompted | Heard::Resumable(_) | Heard::Applied(_) | Heard::Injected(_),
+                ) => {}
                 Some(Heard::Gone) | None => {
                     let fault = Fault::Agent;
                     let reason = "the agent ended without a result".into();

@@ -163,7 +163,8 @@ impl Intake {
             | CommandBody::Check { .. }
             | CommandBody::Tune { .. }
             | CommandBody::Plan(_)
-            | CommandBody::Agents(_)) => other,
+            | CommandBody::Agents(_)
+            | CommandBody::Models(_)) => other,
         };
         let command = Command { origin, body };
         self.supervisor.send(Taken::Command { command, conn }).await

@@ -25,6 +25,7 @@ pub mod git;
 pub mod health;
 mod homes;
 mod intake;
+pub mod manifest;
 pub mod outgoing;
 mod patience;
 mod pipeline;
@@ -38,6 +39,7 @@ mod serving;
 pub mod supervisor;
 mod unwritten;
 
+pub use manifest::SideWord;
 pub use outgoing::Outgoing;
 pub use policy::{CommandRule, EditRule, Policy};
 pub use rules::{ActionKind, Pattern, PatternError, Rule, RuleDecision, Rules};

@@ -8,8 +8,9 @@
 //! be read, written and worked in), [`root`] (the workspace and its lock), [`repository`] and
 //! [`task_dir`] (where runs work), [`follow_up`], [`task_log`], [`trees`] (what file requests are
 //! about), [`files`] and [`tree_changes`] (file requests), [`git`] (what may be asked of a
-//! repository), [`pipeline`] (from one task to the next), [`journal`] (what survives a crash), [`env_file`] (settings on disk), [`status`] (what others on
-//! this machine may know of a running bridge).
+//! repository), [`pipeline`] (from one task to the next), [`journal`] (what survives a crash),
+//! [`env_file`] (settings on disk), [`status`] (what others on this machine may know of a running
+//! bridge), [`model_manifest`] (what the plane said of models).
 
 pub mod contained;
 pub mod env_file;
@@ -19,6 +20,7 @@ pub mod git;
 pub mod guard;
 pub mod journal;
 pub mod lock;
+pub mod model_manifest;
 pub mod pipeline;
 pub mod repository;
 pub mod root;

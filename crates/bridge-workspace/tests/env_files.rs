@@ -9,7 +9,7 @@ use std::{
 };
 
 use bridge_workspace::env_file::{
-    Discovery, Disk, Files, Look, Pairing, Places, SetError, Warning, discover, parse, set,
+    Discovery, Disk, Files, Look, Pairing, Places, SetError, Warning, discover, parse, remove, set,
 };
 
 /// A disk of the test's own: path, text, mode bits for others, owner.
@@ -445,4 +445,22 @@ fn the_real_disk_tells_owner_permissions_and_what_is_no_file() {
     assert!(matches!(Disk.look(home.path()), Look::Unreadable(_)));
     std::fs::write(&path, b"\xff").unwrap();
     assert!(matches!(Disk.look(&path), Look::Unreadable(_)));
+}
+
+#[test]
+fn a_key_that_is_removed_takes_its_lines_along_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(".ctrlnode/.env");
+    assert!(!remove(&path, &["PAIRING_TOKEN"]).unwrap());
+    assert!(!path.exists(), "nothing is made");
+    std::fs::create_dir(folder.path().join(".ctrlnode")).unwrap();
+    let text =
+        "# mine\nPAIRING_TOKEN=old\nSAAS_URL=wss://a\n PAIRING_TOKEN = \"new\"\nPAIRING_TOKENS=x";
+    std::fs::write(&path, text).unwrap();
+    assert!(remove(&path, &["PAIRING_TOKEN"]).unwrap());
+    let left = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(left, "# mine\nSAAS_URL=wss://a\nPAIRING_TOKENS=x");
+    assert!(!remove(&path, &["PAIRING_TOKEN"]).unwrap());
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }

@@ -75,7 +75,7 @@ pub(crate) async fn try_out() -> Result<Exit, Problem> {
     Ok(Exit::Done)
 }
 
-fn write(file: &Path, values: &[(&str, &str)]) -> Result<(), Problem> {
+pub(super) fn write(file: &Path, values: &[(&str, &str)]) -> Result<(), Problem> {
     env_file::set(file, values).map_err(|error| {
         Problem::new(format!("{} could not be written", file.display()))
             .hint("check that the file and its folder are yours")
@@ -180,7 +180,7 @@ fn contents(wanted: Option<&str>, known: &Settings) -> Result<ContentsPolicy, Pr
 }
 
 /// The address of a plane in what was typed: the address of a page leads to its door for machines.
-fn plane_address(text: &str, allow_plain: bool) -> Result<String, Problem> {
+pub(super) fn plane_address(text: &str, allow_plain: bool) -> Result<String, Problem> {
     let known = [
         ("wss", "wss"),
         ("https", "wss"),

@@ -82,6 +82,8 @@ impl World {
             version: "v1".into(),
             providers: vec![ProviderKey::parse("demo").unwrap()],
             hostname: "box".into(),
+            agents: Vec::new(),
+            existing: Vec::new(),
         }))
         .await;
     }

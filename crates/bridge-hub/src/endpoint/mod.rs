@@ -4,9 +4,11 @@
 pub(crate) mod api;
 pub(crate) mod bridge;
 mod choice;
+pub(crate) mod device;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod git;
 pub(crate) mod live;
 pub(crate) mod login;
+pub(crate) mod side;
 pub(crate) mod tokens;

@@ -225,6 +225,11 @@ impl MachineState {
         for key in hello.providers {
             connection.providers.entry(key).or_insert(UNCHECKED);
         }
+        connection.announced = hello
+            .agents
+            .into_iter()
+            .map(|profile| (profile.id.clone(), profile))
+            .collect();
         connection.synced = agents
             .iter()
             .map(|profile| (profile.id.clone(), profile.clone()))

@@ -47,6 +47,8 @@ fn handshake(providers: &[&str]) -> FromBridge {
         version: "v1.0.0".into(),
         providers: providers.iter().map(|text| key(text)).collect(),
         hostname: "box".into(),
+        agents: Vec::new(),
+        existing: Vec::new(),
     })
 }
 

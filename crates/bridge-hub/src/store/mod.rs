@@ -201,7 +201,7 @@ pub(crate) struct GrantRecord {
 }
 
 /// SHA-256 of a secret: all that is kept of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct TokenHash(pub(crate) [u8; 32]);
 
 /// Why the store failed.

@@ -2,12 +2,13 @@
 //!
 //! Reading order: [`conversation`] and [`run`] (events to what a person reads), [`items`] and [`question`] (that as HTML),
 //! [`task`] (the page and its fragments), [`results`] (its files), [`home`], [`new_task`], [`message`] (login and errors),
-//! [`layout`] (the frame around all), [`assets`] (styles and scripts).
+//! [`activate`] (a machine is let in), [`layout`] (the frame around all), [`assets`] (styles and scripts).
 //!
 //! The server wraps [`routes`] in the login check: everything but `/assets/…` and `/login` needs a
 //! session, and answers with [`login_page`] without one. `/login` and `/logout` are served by
 //! `endpoint::login`: `GET /login?code=…` logs in, `POST /login` (form field `code`) too.
 
+mod activate;
 mod assets;
 mod conversation;
 mod diff;
@@ -23,6 +24,7 @@ mod run;
 mod task;
 
 use axum::{Router, routing::get};
+use bridge_proto::ctrlnode::device::PAGE_PATH;
 
 pub(crate) use self::message::login_page;
 use crate::Hub;
@@ -32,6 +34,7 @@ pub(crate) fn routes() -> Router<Hub> {
     Router::new()
         .route("/", get(home::page))
         .route("/fragments/home", get(home::fragment))
+        .route(PAGE_PATH, get(activate::page).post(activate::decision))
         .route("/new", get(new_task::page).post(new_task::create))
         .route("/tasks/{id}", get(task::page))
         .route("/tasks/{id}/fragment", get(task::fragment))

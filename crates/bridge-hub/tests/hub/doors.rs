@@ -357,3 +357,21 @@ async fn a_hub_others_can_reach_must_be_asked_for() {
         Err(StartError::BadOrigin { .. })
     ));
 }
+
+#[tokio::test]
+async fn what_bridges_ask_before_they_have_a_token_tells_nothing_of_the_machines() {
+    let world = World::new().await;
+    let _bridge = world.bridge(true).await;
+    for (path, field) in [
+        ("/api/bridge/version", "version"),
+        ("/api/bridge/models", "providers"),
+        ("/api/agent-types", "providerKeyByAgentType"),
+    ] {
+        let headers = [header("Host", &world.host())];
+        let response = world.ask("GET", path, &headers, "").await;
+        assert_eq!(response.status, 200, "{path}");
+        let body = response.json();
+        assert!(body.get(field).is_some(), "{path}: {body}");
+        assert!(!body.to_string().contains("box"), "{path}: {body}");
+    }
+}

@@ -21,7 +21,7 @@ pub(super) fn to_text(frame: &impl Serialize) -> String {
 pub(super) struct Handshake<'a> {
     pub(super) action: &'static str,
     pub(super) version: &'a str,
-    pub(super) agents: [(); 0],
+    pub(super) agents: Vec<AgentSummary<'a>>,
     pub(super) providers: &'a [ProviderKey],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hostname: Option<&'a str>,
@@ -58,9 +58,12 @@ pub(super) struct AgentSummary<'a> {
     pub(super) workspace: &'a str,
     pub(super) name: &'a str,
     pub(super) model: &'a str,
-    pub(super) role: &'a str,
-    pub(super) emoji: &'a str,
-    pub(super) description: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) role: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) emoji: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) description: Option<&'a str>,
     pub(super) provider: &'a ProviderKey,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) from_filesystem: bool,

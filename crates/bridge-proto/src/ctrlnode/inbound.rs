@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 
 use super::{
-    DecodeError,
+    DecodeError, agents,
     fields::{Fields, Frame, shortened, with_slashes},
     git, graph, pipeline,
     token::Token,
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     id::{AgentId, ProviderKey, RunKey, TaskFolder, TaskId},
     model::{
-        AgentChange, AgentProfile, Answer, Command, CommandBody, FileRoot, FileScope, FollowUp,
+        AgentChange, Answer, Command, CommandBody, FileRoot, FileScope, FollowUp, ModelManifest,
         Origin, Place, Request, RunKind, Source, StartRun, Tuning, When,
     },
 };
@@ -63,6 +63,17 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
             path: fields.file_path("path")?,
         }),
         "list_files" => CommandBody::Request(list_files(fields)?),
+        "model_manifest" => CommandBody::Models(ModelManifest::of(
+            fields.value("version").and_then(Value::as_str),
+            fields.map("providers")?,
+        )),
+        "update_agent_config" => CommandBody::Agents(AgentChange::Update {
+            agent: fields.need_id("agentId")?,
+            patch: agents::patch(fields)?,
+        }),
+        "delete_agent_config" => CommandBody::Agents(AgentChange::Delete {
+            agent: fields.need_id("agentId")?,
+        }),
         other if git::is_git(other) => CommandBody::Git(git::request(other, fields)?),
         other if pipeline::is_pipeline(other) => {
             CommandBody::Pipeline(pipeline::request(other, fields)?)
@@ -70,7 +81,7 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
         other => match (tree::decode(other, fields)?, synced_provider(other)) {
             (Some(change), _) => CommandBody::Request(Request::Tree(change)),
             (None, Some(provider)) => CommandBody::Agents(AgentChange::Sync {
-                agents: synced_agents(fields, &provider),
+                agents: agents::synced(fields, &provider),
                 provider,
             }),
             (None, None) => CommandBody::Unknown {
@@ -96,6 +107,7 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
         | CommandBody::Tune { .. }
         | CommandBody::Agents(_)
         | CommandBody::Plan(_)
+        | CommandBody::Models(_)
         | CommandBody::Request(_)
         | CommandBody::Git(_)
         | CommandBody::Pipeline(_) => Token {
@@ -310,67 +322,3 @@ pub(super) fn synced_provider(action: &str) -> Option<ProviderKey> {
     })
     .ok()
 }
-
-/// The list, or the error text of the ack. The list is JSON inside a text.
-fn synced_agents(fields: Fields<'_>, provider: &ProviderKey) -> Result<Vec<AgentProfile>, String> {
-    let text = match fields.value("agents") {
-        None => return Err("MISSING_AGENTS".into()),
-        Some(Value::String(text)) if text.is_empty() => return Err("MISSING_AGENTS".into()),
-        Some(Value::String(text)) => text,
-        Some(_) => return Err("agents is not a JSON text".into()),
-    };
-    let list: Value =
-        serde_json::from_str(text).map_err(|error| format!("agents is not valid JSON: {error}"))?;
-    let items = list.as_array().ok_or("agents is not a list")?;
-    let mut agents: Vec<AgentProfile> = Vec::with_capacity(items.len().min(MAX_AGENTS));
-    for item in items {
-        let map = item
-            .as_object()
-            .ok_or("agents holds something that is not an object")?;
-        let entry = fields.within(map);
-        let Some(agent) = synced_agent(entry, provider).map_err(|error| spelled_out(&error))?
-        else {
-            continue;
-        };
-        agents.retain(|known| known.id != agent.id);
-        if agents.len() == MAX_AGENTS {
-            return Err(format!("more than {MAX_AGENTS} agents"));
-        }
-        agents.push(agent);
-    }
-    Ok(agents)
-}
-
-/// `None` for an entry without an id.
-fn synced_agent(
-    entry: Fields<'_>,
-    provider: &ProviderKey,
-) -> Result<Option<AgentProfile>, DecodeError> {
-    let Some(id) = entry.id::<AgentId>("id")? else {
-        return Ok(None);
-    };
-    let model = entry
-        .words("model")?
-        .filter(|model| *model != provider.as_str());
-    Ok(Some(AgentProfile {
-        name: entry.text("name")?.unwrap_or(id.as_str()).to_owned(),
-        provider: provider.clone(),
-        model: model.map(str::to_owned),
-        workspace: entry.path("workspace")?,
-        role: entry.text("role")?.unwrap_or_default().to_owned(),
-        description: entry.text("description")?.unwrap_or_default().to_owned(),
-        emoji: entry.text("emoji")?.unwrap_or_default().to_owned(),
-        from_filesystem: false,
-        id,
-    }))
-}
-
-fn spelled_out(error: &DecodeError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
-}
-
-/// More agents than any plane has; a longer list is a mistake or an attack.
-const MAX_AGENTS: usize = 1000;

@@ -2,14 +2,16 @@
 //! control plane writes and reads. One text frame is one JSON object with the string `action`.
 //!
 //! Reading order: [`decode`] (frame to command), [`encode_event`], [`encode_notice`],
-//! [`encode_reply`] (what goes back), [`plane`] (the hub's half), [`status_tag()`] (how an agent says
+//! [`encode_reply`] (what goes back), [`plane`] (the hub's half), [`side`] and [`device`] (what is asked over HTTP), [`status_tag()`] (how an agent says
 //! in words how its task ended).
 //!
 //! Two profiles exist. [`Profile::Plain`] is the published wire, field by field.
 //! [`Profile::Extended`] is spoken with our own hub only: one `bridge_event` carries a whole
 //! [`Event`](crate::model::Event) instead of the messages it would become on the plain wire.
 
+mod agents;
 pub mod blueprint;
+pub mod device;
 mod error;
 mod fields;
 mod frames;
@@ -22,6 +24,7 @@ mod pipeline;
 pub mod plane;
 mod refusal;
 mod reply;
+pub mod side;
 mod status_tag;
 mod token;
 mod tree;

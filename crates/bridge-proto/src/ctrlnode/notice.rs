@@ -21,7 +21,11 @@ pub fn encode_notice(notice: &Notice, profile: Profile) -> Vec<String> {
         Notice::Hello(hello) => to_text(&Handshake {
             action: "handshake",
             version: &hello.version,
-            agents: [],
+            agents: hello
+                .agents
+                .iter()
+                .map(|agent| summary(agent, "", &hello.existing, &hello.hostname))
+                .collect(),
             providers: &hello.providers,
             hostname: extended.then_some(&hello.hostname),
         }),
@@ -108,18 +112,29 @@ fn summary<'a>(
     existing: &[crate::id::AgentId],
     hostname: &'a str,
 ) -> AgentSummary<'a> {
+    let of_openclaw = agent.provider.as_str() == OPENCLAW;
+    // An agent of OpenClaw's own configuration may lack these; others have them empty.
+    let words = |text: &'a str| Some(text).filter(|text| !of_openclaw || !text.is_empty());
+    // "No explicit model" is the provider's key on this wire, but not for an agent that was found.
+    let no_model = if of_openclaw || agent.from_filesystem {
+        "default"
+    } else {
+        agent.provider.as_str()
+    };
     AgentSummary {
         id: &agent.id,
         workspace: agent.workspace.as_deref().unwrap_or(default_workspace),
         name: &agent.name,
-        // "No explicit model" is the provider's key on this wire.
-        model: agent.model.as_deref().unwrap_or(agent.provider.as_str()),
-        role: &agent.role,
-        emoji: &agent.emoji,
-        description: &agent.description,
+        model: agent.model.as_deref().unwrap_or(no_model),
+        role: words(&agent.role),
+        emoji: words(&agent.emoji),
+        description: words(&agent.description),
         provider: &agent.provider,
         from_filesystem: agent.from_filesystem,
         exists: existing.contains(&agent.id),
         hostname,
     }
 }
+
+/// The provider whose agents stand in a configuration of its own.
+const OPENCLAW: &str = "openclaw";

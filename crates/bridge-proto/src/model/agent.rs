@@ -43,6 +43,39 @@ pub enum AgentChange {
         /// The list, or why it could not be read (sent back in the ack).
         agents: Result<Vec<AgentProfile>, String>,
     },
+    /// Some properties of one agent (`update_agent_config`).
+    Update {
+        /// Which.
+        agent: AgentId,
+        /// What becomes different.
+        patch: AgentPatch,
+    },
+    /// One agent is to be gone (`delete_agent_config`).
+    Delete {
+        /// Which.
+        agent: AgentId,
+    },
+}
+
+/// What becomes different about an agent; what is `None` stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AgentPatch {
+    /// What a person reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Empty: the provider's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Empty: `CTRLNODE_ROOT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
+    /// Its role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Its instructions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
 }
 
 /// Whether an agent works.
@@ -186,6 +219,10 @@ pub struct Hello {
     pub providers: Vec<ProviderKey>,
     /// Host name of this machine. Not in the plain handshake.
     pub hostname: String,
+    /// The agents that OpenClaw's own configuration names, each with its workspace.
+    pub agents: Vec<AgentProfile>,
+    /// Those of them whose workspace directory exists.
+    pub existing: Vec<AgentId>,
 }
 
 /// Who works.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentChange, Answer, GitRequest, PipelineRequest, PlanGraph, Request};
+use super::{AgentChange, Answer, GitRequest, ModelManifest, PipelineRequest, PlanGraph, Request};
 use crate::id::{AgentId, AskId, Digest, RunKey, TaskFolder, TaskId};
 
 /// One thing asked, whoever asked it.
@@ -89,6 +89,8 @@ pub enum CommandBody {
     },
     /// The plane's list of agents changed.
     Agents(AgentChange),
+    /// The plane's list of models (`model_manifest`); never answered.
+    Models(ModelManifest),
     /// Plan a pipeline; answered with progress and one result.
     Plan(Box<PlanGraph>),
     /// A question about files that is answered once.

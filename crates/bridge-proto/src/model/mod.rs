@@ -8,13 +8,14 @@ mod command;
 mod event;
 mod git;
 mod graph;
+mod manifest;
 mod pipeline;
 mod request;
 mod tree;
 
 pub use agent::{
-    AgentChange, AgentProfile, AgentStatus, Can, Choosing, Health, HealthReason, Heartbeat, Hello,
-    Notice, ProviderReport, Trouble,
+    AgentChange, AgentPatch, AgentProfile, AgentStatus, Can, Choosing, Health, HealthReason,
+    Heartbeat, Hello, Notice, ProviderReport, Trouble,
 };
 pub use answer::match_answer;
 pub use ask::{Action, Answer, Ask, AskEnd, AskKind, Choice, ChoiceKind};
@@ -28,6 +29,7 @@ pub use event::{
 };
 pub use git::{GitFault, GitFile, GitOperation, GitReply, GitRequest, GitStatus, GitStep};
 pub use graph::{GraphPhase, PlanGraph, PlanReply};
+pub use manifest::ModelManifest;
 pub use pipeline::{PipelineReply, PipelineRequest, PipelineTask};
 pub use request::{FileEntry, FileRoot, FileScope, Listing, ReadOutcome, Reply, Request};
 pub use tree::{NewFile, TreeAct, TreeChange, TreeChanged};

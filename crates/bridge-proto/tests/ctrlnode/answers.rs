@@ -32,6 +32,8 @@ fn notices() -> Vec<(&'static str, Profile, Notice)> {
             version: version.into(),
             providers,
             hostname: hostname.into(),
+            agents: Vec::new(),
+            existing: Vec::new(),
         })
     };
     let writer = AgentProfile {
@@ -55,6 +57,16 @@ fn notices() -> Vec<(&'static str, Profile, Notice)> {
         description: String::new(),
         emoji: "🦊".into(),
         from_filesystem: true,
+    };
+    let scout = AgentProfile {
+        id: agent("scout"),
+        name: "scout".into(),
+        provider: provider("openclaw"),
+        model: None,
+        workspace: Some("/home/dev/.openclaw/workspace".into()),
+        emoji: String::new(),
+        from_filesystem: false,
+        ..local.clone()
     };
     let agents = |version: Option<&str>, agents| Notice::Agents {
         version: version.map(str::to_owned),
@@ -151,6 +163,31 @@ fn notices() -> Vec<(&'static str, Profile, Notice)> {
                     (provider("claude-sdk"), vec!["claude-sonnet-4-5".into()]),
                     (provider("gemini"), vec!["gemini-2.5-pro".into()]),
                 ]),
+            },
+        ),
+        (
+            "handshake_openclaw",
+            Profile::Extended,
+            Notice::Hello(Hello {
+                version: "v0.1.0".into(),
+                providers: keys(&["openclaw"]),
+                hostname: "box".into(),
+                agents: vec![scout.clone()],
+                existing: vec![agent("scout")],
+            }),
+        ),
+        (
+            "agent_update_openclaw",
+            Profile::Plain,
+            Notice::Agents {
+                version: None,
+                agents: vec![AgentProfile {
+                    role: "Finds things".into(),
+                    ..scout
+                }],
+                default_workspace: String::new(),
+                existing: Vec::new(),
+                hostname: "box".into(),
             },
         ),
     ]

@@ -4,8 +4,8 @@ use bridge_proto::{
     AskId, Digest,
     ctrlnode::{decode, plane},
     model::{
-        AgentChange, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp, Place,
-        Request, RunKind, Source, StartRun, Tuning, When,
+        AgentChange, AgentPatch, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp,
+        ModelManifest, Place, Request, RunKind, Source, StartRun, Tuning, When,
     },
 };
 
@@ -67,6 +67,12 @@ fn others() -> Vec<(&'static str, CommandBody)> {
             agents,
         })
     };
+    let update = |patch| {
+        CommandBody::Agents(AgentChange::Update {
+            agent: agent("dev-1"),
+            patch,
+        })
+    };
     let begin = |start| CommandBody::Start(Box::new(start));
     let mut all = vec![
         (
@@ -89,6 +95,12 @@ fn others() -> Vec<(&'static str, CommandBody)> {
                 run: run(TASK, "e1"),
                 agent: agent("dev-1"),
             },
+        ),
+        (
+            "delete_agent_config",
+            CommandBody::Agents(AgentChange::Delete {
+                agent: agent("dev-1"),
+            }),
         ),
         (
             "dispatch_task",
@@ -223,6 +235,13 @@ fn others() -> Vec<(&'static str, CommandBody)> {
             }),
         ),
         (
+            "model_manifest",
+            CommandBody::Models(ModelManifest {
+                version: Some("2026-03-10".into()),
+                providers: [(provider("gemini"), vec!["gemini-2.5-pro".to_owned()])].into(),
+            }),
+        ),
+        (
             "read_file",
             CommandBody::Request(Request::ReadFile {
                 scope: scope("writer", "gemini"),
@@ -260,6 +279,23 @@ fn others() -> Vec<(&'static str, CommandBody)> {
             CommandBody::Unknown {
                 kind: "brew_coffee".into(),
             },
+        ),
+        (
+            "update_agent_config",
+            update(AgentPatch {
+                name: Some("Dev".into()),
+                model: Some("gpt-5.3-codex".into()),
+                workspace: Some("/home/dev/web".into()),
+                role: Some(String::new()),
+                description: Some("Write tests first.".into()),
+            }),
+        ),
+        (
+            "update_agent_config_model",
+            update(AgentPatch {
+                model: Some(String::new()),
+                ..AgentPatch::default()
+            }),
         ),
         (
             "write_file",
@@ -341,6 +377,7 @@ fn every_command_survives_the_way_from_the_hub_to_the_bridge() {
             | CommandBody::Tune { .. }
             | CommandBody::Agents(_)
             | CommandBody::Plan(_)
+            | CommandBody::Models(_)
             | CommandBody::Request(_)
             | CommandBody::Git(_)
             | CommandBody::Pipeline(_) => {
@@ -377,8 +414,10 @@ fn the_hub_writes_frames_as_the_reference_shows_them() {
         "input_response_extended",
         "interrupt_task",
         "list_files",
+        "model_manifest",
         "read_file",
         "tune_task",
+        "update_agent_config_model",
         "write_file",
         "write_file_base64",
     ] {
@@ -388,6 +427,24 @@ fn the_hub_writes_frames_as_the_reference_shows_them() {
         let body = decode(golden.as_bytes(), Source::Hub).unwrap().body;
         assert_eq!(plane::encode(&body, request_id).unwrap(), golden, "{name}");
     }
+}
+
+#[test]
+fn an_update_of_an_agent_changes_what_it_carries_and_nothing_else() {
+    let patch_of = |fields: &str| {
+        let frame = format!(r#"{{"action":"update_agent_config","agentId":" A ",{fields}}}"#);
+        match decode(frame.as_bytes(), Source::Plane).unwrap().body {
+            CommandBody::Agents(AgentChange::Update { agent: of, patch }) => {
+                assert_eq!(of, agent("a"));
+                patch
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(patch_of(r#""name":" ","role":null"#), AgentPatch::default());
+    let moved = patch_of(r#""workspace":"C:\\web""#);
+    assert_eq!(moved.workspace.as_deref(), Some("C:/web"));
+    assert_eq!(moved.name, None);
 }
 
 #[test]

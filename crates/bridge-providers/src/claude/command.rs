@@ -150,6 +150,7 @@ mod tests {
 
     fn spec() -> RunSpec {
         RunSpec {
+            agent: None,
             run: RunKey {
                 task: TaskId::parse("t").unwrap(),
                 attempt: "1".into(),

@@ -174,7 +174,7 @@ pub fn own_folder(host: &Host) -> Option<PathBuf> {
 }
 
 /// The configuration file, whether it is there or not.
-fn file(host: &Host) -> Option<PathBuf> {
+pub(super) fn file(host: &Host) -> Option<PathBuf> {
     if let Some(file) = host.value("OPENCLAW_CONFIG_PATH") {
         return Some(PathBuf::from(file));
     }
@@ -299,7 +299,7 @@ fn text<'a>(config: &'a Value, place: &str) -> Option<&'a str> {
 
 /// JSON with comments, trailing commas and bare names. The parser follows nesting with the stack,
 /// so what is nested too deep is not given to it.
-fn relaxed_json(text: &str) -> Option<Value> {
+pub(super) fn relaxed_json(text: &str) -> Option<Value> {
     let mut depth = 0_usize;
     for character in text.chars() {
         match character {

@@ -190,7 +190,8 @@ fn seed_of(stored: &Stored) -> io::Result<[u8; 32]> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, BadKey))
 }
 
-fn write_private(file: &Path, text: &[u8]) -> io::Result<()> {
+/// A new file that only its user can read; on the disk when it returns.
+pub(super) fn write_private(file: &Path, text: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
 
     let mut options = fs::OpenOptions::new();

@@ -7,14 +7,16 @@
 //! `turn` for its turns, `recovery` after a lost connection), `events` (what each message means)
 //! and its parts: `texts` (every text is shown once), `tools`, `asks` (approvals), `outcome` (what
 //! a failure means); `driver` and `socket` carry it all out, `logbook` remembers what
-//! works. `http` with [`HttpAnswer`] is the fallback for gateways
+//! works. `agents` and `edit` read and change the agents its configuration names. `http` with [`HttpAnswer`] is the fallback for gateways
 //! of another protocol.
 
+mod agents;
 mod asks;
 mod config;
 mod dialogue;
 mod door;
 mod driver;
+mod edit;
 mod events;
 mod frames;
 mod handshake;

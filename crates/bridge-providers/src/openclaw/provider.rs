@@ -7,16 +7,20 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bridge_proto::{Digest, ProviderKey, TaskId, model::Health};
+use bridge_proto::{
+    Digest, ProviderKey, TaskId,
+    model::{AgentProfile, Health},
+};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    config::{Gateway, NoGateway},
+    agents,
+    config::{self, Gateway, NoGateway},
     dialogue::{OpenclawDialogue, Plan},
     door::{CallError, Door, Key},
     driver::{Left, drive},
-    http,
+    edit, http,
     identity::{Keyring, hex},
     refusal::Refusal,
 };
@@ -25,8 +29,8 @@ use crate::{
     plain::one_line,
     program::{healthy, login_needed},
     provider::{
-        Abilities, Asking, Choosing, Conversation, Found, Heard, ListError, Provider, RunSpec,
-        StartError, Steer,
+        Abilities, AgentEdit, Asking, Choosing, Conversation, EditError, Found, Heard, ListError,
+        Provider, RunSpec, StartError, Steer,
     },
 };
 
@@ -80,6 +84,13 @@ impl OpenclawProvider {
         self.host.value("OPENCLAW_AGENT").map(str::to_owned)
     }
 
+    /// Who of the gateway's agents does a run: the one of the same name, or else the usual one.
+    fn agent_of(&self, spec: &RunSpec) -> Option<String> {
+        let own = spec.agent.as_ref();
+        let own = own.and_then(|agent| agents::spelled(&self.host, agent));
+        own.or_else(|| self.agent())
+    }
+
     /// Whether plain text over HTTP may take the place of the protocol.
     fn fallback(&self, gateway: &Gateway, asking: Asking) -> Result<(), String> {
         let wanted = self.host.is_on("OPENCLAW_HTTP_FALLBACK");
@@ -108,7 +119,7 @@ impl OpenclawProvider {
         Plan {
             url: door.gateway.url.as_str().trim_end_matches('/').to_owned(),
             credentials: super::handshake::Credentials::default(),
-            agent: self.agent(),
+            agent: self.agent_of(spec),
             foreign: !door.gateway.owns(&spec.directory),
             directory,
             task: session_name(&spec.run.task, &spec.run.attempt),
@@ -221,6 +232,17 @@ impl Provider for OpenclawProvider {
             provider: Self::KEY.to_owned(),
             reason,
         })
+    }
+
+    fn own_agents(&self) -> Vec<AgentProfile> {
+        agents::own_agents(&self.host, &self.key)
+    }
+
+    fn edit_agent(&self, change: &AgentEdit) -> Result<bool, EditError> {
+        match config::file(&self.host) {
+            Some(file) => edit::edit(&file, change),
+            None => Ok(false),
+        }
     }
 
     /// Looks at files only; whether the gateway lets us in is told by the first turn.

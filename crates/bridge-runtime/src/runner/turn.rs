@@ -167,6 +167,7 @@ pub(super) fn spec(turn: &Turn, asking: Asking, resume: Option<ResumeId>) -> Run
     };
     RunSpec {
         run: turn.ticket.run.clone(),
+        agent: Some(turn.agent.id.clone()),
         directory: site.directory(),
         extra_directories,
         model: turn

@@ -1,11 +1,19 @@
 //! What the machine says of itself, and the looks at the machine behind it.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use bridge_proto::{
-    ProviderKey,
+    AgentId, ProviderKey,
     ctrlnode::{Profile, encode_notice},
-    model::{AgentStatus, Can, Health, HealthReason, Heartbeat, Hello, Notice, ProviderReport},
+    model::{
+        AgentProfile, AgentStatus, Can, Health, HealthReason, Heartbeat, Hello, Notice,
+        ProviderReport,
+    },
 };
 use bridge_providers::provider::{Abilities, Provider};
 use bridge_transport::{Greeting, TextFrame};
@@ -14,7 +22,7 @@ use http::{HeaderName, HeaderValue};
 use serde_json::json;
 
 use super::{Daemon, Scan, Settings};
-use crate::{clock::now, homes::residents, outgoing::Outgoing};
+use crate::{clock::now, homes::residents, manifest::PlaneWords, outgoing::Outgoing};
 
 /// What announcements need and never changes.
 #[derive(Debug)]
@@ -41,18 +49,26 @@ pub fn first_greeting(settings: &Settings, providers: &[Arc<dyn Provider>]) -> G
     let available = providers
         .iter()
         .filter(|provider| provider.find().health.available);
+    let agents = own_agents(providers.iter());
+    let agents: Vec<_> = agents
+        .into_iter()
+        .filter(|agent| !agent.from_filesystem)
+        .collect();
     let hello = Hello {
         version: wire_version(settings),
         providers: Vec::new(),
         hostname: settings.hostname.clone(),
+        existing: existing(&agents).into_iter().collect(),
+        agents,
     };
-    greeting(&hello, "", available)
+    greeting(&hello, "", available, &PlaneWords::default())
 }
 
 fn greeting<'a>(
     hello: &Hello,
     agents: &str,
     available: impl Iterator<Item = &'a Arc<dyn Provider>>,
+    words: &PlaneWords,
 ) -> Greeting {
     let header = |name, value: &str| {
         let value = HeaderValue::from_str(value).ok()?;
@@ -67,7 +83,11 @@ fn greeting<'a>(
         let shown = available
             .iter()
             .filter(|provider| is_shown(provider.abilities(), profile));
-        let providers = shown.map(|provider| provider.key().clone()).collect();
+        let shown: Vec<_> = shown.map(|provider| provider.key().clone()).collect();
+        let providers = match profile {
+            Profile::Plain => words.narrowed(shown, |key| key),
+            Profile::Extended => shown,
+        };
         let hello = Hello {
             providers,
             ..hello.clone()
@@ -80,6 +100,25 @@ fn greeting<'a>(
         frames: frames(Profile::Plain),
         extended_frames: Some(frames(Profile::Extended)),
     }
+}
+
+/// The agents that programs on this machine name in their own configuration.
+fn own_agents<'a>(providers: impl Iterator<Item = &'a Arc<dyn Provider>>) -> Vec<AgentProfile> {
+    providers
+        .flat_map(|provider| provider.own_agents())
+        .collect()
+}
+
+fn existing(agents: &[AgentProfile]) -> BTreeSet<AgentId> {
+    let here = |agent: &&AgentProfile| {
+        let folder = agent.workspace.as_deref();
+        folder.is_some_and(|folder| Path::new(folder).is_dir())
+    };
+    agents
+        .iter()
+        .filter(here)
+        .map(|agent| agent.id.clone())
+        .collect()
 }
 
 /// Some providers are for one sort of plane only (decision 16).
@@ -107,15 +146,26 @@ fn wire_version(settings: &Settings) -> String {
 impl Daemon {
     /// Refreshes the greeting of the next connection.
     pub(super) fn greet(&self) {
+        let configured: Vec<_> = self.agents.configured().collect();
+        let here = configured.iter().filter(|(_, here)| *here);
         let hello = Hello {
             version: self.announcer.version.clone(),
             providers: Vec::new(),
             hostname: self.announcer.hostname.clone(),
+            existing: here.map(|(agent, _)| agent.id.clone()).collect(),
+            agents: configured
+                .into_iter()
+                .map(|(agent, _)| agent.clone())
+                .collect(),
         };
         let available = self.providers.values();
         let available = available.filter(|provider| self.health.is_available(provider.key()));
-        self.link
-            .greet(greeting(&hello, &self.agents.header(), available));
+        self.link.greet(greeting(
+            &hello,
+            &self.agents.header(),
+            available,
+            &self.words,
+        ));
     }
 
     /// Keeps what this plane may know of.
@@ -130,7 +180,15 @@ impl Daemon {
             let provider = self.providers.get(key);
             provider.is_some_and(|provider| is_shown(provider.abilities(), profile))
         });
-        map
+        match profile {
+            Profile::Extended => map,
+            Profile::Plain => {
+                let left = self
+                    .words
+                    .narrowed(map.into_iter().collect(), |(key, _)| key);
+                left.into_iter().collect()
+            }
+        }
     }
 
     pub(super) async fn announce_agents(&self, with_version: bool) {
@@ -203,8 +261,19 @@ impl Daemon {
         }
     }
 
+    /// The models of every provider: by its own word, or else by the plane's.
+    fn offered(&self) -> BTreeMap<ProviderKey, Vec<String>> {
+        let available = self.providers.keys();
+        let available = available.filter(|key| self.health.is_available(key));
+        let models = available.filter_map(|key| {
+            let own = self.models.get(key).filter(|own| !own.is_empty());
+            Some((key.clone(), own.or_else(|| self.words.models(key))?.clone()))
+        });
+        models.collect()
+    }
+
     pub(super) async fn announce_models(&self) {
-        let mut models = self.shown(self.models.clone());
+        let mut models = self.shown(self.offered());
         models.retain(|_, list| !list.is_empty());
         if !models.is_empty() {
             self.push(Outgoing::notice(Notice::AvailableModels { models }))
@@ -241,15 +310,20 @@ impl Daemon {
         let scans = self.scans.clone();
         tokio::spawn(async move {
             let found = tokio::task::spawn_blocking(move || {
-                providers
+                let found = providers
                     .iter()
                     .map(|provider| (provider.key().clone(), provider.find().health))
-                    .collect::<BTreeMap<ProviderKey, Health>>()
+                    .collect::<BTreeMap<ProviderKey, Health>>();
+                let agents = own_agents(providers.iter());
+                let existing = existing(&agents);
+                [Scan::Found(found), Scan::Agents(agents, existing)]
             });
             match found.await {
                 Ok(found) => {
-                    if scans.send(Scan::Found(found)).await.is_err() {
-                        tracing::debug!("stopped meanwhile");
+                    for scan in found {
+                        if scans.send(scan).await.is_err() {
+                            tracing::debug!("stopped meanwhile");
+                        }
                     }
                 }
                 Err(error) => tracing::error!(%error, "looking for agents failed"),
@@ -269,6 +343,11 @@ impl Daemon {
                     .collect();
                 self.probe(providers);
             }
+            Scan::Agents(agents, existing) => {
+                if self.agents.on_found(agents, existing) {
+                    self.agents_changed().await;
+                }
+            }
             Scan::Probed(key, health) => self.health.on_probe(key, health),
             Scan::Models(key, models) => {
                 if self.models.get(&key) != Some(&models) {
@@ -280,6 +359,7 @@ impl Daemon {
         if self.health.report() != before {
             self.greet();
             self.health_changed().await;
+            self.announce_models().await;
         }
     }
 

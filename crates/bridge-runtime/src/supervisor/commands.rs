@@ -213,6 +213,18 @@ impl Daemon {
                 self.on_plan(*plan, origin, conn).await;
                 Vec::new()
             }
+            CommandBody::Models(manifest) => {
+                self.on_manifest(manifest).await;
+                Vec::new()
+            }
+            CommandBody::Agents(AgentChange::Update { agent, patch }) => {
+                self.on_update(agent, patch).await;
+                Vec::new()
+            }
+            CommandBody::Agents(AgentChange::Delete { agent }) => {
+                self.on_delete(agent).await;
+                Vec::new()
+            }
             CommandBody::Start(_)
             | CommandBody::FollowUp(_)
             | CommandBody::Request(_)
@@ -257,20 +269,20 @@ impl Daemon {
         conn: ConnId,
     ) {
         let error = match list {
-            Ok(list) => {
-                self.agents.sync(&provider, list);
-                self.announce_agents(false).await;
-                None
-            }
+            Ok(list) => match self.agents.sync(&provider, list) {
+                Ok(()) => {
+                    self.announce_agents(false).await;
+                    None
+                }
+                Err(error) => Some(error.to_string()),
+            },
             Err(error) => Some(error),
         };
         let good = error.is_none();
         self.answer(Reply::AgentsSynced { provider, error }, origin, conn)
             .await;
         if good {
-            self.greet();
-            self.announce_agents(true).await;
-            self.heartbeat().await;
+            self.agents_changed().await;
         }
     }
 
@@ -286,7 +298,7 @@ impl Daemon {
     }
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

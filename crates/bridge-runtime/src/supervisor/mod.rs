@@ -6,17 +6,19 @@ mod commands;
 mod effects;
 mod planning;
 mod restart;
+mod roster;
+mod side;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bridge_proto::{
-    ProviderKey, RunKey, TaskId, Timestamp,
-    model::{AskEnd, EventBody, Fault, Health, Outcome, RunEvent},
+    AgentId, ProviderKey, RunKey, TaskId, Timestamp,
+    model::{AgentProfile, AskEnd, EventBody, Fault, Health, Outcome, RunEvent},
 };
 use bridge_providers::{host::Host, provider::Provider};
 use bridge_transport::{Handle, Inbox, Phase};
@@ -39,6 +41,7 @@ use crate::{
     health::HealthBoard,
     homes::{Homes, Residents},
     intake::{Intake, Taken},
+    manifest::{PlaneWords, SideWord},
     outgoing::Outgoing,
     policy::{Policy, Surroundings},
     rules::{Doer, Rules},
@@ -94,6 +97,7 @@ pub struct Supervisor {
     link: Handle<Outgoing>,
     inbox: Inbox,
     settings: Settings,
+    side: Option<mpsc::Receiver<SideWord>>,
 }
 
 impl std::fmt::Debug for Supervisor {
@@ -126,7 +130,15 @@ impl Supervisor {
             link,
             inbox,
             settings,
+            side: None,
         }
+    }
+
+    /// Also listens to what is heard over the side channel.
+    #[must_use]
+    pub fn hearing(mut self, side: mpsc::Receiver<SideWord>) -> Self {
+        self.side = Some(side);
+        self
     }
 
     /// Runs until `stop` resolves, then takes no new work, stops what runs, sends what is left
@@ -139,6 +151,7 @@ impl Supervisor {
             link,
             inbox,
             settings,
+            side,
         } = self;
         let interrupted: Vec<RunEntry> = journal.open_runs().cloned().collect();
         let mut ends = Ends::default();
@@ -186,6 +199,7 @@ impl Supervisor {
             residents,
             health: HealthBoard::default(),
             models: BTreeMap::new(),
+            words: PlaneWords::default(),
             announcer: Announcer::new(&settings, &workspace),
             tickets: BTreeMap::new(),
             ends,
@@ -203,7 +217,14 @@ impl Supervisor {
             workspace,
         };
         daemon.report_interrupted(interrupted).await;
-        daemon.drive(commands, from_runners, from_scans, stop).await;
+        daemon.recall_manifest().await;
+        let inputs = Inputs {
+            commands,
+            reports: from_runners,
+            scans: from_scans,
+            side,
+        };
+        daemon.drive(inputs, stop).await;
         let left = daemon.close_everything().await;
         daemon.settle_journal().await;
         let online = link.state().borrow().phase == Phase::Online;
@@ -219,8 +240,18 @@ impl Supervisor {
 /// What a look at the machine found.
 enum Scan {
     Found(BTreeMap<ProviderKey, Health>),
+    /// The agents that programs name, and whose folder is there.
+    Agents(Vec<AgentProfile>, BTreeSet<AgentId>),
     Probed(ProviderKey, Health),
     Models(ProviderKey, Vec<String>),
+}
+
+/// Where everything comes from that the loop acts on.
+struct Inputs {
+    commands: mpsc::Receiver<Taken>,
+    reports: mpsc::Receiver<FromRunner>,
+    scans: mpsc::Receiver<Scan>,
+    side: Option<mpsc::Receiver<SideWord>>,
 }
 
 struct RunnerRef {
@@ -236,6 +267,7 @@ struct Daemon {
     residents: watch::Sender<Residents>,
     health: HealthBoard,
     models: BTreeMap<ProviderKey, Vec<String>>,
+    words: PlaneWords,
     announcer: Announcer,
     tickets: BTreeMap<RunKey, Ticket>,
     ends: Ends,
@@ -257,13 +289,13 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn drive(
-        &mut self,
-        mut commands: mpsc::Receiver<Taken>,
-        mut reports: mpsc::Receiver<FromRunner>,
-        mut scans: mpsc::Receiver<Scan>,
-        stop: impl Future<Output = ()>,
-    ) {
+    async fn drive(&mut self, inputs: Inputs, stop: impl Future<Output = ()>) {
+        let Inputs {
+            mut commands,
+            mut reports,
+            mut scans,
+            mut side,
+        } = inputs;
         let mut heartbeat = interval(self.settings.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rescan = interval(self.settings.rescan);
@@ -279,6 +311,12 @@ impl Daemon {
                     None => std::future::pending().await,
                 }
             };
+            let heard = async {
+                match &mut side {
+                    Some(words) => words.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             let effects = tokio::select! {
                 biased;
                 () = &mut stop, if !stopping => {
@@ -289,6 +327,7 @@ impl Daemon {
                 Some(report) = reports.recv() => self.on_report(report),
                 Some(taken) = commands.recv() => self.on_taken(taken).await,
                 Some(scan) = scans.recv() => { self.on_scan(scan).await; Vec::new() }
+                Some(word) = heard => { self.on_side_word(word).await; Vec::new() }
                 () = due => self.on_due(),
                 _ = heartbeat.tick() => { self.heartbeat().await; Vec::new() }
                 _ = rescan.tick() => {

@@ -102,6 +102,7 @@ impl Daemon {
             provider,
             spec: RunSpec {
                 run: planner(plan),
+                agent: Some(agent.id.clone()),
                 directory,
                 extra_directories: Vec::new(),
                 model: agent.model.clone(),

@@ -49,6 +49,21 @@ pub fn set(path: &Path, values: &[(&str, &str)]) -> Result<(), SetError> {
     for (key, value) in values {
         check(key, value)?;
     }
+    rewrite(path, |old| Some(merge(old, values))).map(|_| ())
+}
+
+/// Takes keys out of the file, with every line that sets them; whether there were any. All other
+/// lines stay as they are, and the rest is as with [`set`]. A file that is not there stays so.
+pub fn remove(path: &Path, keys: &[&str]) -> Result<bool, SetError> {
+    rewrite(path, |old| {
+        let stays = |line: &&str| !split_line(line).is_some_and(|(name, _)| keys.contains(&name));
+        let new: String = old.split_inclusive('\n').filter(stays).collect();
+        (new != old).then_some(new)
+    })
+}
+
+/// Replaces the text of the file, if there is another one; whether there was.
+fn rewrite(path: &Path, change: impl FnOnce(&str) -> Option<String>) -> Result<bool, SetError> {
     let io = |source| SetError::Io {
         path: path.to_owned(),
         source,
@@ -69,21 +84,25 @@ pub fn set(path: &Path, values: &[(&str, &str)]) -> Result<(), SetError> {
             });
         }
     }
-    sys::create_private_dirs(folder).map_err(io)?;
     let old = match read_file(path) {
         Ok((text, _)) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(io(error)),
     };
+    let Some(new) = change(&old) else {
+        return Ok(false);
+    };
+    sys::create_private_dirs(folder).map_err(io)?;
     // A new temporary file can be read by the user alone, and keeps that when renamed.
     let mut file = tempfile::Builder::new()
         .prefix(".env.")
         .tempfile_in(folder)
         .map_err(io)?;
-    file.write_all(merge(&old, values).as_bytes()).map_err(io)?;
+    file.write_all(new.as_bytes()).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|error| io(error.error))?;
-    sys::sync_path(folder).map_err(io)
+    sys::sync_path(folder).map_err(io)?;
+    Ok(true)
 }
 
 fn check(key: &str, value: &str) -> Result<(), SetError> {

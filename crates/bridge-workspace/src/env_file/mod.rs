@@ -12,5 +12,5 @@ mod edit;
 mod text;
 
 pub use discovery::{Discovery, EnvFile, Origin, Pairing, Places, Warning, discover};
-pub use edit::{SetError, set};
+pub use edit::{SetError, remove, set};
 pub use text::{Disk, Files, Look, parse};

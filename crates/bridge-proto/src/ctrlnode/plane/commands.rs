@@ -9,8 +9,8 @@ use crate::{
     ctrlnode::{frames::to_text, graph, outbound::intent_type},
     id::{AgentId, AskId, Digest, ProviderKey, RunKey, TaskFolder, TaskId},
     model::{
-        AgentChange, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp, Place,
-        Request, RunKind, StartRun, Tuning, When,
+        AgentChange, AgentPatch, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp,
+        ModelManifest, Place, Request, RunKind, StartRun, Tuning, When,
     },
 };
 
@@ -34,7 +34,7 @@ pub enum EncodeError {
 /// The frame for a command.
 ///
 /// `request_id` is echoed by whatever answers it; actions that are never answered (`cancel_task`,
-/// `interrupt_task`, `input_response`, `write_file`) do not carry it. A run's attempt travels as `executionId` unless
+/// `interrupt_task`, `input_response`, `model_manifest`, `write_file`) do not carry it. A run's attempt travels as `executionId` unless
 /// it is the request id itself. Answers always carry `text`, which is all that a plain bridge reads;
 /// leave `ask` and `digest` away for one, because a translated question has made-up ones.
 pub fn encode(command: &CommandBody, request_id: &str) -> Result<String, EncodeError> {
@@ -79,6 +79,21 @@ pub fn encode(command: &CommandBody, request_id: &str) -> Result<String, EncodeE
                 reason: reason.clone(),
             }),
         },
+        CommandBody::Agents(AgentChange::Update { agent, patch }) => Ok(to_text(&UpdateAgent {
+            action: "update_agent_config",
+            request_id,
+            agent_id: agent,
+            patch,
+        })),
+        CommandBody::Agents(AgentChange::Delete { agent }) => Ok(to_text(&DeleteAgent {
+            action: "delete_agent_config",
+            request_id,
+            agent_id: agent,
+        })),
+        CommandBody::Models(manifest) => Ok(to_text(&Manifest {
+            action: "model_manifest",
+            manifest,
+        })),
         CommandBody::Plan(plan) => Ok(graph::encode(plan, request_id)),
         CommandBody::Request(request) => Ok(self::request(request, request_id)),
         CommandBody::Git(request) => Ok(git::encode(request, request_id)),
@@ -305,6 +320,31 @@ struct SyncAgents<'a> {
     action: String,
     request_id: &'a str,
     agents: String,
+}
+
+#[derive(Serialize)]
+struct Manifest<'a> {
+    action: &'static str,
+    #[serde(flatten)]
+    manifest: &'a ModelManifest,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UpdateAgent<'a> {
+    action: &'static str,
+    request_id: &'a str,
+    agent_id: &'a AgentId,
+    #[serde(flatten)]
+    patch: &'a AgentPatch,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeleteAgent<'a> {
+    action: &'static str,
+    request_id: &'a str,
+    agent_id: &'a AgentId,
 }
 
 #[derive(Serialize)]

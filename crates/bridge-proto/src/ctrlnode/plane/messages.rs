@@ -218,7 +218,12 @@ pub fn decode(frame: &[u8]) -> Result<FromBridge, DecodeError> {
 
 fn hello(fields: Fields<'_>) -> Result<Hello, DecodeError> {
     let providers = fields.texts("providers")?;
+    let Announced {
+        agents, existing, ..
+    } = announced(fields)?;
     Ok(Hello {
+        agents,
+        existing,
         version: fields.text("version")?.unwrap_or_default().to_owned(),
         providers: providers
             .into_iter()
@@ -250,9 +255,30 @@ fn heartbeat(fields: Fields<'_>) -> Result<Heartbeat, DecodeError> {
 }
 
 fn agents(fields: Fields<'_>) -> Result<Notice, DecodeError> {
-    let mut agents: Vec<AgentProfile> = Vec::new();
-    let mut existing = Vec::new();
-    let mut hostname = "";
+    let Announced {
+        agents,
+        existing,
+        hostname,
+    } = announced(fields)?;
+    Ok(Notice::Agents {
+        version: owned(fields.text("version")?),
+        agents,
+        default_workspace: String::new(),
+        existing,
+        hostname,
+    })
+}
+
+/// The agents of a handshake or an update.
+#[derive(Default)]
+struct Announced {
+    agents: Vec<AgentProfile>,
+    existing: Vec<AgentId>,
+    hostname: String,
+}
+
+fn announced(fields: Fields<'_>) -> Result<Announced, DecodeError> {
+    let mut all = Announced::default();
     for entry in fields.objects("agents")? {
         let Ok(id) = AgentId::parse(entry.text("id")?.unwrap_or_default()) else {
             continue;
@@ -265,10 +291,12 @@ fn agents(fields: Fields<'_>) -> Result<Notice, DecodeError> {
             .words("model")?
             .filter(|model| *model != provider.as_str());
         if entry.flag("exists")? {
-            existing.push(id.clone());
+            all.existing.push(id.clone());
         }
-        hostname = entry.text("hostname")?.unwrap_or(hostname);
-        agents.push(AgentProfile {
+        if let Some(hostname) = entry.text("hostname")? {
+            hostname.clone_into(&mut all.hostname);
+        }
+        all.agents.push(AgentProfile {
             name: entry.text("name")?.unwrap_or(id.as_str()).to_owned(),
             model: owned(model.filter(|model| *model != "default")),
             provider,
@@ -280,13 +308,7 @@ fn agents(fields: Fields<'_>) -> Result<Notice, DecodeError> {
             id,
         });
     }
-    Ok(Notice::Agents {
-        version: owned(fields.text("version")?),
-        agents,
-        default_workspace: String::new(),
-        existing,
-        hostname: hostname.to_owned(),
-    })
+    Ok(all)
 }
 
 fn health(fields: Fields<'_>) -> Result<Notice, DecodeError> {

@@ -1,0 +1,81 @@
+//! `ctrlnode status`: whether this machine is paired and its bridge at work, in a moment; starts
+//! nothing and asks nobody. `doctor` looks closer.
+
+use std::io::{self, Write as _};
+
+use bridge_workspace::lock;
+use serde_json::json;
+
+use crate::{
+    link_note::{Connection, LinkNote},
+    render::plain,
+    report::{Exit, Problem},
+    settings::Settings,
+};
+
+/// Says it; exits as not configured when there is no token.
+pub(crate) fn run(as_json: bool) -> Result<Exit, Problem> {
+    let settings = Settings::load(None)?;
+    let paired = settings.pairing.token.is_some();
+    let file = settings.pairing.file.as_ref();
+    let token_from = match (paired, file) {
+        (false, _) => None,
+        (true, Some(file)) => Some(file.display().to_string()),
+        (true, None) => Some("the environment".to_owned()),
+    };
+    let root = settings.base.join(".ctrlnode");
+    let holder = lock::holder(&root);
+    let note = holder
+        .as_ref()
+        .and_then(|holder| LinkNote::of(&root, holder));
+    let connection = note.as_ref().map(|note| match note.connection {
+        Connection::Online => "connected",
+        Connection::Connecting => "connecting",
+        Connection::Failed => "not connected",
+        Connection::TokenRefused => "token refused",
+    });
+    let error = note.and_then(|note| note.error);
+    let report = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "plane": settings.url(),
+        "paired": paired,
+        "token_from": token_from,
+        "workspace": settings.base,
+        "bridge": holder.as_ref().map(|holder| json!({
+            "pid": holder.pid, "connection": connection, "error": error,
+        })),
+    });
+    let text = if as_json {
+        serde_json::to_string_pretty(&report)
+            .map_err(|error| Problem::new("the report cannot be written").because(error))?
+    } else {
+        let pairing = token_from.map_or_else(
+            || "not paired; run `ctrlnode login` or `ctrlnode setup`".to_owned(),
+            |from| format!("paired, by the token in {from}"),
+        );
+        let bridge = match (&holder, connection, &error) {
+            (None, _, _) => "not running".to_owned(),
+            (Some(holder), connection, error) => {
+                let connection = connection.unwrap_or("its connection is not known");
+                let error = error.as_ref().map(|error| format!(": {error}"));
+                let error = error.unwrap_or_default();
+                format!("running (process {}), {connection}{error}", holder.pid)
+            }
+        };
+        let lines = [
+            ("plane", settings.url().to_owned()),
+            ("pairing", pairing),
+            ("bridge", bridge),
+            ("workspace", settings.base.display().to_string()),
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ];
+        let line = |(name, text): (&str, String)| format!("{name:<11}{}", plain(&text));
+        lines.map(line).join("\n")
+    };
+    writeln!(io::stdout(), "{text}").map_err(Problem::output)?;
+    Ok(if paired {
+        Exit::Done
+    } else {
+        Exit::NotConfigured
+    })
+}
