@@ -28,6 +28,8 @@ pub(super) enum ToBrain {
         text: String,
         reply: oneshot::Sender<(Vec<script::Step>, Vec<String>)>,
     },
+    /// A run of this session waits for an approval, which is described so.
+    Asked { session: String, approval: Value },
     /// A run is over.
     Over { session: String, subject: String },
 }
@@ -39,6 +41,7 @@ pub(super) struct Brain {
     line: watch::Sender<Line>,
     events: broadcast::Sender<Message>,
     sessions: BTreeMap<String, Session>,
+    /// What waits for an approval, by its id, and in which session.
     approvals: BTreeMap<String, (String, Value)>,
     refused: u64,
     connections: u64,
@@ -117,7 +120,12 @@ impl Brain {
                 drop(reply.send((script::read(&text), session.earlier.clone())));
                 session.earlier.push(script::subject(&text));
             }
+            ToBrain::Asked { session, approval } => {
+                let id = approval["id"].as_str().unwrap_or_default().to_owned();
+                self.approvals.insert(id, (session, approval));
+            }
             ToBrain::Over { session, subject } => {
+                self.approvals.retain(|_, (of, _)| *of != session);
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.earlier.push(subject);
                     session.working = None;
@@ -275,6 +283,7 @@ impl Brain {
             return Err(("INVALID_REQUEST", "APPROVAL_ALREADY_RESOLVED"));
         };
         let allowed = decision == "allow-once";
+        self.approvals.remove(id);
         drop(work.send(ToRun::Decided(allowed)).await);
         let payload = json!({ "id": id, "decision": decision, "resolvedBy": "fake" });
         let event = json!({ "type": "event", "event": "exec.approval.resolved",

@@ -245,6 +245,11 @@ impl Run {
             "runId": self.work.run, "toolCallId": call, "sessionKey": self.work.session,
             "allowedDecisions": ["allow-once", "deny"] });
         let payload = json!({ "id": id, "request": request, "expiresAtMs": 4_000_000_000_000_i64 });
+        let asked = ToBrain::Asked {
+            session: self.work.session.clone(),
+            approval: payload.clone(),
+        };
+        drop(self.work.brain.send(asked).await);
         self.event("exec.approval.requested", &payload);
         self.agent(
             "lifecycle",
