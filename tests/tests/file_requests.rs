@@ -52,9 +52,7 @@ async fn every_action_is_answered_in_its_own_shape() {
     let world = world(ContentsPolicy::Workspace).await;
     let base = world.home.workspace();
     let done = |action: &str| json!({ "action": action, "requestId": "q", "success": true, "error": null });
-    let failed = |action: &str, error: &str| {
-        json!({ "action": action, "requestId": "q", "success": false, "error": error })
-    };
+    let failed = |action: &str, error: &str| json!({ "action": action, "requestId": "q", "success": false, "error": error });
     for (request, answer) in [
         (
             json!({ "action": "create_folder", "useBasePath": true, "path": "web/src" }),
@@ -118,7 +116,11 @@ async fn a_read_that_the_policy_refuses_is_answered_with_the_documented_error() 
     let world = world(ContentsPolicy::TaskOutputs).await;
     fs::write(world.home.workspace().join("code.rs"), "hush").unwrap();
     fs::create_dir_all(world.home.root().join("tasks/t/output")).unwrap();
-    symlink("../../../../code.rs", world.home.root().join("tasks/t/output/link.rs")).unwrap();
+    symlink(
+        "../../../../code.rs",
+        world.home.root().join("tasks/t/output/link.rs"),
+    )
+    .unwrap();
     for (flag, path) in [
         ("useBasePath", "code.rs"),
         ("useBasePath", "not-there.rs"),
@@ -126,7 +128,8 @@ async fn a_read_that_the_policy_refuses_is_answered_with_the_documented_error() 
         ("useCtrlnode", "journal/runs.jsonl"),
         ("useBasePath", ".ctrlnode/.env"),
     ] {
-        let mut read = json!({ "action": "read_file", "requestId": path, "agentId": "Fake", "path": path });
+        let mut read =
+            json!({ "action": "read_file", "requestId": path, "agentId": "Fake", "path": path });
         read[flag] = json!(true);
         let answer = json!({
             "action": "read_file_response", "requestId": path, "agentId": "fake", "path": path,

@@ -60,6 +60,8 @@ enum Task {
         /// Only figures whose name contains this.
         filter: Vec<String>,
     },
+    /// A folder with a million files: listed within its limits, and deleted.
+    Million,
     /// Runs the bridge with the real agents against a model server on loopback.
     E2e {
         /// Which agents: names with commas between, or `all`, which adds the slow tests; the
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
         Task::Figures => checks::figures(),
         Task::Scenario { files } => checks::scenario(&files),
         Task::Bench { filter } => checks::measure("bench", &filter),
+        Task::Million => checks::million(),
         Task::Agents {
             task: AgentsTask::Install { all, names },
         } => install(all, names),
