@@ -119,3 +119,17 @@ pub(crate) fn measure(program: &str, args: &[String]) -> Done {
     run.args(["--package", "bridge-testkit", "--bin", program, "--"]);
     pass(run.args(args))
 }
+
+/// A folder with a million files, listed and deleted.
+pub(crate) fn million() -> Done {
+    let mut test = cargo();
+    test.args([
+        "test",
+        "--locked",
+        "--release",
+        "--package",
+        "bridge-workspace",
+    ]);
+    test.args(["--test", "bad_files", "--", "--ignored", "--nocapture"]);
+    pass(test.arg("a_million_entries"))
+}

@@ -66,6 +66,8 @@ enum Task {
         /// Only figures whose name contains this.
         filter: Vec<String>,
     },
+    /// A folder with a million files: listed within its limits, and deleted.
+    Million,
     /// Runs the bridge with the real agents against a model server on loopback.
     E2e {
         /// Which agents: names with commas between, or `all`, which adds the slow tests; the
@@ -103,6 +105,7 @@ fn main() -> ExitCode {
         Task::Figures => checks::figures(),
         Task::Scenario { files } => checks::scenario(&files),
         Task::Bench { filter } => checks::measure("bench", &filter),
+        Task::Million => checks::million(),
         Task::Agents {
             task: AgentsTask::Install { all, names },
         } => install(all, names),

@@ -61,14 +61,14 @@ impl Homes {
             FileRoot::Owner => false,
         };
         match (&scope.provider, agent) {
-            (Some(provider), _) if self.is_here(provider) => self.root(provider, tasks, agent),
+            (Some(provider), _) if self.is_here(provider) => root(provider, tasks, agent),
             (Some(_), _) => {
                 let task_tree = tasks.then_some(Tree::Ctrlnode);
                 self.first_root(tasks, agent).or(task_tree)
             }
             (None, _) if tasks => Some(Tree::Ctrlnode),
             (None, Some(owned)) if self.is_here(&owned.provider) => {
-                let own = self.root(&owned.provider, tasks, agent);
+                let own = root(&owned.provider, tasks, agent);
                 own.or_else(|| self.any_root(tasks, agent))
             }
             (None, _) => self.any_root(tasks, agent),
@@ -79,23 +79,11 @@ impl Homes {
         self.providers.contains(provider) && (self.openclaw || !is_openclaw(provider))
     }
 
-    fn root(&self, provider: &ProviderKey, tasks: bool, agent: Option<&Resident>) -> Option<Tree> {
-        if !is_openclaw(provider) {
-            return Some(Tree::Ctrlnode);
-        }
-        if tasks {
-            return Some(Tree::OpenclawTasks);
-        }
-        let agent = agent.filter(|agent| is_openclaw(&agent.provider));
-        let workspace = agent.and_then(|agent| agent.workspace.as_deref());
-        workspace.map(|path| Tree::OpenclawAgent(PathBuf::from(path)))
-    }
-
     /// Of the first provider, which is OpenClaw where it is here; it may have none.
     fn first_root(&self, tasks: bool, agent: Option<&Resident>) -> Option<Tree> {
         let openclaw = self.providers.iter().find(|key| is_openclaw(key));
         match openclaw.filter(|key| self.is_here(key)) {
-            Some(openclaw) => self.root(openclaw, tasks, agent),
+            Some(openclaw) => root(openclaw, tasks, agent),
             None => self.other_root(),
         }
     }
@@ -109,6 +97,19 @@ impl Homes {
         let others = self.providers.iter().any(|key| !is_openclaw(key));
         others.then_some(Tree::Ctrlnode)
     }
+}
+
+/// The root of a provider that is here.
+fn root(provider: &ProviderKey, tasks: bool, agent: Option<&Resident>) -> Option<Tree> {
+    if !is_openclaw(provider) {
+        return Some(Tree::Ctrlnode);
+    }
+    if tasks {
+        return Some(Tree::OpenclawTasks);
+    }
+    let agent = agent.filter(|agent| is_openclaw(&agent.provider));
+    let workspace = agent.and_then(|agent| agent.workspace.as_deref());
+    workspace.map(|path| Tree::OpenclawAgent(PathBuf::from(path)))
 }
 
 fn is_openclaw(provider: &ProviderKey) -> bool {

@@ -255,23 +255,18 @@ impl Guard {
     pub(crate) fn may_be_tree(&self, path: &Path, own: &Path) -> Result<(), Kept> {
         let parts = names(path);
         protected(&parts, &READ_RULES)?;
-        match parts.strip_prefix(names(own).as_slice()) {
-            Some(rest) => match rest.first() {
-                None => Err(Kept::Internal),
-                Some(first) if first.starts_with('.') || OPENCLAW_OWN.contains(&first.as_str()) => {
-                    Err(Kept::Internal)
+        if let Some(rest) = parts.strip_prefix(names(own).as_slice()) {
+            return match rest.first() {
+                Some(first) if !first.starts_with('.') && !OPENCLAW_OWN.contains(&&**first) => {
+                    Ok(())
                 }
-                Some(_) => Ok(()),
-            },
-            None => {
-                self.may_work_in(path)?;
-                match self.policy {
-                    ContentsPolicy::Workspace => Ok(()),
-                    ContentsPolicy::Never | ContentsPolicy::TaskOutputs => {
-                        Err(Kept::Policy(self.policy))
-                    }
-                }
-            }
+                Some(_) | None => Err(Kept::Internal),
+            };
+        }
+        self.may_work_in(path)?;
+        match self.policy {
+            ContentsPolicy::Workspace => Ok(()),
+            ContentsPolicy::Never | ContentsPolicy::TaskOutputs => Err(Kept::Policy(self.policy)),
         }
     }
 

@@ -26,10 +26,10 @@ fn content(text: &str, content_type: &str) -> ReadOutcome {
     }
 }
 
-fn names(scene: &Scene, root: Tree, subpath: &str, recursive: bool, files: bool) -> Vec<String> {
+fn names(scene: &Scene, root: &Tree, subpath: &str, recursive: bool, files: bool) -> Vec<String> {
     let Listing { entries, .. } = scene
         .workspace
-        .list_files(&root, subpath, recursive, files)
+        .list_files(root, subpath, recursive, files)
         .unwrap();
     entries
         .into_iter()
@@ -259,15 +259,15 @@ fn protected_places_are_not_read_even_through_a_link() {
         assert_eq!(got, ReadOutcome::InvalidPath, "{path}");
     }
     assert_eq!(
-        names(&scene, Tree::Base, "", false, true),
+        names(&scene, &Tree::Base, "", false, true),
         [".ctrlnode/"]
             .map(String::from)
             .into_iter()
             .chain(["harmless".into()])
             .collect::<Vec<_>>()
     );
-    assert!(names(&scene, Tree::Base, ".ssh", true, true).is_empty());
-    assert!(names(&scene, Tree::Base, "harmless", true, true).is_empty());
+    assert!(names(&scene, &Tree::Base, ".ssh", true, true).is_empty());
+    assert!(names(&scene, &Tree::Base, "harmless", true, true).is_empty());
 }
 
 #[test]
@@ -411,7 +411,7 @@ fn listings_are_ordered_and_leave_out_what_nobody_wants_to_see() {
         put(&scene.base().join(path), "12345");
     }
     symlink("b", scene.base().join("linked")).unwrap();
-    let list = |subpath, recursive, files| names(&scene, Tree::Base, subpath, recursive, files);
+    let list = |subpath, recursive, files| names(&scene, &Tree::Base, subpath, recursive, files);
     assert_eq!(list("", false, false), [".ctrlnode/", "A/", "a/", "b/"]);
     assert_eq!(
         list("", false, true),
@@ -452,7 +452,7 @@ fn listings_outside_are_an_error_and_kept_ones_are_empty() {
     }
     // Only what may leave, and the folders on the way to it.
     assert_eq!(
-        names(&scene, Tree::Base, "", true, true),
+        names(&scene, &Tree::Base, "", true, true),
         [
             ".ctrlnode/",
             ".ctrlnode/tasks/",
@@ -461,11 +461,11 @@ fn listings_outside_are_an_error_and_kept_ones_are_empty() {
             ".ctrlnode/tasks/t/output/x.md",
         ]
     );
-    assert!(names(&scene, Tree::Base, "web", true, true).is_empty());
+    assert!(names(&scene, &Tree::Base, "web", true, true).is_empty());
     let scene = open(ContentsPolicy::Never);
     put(&scene.root().join("tasks/t/output/x.md"), "");
-    assert!(names(&scene, Tree::Ctrlnode, "", true, true).is_empty());
-    assert!(names(&scene, Tree::Ctrlnode, "tasks/t/output", true, true).is_empty());
+    assert!(names(&scene, &Tree::Ctrlnode, "", true, true).is_empty());
+    assert!(names(&scene, &Tree::Ctrlnode, "tasks/t/output", true, true).is_empty());
 }
 
 #[test]
@@ -564,7 +564,7 @@ fn what_agents_keep_for_themselves_in_a_task_folder_never_leaves() {
                 .write_file(&Tree::Ctrlnode, path, b"x", false);
             assert!(written.is_err(), "{path}");
         }
-        let listed = names(&scene, Tree::Ctrlnode, "tasks", true, true);
+        let listed = names(&scene, &Tree::Ctrlnode, "tasks", true, true);
         assert!(
             !listed.iter().any(|path| path.contains("chat-1")),
             "{listed:?}"

@@ -10,8 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bridge_proto::model::{FileRoot, FileScope, ReadOutcome, TreeChange, TreeChanged};
 use bridge_workspace::{
-    Appended, FileRefusal, Journal, JournalError, LogError, OpenError, Tree, Workspace,
+    Appended, ContentsPolicy, FileRefusal, Journal, JournalError, LogError, OpenError, Tree,
+    Workspace,
     contained::ContainError,
     env_file::{SetError, set},
     task_log::RETRY_MILLIS,
@@ -64,6 +66,7 @@ fn inside_of_the_namespace() {
     };
     full(&disks.join("small"));
     read_only(&disks.join("fixed"));
+    files_on_a_read_only_disk(&disks);
     println!("{DONE}");
 }
 
@@ -132,6 +135,61 @@ fn full(disk: &Path) {
     write(b"new").unwrap();
     let left = std::fs::read_dir(dir.input()).unwrap().count();
     assert_eq!(left, 1, "no unfinished file stays behind");
+}
+
+/// A disk inside the workspace that nothing can be written to; the workspace itself is writable.
+fn files_on_a_read_only_disk(disks: &Path) {
+    let workspace = Workspace::open(disks, Some(&disks.join("state"))).unwrap();
+    let workspace = workspace.with_policy(ContentsPolicy::Workspace);
+    let error = workspace
+        .write_file(&Tree::Base, "fixed/x.md", b"x", true)
+        .unwrap_err();
+    assert!(
+        matches!(&error, FileRefusal::Contained(ContainError::Io { source, .. })
+            if source.kind() == io::ErrorKind::ReadOnlyFilesystem),
+        "{error:?}"
+    );
+    let told = changed(&workspace, &Tree::Base, Ask::Create, "fixed/new");
+    assert!(told.is_some_and(|told| told.contains("Read-only")));
+    let told = changed(&workspace, &Tree::Base, Ask::Delete, "fixed/new");
+    assert_eq!(told, None, "what is not there is deleted");
+    // A mounted disk is no folder that can be deleted, and none is gone into.
+    std::fs::write(disks.join("small/kept"), "x").unwrap();
+    for mounted in ["fixed", "small"] {
+        let told = changed(&workspace, &Tree::Base, Ask::Delete, mounted);
+        assert_eq!(told.as_deref(), Some("INVALID_PATH"), "{mounted}");
+    }
+    assert!(disks.join("small/kept").exists());
+    let (_, read) = workspace.read_file(&Tree::Base, "fixed/x.md");
+    assert_eq!(read, ReadOutcome::NotFound);
+    let listed = workspace.list_files(&Tree::Base, "fixed", true, true);
+    assert_eq!(listed.unwrap().entries, []);
+}
+
+#[derive(Clone, Copy)]
+enum Ask {
+    Create,
+    Delete,
+}
+
+/// The error, if any.
+fn changed(workspace: &Workspace, tree: &Tree, ask: Ask, path: &str) -> Option<String> {
+    let scope = FileScope {
+        root: FileRoot::Owner,
+        agent: None,
+        provider: None,
+    };
+    let path = path.to_owned();
+    let change = match ask {
+        Ask::Create => TreeChange::CreateFolder { scope, path },
+        Ask::Delete => TreeChange::DeletePath { scope, path },
+    };
+    match workspace.change_tree(&change, Some(tree)) {
+        TreeChanged::Done { error, .. } => error,
+        other @ (TreeChanged::Workspace { .. } | TreeChanged::AgentFolders { .. }) => {
+            panic!("{other:?}")
+        }
+    }
 }
 
 fn fill(path: &Path) {

@@ -1,6 +1,5 @@
 //! Requests that delete, create and rename: what they do, what they leave alone, what they say.
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod support;
 
@@ -10,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bridge_proto::model::{FileRoot, FileScope, NewFile, TreeChange, TreeChanged};
+use bridge_proto::model::{FileRoot, FileScope, NewFile, ReadOutcome, TreeChange, TreeChanged};
 use bridge_workspace::{ContentsPolicy, Tree};
 use support::{Scene, put};
 
@@ -77,6 +76,7 @@ fn rename(scene: &Scene, from: &str, to: &str) -> Option<String> {
     rename_in(scene, &Tree::Base, from, to)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "compared with what changes give")]
 fn code(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
@@ -353,7 +353,7 @@ fn a_hard_link_to_a_file_outside_is_never_read_and_a_write_leaves_the_other_name
     put(&secret, "secret");
     fs::hard_link(&secret, scene.base().join("mine.txt")).unwrap();
     let (_, read) = scene.workspace.read_file(&Tree::Base, "mine.txt");
-    assert_eq!(read, bridge_proto::model::ReadOutcome::InvalidPath);
+    assert_eq!(read, ReadOutcome::InvalidPath);
     scene
         .workspace
         .write_file(&Tree::Base, "mine.txt", b"new", true)
@@ -416,7 +416,7 @@ fn protected_places_are_not_touched_under_any_spelling() {
         assert!(written.is_err(), "{path}");
         let (_, read) = scene.workspace.read_file(&Tree::Base, path);
         if !path.contains("git") && !path.contains("GIT") && !path.contains("claude") {
-            let content = matches!(read, bridge_proto::model::ReadOutcome::Content { .. });
+            let content = matches!(read, ReadOutcome::Content { .. });
             assert!(!content, "{path}: {read:?}");
         }
     }
@@ -643,7 +643,7 @@ fn an_agents_own_workspace_is_a_root_within_the_policy_and_openclaws_own_files_a
     let reads = |scene: &Scene, tree: &Tree, path: &str| {
         matches!(
             scene.workspace.read_file(tree, path).1,
-            bridge_proto::model::ReadOutcome::Content { .. }
+            ReadOutcome::Content { .. }
         )
     };
     let workspace = agent(&own.join("workspace"));
@@ -707,9 +707,12 @@ fn tasks_of_the_bridge_before_are_still_read_from_openclaws_tree() {
     put(&own.join("ctrlnode/tasks/both/output/x.md"), "there");
     put(&scene.root().join("tasks/both/output/x.md"), "here");
     scene.workspace = scene.workspace.with_openclaw(Some(&own));
-    let read = |path: &str| match scene.workspace.read_file(&Tree::OpenclawTasks, path).1 {
-        bridge_proto::model::ReadOutcome::Content { content, .. } => content,
-        other => panic!("{other:?}"),
+    let read = |path: &str| {
+        let (_, read) = scene.workspace.read_file(&Tree::OpenclawTasks, path);
+        let ReadOutcome::Content { content, .. } = read else {
+            panic!("{path}: {read:?}")
+        };
+        content
     };
     assert_eq!(read("tasks/old/output/x.md"), "old");
     assert_eq!(read("tasks/both/output/x.md"), "here");

@@ -68,11 +68,11 @@ impl Folder {
                 continue;
             };
             if real.len() == dirs.len() + 1 {
-                let parent = dirs.last().unwrap_or(self.dir());
+                let parent = dirs.last().unwrap_or_else(|| self.dir());
                 let last = real.last().map(String::as_str).unwrap_or_default();
                 dirs.push(sys::open_dir(parent, last).map_err(of)?);
             }
-            let dir = dirs.last().unwrap_or(self.dir());
+            let dir = dirs.last().unwrap_or_else(|| self.dir());
             let meta = match dir.symlink_metadata(&name) {
                 Ok(meta) => meta,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {

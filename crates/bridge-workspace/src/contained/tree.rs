@@ -68,9 +68,13 @@ impl Folder {
     pub(crate) fn survey(&self, path: &ContainedPath, check: Check<'_>) -> Result<(), TreeError> {
         let (parents, name) = path.split_last()?;
         let parent = self.walk(parents, false)?;
-        match sys::open_dir(&parent, name) {
-            Ok(dir) => Look::new(&dir, path, check)?.survey(&dir, Path::new(""), 0),
-            Err(_) if parent.symlink_metadata(name).is_ok_and(|it| !it.is_dir()) => Ok(()),
+        match parent.symlink_metadata(name) {
+            Ok(meta) if meta.is_dir() => {
+                let mut look = Look::new(&parent, path, check)?;
+                let dir = look.enter(&parent, OsStr::new(name), Path::new(""), 0)?;
+                look.survey(&dir, Path::new(""), 0)
+            }
+            Ok(_) => Ok(()),
             Err(error) => Err(fault(path.to_string(), error).into()),
         }
     }
@@ -83,8 +87,9 @@ impl Folder {
         let of = |error| TreeError::from(fault(path.to_string(), error));
         match parent.symlink_metadata(name) {
             Ok(meta) if meta.is_dir() => {
-                let dir = sys::open_dir(&parent, name).map_err(of)?;
-                Look::new(&dir, path, check)?.empty(&dir, Path::new(""), 0)?;
+                let mut look = Look::new(&parent, path, check)?;
+                let dir = look.enter(&parent, OsStr::new(name), Path::new(""), 0)?;
+                look.empty(&dir, Path::new(""), 0)?;
                 parent.remove_dir(name).map_err(of)?;
             }
             Ok(_) => unlink(&parent, name).map_err(of)?,
@@ -138,8 +143,9 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn new(top: &Dir, path: &ContainedPath, check: Check<'a>) -> Result<Self, TreeError> {
-        let disk = sys::disk_of(top).map_err(|error| fault(path.to_string(), error))?;
+    /// Of a tree in this folder, on whose disk all of it has to be.
+    fn new(parent: &Dir, path: &ContainedPath, check: Check<'a>) -> Result<Self, TreeError> {
+        let disk = sys::disk_of(parent).map_err(|error| fault(path.to_string(), error))?;
         Ok(Self {
             disk,
             left: MAX_TREE_ENTRIES,

@@ -24,7 +24,6 @@ pub(crate) fn open_dir(dir: &Dir, name: impl AsRef<OsStr>) -> io::Result<Dir> {
 }
 
 /// Which disk a folder lies on; `None` where that cannot be told.
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere it cannot be told")]
 pub(crate) fn disk_of(dir: &Dir) -> io::Result<Option<u64>> {
     Ok(Some(fstat(dir)?.st_dev))
 }

@@ -7,6 +7,7 @@
 //! the limits grow with it.
 
 mod cancel;
+mod files;
 mod memory;
 mod text;
 mod world;
@@ -100,6 +101,11 @@ async fn main() -> ExitCode {
     }
     if wanted("cancel") {
         take(cancel::obeyed_and_ignored().await);
+    }
+    if wanted("files") {
+        take(files::one_after_the_other().await);
+        take(files::pipelined().await);
+        take(files::in_a_burst().await);
     }
     let missed = figures.iter().filter(|figure| !figure.is_met()).count();
     say(&format!("{} figures, {missed} missed", figures.len()));
