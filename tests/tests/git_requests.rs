@@ -55,7 +55,17 @@ async fn repository(home: &Home, name: &str) {
     let path = home.repository(name);
     for args in [
         &["init", "-q", "-b", "main"][..],
-        &["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "x"],
+        &[
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@t",
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "x",
+        ],
     ] {
         let mut git = git();
         git.args(args).current_dir(&path);
@@ -89,8 +99,12 @@ async fn hundreds_of_requests_at_once_are_all_answered() {
     for number in 0..count {
         let frame = match number % 3 {
             0 => json!({"action": "git_status", "path": "r"}),
-            1 => json!({"action": "git_diff", "path": "r", "filePath": "größe.txt", "untracked": true}),
-            _ => json!({"action": "git_operation", "path": "r", "operation": "checkout", "branch": "-f"}),
+            1 => {
+                json!({"action": "git_diff", "path": "r", "filePath": "größe.txt", "untracked": true})
+            }
+            _ => {
+                json!({"action": "git_operation", "path": "r", "operation": "checkout", "branch": "-f"})
+            }
         };
         let mut frame = frame;
         frame["requestId"] = json!(format!("g{number}"));
@@ -131,7 +145,9 @@ async fn a_git_that_hangs_holds_up_nothing_and_ends_with_the_bridge() {
         let id = format!("g{number}");
         let frame = match number % 2 {
             0 => json!({"action": "git_status", "requestId": id, "path": "r"}),
-            _ => json!({"action": "git_operation", "requestId": id, "path": "r", "operation": "fetch"}),
+            _ => {
+                json!({"action": "git_operation", "requestId": id, "path": "r", "operation": "fetch"})
+            }
         };
         world.plane.send(&frame).await;
     }
@@ -163,26 +179,33 @@ async fn a_pipeline_hands_over_bytes_as_they_are() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     };
-    let check = |folder: &str| {
-        json!({"action": "check_task_output", "requestId": "c", "agentId": "Fake", "taskFolderName": folder})
-    };
+    let check = |folder: &str| json!({"action": "check_task_output", "requestId": "c", "agentId": "Fake", "taskFolderName": folder});
     let binary = b"\xff\xd8\x00\r\n<TASK_COMPLETED:ab>  ";
     write("tasks/p/one/output/.gitkeep", b"");
-    let none = world.asked(check("tasks/p/one"), "check_task_output_result").await;
+    let none = world
+        .asked(check("tasks/p/one"), "check_task_output_result")
+        .await;
     assert_eq!(
         none,
         json!({"action": "check_task_output_result", "agentId": "fake", "taskFolderName": "tasks/p/one", "hasOutput": false})
     );
     write("tasks/p/one/output/photo.jpg", binary);
-    write("tasks/p/one/output/sub/a.md", b"# A\r\n<TASK_COMPLETED:ab>\r\n");
-    let some = world.asked(check("tasks/p/one"), "check_task_output_result").await;
+    write(
+        "tasks/p/one/output/sub/a.md",
+        b"# A\r\n<TASK_COMPLETED:ab>\r\n",
+    );
+    let some = world
+        .asked(check("tasks/p/one"), "check_task_output_result")
+        .await;
     assert_eq!(some["hasOutput"], true);
     let activate = json!({
         "action": "activate_pipeline_task", "requestId": "a",
         "predecessorAgentId": "fake", "predecessorTaskFolderName": "tasks/p/one",
         "nextTaskAgentId": "fake", "nextTaskFolderName": "tasks/p/two",
     });
-    let answer = world.asked(activate.clone(), "activate_pipeline_task_response").await;
+    let answer = world
+        .asked(activate.clone(), "activate_pipeline_task_response")
+        .await;
     assert_eq!(
         answer,
         json!({"action": "activate_pipeline_task_response", "requestId": "a", "success": true, "error": null, "filesCopied": 2})

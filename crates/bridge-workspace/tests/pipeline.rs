@@ -98,7 +98,14 @@ fn status_tags_are_taken_out_of_texts() {
 #[test]
 fn folders_below_are_kept_and_marks_of_empty_ones_left_out() {
     let scene = Scene::new();
-    for name in ["a", "sub/b", "sub/deep/c", ".gitkeep", "sub/.gitkeep", ".hidden"] {
+    for name in [
+        "a",
+        "sub/b",
+        "sub/deep/c",
+        ".gitkeep",
+        "sub/.gitkeep",
+        ".hidden",
+    ] {
         put(&output(&scene).join(name), name);
     }
     put(&arrived(&scene).join("a"), "older");
@@ -157,7 +164,10 @@ fn folders_that_are_links_are_neither_read_nor_written() {
         fs::create_dir_all(link.parent().unwrap()).unwrap();
         symlink(&outside, &link).unwrap();
         let refused = scene.workspace.hand_over(FROM, TO);
-        assert!(matches!(refused, Err(HandOverError::Contained(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(HandOverError::Contained(_))),
+            "{refused:?}"
+        );
         assert_eq!(files(&outside), Vec::<String>::new(), "{linked}");
         fs::remove_file(&link).unwrap();
     }
@@ -202,7 +212,10 @@ fn too_many_files_and_too_many_bytes_are_refused_before_anything_is_copied() {
     let sparse = fs::File::create(output(&scene).join("huge")).unwrap();
     sparse.set_len(10 << 30).unwrap();
     let refused = scene.workspace.hand_over(FROM, TO);
-    assert!(matches!(refused, Err(HandOverError::TooLarge)), "{refused:?}");
+    assert!(
+        matches!(refused, Err(HandOverError::TooLarge)),
+        "{refused:?}"
+    );
     assert!(!arrived(&scene).exists());
     const { assert!(MAX_BYTES < 10 << 30) };
 
@@ -211,25 +224,40 @@ fn too_many_files_and_too_many_bytes_are_refused_before_anything_is_copied() {
         fs::write(output(&scene).join(number.to_string()), "").unwrap();
     }
     let refused = scene.workspace.hand_over(FROM, TO);
-    assert!(matches!(refused, Err(HandOverError::TooMany)), "{refused:?}");
+    assert!(
+        matches!(refused, Err(HandOverError::TooMany)),
+        "{refused:?}"
+    );
     assert!(!arrived(&scene).exists());
 }
 
 #[test]
 fn a_large_file_is_copied_piece_by_piece() {
     let scene = Scene::in_memory();
-    let large: Vec<u8> = (0..17_u32 << 20).map(|n| (n / 7).to_le_bytes()[0]).collect();
+    let large: Vec<u8> = (0..17_u32 << 20)
+        .map(|n| (n / 7).to_le_bytes()[0])
+        .collect();
     put(&output(&scene).join("large"), &large);
     assert_eq!(hand_over(&scene), 1);
     assert!(fs::read(arrived(&scene).join("large")).unwrap() == large);
-    assert_eq!(files(&arrived(&scene)), ["large"], "nothing unfinished stays");
+    assert_eq!(
+        files(&arrived(&scene)),
+        ["large"],
+        "nothing unfinished stays"
+    );
 }
 
 #[test]
 fn output_is_what_a_task_delivers_and_not_its_log() {
     let scene = Scene::new();
     assert!(!scene.workspace.has_output(FROM));
-    for name in [".gitkeep", ".DS_Store", "Thumbs.db", ".keep", "agent_log.md"] {
+    for name in [
+        ".gitkeep",
+        ".DS_Store",
+        "Thumbs.db",
+        ".keep",
+        "agent_log.md",
+    ] {
         put(&output(&scene).join(name), "x");
         assert!(!scene.workspace.has_output(FROM), "{name}");
     }
@@ -263,7 +291,10 @@ fn the_own_tree_comes_first_and_that_of_openclaw_second() {
     };
     let workspace = open();
     let root = workspace.root().to_owned();
-    assert!(!workspace.has_output(FROM), "OpenClaw's tree need not exist");
+    assert!(
+        !workspace.has_output(FROM),
+        "OpenClaw's tree need not exist"
+    );
 
     put(&openclaw.join(FROM).join("output/theirs"), "theirs");
     assert!(workspace.has_output(FROM));

@@ -6,6 +6,7 @@ mod bridges;
 mod doors;
 mod live;
 mod lost;
+mod repository;
 mod runs;
 mod steering;
 mod support;

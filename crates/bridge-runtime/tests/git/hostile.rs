@@ -1,6 +1,6 @@
 //! Repositories that were made to start programs. Each test first sees that the trap works.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use bridge_proto::model::{GitFault, GitOperation};
 
@@ -284,31 +284,41 @@ async fn missing_objects_are_not_fetched_by_a_look() {
     assert!(canary.sings(), "the trap is no trap");
 }
 
-#[tokio::test]
-async fn submodules_are_not_entered() {
-    let stage = Stage::new();
+/// A repository with another in it that would start a program if it was entered.
+fn with_a_trap_inside(stage: &Stage, canary: &Canary, embedded: bool) -> PathBuf {
     let library = stage.repository("library");
     let repository = stage.repository("r");
-    let address = library.display().to_string();
-    let add = [
-        "-c",
-        "protocol.file.allow=always",
-        "submodule",
-        "add",
-        "-q",
-        &address,
-        "lib",
-    ];
-    stage.git(&repository, &add);
-    stage.git(&repository, &["commit", "-qm", "lib"]);
     let inside = repository.join("lib");
-    let canary = Canary::new(&stage);
-    let program = canary.program(&stage);
-    stage.git(&inside, &["config", "core.fsmonitor", &program]);
+    let address = library.display().to_string();
+    if embedded {
+        stage.git(&repository, &["clone", "-q", &address, "lib"]);
+        stage.git(&repository, &["add", "-A"]);
+    } else {
+        let add = [
+            "-c",
+            "protocol.file.allow=always",
+            "submodule",
+            "add",
+            "-q",
+            &address,
+            "lib",
+        ];
+        stage.git(&repository, &add);
+    }
+    stage.git(&repository, &["commit", "-qm", "lib"]);
+    stage.git(
+        &inside,
+        &["config", "core.fsmonitor", &canary.program(stage)],
+    );
     stage.git(&inside, &["config", "filter.evil.clean", &canary.filter()]);
     fs::write(inside.join(".gitattributes"), "*.txt filter=evil\n").unwrap();
     disturb(&inside);
-    for (name, value) in [
+    repository
+}
+
+#[tokio::test]
+async fn repositories_inside_are_entered_neither_by_looks_nor_by_changes() {
+    let settings = [
         ("submodule.recurse", "true"),
         ("diff.submodule", "log"),
         ("diff.ignoreSubmodules", "none"),
@@ -316,22 +326,35 @@ async fn submodules_are_not_entered() {
         ("status.submoduleSummary", "true"),
         ("push.recurseSubmodules", "on-demand"),
         ("fetch.recurseSubmodules", "true"),
+    ];
+    for (embedded, file) in [
+        (false, ".git/config"),
+        (false, ".gitmodules"),
+        (true, ".git/config"),
     ] {
-        stage.git(&repository, &["config", name, value]);
+        let stage = Stage::new();
+        let canary = Canary::new(&stage);
+        let repository = with_a_trap_inside(&stage, &canary, embedded);
+        for (name, value) in settings {
+            stage.git(&repository, &["config", "--file", file, name, value]);
+        }
+        fs::write(repository.join("n"), "n\n").unwrap();
+        look_at_everything(&stage, "r").await;
+        canary.assert_silent(&format!("looking, {embedded} {file},"));
+        stage.commit("r", "n").await.unwrap();
+        let create = GitOperation::CreateBranch {
+            branch: "b".into(),
+            base: None,
+        };
+        stage.operate("r", create).await.unwrap();
+        stage.checkout("r", "main").await.unwrap();
+        for operation in [GitOperation::Fetch, GitOperation::Pull, GitOperation::Push] {
+            drop(stage.operate("r", operation).await);
+        }
+        canary.assert_silent(&format!("changing, {embedded} {file},"));
+        stage.try_git(&repository, &["status", "--ignore-submodules=none"]);
+        assert!(canary.sings(), "the trap is no trap");
     }
-    fs::write(repository.join("n"), "n\n").unwrap();
-    look_at_everything(&stage, "r").await;
-    canary.assert_silent("a submodule");
-    stage.commit("r", "n").await.unwrap();
-    let create = GitOperation::CreateBranch {
-        branch: "b".into(),
-        base: None,
-    };
-    stage.operate("r", create).await.unwrap();
-    stage.checkout("r", "main").await.unwrap();
-    canary.assert_silent("a submodule, when something is committed,");
-    stage.try_git(&repository, &["status"]);
-    assert!(canary.sings(), "the trap is no trap");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::{
     contained::{MAX_DEPTH, MAX_PATH_BYTES},
-    guard::ContentsPolicy,
+    guard::{ContentsPolicy, Guard},
     repository::Repository,
     root::{PlaceError, Workspace},
 };
@@ -52,6 +52,18 @@ impl WorkTree {
     /// Whether this is one of the folders whose owner trusts their settings, canonical paths.
     pub fn is_one_of(&self, trusted: &[PathBuf]) -> bool {
         trusted.contains(&self.top)
+    }
+
+    /// The first of these files, relative to the top, that must not be committed from outside, and
+    /// what it is: keys and logins.
+    pub fn protected_file<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Option<(&'a str, &'static str)> {
+        names.into_iter().find_map(|name| {
+            let what = Guard::protects(&self.top.join(name))?;
+            Some((name, what))
+        })
     }
 }
 
@@ -155,19 +167,6 @@ impl Workspace {
             name: named.to_owned(),
             plain,
             size: meta.map_or(0, |meta| meta.len()),
-        })
-    }
-
-    /// The first new file that must not be committed from outside, and what it is: keys and
-    /// logins. `names` are relative to the top.
-    pub fn protected_file<'a>(
-        &self,
-        tree: &WorkTree,
-        names: impl IntoIterator<Item = &'a str>,
-    ) -> Option<(&'a str, &'static str)> {
-        names.into_iter().find_map(|name| {
-            let what = self.guard.protects(&tree.top.join(name))?;
-            Some((name, what))
         })
     }
 
