@@ -10,7 +10,7 @@ async fn the_state_and_the_diffs_of_a_repository_come_from_the_machine() {
     let world = World::new().await;
     let mut bridge = world.bridge(true).await;
     let mode = Mode::Repository {
-        path: "code/web".into(),
+        path: "/b/code/web".into(),
     };
     let new = NewTask {
         mode,
@@ -22,7 +22,7 @@ async fn the_state_and_the_diffs_of_a_repository_come_from_the_machine() {
     let path = format!("/api/v1/tasks/{task}/git");
     let answer = async {
         let asked = bridge.expect("git_status").await;
-        assert_eq!(asked["path"], "code/web");
+        assert_eq!(asked["path"], "/b/code/web");
         bridge
             .say(&json!({
                 "action": "git_status_response", "requestId": asked["requestId"],

@@ -81,10 +81,14 @@ impl Job<'_> {
             (Err(_), _) => return Err(GitFault::NotARepository),
         };
         if let Change::Init = change {
+            let path = path.to_owned();
+            let new = self.blocking(move |workspace| workspace.git_new_place(&path));
+            let place = new.await?.map_err(|_| GitFault::InvalidPath)?;
             return self.change(GitCommand::init(&place), GitStep::Init).await;
         }
         let opened = self.open_at(place).await?;
         let hooks = opened.hooks().map_err(GitFault::Said)?;
+        self.refuse_links(&opened, hooks).await?;
         let inside = self.submodules(&opened, hooks).await?;
         let Opened { place, tree, .. } = &opened;
         let (command, step) = match &change {
@@ -146,6 +150,24 @@ impl Job<'_> {
             Ok(shown(&String::from_utf8_lossy(&said.stdout)))
         } else {
             Err(spoken(&said, GitStep::Commit))
+        }
+    }
+
+    /// A link among the files of git leads what is written elsewhere.
+    async fn refuse_links(&self, opened: &Opened, hooks: Hooks) -> Result<(), GitFault> {
+        if hooks == Hooks::AsSet {
+            return Ok(());
+        }
+        let tree = opened.tree.clone();
+        match self.blocking(move |_| tree.link_inside_git()).await? {
+            Ok(None) => Ok(()),
+            Ok(Some(link)) => Err(GitFault::Said(format!(
+                "{} is a link, so that git could write anywhere; name the repository in CTRLNODE_TRUSTED on the machine if you trust it",
+                link.display()
+            ))),
+            Err(error) => Err(GitFault::Said(format!(
+                "the repository cannot be read: {error}"
+            ))),
         }
     }
 

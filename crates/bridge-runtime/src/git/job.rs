@@ -305,7 +305,7 @@ impl Job<'_> {
     }
 
     /// Away from the runtime's own threads: the disk may be slow.
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Workspace) -> T + Send + 'static,
     ) -> Result<T, GitFault> {

@@ -1,6 +1,6 @@
 //! Repositories that were made to start programs. Each test first sees that the trap works.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use bridge_proto::model::{GitFault, GitOperation};
 
@@ -416,4 +416,82 @@ async fn settings_that_cannot_be_read_are_an_error_and_not_a_clean_tree() {
         panic!("a broken index");
     };
     assert!(text.contains("index"), "{text}");
+}
+
+#[tokio::test]
+async fn links_among_the_files_of_git_do_not_lead_a_change_elsewhere() {
+    for link in [
+        "COMMIT_EDITMSG",
+        "logs/HEAD",
+        "config",
+        "refs/heads/evil",
+        "info",
+    ] {
+        let mut stage = Stage::new();
+        let repository = stage.repository("r");
+        let outside = stage.outside();
+        let target = outside.join("target");
+        let inside = repository.join(".git").join(link);
+        if inside.is_dir() {
+            fs::remove_dir_all(&inside).unwrap();
+            fs::create_dir(&target).unwrap();
+        } else if inside.exists() {
+            fs::rename(&inside, &target).unwrap();
+        } else {
+            fs::write(&target, "mine\n").unwrap();
+        }
+        symlink(&target, &inside).unwrap();
+        let content = fs::read(&target).unwrap_or_default();
+        fs::write(repository.join("n"), "n\n").unwrap();
+        let Err(GitFault::Said(text)) = stage.commit("r", "echo evil").await else {
+            panic!("{link}");
+        };
+        assert!(text.contains("is a link"), "{text}");
+        assert!(stage.checkout("r", "main").await.is_err(), "{link}");
+        assert_eq!(fs::read(&target).unwrap_or_default(), content, "{link}");
+        // Looking is possible all the same.
+        assert!(named(&stage.status("r").await, "n").untracked());
+        if link == "COMMIT_EDITMSG" {
+            stage.trust(&repository);
+            stage.commit("r", "echo evil").await.unwrap();
+            let written = fs::read_to_string(&target).unwrap();
+            assert!(written.contains("echo evil"), "the trap is no trap");
+        }
+    }
+}
+
+#[tokio::test]
+async fn hooks_that_are_links_are_in_nobodys_way() {
+    let stage = Stage::new();
+    let repository = stage.repository("r");
+    let canary = Canary::new(&stage);
+    let hook = repository.join("check");
+    write_program(&hook, &canary.command());
+    symlink("../../check", repository.join(".git/hooks/pre-commit")).unwrap();
+    stage.commit("r", "m").await.unwrap();
+    canary.assert_silent("a hook");
+}
+
+#[tokio::test]
+async fn a_repository_is_not_made_where_its_files_would_be_elsewhere() {
+    let stage = Stage::new();
+    let outside = stage.outside();
+    stage.make_repository(&outside);
+    for (name, gitfile) in [("file", true), ("link", false), ("dangling", false)] {
+        let folder = stage.base().join(name);
+        fs::create_dir(&folder).unwrap();
+        let target = outside.join(if name == "dangling" { "new" } else { ".git" });
+        if gitfile {
+            fs::write(
+                folder.join(".git"),
+                format!("gitdir: {}\n", target.display()),
+            )
+            .unwrap();
+        } else {
+            symlink(&target, folder.join(".git")).unwrap();
+        }
+        let done = stage.operate(name, GitOperation::Init).await;
+        assert_eq!(done, Err(GitFault::InvalidPath), "{name}");
+        assert!(!outside.join("new").exists());
+    }
 }
