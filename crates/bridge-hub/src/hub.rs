@@ -308,7 +308,7 @@ impl Hub {
         };
         let request = GitRequest::Status { path: path.clone() };
         match self.git(task, request).await? {
-            GitReply::Status { status } => status.map_err(git_refused),
+            GitReply::Status { status } => status.map_err(|fault| git_refused(&fault)),
             GitReply::Diff { .. } | GitReply::Operation { .. } => Err(another_reply()),
         }
     }
@@ -323,7 +323,7 @@ impl Hub {
     ) -> Result<String, HubError> {
         let task = self.existing(id).await?;
         let Mode::Repository { path } = &task.mode else {
-            return Err(git_refused(GitFault::NotARepository));
+            return Err(git_refused(&GitFault::NotARepository));
         };
         let request = GitRequest::Diff {
             path: path.clone(),
@@ -331,7 +331,7 @@ impl Hub {
             untracked,
         };
         match self.git(task, request).await? {
-            GitReply::Diff { diff, .. } => diff.map_err(git_refused),
+            GitReply::Diff { diff, .. } => diff.map_err(|fault| git_refused(&fault)),
             GitReply::Status { .. } | GitReply::Operation { .. } => Err(another_reply()),
         }
     }
@@ -533,9 +533,9 @@ impl Hub {
     }
 }
 
-fn git_refused(fault: GitFault) -> HubError {
+fn git_refused(fault: &GitFault) -> HubError {
     HubError::GitRefused {
-        reason: git_error(&fault),
+        reason: git_error(fault),
     }
 }
 

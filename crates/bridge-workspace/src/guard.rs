@@ -303,7 +303,7 @@ impl Guard {
     }
 
     /// What a protected place is, if it is one.
-    pub(crate) fn protects(&self, path: &Path) -> Option<&'static str> {
+    pub(crate) fn protects(path: &Path) -> Option<&'static str> {
         match protected(&names(path), &READ_RULES) {
             Err(Kept::Protected(what)) => Some(what),
             Ok(()) | Err(Kept::Outside | Kept::Internal | Kept::Policy(_)) => None,

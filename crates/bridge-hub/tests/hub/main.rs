@@ -7,6 +7,7 @@ mod devices;
 mod doors;
 mod live;
 mod lost;
+mod repository;
 mod runs;
 mod steering;
 mod support;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use bridge_providers::process::{AllowList, Environment, Output, RunError, run_to_end};
+use bridge_providers::process::{
+    AllowList, CaptureError, Captured, Environment, Output, RunError, capture, run_to_end,
+};
 
 use crate::support::{Stage, soon};
 
@@ -99,4 +101,52 @@ async fn a_program_sees_the_allowed_variables_and_its_markers_only() {
             "PATH=/usr/bin:/bin"
         ]
     );
+}
+
+#[tokio::test]
+async fn what_is_captured_is_the_output_byte_for_byte() {
+    let stage = Stage::new();
+    let script = r"printf 'a\0b\r\n\377'; head -c 20000000 /dev/zero; echo careful >&2; exit 3";
+    let captured = capture(stage.launch(script), LONG, 30_000_000)
+        .await
+        .unwrap();
+    let mut expected = b"a\0b\r\n\xff".to_vec();
+    expected.resize(expected.len() + 20_000_000, 0);
+    let Captured {
+        code,
+        stdout,
+        stderr_tail,
+    } = captured;
+    assert!(stdout == expected, "{} bytes", stdout.len());
+    assert_eq!((code, stderr_tail.as_str()), (Some(3), "careful"));
+}
+
+#[tokio::test]
+async fn a_program_that_prints_beyond_the_limit_is_ended_and_not_cut() {
+    let stage = Stage::new();
+    let gone = stage.everybody_gone();
+    let script = "exec 9>$LIVES; setsid sleep 1000 & yes";
+    let outcome = soon(capture(stage.launch(script), LONG, 1000)).await;
+    assert!(
+        matches!(outcome, Err(CaptureError::TooMuch { max_output: 1000 })),
+        "{outcome:?}"
+    );
+    gone.await;
+}
+
+#[tokio::test]
+async fn a_program_that_takes_too_long_may_clean_up_before_it_is_killed() {
+    let stage = Stage::new();
+    let gone = stage.everybody_gone();
+    let mut lives = stage.lives();
+    let script = r#"exec 9>$LIVES; trap "echo cleaned >&9; exit" TERM; echo begun >&9; setsid sleep 1000 & while :; do sleep 0.01; done"#;
+    let limit = Duration::from_millis(500);
+    let outcome = soon(capture(stage.launch(script), limit, 1000)).await;
+    assert!(
+        matches!(outcome, Err(CaptureError::TimedOut { .. })),
+        "{outcome:?}"
+    );
+    assert_eq!(lives.line().await.as_deref(), Some("begun"));
+    assert_eq!(lives.line().await.as_deref(), Some("cleaned"));
+    gone.await;
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bridge_proto::model::{GitFault, GitOperation, GitReply, GitRequest, GitStatus, GitStep};
+use bridge_proto::model::{GitFault, GitReply, GitRequest, GitStatus, GitStep};
 use bridge_providers::{
     process::{AllowList, CaptureError, Captured, Launch, capture},
     provider::StartError,
@@ -14,8 +14,7 @@ use bridge_providers::{
 use bridge_workspace::{
     ContentsPolicy, Workspace,
     git::{
-        BranchName, GitCommand, GitPlace, Hooks, LineCounts, NoPlace, OwnSettings, Porcelain,
-        Submodules, WorkTree, without_logins,
+        GitCommand, GitPlace, LineCounts, NoPlace, OwnSettings, Porcelain, WorkTree, without_logins,
     },
 };
 
@@ -63,18 +62,18 @@ pub(super) fn refused(request: &GitRequest, reason: &str) -> GitReply {
     }
 }
 
-struct Job<'a> {
-    tools: &'a Tools,
+pub(super) struct Job<'a> {
+    pub(super) tools: &'a Tools,
     /// All commands of a look together; a change has the time anew for each of its commands.
     until: Instant,
 }
 
 /// A repository, and what its own settings say.
-struct Opened {
-    place: GitPlace,
-    tree: WorkTree,
-    settings: OwnSettings,
-    trusted: bool,
+pub(super) struct Opened {
+    pub(super) place: GitPlace,
+    pub(super) tree: WorkTree,
+    pub(super) settings: OwnSettings,
+    pub(super) trusted: bool,
 }
 
 impl Job<'_> {
@@ -195,157 +194,7 @@ impl Job<'_> {
         Ok(diff)
     }
 
-    async fn operation(&self, path: &str, operation: &GitOperation) -> Result<String, GitFault> {
-        if let GitOperation::Unsupported { .. } = operation {
-            return Err(GitFault::UnsupportedOperation);
-        }
-        self.tools
-            .workspace
-            .git_is_kept()
-            .map_err(|policy| GitFault::Said(kept(policy)))?;
-        let place = self.place(path).await?;
-        // What is wrong with the values is told only about a place that may be known.
-        let missing = match operation {
-            GitOperation::Commit { message } if message.is_empty() => {
-                Some(GitFault::MissingMessage)
-            }
-            GitOperation::Checkout { branch } | GitOperation::CreateBranch { branch, .. }
-                if branch.is_empty() =>
-            {
-                Some(GitFault::MissingBranch)
-            }
-            GitOperation::Init
-            | GitOperation::Commit { .. }
-            | GitOperation::Fetch
-            | GitOperation::Pull
-            | GitOperation::Push
-            | GitOperation::Checkout { .. }
-            | GitOperation::CreateBranch { .. }
-            | GitOperation::Unsupported { .. } => None,
-        };
-        if let (Some(missing), Ok(_) | Err(NoPlace::Missing)) = (missing, &place) {
-            return Err(missing);
-        }
-        let place = match (place, operation) {
-            (Ok(place), _) => place,
-            (Err(NoPlace::Refused), _) => return Err(GitFault::InvalidPath),
-            (Err(NoPlace::Missing), GitOperation::Init) => return Err(GitFault::NoFolder),
-            (Err(NoPlace::Missing), _) => return Err(GitFault::NotARepository),
-        };
-        if let GitOperation::Init = operation {
-            return self.change(GitCommand::init(&place), GitStep::Init).await;
-        }
-        let opened = self.open_at(place).await?;
-        let hooks = opened.hooks().map_err(GitFault::Said)?;
-        let inside = self.submodules(&opened, hooks).await?;
-        let Opened { place, tree, .. } = &opened;
-        let valid =
-            |name: &str| BranchName::parse(name).map_err(|fault| GitFault::Said(fault.to_string()));
-        match operation {
-            GitOperation::Commit { message } => self.commit(&opened, hooks, &inside, message).await,
-            GitOperation::Fetch => {
-                let command = GitCommand::fetch(place, tree, hooks).without_submodules(&inside);
-                self.change(command, GitStep::Transfer).await
-            }
-            GitOperation::Pull => {
-                let command = GitCommand::pull(place, tree, hooks).without_submodules(&inside);
-                self.change(command, GitStep::Transfer).await
-            }
-            GitOperation::Push => {
-                let command = GitCommand::push(place, tree, hooks).without_submodules(&inside);
-                self.change(command, GitStep::Transfer).await
-            }
-            GitOperation::Checkout { branch } => {
-                let command = GitCommand::checkout(place, tree, hooks, &valid(branch)?);
-                let command = command.without_submodules(&inside);
-                self.change(command, GitStep::Checkout).await
-            }
-            GitOperation::CreateBranch { branch, base } => {
-                let branch = BranchName::parse_new(branch)
-                    .map_err(|fault| GitFault::Said(fault.to_string()))?;
-                let base = base.as_deref().map(valid).transpose()?;
-                let command = GitCommand::create_branch(place, tree, hooks, &branch, base.as_ref());
-                let command = command.without_submodules(&inside);
-                self.change(command, GitStep::CreateBranch).await
-            }
-            GitOperation::Init | GitOperation::Unsupported { .. } => {
-                Err(GitFault::UnsupportedOperation)
-            }
-        }
-    }
-
-    /// Stages everything and commits it, unless a new file among it is a key or a login.
-    async fn commit(
-        &self,
-        opened: &Opened,
-        hooks: Hooks,
-        inside: &Submodules,
-        message: &str,
-    ) -> Result<String, GitFault> {
-        let Opened {
-            place,
-            tree,
-            settings,
-            trusted,
-        } = opened;
-        if message.len() > MAX_MESSAGE_BYTES || message.contains('\0') {
-            return Err(GitFault::Said(format!(
-                "a commit message has at most {MAX_MESSAGE_BYTES} bytes and no NUL"
-            )));
-        }
-        let mut status = GitCommand::status(place, tree);
-        if !trusted {
-            status = status.without_filters(settings);
-        }
-        let porcelain = Porcelain::parse(&self.look(status).await?)
-            .map_err(|error| GitFault::Said(error.to_string()))?;
-        let new = porcelain.files.iter().filter(|file| file.untracked());
-        let names = new.map(|file| file.path.as_str());
-        if let Some((name, what)) = self.tools.workspace.protected_file(tree, names) {
-            return Err(GitFault::Said(format!(
-                "nothing was committed: {name} is new and a protected place ({what}); ignore it, or commit it on the machine itself"
-            )));
-        }
-        let add = GitCommand::add_all(place, tree, hooks, inside).without_submodules(inside);
-        self.change(add, GitStep::Add).await?;
-        if !inside.links.is_empty() {
-            let add = GitCommand::add_links(place, tree, hooks, inside);
-            self.change(add, GitStep::Add).await?;
-        }
-        let command = GitCommand::commit(place, tree, hooks, message).without_submodules(inside);
-        let said = self.run(command, self.tools.limits.time).await?;
-        if said.code == Some(0) {
-            Ok(shown(&String::from_utf8_lossy(&said.stdout)))
-        } else {
-            Err(spoken(&said, GitStep::Commit))
-        }
-    }
-
-    /// What must be known of the repositories inside, so that they are not entered. A repository
-    /// that is trusted may enter its own.
-    async fn submodules(&self, opened: &Opened, hooks: Hooks) -> Result<Submodules, GitFault> {
-        let mut inside = Submodules::default();
-        if hooks == Hooks::AsSet {
-            return Ok(inside);
-        }
-        let Opened { place, tree, .. } = opened;
-        inside.names.clone_from(&opened.settings.submodules);
-        let listed = GitCommand::list_submodules(place, tree);
-        let listed = self.run(listed, self.left()?).await?;
-        // Without the file, and with one that cannot be read, git knows no names either.
-        if listed.code == Some(0) {
-            inside.note_names(&listed.stdout);
-        }
-        inside.note_links(&self.look(GitCommand::list_index(place, tree)).await?);
-        if inside.links.len() > MAX_SUBMODULES {
-            return Err(GitFault::Said(format!(
-                "more than {MAX_SUBMODULES} repositories are inside of this one"
-            )));
-        }
-        Ok(inside)
-    }
-
-    async fn place(&self, path: &str) -> Result<Result<GitPlace, NoPlace>, GitFault> {
+    pub(super) async fn place(&self, path: &str) -> Result<Result<GitPlace, NoPlace>, GitFault> {
         let path = path.to_owned();
         self.blocking(move |workspace| workspace.git_place(&path))
             .await
@@ -359,7 +208,7 @@ impl Job<'_> {
         }
     }
 
-    async fn open_at(&self, place: GitPlace) -> Result<Opened, GitFault> {
+    pub(super) async fn open_at(&self, place: GitPlace) -> Result<Opened, GitFault> {
         let said = self.run(GitCommand::find_top(&place), self.left()?).await?;
         if said.code != Some(0) {
             return Err(GitFault::NotARepository);
@@ -382,7 +231,7 @@ impl Job<'_> {
     }
 
     /// Runs a command that only looks; all that it printed.
-    async fn look(&self, command: GitCommand) -> Result<Vec<u8>, GitFault> {
+    pub(super) async fn look(&self, command: GitCommand) -> Result<Vec<u8>, GitFault> {
         let said = self.run(command, self.left()?).await?;
         if said.code == Some(0) {
             Ok(said.stdout)
@@ -392,7 +241,11 @@ impl Job<'_> {
     }
 
     /// Runs a command that changes something; what it said, on standard output or else beside it.
-    async fn change(&self, command: GitCommand, step: GitStep) -> Result<String, GitFault> {
+    pub(super) async fn change(
+        &self,
+        command: GitCommand,
+        step: GitStep,
+    ) -> Result<String, GitFault> {
         let said = self.run(command, self.tools.limits.time).await?;
         if said.code != Some(0) {
             return Err(spoken(&said, step));
@@ -406,7 +259,11 @@ impl Job<'_> {
         Ok(shown(text))
     }
 
-    async fn run(&self, command: GitCommand, limit: Duration) -> Result<Captured, GitFault> {
+    pub(super) async fn run(
+        &self,
+        command: GitCommand,
+        limit: Duration,
+    ) -> Result<Captured, GitFault> {
         let program = self
             .tools
             .host
@@ -438,7 +295,7 @@ impl Job<'_> {
     }
 
     /// What is left of the time for a look.
-    fn left(&self) -> Result<Duration, GitFault> {
+    pub(super) fn left(&self) -> Result<Duration, GitFault> {
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             Err(too_slow(self.tools.limits.time))
@@ -448,7 +305,7 @@ impl Job<'_> {
     }
 
     /// Away from the runtime's own threads: the disk may be slow.
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Workspace) -> T + Send + 'static,
     ) -> Result<T, GitFault> {
@@ -459,24 +316,7 @@ impl Job<'_> {
     }
 }
 
-impl Opened {
-    /// Whether hooks run; or why nothing may be changed here from outside.
-    fn hooks(&self) -> Result<Hooks, String> {
-        if self.trusted {
-            return Ok(Hooks::AsSet);
-        }
-        if self.settings.programs.is_empty() {
-            return Ok(Hooks::Off);
-        }
-        let programs: Vec<&str> = self.settings.programs.iter().map(String::as_str).collect();
-        Err(format!(
-            "the settings of this repository would start programs ({}); name it in CTRLNODE_TRUSTED on the machine if you trust it",
-            shown(&programs.join(", "))
-        ))
-    }
-}
-
-fn kept(policy: ContentsPolicy) -> String {
+pub(super) fn kept(policy: ContentsPolicy) -> String {
     format!("the contents policy {policy} keeps it")
 }
 
@@ -485,7 +325,7 @@ fn too_slow(limit: Duration) -> GitFault {
 }
 
 /// What git says when it fails: its complaints, else its output.
-fn spoken(said: &Captured, step: GitStep) -> GitFault {
+pub(super) fn spoken(said: &Captured, step: GitStep) -> GitFault {
     let complaints = said.stderr_tail.trim();
     let text = if complaints.is_empty() {
         shown(&String::from_utf8_lossy(&said.stdout))
@@ -500,7 +340,7 @@ fn spoken(said: &Captured, step: GitStep) -> GitFault {
 }
 
 /// As much of a text as a person reads, without logins.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let text = without_logins(text.trim());
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => {
@@ -520,12 +360,6 @@ const TOO_LARGE: &str = "git has more to say than fits into one answer (32 MiB)"
 
 /// A frame has 32 MiB; what stands around an answer takes its part.
 const MAX_REPLY_BYTES: usize = 30 << 20;
-
-/// Their names are arguments of one program.
-const MAX_SUBMODULES: usize = 500;
-
-/// Longer than a person writes, and short enough for one argument of a program.
-const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// What a commit of some thousand files lists.
 const SHOWN_CHARS: usize = 256 * 1024;

@@ -2,9 +2,11 @@
 //! and answers each on the connection it came from. Nothing here ever holds up the supervisor or
 //! the frames that follow.
 //!
-//! Reading order: [`queue`] (which request is due, pure), [`job`] (one request). What may be asked
+//! Reading order: [`queue`] (which request is due, pure), [`job`] (one request; looks), [`change`]
+//! (changes). What may be asked
 //! of git, by which commands, is in `bridge_workspace::git`.
 
+mod change;
 mod job;
 mod queue;
 

@@ -1,6 +1,6 @@
 //! Repositories that were made to start programs. Each test first sees that the trap works.
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use bridge_proto::model::{GitFault, GitOperation};
 
@@ -284,31 +284,41 @@ async fn missing_objects_are_not_fetched_by_a_look() {
     assert!(canary.sings(), "the trap is no trap");
 }
 
-#[tokio::test]
-async fn submodules_are_not_entered() {
-    let stage = Stage::new();
+/// A repository with another in it that would start a program if it was entered.
+fn with_a_trap_inside(stage: &Stage, canary: &Canary, embedded: bool) -> PathBuf {
     let library = stage.repository("library");
     let repository = stage.repository("r");
-    let address = library.display().to_string();
-    let add = [
-        "-c",
-        "protocol.file.allow=always",
-        "submodule",
-        "add",
-        "-q",
-        &address,
-        "lib",
-    ];
-    stage.git(&repository, &add);
-    stage.git(&repository, &["commit", "-qm", "lib"]);
     let inside = repository.join("lib");
-    let canary = Canary::new(&stage);
-    let program = canary.program(&stage);
-    stage.git(&inside, &["config", "core.fsmonitor", &program]);
+    let address = library.display().to_string();
+    if embedded {
+        stage.git(&repository, &["clone", "-q", &address, "lib"]);
+        stage.git(&repository, &["add", "-A"]);
+    } else {
+        let add = [
+            "-c",
+            "protocol.file.allow=always",
+            "submodule",
+            "add",
+            "-q",
+            &address,
+            "lib",
+        ];
+        stage.git(&repository, &add);
+    }
+    stage.git(&repository, &["commit", "-qm", "lib"]);
+    stage.git(
+        &inside,
+        &["config", "core.fsmonitor", &canary.program(stage)],
+    );
     stage.git(&inside, &["config", "filter.evil.clean", &canary.filter()]);
     fs::write(inside.join(".gitattributes"), "*.txt filter=evil\n").unwrap();
     disturb(&inside);
-    for (name, value) in [
+    repository
+}
+
+#[tokio::test]
+async fn repositories_inside_are_entered_neither_by_looks_nor_by_changes() {
+    let settings = [
         ("submodule.recurse", "true"),
         ("diff.submodule", "log"),
         ("diff.ignoreSubmodules", "none"),
@@ -316,22 +326,35 @@ async fn submodules_are_not_entered() {
         ("status.submoduleSummary", "true"),
         ("push.recurseSubmodules", "on-demand"),
         ("fetch.recurseSubmodules", "true"),
+    ];
+    for (embedded, file) in [
+        (false, ".git/config"),
+        (false, ".gitmodules"),
+        (true, ".git/config"),
     ] {
-        stage.git(&repository, &["config", name, value]);
+        let stage = Stage::new();
+        let canary = Canary::new(&stage);
+        let repository = with_a_trap_inside(&stage, &canary, embedded);
+        for (name, value) in settings {
+            stage.git(&repository, &["config", "--file", file, name, value]);
+        }
+        fs::write(repository.join("n"), "n\n").unwrap();
+        look_at_everything(&stage, "r").await;
+        canary.assert_silent(&format!("looking, {embedded} {file},"));
+        stage.commit("r", "n").await.unwrap();
+        let create = GitOperation::CreateBranch {
+            branch: "b".into(),
+            base: None,
+        };
+        stage.operate("r", create).await.unwrap();
+        stage.checkout("r", "main").await.unwrap();
+        for operation in [GitOperation::Fetch, GitOperation::Pull, GitOperation::Push] {
+            drop(stage.operate("r", operation).await);
+        }
+        canary.assert_silent(&format!("changing, {embedded} {file},"));
+        stage.try_git(&repository, &["status", "--ignore-submodules=none"]);
+        assert!(canary.sings(), "the trap is no trap");
     }
-    fs::write(repository.join("n"), "n\n").unwrap();
-    look_at_everything(&stage, "r").await;
-    canary.assert_silent("a submodule");
-    stage.commit("r", "n").await.unwrap();
-    let create = GitOperation::CreateBranch {
-        branch: "b".into(),
-        base: None,
-    };
-    stage.operate("r", create).await.unwrap();
-    stage.checkout("r", "main").await.unwrap();
-    canary.assert_silent("a submodule, when something is committed,");
-    stage.try_git(&repository, &["status"]);
-    assert!(canary.sings(), "the trap is no trap");
 }
 
 #[tokio::test]
@@ -393,4 +416,82 @@ async fn settings_that_cannot_be_read_are_an_error_and_not_a_clean_tree() {
         panic!("a broken index");
     };
     assert!(text.contains("index"), "{text}");
+}
+
+#[tokio::test]
+async fn links_among_the_files_of_git_do_not_lead_a_change_elsewhere() {
+    for link in [
+        "COMMIT_EDITMSG",
+        "logs/HEAD",
+        "config",
+        "refs/heads/evil",
+        "info",
+    ] {
+        let mut stage = Stage::new();
+        let repository = stage.repository("r");
+        let outside = stage.outside();
+        let target = outside.join("target");
+        let inside = repository.join(".git").join(link);
+        if inside.is_dir() {
+            fs::remove_dir_all(&inside).unwrap();
+            fs::create_dir(&target).unwrap();
+        } else if inside.exists() {
+            fs::rename(&inside, &target).unwrap();
+        } else {
+            fs::write(&target, "mine\n").unwrap();
+        }
+        symlink(&target, &inside).unwrap();
+        let content = fs::read(&target).unwrap_or_default();
+        fs::write(repository.join("n"), "n\n").unwrap();
+        let Err(GitFault::Said(text)) = stage.commit("r", "echo evil").await else {
+            panic!("{link}");
+        };
+        assert!(text.contains("is a link"), "{text}");
+        assert!(stage.checkout("r", "main").await.is_err(), "{link}");
+        assert_eq!(fs::read(&target).unwrap_or_default(), content, "{link}");
+        // Looking is possible all the same.
+        assert!(named(&stage.status("r").await, "n").untracked());
+        if link == "COMMIT_EDITMSG" {
+            stage.trust(&repository);
+            stage.commit("r", "echo evil").await.unwrap();
+            let written = fs::read_to_string(&target).unwrap();
+            assert!(written.contains("echo evil"), "the trap is no trap");
+        }
+    }
+}
+
+#[tokio::test]
+async fn hooks_that_are_links_are_in_nobodys_way() {
+    let stage = Stage::new();
+    let repository = stage.repository("r");
+    let canary = Canary::new(&stage);
+    let hook = repository.join("check");
+    write_program(&hook, &canary.command());
+    symlink("../../check", repository.join(".git/hooks/pre-commit")).unwrap();
+    stage.commit("r", "m").await.unwrap();
+    canary.assert_silent("a hook");
+}
+
+#[tokio::test]
+async fn a_repository_is_not_made_where_its_files_would_be_elsewhere() {
+    let stage = Stage::new();
+    let outside = stage.outside();
+    stage.make_repository(&outside);
+    for (name, gitfile) in [("file", true), ("link", false), ("dangling", false)] {
+        let folder = stage.base().join(name);
+        fs::create_dir(&folder).unwrap();
+        let target = outside.join(if name == "dangling" { "new" } else { ".git" });
+        if gitfile {
+            fs::write(
+                folder.join(".git"),
+                format!("gitdir: {}\n", target.display()),
+            )
+            .unwrap();
+        } else {
+            symlink(&target, folder.join(".git")).unwrap();
+        }
+        let done = stage.operate(name, GitOperation::Init).await;
+        assert_eq!(done, Err(GitFault::InvalidPath), "{name}");
+        assert!(!outside.join("new").exists());
+    }
 }

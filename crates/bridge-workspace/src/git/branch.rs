@@ -31,9 +31,11 @@ impl BranchName {
             && !text.chars().any(|c| {
                 c.is_control() || c.is_whitespace() || FORBIDDEN.contains(c) || SHELL.contains(c)
             })
-            && text
-                .split('/')
-                .all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock"));
+            && text.split('/').all(|part| {
+                !part.is_empty()
+                    && !part.starts_with('.')
+                    && !part.to_ascii_lowercase().ends_with(".lock")
+            });
         if good {
             Ok(Self(text.to_owned()))
         } else {

@@ -3,7 +3,7 @@
 
 use std::{
     ffi::OsStr,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::{
     contained::{MAX_DEPTH, MAX_PATH_BYTES},
-    guard::ContentsPolicy,
+    guard::{ContentsPolicy, Guard},
     repository::Repository,
     root::{PlaceError, Workspace},
 };
@@ -41,6 +41,8 @@ pub enum NoPlace {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkTree {
     top: PathBuf,
+    /// Where git keeps what belongs to this tree, and what it shares with other trees.
+    kept_in: [PathBuf; 2],
 }
 
 impl WorkTree {
@@ -52,6 +54,47 @@ impl WorkTree {
     /// Whether this is one of the folders whose owner trusts their settings, canonical paths.
     pub fn is_one_of(&self, trusted: &[PathBuf]) -> bool {
         trusted.contains(&self.top)
+    }
+
+    /// A link among the files that git keeps, if there is one. Git writes through some of them: what
+    /// it keeps could then be any file, and a commit message its content. Hooks are only read, and
+    /// loose objects never written twice; neither is looked at.
+    pub fn link_inside_git(&self) -> Result<Option<PathBuf>, io::Error> {
+        let mut looked_at = 0_usize;
+        let mut folders = self.kept_in.to_vec();
+        while let Some(folder) = folders.pop() {
+            let is_objects = folder.file_name() == Some(OsStr::new("objects"));
+            for entry in fs::read_dir(&folder)? {
+                let entry = entry?;
+                let kind = entry.file_type()?;
+                if entry.file_name() == "hooks" && self.kept_in.contains(&folder) {
+                    continue;
+                }
+                looked_at += 1;
+                if kind.is_symlink() {
+                    return Ok(Some(entry.path()));
+                }
+                if looked_at > MAX_LOOKED_AT {
+                    return Err(io::Error::other("git keeps too many files"));
+                }
+                if kind.is_dir() && !is_objects {
+                    folders.push(entry.path());
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first of these files, relative to the top, that must not be committed from outside, and
+    /// what it is: keys and logins.
+    pub fn protected_file<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Option<(&'a str, &'static str)> {
+        names.into_iter().find_map(|name| {
+            let what = Guard::protects(&self.top.join(name))?;
+            Some((name, what))
+        })
     }
 }
 
@@ -91,6 +134,18 @@ impl Workspace {
         }
     }
 
+    /// As [`Workspace::git_place`], for a repository that is to be made: what stands in its way is
+    /// nothing, or a repository that is really there, and not a link or a file that leads elsewhere.
+    pub fn git_new_place(&self, path: &str) -> Result<GitPlace, NoPlace> {
+        let place = self.git_place(path)?;
+        match place.directory.join(".git").symlink_metadata() {
+            Ok(meta) if meta.is_dir() => Ok(place),
+            Ok(_) => Err(NoPlace::Refused),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(place),
+            Err(_) => Err(NoPlace::Missing),
+        }
+    }
+
     /// The working tree that git found around a place, from what [`GitCommand::find_top`] printed.
     ///
     /// `None` where it found none, or one whose tree or objects lie elsewhere: the file `.git` and
@@ -113,7 +168,10 @@ impl Workspace {
             && self.guard.may_hold_objects(&own).is_ok()
             && self.guard.may_hold_objects(&common).is_ok()
             && place.directory.starts_with(&top);
-        allowed.then_some(WorkTree { top })
+        allowed.then_some(WorkTree {
+            top,
+            kept_in: [own, common],
+        })
     }
 
     /// The file that a diff is asked about, as a status names it. Refused where the contents
@@ -158,19 +216,6 @@ impl Workspace {
         })
     }
 
-    /// The first new file that must not be committed from outside, and what it is: keys and
-    /// logins. `names` are relative to the top.
-    pub fn protected_file<'a>(
-        &self,
-        tree: &WorkTree,
-        names: impl IntoIterator<Item = &'a str>,
-    ) -> Option<(&'a str, &'static str)> {
-        names.into_iter().find_map(|name| {
-            let what = self.guard.protects(&tree.top.join(name))?;
-            Some((name, what))
-        })
-    }
-
     /// Whether git may be asked at all under the contents policy.
     pub fn git_is_kept(&self) -> Result<(), ContentsPolicy> {
         match self.policy() {
@@ -203,3 +248,6 @@ fn deepest_real(path: &Path) -> Option<PathBuf> {
         }
     }
 }
+
+/// More than repositories that are looked after have, objects left out.
+const MAX_LOOKED_AT: usize = 200_000;

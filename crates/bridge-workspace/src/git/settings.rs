@@ -84,10 +84,10 @@ mod tests {
     use super::*;
 
     fn parse(pairs: &[(&str, &str)]) -> OwnSettings {
-        let text: String = pairs
-            .iter()
-            .map(|(scope, key)| format!("{scope}\0{key}\0"))
-            .collect();
+        let mut text = String::new();
+        for (scope, key) in pairs {
+            text.extend([scope, "\0", key, "\0"]);
+        }
         OwnSettings::parse(text.as_bytes()).unwrap()
     }
 
