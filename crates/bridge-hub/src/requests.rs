@@ -402,6 +402,7 @@ fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
         other @ (Reply::AgentsSynced { .. }
         | Reply::ReadFile { .. }
         | Reply::RunChecked { .. }
+        | Reply::Capabilities(_)
         | Reply::Unknown { .. }) => {
             return Err(unexpected(&other));
         }
@@ -429,6 +430,7 @@ fn content(reply: Reply) -> Result<FileContent, HubError> {
         other @ (Reply::AgentsSynced { .. }
         | Reply::ListFiles { .. }
         | Reply::RunChecked { .. }
+        | Reply::Capabilities(_)
         | Reply::Unknown { .. }) => {
             return Err(unexpected(&other));
         }
@@ -475,7 +477,8 @@ fn unexpected(reply: &Reply) -> HubError {
         Reply::AgentsSynced { .. }
         | Reply::ReadFile { .. }
         | Reply::ListFiles { .. }
-        | Reply::RunChecked { .. } => "UNEXPECTED_REPLY",
+        | Reply::RunChecked { .. }
+        | Reply::Capabilities(_) => "UNEXPECTED_REPLY",
     };
     HubError::FileRefused {
         code: code.to_owned(),

@@ -140,7 +140,8 @@ impl Intake {
             | CommandBody::Check { .. }
             | CommandBody::Tune { .. }
             | CommandBody::Agents(_)
-            | CommandBody::Models(_)) => other,
+            | CommandBody::Models(_)
+            | CommandBody::Capabilities(_)) => other,
         };
         let command = Command { origin, body };
         self.supervisor.send(Taken::Command { command, conn }).await

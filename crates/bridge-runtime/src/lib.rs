@@ -16,6 +16,7 @@
 
 pub mod agents;
 pub mod approvals;
+mod capabilities;
 mod clock;
 mod contents;
 pub mod dispatch;

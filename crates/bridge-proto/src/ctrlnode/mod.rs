@@ -10,6 +10,7 @@
 //! [`Event`](crate::model::Event) instead of the messages it would become on the plain wire.
 
 mod agents;
+mod capabilities;
 pub mod device;
 mod error;
 mod fields;

@@ -3,6 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
+    capabilities::ResponseFrame,
     frames::{
         ListFilesResponse, ListedFile, Nullable, ReadFileResponse, RunChecked, SyncAck,
         UnknownAction, to_text,
@@ -56,6 +57,9 @@ pub fn encode_reply(reply: &Reply, origin: &Origin) -> Option<String> {
             execution_id: &run.attempt,
             known: *known,
         })),
+        Reply::Capabilities(capabilities) => {
+            Some(to_text(&ResponseFrame::new(capabilities, request_id)))
+        }
         Reply::Unknown { kind } => {
             let request_id = request_id.filter(|_| origin.source == Source::Hub)?;
             Some(to_text(&UnknownAction {

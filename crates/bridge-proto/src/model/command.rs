@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentChange, Answer, ModelManifest, Request};
+use super::{AgentChange, Answer, CapabilityQuery, ModelManifest, Request};
 use crate::id::{AgentId, AskId, Digest, RunKey, TaskFolder, TaskId};
 
 /// One thing asked, whoever asked it.
@@ -91,6 +91,8 @@ pub enum CommandBody {
     Agents(AgentChange),
     /// The plane's list of models (`model_manifest`); never answered.
     Models(ModelManifest),
+    /// A question about an agent's skills; answered once.
+    Capabilities(CapabilityQuery),
     /// A question about files that is answered once.
     Request(Request),
     /// An action this version does not know; counted and logged (decision 24).

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Capabilities;
 use crate::id::{AgentId, ProviderKey, RunKey};
 
 /// A question that gets one reply (or none, for `write_file`).
@@ -92,6 +93,8 @@ pub enum Reply {
         /// forgotten.
         known: bool,
     },
+    /// To a question about an agent's skills.
+    Capabilities(Box<Capabilities>),
     /// To an action of our own hub that nobody knows (decision 24).
     Unknown {
         /// The action.

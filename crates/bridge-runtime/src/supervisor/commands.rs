@@ -209,6 +209,10 @@ impl Daemon {
                 self.on_sync(provider, agents, &origin, conn).await;
                 Vec::new()
             }
+            CommandBody::Capabilities(query) => {
+                self.on_skills_asked(query, origin, conn);
+                Vec::new()
+            }
             CommandBody::Models(manifest) => {
                 self.on_manifest(manifest).await;
                 Vec::new()

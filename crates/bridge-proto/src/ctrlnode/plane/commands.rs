@@ -5,7 +5,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    ctrlnode::{frames::to_text, outbound::intent_type},
+    ctrlnode::{capabilities::QueryFrame, frames::to_text, outbound::intent_type},
     id::{AgentId, AskId, Digest, ProviderKey, RunKey, TaskFolder, TaskId},
     model::{
         AgentChange, AgentPatch, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp,
@@ -89,6 +89,7 @@ pub fn encode(command: &CommandBody, request_id: &str) -> Result<String, EncodeE
             request_id,
             agent_id: agent,
         })),
+        CommandBody::Capabilities(query) => Ok(to_text(&QueryFrame::new(query, request_id))),
         CommandBody::Models(manifest) => Ok(to_text(&Manifest {
             action: "model_manifest",
             manifest,
