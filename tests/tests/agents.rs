@@ -2,6 +2,7 @@
 //! and what it leaves alone.
 
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use std::{fs, path::PathBuf, sync::Arc};
 

@@ -107,7 +107,9 @@ impl SkillDesk {
     fn keep(&mut self, place: Place, skills: Skills) {
         self.kept.retain(|_, (since, _)| since.elapsed() < FRESH);
         if skills.warnings.is_empty() && self.kept.len() < MAX_KEPT {
-            self.kept.entry(place).or_insert((Instant::now(), skills));
+            self.kept
+                .entry(place)
+                .or_insert_with(|| (Instant::now(), skills));
         }
     }
 }
