@@ -147,6 +147,8 @@ impl Home {
         command
             .env("PAIRING_TOKEN", "test-token")
             .env("SAAS_URL", url)
+            // A plane of a test speaks the WebSocket alone.
+            .env("CTRLNODE_SIDE_CHANNEL", "off")
             .env("BASE_PATH", self.workspace())
             .env("RECONNECT_MS", "100");
         Running::start(command)

@@ -2,6 +2,7 @@
 //! and what it leaves alone.
 
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -31,6 +32,7 @@ async fn world() -> World {
     let openclaw = OpenclawProvider::new(home.host(&[]), &home.path().join("state"));
     setup.providers.push(Arc::new(openclaw));
     setup.providers.push(bridge::hermes(&home));
+    setup.providers.push(bridge::cursor(&home));
     let bridge = setup.start();
     World {
         home,
@@ -227,4 +229,61 @@ async fn the_planes_list_of_models_helps_out_and_is_there_after_a_restart() {
         "{models}"
     );
     assert!(bridge.stop().await.clean);
+}
+
+#[tokio::test]
+async fn a_question_about_skills_is_always_answered() {
+    let world = world().await;
+    let skills = world.home.workspace().join("web/.cursor/skills");
+    fs::create_dir_all(skills.join("review")).unwrap();
+    let text = "---\nname: review\ndescription: Looks at /etc/passwd.\n---\n";
+    fs::write(skills.join("review/SKILL.md"), text).unwrap();
+    let list = json!([{ "id": "Dev" }]).to_string();
+    world
+        .tell(json!({ "action": "sync_cursor_agents", "requestId": "s", "agents": list }))
+        .await;
+    let ask = async |id: Value, more: Value| {
+        let mut frame = json!({ "action": "query_provider_capabilities", "requestId": id });
+        for (key, value) in more.as_object().unwrap() {
+            frame[key] = value.clone();
+        }
+        let before = world.tell(frame).await;
+        let answer = |frame: &Value| {
+            frame["action"] == "provider_capabilities_response" && frame["requestId"] == id
+        };
+        world.plane.heard_after(before, answer).await.1["capabilities"].clone()
+    };
+    let repo = json!({ "agentId": "Dev", "taskMode": "repo", "repoPath": "web" });
+    let found = ask(json!("q1"), repo).await;
+    assert_eq!(
+        (&found["provider"], &found["agentId"]),
+        (&json!("cursor"), &json!("Dev"))
+    );
+    assert_eq!(found["skills"][0]["name"], "review", "{found}");
+    assert_eq!(found["skills"][0]["description"], "Looks at [path]");
+    assert_eq!(found["discovery"]["skills"], "static");
+    let outside = json!({ "agentId": "dev", "taskMode": "repo", "repoPath": "/etc" });
+    let found = ask(json!("q2"), outside).await;
+    assert_eq!(
+        (&found["workspaceScope"], &found["skills"]),
+        (&json!("project"), &json!([]))
+    );
+    let nobody = ask(json!("q3"), json!({ "agentId": ["x"], "taskMode": 7 })).await;
+    assert_eq!(nobody["provider"], "unknown");
+    assert_eq!(
+        nobody["discovery"]["warnings"],
+        json!(["agent_provider_unknown"])
+    );
+    let before = world.plane.seen();
+    for n in 0..500 {
+        let frame =
+            json!({ "action": "query_provider_capabilities", "requestId": format!("b{n}") });
+        world.plane.send(&frame).await;
+    }
+    let mut seen = before;
+    for _ in 0..500 {
+        let answer = |frame: &Value| frame["action"] == "provider_capabilities_response";
+        seen = world.plane.heard_after(seen, answer).await.0;
+    }
+    assert!(world.bridge.stop().await.clean);
 }

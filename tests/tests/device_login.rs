@@ -1,6 +1,7 @@
 //! A machine gets its token by a code, against a hub and against planes that misbehave.
 
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 

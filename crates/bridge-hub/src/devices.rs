@@ -57,7 +57,7 @@ pub(crate) enum Standing {
 }
 
 /// Why a code leads nowhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CodeFault {
     Unknown,
     TooMany { wait: Duration },
@@ -122,7 +122,7 @@ impl Devices {
         if device.next_poll > now {
             return Standing::TooSoon;
         }
-        device.next_poll = now + INTERVAL - SLACK;
+        device.next_poll = now + SOONEST;
         match device.decision.take() {
             None => Standing::Waiting,
             Some(decision) => {
@@ -193,8 +193,8 @@ const MAX_WAITING: usize = 100;
 pub(crate) const LIFE: Duration = Duration::from_secs(600);
 /// Between two questions of a machine.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
-/// A machine's timer may be early by this.
-const SLACK: Duration = Duration::from_secs(1);
+/// A machine's timer may be early by a second.
+const SOONEST: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
 mod tests {

@@ -463,6 +463,7 @@ fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
         | Reply::Tree(_)
         | Reply::RunChecked { .. }
         | Reply::Plan(_)
+        | Reply::Capabilities(_)
         | Reply::Unknown { .. }) => {
             return Err(unexpected(&other));
         }
@@ -497,6 +498,7 @@ fn content(reply: Reply) -> Result<FileContent, HubError> {
         | Reply::Tree(_)
         | Reply::RunChecked { .. }
         | Reply::Plan(_)
+        | Reply::Capabilities(_)
         | Reply::Unknown { .. }) => {
             return Err(unexpected(&other));
         }
@@ -546,6 +548,7 @@ fn of_git(reply: Reply) -> Result<GitReply, HubError> {
         | Reply::Tree(_)
         | Reply::Pipeline { .. }
         | Reply::Plan(_)
+        | Reply::Capabilities(_)
         | Reply::RunChecked { .. }
         | Reply::Unknown { .. }) => Err(unexpected(&other)),
     }
@@ -564,6 +567,7 @@ fn deleted(reply: Reply) -> Result<(), HubError> {
         | Reply::Git { .. }
         | Reply::Pipeline { .. }
         | Reply::Plan(_)
+        | Reply::Capabilities(_)
         | Reply::RunChecked { .. }
         | Reply::Unknown { .. }) => Err(unexpected(&other)),
     }
@@ -578,6 +582,7 @@ fn unexpected(reply: &Reply) -> HubError {
         | Reply::RunChecked { .. }
         | Reply::Tree(_)
         | Reply::Plan(_)
+        | Reply::Capabilities(_)
         | Reply::Git { .. }
         | Reply::Pipeline { .. } => "UNEXPECTED_REPLY",
     };

@@ -1,6 +1,8 @@
 //! GitHub Copilot CLI: how it is found behind npm's loader, whether it is logged in, how it is
 //! started, and what it does differently from other agents of the protocol.
 
+mod skills;
+
 use std::{
     env::consts::{ARCH, OS},
     ffi::OsString,
@@ -18,11 +20,12 @@ use crate::{
     conversation::converse,
     find::find_program,
     host::Host,
-    process::{AllowList, Environment, Launch},
+    process::{AllowList, Environment, Launch, run_to_end},
     program::{ProgramWords, outside_of_runs, read_small, with_temp, with_version},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
+    skills::{SkillQuery, SkillSource, Skills},
     trust::brought,
 };
 
@@ -168,6 +171,26 @@ impl Provider for CopilotProvider {
             })
     }
 
+    /// Asked in the folder itself only where the folder brings nothing that would run unasked.
+    async fn skills(&self, query: SkillQuery, limit: Duration) -> Skills {
+        let Some(program) = self.program() else {
+            return Skills::failed(SkillSource::Unsupported, "copilot_cli_binary_missing");
+        };
+        let hostile = brought(&query.directory, &[HOOKS]).is_some();
+        let launch = Launch {
+            program,
+            args: ["skill", "list", "--json"].map(Into::into).to_vec(),
+            directory: if query.project && !hostile {
+                query.directory
+            } else {
+                std::env::temp_dir()
+            },
+            env: self.environment(),
+            run: None,
+        };
+        skills::of(run_to_end(launch, limit.min(SKILLS_LIMIT), SKILLS_BYTES).await)
+    }
+
     async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {
         if !spec.trusted
             && let Some(brings) = brought(&spec.directory, &[HOOKS])
@@ -262,6 +285,9 @@ const WORDS: ProgramWords = ProgramWords {
     install: "install GitHub Copilot CLI (`npm install -g @github/copilot`)",
     login: "run `copilot login`, or set COPILOT_GITHUB_TOKEN",
 };
+/// For its list of skills.
+const SKILLS_LIMIT: Duration = Duration::from_secs(5);
+const SKILLS_BYTES: usize = 1 << 20;
 /// What stands there is run unasked, whoever brought it and whatever is set.
 const HOOKS: &str = ".github/hooks";
 const FAILED: &[Beginning] = &[Beginning::Words("Error: ")];

@@ -21,6 +21,7 @@ use crate::{
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
+    skills::{SkillQuery, SkillScope, Skills, commands_in, in_files},
 };
 
 /// Gemini CLI as the user installed it and is logged in with.
@@ -181,6 +182,23 @@ impl Provider for GeminiProvider {
     async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError> {
         let launch = outside_of_runs(self.ready()?, &["--acp"], self.environment());
         list_models(launch, quirks(), limit).await
+    }
+
+    async fn skills(&self, query: SkillQuery, _: Duration) -> Skills {
+        let own = self.folder().map(|folder| folder.join("commands"));
+        in_files(move || {
+            let mut skills = Vec::new();
+            if query.project {
+                let project =
+                    commands_in(&query.directory, ".gemini/commands", SkillScope::Project);
+                skills.extend(project);
+            }
+            if let Some(own) = own {
+                skills.extend(commands_in(&own, "", SkillScope::User));
+            }
+            skills
+        })
+        .await
     }
 
     async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {

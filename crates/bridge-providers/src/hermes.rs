@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use bridge_proto::{
-    ProviderKey,
+    AgentId, ProviderKey,
     model::{AgentProfile, Health, ToolKind},
 };
 use serde_json::Value;
@@ -76,9 +76,8 @@ impl HermesProvider {
     }
 
     /// The home a run is done in: that of the agent's profile, or else the usual one.
-    fn home_of(&self, spec: &RunSpec) -> Option<PathBuf> {
+    fn home_of(&self, agent: Option<&AgentId>) -> Option<PathBuf> {
         let folder = self.folder()?;
-        let agent = spec.agent.as_ref();
         let own = agent.and_then(|agent| profiles::of(&folder, agent));
         Some(own.unwrap_or(folder))
     }
@@ -159,7 +158,7 @@ impl Provider for HermesProvider {
     }
 
     async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {
-        let home = self.home_of(&spec);
+        let home = self.home_of(spec.agent.as_ref());
         let mut env = with_temp(self.environment(), spec.temp.as_deref());
         if let Some(home) = home
             .as_ref()
@@ -294,6 +293,29 @@ mod tests {
         for (name, _) in &vars[1..] {
             assert_eq!(env.value(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn an_agent_with_a_profile_works_in_it_and_any_other_in_the_usual_home() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = home.path().join("profiles/Writer");
+        std::fs::create_dir_all(&profile).unwrap();
+        let folder = home.path().to_str().unwrap();
+        let host = Host::new([("HERMES_HOME".into(), folder.into())]);
+        let provider = HermesProvider::new(host);
+        let of = |agent: &str| {
+            let agent = AgentId::parse(agent).unwrap();
+            provider.home_of(Some(&agent)).unwrap()
+        };
+        assert_eq!(of("writer"), profile);
+        assert_eq!(of("somebody"), home.path());
+        assert_eq!(of("../profiles/Writer"), home.path());
+        assert_eq!(provider.home_of(None).unwrap(), home.path());
+        let error = provider.ready(Some(&profile)).unwrap_err();
+        assert!(matches!(
+            error,
+            StartError::Missing { .. } | StartError::LoginNeeded { .. }
+        ));
     }
 
     #[test]

@@ -26,4 +26,5 @@ mod plain;
 pub mod process;
 mod program;
 pub mod provider;
+pub mod skills;
 mod trust;

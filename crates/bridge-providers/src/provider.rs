@@ -12,7 +12,10 @@ use bridge_proto::{
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use crate::process::AllowList;
+use crate::{
+    process::AllowList,
+    skills::{SkillQuery, Skills},
+};
 
 /// One agent program this machine may have.
 #[async_trait]
@@ -46,6 +49,12 @@ pub trait Provider: Send + Sync {
     /// and writes files. Most programs have no such configuration: then nothing happens.
     fn edit_agent(&self, _: &AgentEdit) -> Result<bool, EditError> {
         Ok(false)
+    }
+
+    /// The skills a prompt can call there; may start the program, never calls a model and never
+    /// carries a skill out.
+    async fn skills(&self, _: SkillQuery, _: Duration) -> Skills {
+        Skills::default()
     }
 
     /// Starts the program for one conversation. The first prompt is sent through

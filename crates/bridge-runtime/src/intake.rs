@@ -164,7 +164,8 @@ impl Intake {
             | CommandBody::Tune { .. }
             | CommandBody::Plan(_)
             | CommandBody::Agents(_)
-            | CommandBody::Models(_)) => other,
+            | CommandBody::Models(_)
+            | CommandBody::Capabilities(_)) => other,
         };
         let command = Command { origin, body };
         self.supervisor.send(Taken::Command { command, conn }).await

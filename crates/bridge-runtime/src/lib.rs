@@ -17,6 +17,7 @@
 pub mod agents;
 pub mod approvals;
 mod blueprint;
+mod capabilities;
 mod clock;
 mod contents;
 pub mod dispatch;

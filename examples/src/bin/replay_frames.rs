@@ -147,7 +147,8 @@ fn differences(recorded: &Value, now: &Value) -> Vec<String> {
     let differs = |field: &&String| {
         !OF_THE_MACHINE.contains(&field.as_str()) && old.get(*field) != new.get(*field)
     };
-    let shown = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
+    let shown =
+        |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
     fields
         .into_iter()
         .filter(differs)

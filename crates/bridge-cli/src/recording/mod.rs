@@ -30,9 +30,10 @@ use crate::report::Problem;
 /// Begins a recording. The file is made for its user alone and must not be there yet.
 pub(crate) fn begin(path: &Path, secrets: Vec<Secret>) -> Result<Arc<Recorder>, Problem> {
     let cannot = |error: io::Error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AlreadyExists => "name a file that is not there yet",
-            _ => "check the folder and its rights",
+        let hint = if error.kind() == io::ErrorKind::AlreadyExists {
+            "name a file that is not there yet"
+        } else {
+            "check the folder and its rights"
         };
         Problem::new(format!("{} cannot be recorded to", path.display()))
             .hint(hint)

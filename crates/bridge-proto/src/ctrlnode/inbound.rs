@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 
 use super::{
-    DecodeError, agents,
+    DecodeError, agents, capabilities,
     fields::{Fields, Frame, shortened, with_slashes},
     git, graph, pipeline,
     token::Token,
@@ -67,6 +67,7 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
             fields.value("version").and_then(Value::as_str),
             fields.map("providers")?,
         )),
+        "query_provider_capabilities" => CommandBody::Capabilities(capabilities::query(fields)),
         "update_agent_config" => CommandBody::Agents(AgentChange::Update {
             agent: fields.need_id("agentId")?,
             patch: agents::patch(fields)?,
@@ -91,7 +92,8 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
     };
     let token = match &body {
         // Nothing is known about its other fields, not even their types.
-        CommandBody::Unknown { .. } => Token {
+        // Whatever is odd about a question about skills, it is answered.
+        CommandBody::Unknown { .. } | CommandBody::Capabilities(_) => Token {
             request_id: fields
                 .value("requestId")
                 .and_then(Value::as_str)

@@ -11,6 +11,7 @@
 
 mod agents;
 pub mod blueprint;
+mod capabilities;
 pub mod device;
 mod error;
 mod fields;

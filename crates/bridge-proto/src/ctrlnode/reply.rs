@@ -4,6 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
     MAX_FRAME_BYTES,
+    capabilities::ResponseFrame,
     frames::{
         ListFilesResponse, ListedFile, Nullable, ReadFileResponse, RunChecked, SyncAck,
         UnknownAction, to_text,
@@ -90,6 +91,9 @@ pub fn encode_reply(reply: &Reply, origin: &Origin) -> Option<String> {
             known: *known,
         })),
         Reply::Plan(said) => graph::said(&token, said),
+        Reply::Capabilities(capabilities) => {
+            Some(to_text(&ResponseFrame::new(capabilities, request_id)))
+        }
         Reply::Unknown { kind } => {
             let request_id = request_id.filter(|_| origin.source == Source::Hub)?;
             Some(to_text(&UnknownAction {

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentChange, Answer, GitRequest, ModelManifest, PipelineRequest, PlanGraph, Request};
+use super::{
+    AgentChange, Answer, CapabilityQuery, GitRequest, ModelManifest, PipelineRequest, PlanGraph,
+    Request,
+};
 use crate::id::{AgentId, AskId, Digest, RunKey, TaskFolder, TaskId};
 
 /// One thing asked, whoever asked it.
@@ -93,6 +96,8 @@ pub enum CommandBody {
     Models(ModelManifest),
     /// Plan a pipeline; answered with progress and one result.
     Plan(Box<PlanGraph>),
+    /// A question about an agent's skills; answered once.
+    Capabilities(CapabilityQuery),
     /// A question about files that is answered once.
     Request(Request),
     /// A question about, or a change of, a git repository.

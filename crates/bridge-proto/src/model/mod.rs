@@ -4,6 +4,7 @@
 mod agent;
 mod answer;
 mod ask;
+mod capabilities;
 mod command;
 mod event;
 mod git;
@@ -19,6 +20,9 @@ pub use agent::{
 };
 pub use answer::match_answer;
 pub use ask::{Action, Answer, Ask, AskEnd, AskKind, Choice, ChoiceKind};
+pub use capabilities::{
+    Capabilities, CapabilityQuery, Discovery, Skill, SkillScope, SkillSource, TaskMode,
+};
 pub use command::{
     Command, CommandBody, FollowUp, Origin, Place, ReplyToken, RunKind, Source, StartRun, Tuning,
     When,

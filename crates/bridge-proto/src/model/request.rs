@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GitReply, PipelineReply, PlanReply, TreeChange, TreeChanged};
+use super::{Capabilities, GitReply, PipelineReply, PlanReply, TreeChange, TreeChanged};
 use crate::id::{AgentId, ProviderKey, RunKey};
 
 /// A question that gets one reply (or none, for `write_file`).
@@ -123,6 +123,8 @@ pub enum Reply {
     },
     /// To a request to plan; progress comes before the result.
     Plan(PlanReply),
+    /// To a question about an agent's skills.
+    Capabilities(Box<Capabilities>),
     /// To an action of our own hub that nobody knows (decision 24).
     Unknown {
         /// The action.

@@ -9,9 +9,9 @@ use bridge_proto::{
         plane::{self, FromBridge},
     },
     model::{
-        AgentProfile, AgentStatus, Can, Choosing, FileEntry, Health, HealthReason, Heartbeat,
-        Hello, Listing, Notice, Origin, ProviderReport, ReadOutcome, Reply, ReplyToken, Source,
-        Trouble,
+        AgentProfile, AgentStatus, Can, Capabilities, Choosing, Discovery, FileEntry, Health,
+        HealthReason, Heartbeat, Hello, Listing, Notice, Origin, ProviderReport, ReadOutcome,
+        Reply, ReplyToken, Skill, SkillScope, SkillSource, Source, TaskMode, Trouble,
     },
 };
 
@@ -319,6 +319,35 @@ fn replies_are_written_as_the_reference_shows_them_and_read_back_by_the_hub() {
         provider: provider(key),
         error: error.map(str::to_owned),
     };
+    let review = Skill {
+        id: "project:review".into(),
+        name: "review".into(),
+        description: Some("Looks at a change.".into()),
+        argument_hint: Some("[file]".into()),
+        invocation: "$review".into(),
+        scope: SkillScope::Project,
+        user_invocable: true,
+        enabled: true,
+    };
+    let skills = |provider: &str, agent: Option<&str>, found: bool| {
+        let (mode, source, warnings) = if found {
+            (TaskMode::Repo, SkillSource::Static, Vec::new())
+        } else {
+            let unknown = vec!["agent_provider_unknown".to_owned()];
+            (TaskMode::Output, SkillSource::Unsupported, unknown)
+        };
+        Reply::Capabilities(Box::new(Capabilities {
+            provider: provider.into(),
+            agent: agent.map(str::to_owned),
+            mode,
+            skills: found.then(|| review.clone()).into_iter().collect(),
+            discovery: Discovery {
+                skills: source,
+                warnings,
+                observed_at: "2026-03-14T09:26:53.589Z".parse().unwrap(),
+            },
+        }))
+    };
     for (frame, name, reply) in [
         (
             "sync_missing_agents",
@@ -329,6 +358,16 @@ fn replies_are_written_as_the_reference_shows_them_and_read_back_by_the_hub() {
             "sync_claude_sdk_agents",
             "sync_claude-sdk_agents_ack",
             synced("claude-sdk", Some("MISSING_AGENTS")),
+        ),
+        (
+            "query_provider_capabilities",
+            "provider_capabilities_response",
+            skills("codex", Some("Dev-1"), true),
+        ),
+        (
+            "query_provider_capabilities",
+            "provider_capabilities_response_unknown",
+            skills("unknown", None, false),
         ),
         ("read_file", "read_file_response", read(content)),
         (

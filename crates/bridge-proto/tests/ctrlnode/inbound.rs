@@ -4,8 +4,9 @@ use bridge_proto::{
     AskId, Digest,
     ctrlnode::{decode, plane},
     model::{
-        AgentChange, AgentPatch, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp,
-        ModelManifest, Place, Request, RunKind, Source, StartRun, Tuning, When,
+        AgentChange, AgentPatch, AgentProfile, Answer, CapabilityQuery, CommandBody, FileRoot,
+        FileScope, FollowUp, ModelManifest, Place, Request, RunKind, Source, StartRun, TaskMode,
+        Tuning, When,
     },
 };
 
@@ -242,6 +243,14 @@ fn others() -> Vec<(&'static str, CommandBody)> {
             }),
         ),
         (
+            "query_provider_capabilities",
+            CommandBody::Capabilities(CapabilityQuery {
+                agent: Some("Dev-1".into()),
+                mode: TaskMode::Repo,
+                repository: Some("/home/dev/web".into()),
+            }),
+        ),
+        (
             "read_file",
             CommandBody::Request(Request::ReadFile {
                 scope: scope("writer", "gemini"),
@@ -378,6 +387,7 @@ fn every_command_survives_the_way_from_the_hub_to_the_bridge() {
             | CommandBody::Agents(_)
             | CommandBody::Plan(_)
             | CommandBody::Models(_)
+            | CommandBody::Capabilities(_)
             | CommandBody::Request(_)
             | CommandBody::Git(_)
             | CommandBody::Pipeline(_) => {
@@ -415,6 +425,7 @@ fn the_hub_writes_frames_as_the_reference_shows_them() {
         "interrupt_task",
         "list_files",
         "model_manifest",
+        "query_provider_capabilities",
         "read_file",
         "tune_task",
         "update_agent_config_model",
@@ -427,6 +438,19 @@ fn the_hub_writes_frames_as_the_reference_shows_them() {
         let body = decode(golden.as_bytes(), Source::Hub).unwrap().body;
         assert_eq!(plane::encode(&body, request_id).unwrap(), golden, "{name}");
     }
+}
+
+#[test]
+fn a_question_about_skills_is_understood_whatever_is_odd_about_it() {
+    let frame = r#"{"action":"query_provider_capabilities","requestId":"q","agentId":7,"taskMode":[],"repoPath":" "}"#;
+    let nothing = CapabilityQuery {
+        agent: None,
+        mode: TaskMode::Output,
+        repository: None,
+    };
+    let command = decode(frame.as_bytes(), Source::Plane).unwrap();
+    assert_eq!(command.body, CommandBody::Capabilities(nothing));
+    assert!(command.origin.reply.0.contains("\"q\""), "{command:?}");
 }
 
 #[test]

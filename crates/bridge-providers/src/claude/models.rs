@@ -1,4 +1,4 @@
-//! Asking the program for its models: `initialize` and its answer, no prompt, no model call.
+//! Asking the program for its models and commands: `initialize` and its answer, no prompt, no model call.
 
 use std::{
     collections::VecDeque,
@@ -22,25 +22,11 @@ pub(super) struct ModelList {
     answered: bool,
 }
 
-/// The list, if this is the answer; `Err` with what came instead.
-pub(super) fn heard_models(heard: Heard) -> Option<Result<Vec<String>, String>> {
+/// The answer, if this is it; `Err` with what came instead.
+pub(super) fn heard_answer(heard: Heard) -> Option<Result<Value, String>> {
     match heard {
         Heard::Seen(observed) => match (observed.event, observed.raw) {
-            (RunEvent::Other { what }, Some(raw)) if what == ANSWER => {
-                let models: Vec<String> = raw
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|model| model.get("value").and_then(Value::as_str))
-                    .take(MAX_MODELS)
-                    .map(|model| one_line(model, 200))
-                    .collect();
-                Some(if models.is_empty() {
-                    Err("the list is empty".into())
-                } else {
-                    Ok(models)
-                })
-            }
+            (RunEvent::Other { what }, Some(raw)) if what == ANSWER => Some(Ok(raw)),
             (_, _) => None,
         },
         Heard::Gone => Some(Err("the program ended without an answer".into())),
@@ -49,6 +35,23 @@ pub(super) fn heard_models(heard: Heard) -> Option<Result<Vec<String>, String>> 
         | Heard::Applied(_)
         | Heard::Injected(_)
         | Heard::TurnOver(_) => None,
+    }
+}
+
+/// The models of the answer.
+pub(super) fn models_in(answer: &Value) -> Result<Vec<String>, String> {
+    let models = answer.get("models").and_then(Value::as_array);
+    let models: Vec<String> = models
+        .into_iter()
+        .flatten()
+        .filter_map(|model| model.get("value").and_then(Value::as_str))
+        .take(MAX_MODELS)
+        .map(|model| one_line(model, 200))
+        .collect();
+    if models.is_empty() {
+        Err("the list is empty".into())
+    } else {
+        Ok(models)
     }
 }
 
@@ -70,16 +73,13 @@ impl Dialogue for ModelList {
             return;
         }
         self.answered = true;
-        let models = message
-            .pointer("/response/response/models")
-            .cloned()
-            .unwrap_or_default();
+        let answer = message.pointer("/response/response").cloned();
         let event = RunEvent::Other {
             what: ANSWER.into(),
         };
         self.steps.push_back(Step::Emit(Box::new(Observed {
             event,
-            raw: Some(models),
+            raw: Some(answer.unwrap_or_default()),
         })));
         self.steps
             .push_back(Step::CloseInput(Duration::from_secs(2)));
@@ -123,7 +123,7 @@ mod tests {
     fn models(steps: Vec<Step>) -> Option<Result<Vec<String>, String>> {
         steps.into_iter().find_map(|step| {
             if let Step::Emit(observed) = step {
-                heard_models(Heard::Seen(observed))
+                heard_answer(Heard::Seen(observed)).map(|answer| models_in(&answer?))
             } else {
                 None
             }

@@ -14,7 +14,8 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     command,
     dialogue::ClaudeDialogue,
-    models::{ModelList, heard_models},
+    models::{ModelList, heard_answer, models_in},
+    skills,
 };
 use crate::{
     conversation::converse,
@@ -26,6 +27,7 @@ use crate::{
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
+    skills::{SkillQuery, SkillSource, Skills},
 };
 
 /// Claude Code as the user installed it and is logged in with. Credentials are looked for by name
@@ -122,7 +124,8 @@ impl ClaudeProvider {
             .map_err(|error| error.to_string())
     }
 
-    async fn list(&self, limit: Duration) -> Result<Vec<String>, ListError> {
+    /// What it says of its models and commands.
+    async fn introduction(&self, limit: Duration) -> Result<Value, ListError> {
         let until = Instant::now() + limit;
         let program = self.found()?;
         let launch = self.launch(program, command::listing_arguments());
@@ -130,17 +133,21 @@ impl ClaudeProvider {
         let mut answer = None;
         while answer.is_none() {
             match timeout_at(until, conversation.heard.recv()).await {
-                Ok(Some(heard)) => answer = heard_models(heard),
+                Ok(Some(heard)) => answer = heard_answer(heard),
                 Ok(None) => answer = Some(Err("the program ended without an answer".into())),
                 Err(_) => answer = Some(Err(format!("no answer within {limit:?}"))),
             }
         }
         answer
             .unwrap_or_else(|| Err("no answer".into()))
-            .map_err(|reason| ListError::NoAnswer {
-                provider: self.key.as_str().to_owned(),
-                reason,
-            })
+            .map_err(|reason| self.no_answer(reason))
+    }
+
+    fn no_answer(&self, reason: String) -> ListError {
+        ListError::NoAnswer {
+            provider: self.key.as_str().to_owned(),
+            reason,
+        }
     }
 }
 
@@ -207,7 +214,26 @@ impl Provider for ClaudeProvider {
     }
 
     async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError> {
-        self.list(limit).await
+        let answer = self.introduction(limit).await?;
+        models_in(&answer).map_err(|reason| self.no_answer(reason))
+    }
+
+    /// Asked outside of the folder: what a repository brings is not in force for a look.
+    async fn skills(&self, _: SkillQuery, limit: Duration) -> Skills {
+        let begun = Instant::now();
+        match self.introduction(limit.min(BOOT)).await {
+            Ok(answer) => skills::in_answer(answer.get("commands").unwrap_or(&Value::Null)),
+            Err(error) => {
+                tracing::debug!(%error, "no list of commands");
+                let late = begun.elapsed() >= limit.min(BOOT);
+                let warning = if late {
+                    "claude_discovery_timeout"
+                } else {
+                    "claude_discovery_failed"
+                };
+                Skills::failed(SkillSource::Live, warning)
+            }
+        }
     }
 
     async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {
@@ -251,6 +277,8 @@ fn logged_in(stdout: &[u8]) -> Option<bool> {
 const INSTALL: &str = "install Claude Code (`npm install -g @anthropic-ai/claude-code`), \
                        or set CLAUDE_SDK_EXECUTABLE to its path";
 const LOGIN: &str = "run `claude` and log in, or set ANTHROPIC_API_KEY";
+/// Its start, with a key and no route to its API.
+const BOOT: Duration = Duration::from_secs(40);
 /// Most bytes kept of what it says about itself.
 const MAX_OUTPUT: usize = 64 << 10;
 

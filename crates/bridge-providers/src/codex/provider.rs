@@ -28,6 +28,7 @@ use crate::{
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
+    skills::{SkillQuery, SkillScope, Skills, in_files, project_folders, skills_in},
 };
 
 /// Codex as the user installed it and is logged in with. Its login file is looked for and never
@@ -292,6 +293,39 @@ impl Provider for CodexProvider {
             Err(Unheard::TimedOut) => Err(no_answer("no answer in time")),
             Err(Unheard::NotStarted(error)) => Err(error.into()),
         }
+    }
+
+    /// The nearest of a project first, then the user's, then those that came with it.
+    async fn skills(&self, query: SkillQuery, _: Duration) -> Skills {
+        let home = self.host.home().map(Path::to_owned);
+        let own = self.folder();
+        in_files(move || {
+            let mut skills = Vec::new();
+            if query.project {
+                for folder in project_folders(&query.directory) {
+                    skills.extend(skills_in(
+                        &folder,
+                        ".agents/skills",
+                        '$',
+                        SkillScope::Project,
+                    ));
+                }
+            }
+            let users = home.map(|home| home.join(".agents/skills"));
+            let own = own.map(|own| own.join("skills"));
+            let system = own.as_ref().map(|own| own.join(".system"));
+            for (folder, scope) in [
+                (users, SkillScope::User),
+                (own, SkillScope::User),
+                (system, SkillScope::Builtin),
+            ] {
+                if let Some(folder) = folder {
+                    skills.extend(skills_in(&folder, "", '$', scope));
+                }
+            }
+            skills
+        })
+        .await
     }
 
     async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {

@@ -29,6 +29,7 @@ use crate::{
     provider::{
         Abilities, Asking, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
+    skills::{SkillQuery, SkillScope, Skills, in_files, skills_in},
     trust::brought,
 };
 
@@ -163,6 +164,23 @@ impl Provider for CursorProvider {
     async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError> {
         let launch = outside_of_runs(self.ready()?, &["acp"], self.environment());
         list_models(launch, quirks(), limit).await
+    }
+
+    async fn skills(&self, query: SkillQuery, _: Duration) -> Skills {
+        let own = self.host.home().map(|home| home.join(".cursor/skills"));
+        in_files(move || {
+            let mut skills = Vec::new();
+            if query.project {
+                let project =
+                    skills_in(&query.directory, ".cursor/skills", '/', SkillScope::Project);
+                skills.extend(project);
+            }
+            if let Some(own) = own {
+                skills.extend(skills_in(&own, "", '/', SkillScope::User));
+            }
+            skills
+        })
+        .await
     }
 
     async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {

@@ -213,6 +213,10 @@ impl Daemon {
                 self.on_plan(*plan, origin, conn).await;
                 Vec::new()
             }
+            CommandBody::Capabilities(query) => {
+                self.on_skills_asked(query, origin, conn);
+                Vec::new()
+            }
             CommandBody::Models(manifest) => {
                 self.on_manifest(manifest).await;
                 Vec::new()

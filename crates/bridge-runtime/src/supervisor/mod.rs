@@ -34,6 +34,7 @@ pub use self::announce::first_greeting;
 use crate::{
     agents::Agents,
     approvals::{Approvals, Decision},
+    capabilities::{SkillDesk, SkillQuestion},
     clock,
     dispatch::{Dispatch, Effect},
     ends::Ends,
@@ -200,6 +201,7 @@ impl Supervisor {
             health: HealthBoard::default(),
             models: BTreeMap::new(),
             words: PlaneWords::default(),
+            desk: SkillDesk::start(Arc::clone(&workspace), link.clone()),
             announcer: Announcer::new(&settings, &workspace),
             tickets: BTreeMap::new(),
             ends,
@@ -268,6 +270,7 @@ struct Daemon {
     health: HealthBoard,
     models: BTreeMap<ProviderKey, Vec<String>>,
     words: PlaneWords,
+    desk: mpsc::Sender<SkillQuestion>,
     announcer: Announcer,
     tickets: BTreeMap<RunKey, Ticket>,
     ends: Ends,

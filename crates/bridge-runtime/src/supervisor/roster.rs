@@ -1,10 +1,16 @@
-//! Changes of single agents: what the plane wants of them, in the table and in the configuration of
-//! their program.
+//! Single agents: what the plane changes about them, in the table and in the configuration of their
+//! program, and what it wants to know of them.
 
-use bridge_proto::{AgentId, model::AgentPatch};
+use bridge_proto::{
+    AgentId,
+    model::{AgentPatch, CapabilityQuery, Origin},
+};
 use bridge_providers::provider::AgentEdit;
+use bridge_transport::ConnId;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::{Daemon, commands::with_causes};
+use crate::capabilities::{SkillQuestion, refuse};
 
 impl Daemon {
     pub(super) async fn on_update(&mut self, agent: AgentId, patch: AgentPatch) {
@@ -67,6 +73,28 @@ impl Daemon {
             self.look_around();
         }
         edited
+    }
+
+    /// Handed on at once; the answer comes when it is known.
+    pub(super) fn on_skills_asked(&mut self, query: CapabilityQuery, origin: Origin, conn: ConnId) {
+        let agent = query.agent.as_deref();
+        let agent = agent.and_then(|agent| AgentId::parse(agent).ok());
+        let agent = agent.and_then(|agent| self.agents.find(&agent));
+        let provider = agent.and_then(|agent| self.providers.get(&agent.provider));
+        let question = SkillQuestion {
+            provider: provider.cloned(),
+            query,
+            origin,
+            conn,
+        };
+        match self.desk.try_send(question) {
+            Ok(()) => {}
+            Err(TrySendError::Full(question) | TrySendError::Closed(question)) => {
+                let link = self.link.clone();
+                self.closing
+                    .spawn(async move { refuse(&question, &link).await });
+            }
+        }
     }
 
     pub(super) async fn agents_changed(&mut self) {

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{git, pipeline, tree};
 use crate::{
-    ctrlnode::{frames::to_text, graph, outbound::intent_type},
+    ctrlnode::{capabilities::QueryFrame, frames::to_text, graph, outbound::intent_type},
     id::{AgentId, AskId, Digest, ProviderKey, RunKey, TaskFolder, TaskId},
     model::{
         AgentChange, AgentPatch, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp,
@@ -90,6 +90,7 @@ pub fn encode(command: &CommandBody, request_id: &str) -> Result<String, EncodeE
             request_id,
             agent_id: agent,
         })),
+        CommandBody::Capabilities(query) => Ok(to_text(&QueryFrame::new(query, request_id))),
         CommandBody::Models(manifest) => Ok(to_text(&Manifest {
             action: "model_manifest",
             manifest,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{git, pipeline, tree};
 use crate::{
     ctrlnode::{
-        DecodeError,
+        DecodeError, capabilities,
         fields::{Fields, Frame, shortened},
         graph,
         inbound::run_key,
@@ -138,6 +138,10 @@ pub fn decode(frame: &[u8]) -> Result<FromBridge, DecodeError> {
         "available_models" => return Ok(FromBridge::Notice(models(fields)?)),
         "bridge_event" => return event(fields),
         "read_file_response" => return reply(fields, read_file(fields)?),
+        "provider_capabilities_response" => {
+            let capabilities = capabilities::response(fields)?;
+            return reply(fields, Reply::Capabilities(Box::new(capabilities)));
+        }
         "list_files_response" => return reply(fields, list_files(fields)?),
         "run_checked" => {
             let run = run_key(fields)?;
