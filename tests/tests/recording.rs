@@ -1,6 +1,7 @@
 //! A recording of a bridge's frames, and the comparison of another bridge with it.
 
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use std::{fs, path::Path, process::Stdio};
 
