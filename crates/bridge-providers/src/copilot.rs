@@ -21,7 +21,7 @@ use crate::{
     find::find_program,
     host::Host,
     process::{AllowList, Environment, Launch, run_to_end},
-    program::{ProgramWords, outside_of_runs, read_small, with_temp, with_version},
+    program::{ProgramWords, probed, read_small, with_temp},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
@@ -152,12 +152,7 @@ impl Provider for CopilotProvider {
     }
 
     async fn probe(&self, limit: Duration) -> Health {
-        let Found { health, program } = self.find();
-        let Some(program) = program else {
-            return health;
-        };
-        let launch = outside_of_runs(program, &["--version"], self.environment());
-        with_version(health, launch, limit).await
+        probed(self.find(), self.environment(), limit).await
     }
 
     /// It tells none, whatever it is asked: the one the user set, if there is one.

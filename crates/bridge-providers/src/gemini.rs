@@ -17,7 +17,7 @@ use crate::{
     conversation::converse,
     host::Host,
     process::{AllowList, Environment, Launch},
-    program::{ProgramWords, outside_of_runs, read_small, with_temp, with_version},
+    program::{ProgramWords, outside_of_runs, probed, read_small, with_temp},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
@@ -165,18 +165,7 @@ impl Provider for GeminiProvider {
     }
 
     async fn probe(&self, limit: Duration) -> Health {
-        let Found { health, program } = self.find();
-        match program {
-            Some(program) => {
-                with_version(
-                    health,
-                    outside_of_runs(program, &["--version"], self.environment()),
-                    limit,
-                )
-                .await
-            }
-            None => health,
-        }
+        probed(self.find(), self.environment(), limit).await
     }
 
     async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError> {

@@ -130,6 +130,15 @@ pub(crate) async fn with_version(found: Health, launch: Launch, limit: Duration)
     }
 }
 
+/// What look-ups found, with what `--version` says.
+pub(crate) async fn probed(found: Found, env: Environment, limit: Duration) -> Health {
+    let Some(program) = found.program else {
+        return found.health;
+    };
+    let launch = outside_of_runs(program, &["--version"], env);
+    with_version(found.health, launch, limit).await
+}
+
 /// The temporary folder of the run, for programs that leave conversations in theirs.
 pub(crate) fn with_temp(env: Environment, temp: Option<&Path>) -> Environment {
     match temp {

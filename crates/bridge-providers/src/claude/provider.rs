@@ -23,7 +23,7 @@ use crate::{
     host::Host,
     plain::one_line,
     process::{AllowList, Launch, Output, run_to_end},
-    program::{healthy, login_needed, missing, with_temp},
+    program::{ProgramWords, healthy, login_needed, missing, with_temp},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
@@ -78,27 +78,13 @@ impl ClaudeProvider {
         Some(folder.join(".credentials.json"))
     }
 
-    fn health(&self, program: Option<&Path>) -> Health {
-        match program {
-            None => missing(&self.missing_hint()),
-            Some(_) if self.may_be_logged_in() => healthy(),
-            Some(_) => login_needed(LOGIN),
-        }
-    }
-
-    fn missing_hint(&self) -> String {
-        if self.host.value("CLAUDE_SDK_EXECUTABLE").is_some() {
-            "CLAUDE_SDK_EXECUTABLE does not name a program; give its absolute path".into()
-        } else {
-            INSTALL.into()
-        }
+    fn words(&self) -> ProgramWords {
+        let named = self.host.value("CLAUDE_SDK_EXECUTABLE").is_some();
+        if named { NAMED } else { WORDS }
     }
 
     fn found(&self) -> Result<PathBuf, StartError> {
-        self.program().ok_or_else(|| StartError::Missing {
-            program: "claude".into(),
-            hint: self.missing_hint(),
-        })
+        self.words().here(self.program())
     }
 
     /// A start outside of any run.
@@ -181,11 +167,7 @@ impl Provider for ClaudeProvider {
     }
 
     fn find(&self) -> Found {
-        let program = self.program();
-        Found {
-            health: self.health(program.as_deref()),
-            program,
-        }
+        self.words().found(self.program(), self.may_be_logged_in())
     }
 
     /// `claude --version`, then `claude auth status --json`. The second only looks at what is
@@ -193,7 +175,7 @@ impl Provider for ClaudeProvider {
     async fn probe(&self, limit: Duration) -> Health {
         let until = Instant::now() + limit;
         let Some(program) = self.program() else {
-            return missing(&self.missing_hint());
+            return missing(self.words().install);
         };
         let version = match self.ask(&program, &["--version"], limit).await {
             Ok(output) if output.code == Some(0) => version_of(&output.stdout),
@@ -208,7 +190,7 @@ impl Provider for ClaudeProvider {
         let found = if logged_in.unwrap_or_else(|| self.may_be_logged_in()) {
             healthy()
         } else {
-            login_needed(LOGIN)
+            login_needed(WORDS.login)
         };
         Health { version, ..found }
     }
@@ -273,10 +255,17 @@ fn logged_in(stdout: &[u8]) -> Option<bool> {
         .as_bool()
 }
 
-/// What to do when it is not installed.
-const INSTALL: &str = "install Claude Code (`npm install -g @anthropic-ai/claude-code`), \
-                       or set CLAUDE_SDK_EXECUTABLE to its path";
-const LOGIN: &str = "run `claude` and log in, or set ANTHROPIC_API_KEY";
+const WORDS: ProgramWords = ProgramWords {
+    name: "Claude Code",
+    program: "claude",
+    install: "install Claude Code (`npm install -g @anthropic-ai/claude-code`), \
+              or set CLAUDE_SDK_EXECUTABLE to its path",
+    login: "run `claude` and log in, or set ANTHROPIC_API_KEY",
+};
+const NAMED: ProgramWords = ProgramWords {
+    install: "CLAUDE_SDK_EXECUTABLE does not name a program; give its absolute path",
+    ..WORDS
+};
 /// Its start, with a key and no route to its API.
 const BOOT: Duration = Duration::from_secs(40);
 /// Most bytes kept of what it says about itself.

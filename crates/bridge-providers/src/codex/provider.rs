@@ -24,7 +24,7 @@ use crate::{
     find::find_program,
     host::Host,
     process::{AllowList, Launch},
-    program::{healthy, login_needed, missing, read_small, with_temp, with_version},
+    program::{ProgramWords, healthy, login_needed, missing, read_small, with_temp, with_version},
     provider::{
         Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
     },
@@ -93,28 +93,13 @@ impl CodexProvider {
         config.has_own_provider() || config.key_store || file.is_some_and(|file| file.is_file())
     }
 
-    fn health(&self, program: Option<&Path>) -> Health {
-        let ready = || self.has_login(&self.config()) || self.host.value(KEY_VARIABLE).is_some();
-        match program {
-            None => missing(&self.missing_hint()),
-            Some(_) if ready() => healthy(),
-            Some(_) => login_needed(LOGIN),
-        }
-    }
-
-    fn missing_hint(&self) -> String {
-        if self.host.value("CODEX_BIN_PATH").is_some() {
-            "CODEX_BIN_PATH does not name a program; give its absolute path".into()
-        } else {
-            INSTALL.into()
-        }
+    fn words(&self) -> ProgramWords {
+        let named = self.host.value("CODEX_BIN_PATH").is_some();
+        if named { NAMED } else { WORDS }
     }
 
     fn found(&self) -> Result<PathBuf, StartError> {
-        self.program().ok_or_else(|| StartError::Missing {
-            program: "codex".into(),
-            hint: self.missing_hint(),
-        })
+        self.words().here(self.program())
     }
 
     /// Settings on top of the user's that do not depend on the run.
@@ -234,11 +219,9 @@ impl Provider for CodexProvider {
     }
 
     fn find(&self) -> Found {
-        let program = self.program();
-        Found {
-            health: self.health(program.as_deref()),
-            program,
-        }
+        let keyed = || self.host.value(KEY_VARIABLE).is_some();
+        let ready = self.has_login(&self.config()) || keyed();
+        self.words().found(self.program(), ready)
     }
 
     /// `codex --version`, then its app-server: logged in, or nobody has to be. A version without
@@ -261,7 +244,7 @@ impl Provider for CodexProvider {
                 if found.ready {
                     healthy()
                 } else {
-                    login_needed(LOGIN)
+                    login_needed(WORDS.login)
                 }
             }
             Err(Unheard::Deaf) => {
@@ -283,7 +266,7 @@ impl Provider for CodexProvider {
     async fn models(&self, limit: Duration) -> Result<Vec<String>, ListError> {
         let program = self.found()?;
         let no_answer = |reason: &str| ListError::NoAnswer {
-            provider: NAME.to_owned(),
+            provider: WORDS.name.to_owned(),
             reason: reason.to_owned(),
         };
         match self.survey(&program, limit).await {
@@ -339,7 +322,7 @@ impl Provider for CodexProvider {
         let has_server = self.has_server(&program).await?;
         if !has_server && !self.may_act_unasked() {
             return Err(StartError::Unasked {
-                provider: NAME.into(),
+                provider: WORDS.name.into(),
                 hint: UNASKED.into(),
             });
         }
@@ -382,10 +365,16 @@ fn fingerprint(program: &Path, version: &str) -> u64 {
     u64::from_str_radix(digits, 16).unwrap_or_default() | 1
 }
 
-const NAME: &str = "Codex";
-const INSTALL: &str =
-    "install Codex (`npm install -g @openai/codex`), or set CODEX_BIN_PATH to its path";
-const LOGIN: &str = "run `codex login`, or set CODEX_API_KEY";
+const WORDS: ProgramWords = ProgramWords {
+    name: "Codex",
+    program: "codex",
+    install: "install Codex (`npm install -g @openai/codex`), or set CODEX_BIN_PATH to its path",
+    login: "run `codex login`, or set CODEX_API_KEY",
+};
+const NAMED: ProgramWords = ProgramWords {
+    install: "CODEX_BIN_PATH does not name a program; give its absolute path",
+    ..WORDS
+};
 /// The variable by which the user allows `codex exec`.
 const EXEC_ALLOWED: &str = "CODEX_EXEC_FALLBACK";
 const UNASKED: &str = "its app-server does not work, and `codex exec` asks nobody: update Codex, \
