@@ -197,8 +197,9 @@ fn pipes_sockets_and_devices_are_no_files_and_block_nobody() {
     }
 }
 
+/// Hole of the Bridge before: text had no limit, and all of it was read.
 #[test]
-fn a_sparse_file_of_ten_gigabytes_is_too_large_at_once() {
+fn hole_a_sparse_file_of_ten_gigabytes_is_too_large_at_once() {
     let scene = wide();
     let bytes = 10 << 30;
     for (name, content_type) in [
@@ -270,8 +271,9 @@ fn a_folder_with_ten_thousand_entries_is_listed_whole_and_deleted() {
     assert!(!folder.exists());
 }
 
+/// Hole of the Bridge before: neither the depth nor the count had a limit.
 #[test]
-fn a_listing_beyond_the_limit_is_cut_and_says_so() {
+fn hole_a_listing_beyond_the_limit_is_cut_and_says_so() {
     let scene = wide();
     for folder in ["a", "b", "c"] {
         let folder = scene.base().join("many").join(folder);

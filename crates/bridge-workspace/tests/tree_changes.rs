@@ -723,9 +723,8 @@ fn tasks_of_the_bridge_before_are_still_read_from_openclaws_tree() {
     assert!(scene.root().join("tasks/new/input/x.md").exists());
 }
 
-/// Hole of the Bridge before: whatever began with `/app/` was deleted, `/app/../etc` as well.
 #[test]
-fn hole_agent_folders_are_deleted_nowhere_but_in_the_container_of_old() {
+fn agent_folders_are_deleted_nowhere_but_in_the_container_of_old() {
     let scene = wide();
     put(&scene.base().join("agents/x/kept"), "x");
     let base = scene.base().display().to_string();
