@@ -152,9 +152,7 @@ impl Intake {
                         "an action this version does not know"
                     );
                 }
-                if origin.source == Source::Hub {
-                    self.reply(&Reply::Unknown { kind }, &origin, conn).await;
-                }
+                self.reply(&Reply::Unknown { kind }, &origin, conn).await;
                 return Ok(());
             }
             other @ (CommandBody::Cancel { .. }

@@ -16,7 +16,8 @@ use super::{
 use crate::model::{Origin, ReadOutcome, Reply, Source};
 
 /// The frame that answers a command, or `None` when nothing is to be sent: the command did not
-/// come over this wire, or it is an unknown action that our own hub did not number (decision 24).
+/// come over this wire, or it is an unknown action, unless our own hub numbered it (decision 24) or
+/// the wire has an answer for bridges that do not offer it.
 pub fn encode_reply(reply: &Reply, origin: &Origin) -> Option<String> {
     let token = Token::of(origin)?;
     let request_id = token.request_id.as_deref();
@@ -95,16 +96,29 @@ pub fn encode_reply(reply: &Reply, origin: &Origin) -> Option<String> {
             Some(to_text(&ResponseFrame::new(capabilities, request_id)))
         }
         Reply::Unknown { kind } => {
-            let request_id = request_id.filter(|_| origin.source == Source::Hub)?;
+            let request_id = request_id?;
+            let (action, error) = match origin.source {
+                Source::Hub => ("unknown_action", "UNSUPPORTED_INTENT"),
+                Source::Plane | Source::Local | Source::Folder
+                    if OF_OPENCLAW.contains(&kind.as_str()) =>
+                {
+                    ("tool_result", "NOT_SUPPORTED_BY_PROVIDER")
+                }
+                Source::Plane | Source::Local | Source::Folder => return None,
+            };
             Some(to_text(&UnknownAction {
-                action: "unknown_action",
+                action,
                 request_id,
                 action_requested: kind,
-                error: "UNSUPPORTED_INTENT",
+                error,
             }))
         }
     }
 }
+
+/// Actions for OpenClaw alone, which the wire lets a bridge refuse. They would let the plane use
+/// the gateway's tools and change its settings past everything this machine decides.
+const OF_OPENCLAW: [&str; 3] = ["init_ping", "invoke_tool", "sync_config"];
 
 fn read_file<'a>(
     request_id: Option<&'a str>,

@@ -469,6 +469,21 @@ fn bytes_that_are_no_text_reach_our_hub_whole_and_a_plain_plane_as_text() {
 }
 
 #[test]
+fn what_is_for_openclaw_alone_is_refused_as_by_a_bridge_without_it() {
+    for action in ["init_ping", "invoke_tool", "sync_config"] {
+        let reply = Reply::Unknown {
+            kind: action.into(),
+        };
+        let frame = encode_reply(&reply, &origin(action, Source::Plane)).unwrap();
+        if action == "invoke_tool" {
+            assert_eq!(frame, golden("out/tool_result_not_supported"));
+        }
+        let read = plane::decode(frame.as_bytes());
+        assert!(matches!(read, Ok(FromBridge::Reply { reply: read, .. }) if read == reply));
+    }
+}
+
+#[test]
 fn unknown_actions_are_answered_to_our_own_hub_only() {
     let reply = Reply::Unknown {
         kind: "brew_coffee".into(),

@@ -325,6 +325,12 @@ fn others() -> Vec<(&'static str, CommandBody)> {
             }),
         ),
     ];
+    all.extend(
+        ["init_ping", "invoke_tool", "sync_config"].map(|of_openclaw| {
+            let kind = of_openclaw.into();
+            (of_openclaw, CommandBody::Unknown { kind })
+        }),
+    );
     all.extend(crate::graph::expected());
     all.extend(crate::git::expected());
     all.sort_by_key(|(name, _)| *name);

@@ -155,7 +155,7 @@ pub fn decode(frame: &[u8]) -> Result<FromBridge, DecodeError> {
         graph::PROGRESS | "intent_result" if let Some(said) = graph::heard(fields)? => {
             return reply(fields, said);
         }
-        "unknown_action" => {
+        "unknown_action" | "tool_result" if fields.value("action_requested").is_some() => {
             let kind = shortened(fields.text("action_requested")?.unwrap_or_default());
             return reply(fields, Reply::Unknown { kind });
         }
