@@ -21,7 +21,8 @@ async fn recorded(home: &Home, file: &Path) -> Vec<Value> {
         .env("PAIRING_TOKEN", "a-token-that-is-secret");
     command
         .env("SAAS_URL", plane.url())
-        .env("BASE_PATH", home.workspace());
+        .env("BASE_PATH", home.workspace())
+        .env("CTRLNODE_SIDE_CHANNEL", "off");
     let mut bridge = Running::start(command);
     plane.sync(&["demo"]).await;
     let content = "remember a-token-that-is-secret";

@@ -205,13 +205,22 @@ impl Opened {
         if self.settings.programs.is_empty() {
             return Ok(Hooks::Off);
         }
-        let programs: Vec<&str> = self.settings.programs.iter().map(String::as_str).collect();
+        let programs: Vec<&str> = self
+            .settings
+            .programs
+            .iter()
+            .take(SHOWN_PROGRAMS)
+            .map(String::as_str)
+            .collect();
         Err(format!(
             "the settings of this repository would start programs ({}); name it in CTRLNODE_TRUSTED on the machine if you trust it",
             shown(&programs.join(", "))
         ))
     }
 }
+
+/// Enough to see what it is about.
+const SHOWN_PROGRAMS: usize = 5;
 
 /// Their names are arguments of one program.
 const MAX_SUBMODULES: usize = 500;
