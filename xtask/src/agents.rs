@@ -61,7 +61,7 @@ pub(crate) const AGENTS: &[Pinned] = &[
 ];
 
 /// The agents that are installed and run where none is named.
-pub(crate) const DEFAULT: [&str; 3] = ["claude", "gemini", "opencode"];
+pub(crate) const DEFAULT: [&str; 4] = ["claude", "gemini", "opencode", "codex"];
 
 /// Some agents want a newer Node than machines have; this one comes as a package.
 pub(crate) const NODE: &str = "24.21.0";
