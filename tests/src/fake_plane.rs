@@ -330,6 +330,8 @@ async fn serve(listener: TcpListener, manners: watch::Receiver<Manners>, log: wa
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
+                // Two frames in a row are not kept back for one another.
+                if stream.set_nodelay(true).is_err() { continue };
                 conn += 1;
                 let manners = manners.borrow().clone();
                 connections.spawn(connection::serve(stream, conn, manners, log.clone()));
