@@ -451,7 +451,11 @@ async fn an_agent_that_is_missing_or_will_not_start_ends_its_run_with_a_reason()
         ("plain", "blocked", "was not found"),
         ("quits", "failed", "exit code 9"),
         ("banner", "completed", ""),
-        ("noisy", "blocked", "Welcome!"),
+        (
+            "noisy",
+            "failed",
+            "does not speak the Agent Client Protocol",
+        ),
     ] {
         let task = format!("t-{agent}");
         let end = world.plane.run(&task, "r", agent, "@say x").await;

@@ -137,7 +137,6 @@ async fn a_program_that_prints_beyond_the_limit_is_ended_and_not_cut() {
 #[tokio::test]
 async fn a_program_that_takes_too_long_may_clean_up_before_it_is_killed() {
     let stage = Stage::new();
-    let gone = stage.everybody_gone();
     let mut lives = stage.lives();
     let script = r#"exec 9>$LIVES; trap "echo cleaned >&9; exit" TERM; echo begun >&9; setsid sleep 1000 & while :; do sleep 0.01; done"#;
     let limit = Duration::from_millis(500);
@@ -148,5 +147,5 @@ async fn a_program_that_takes_too_long_may_clean_up_before_it_is_killed() {
     );
     assert_eq!(lives.line().await.as_deref(), Some("begun"));
     assert_eq!(lives.line().await.as_deref(), Some("cleaned"));
-    gone.await;
+    lives.end().await;
 }
