@@ -330,6 +330,8 @@ async fn a_new_pairing_is_used_without_a_restart() {
     assert_eq!(home.run(&setup, "old-token\n").await.code, Some(0));
     let mut command = home.ctrlnode(&["bridge", "start"]);
     command.env("RECONNECT_MS", "100");
+    // What it asks over HTTP would be connections here as well.
+    command.env("CTRLNODE_SIDE_CHANNEL", "off");
     let mut bridge = bridge_testkit::home::Running::start(command);
     plane
         .see(|heard| matches!(heard.what, What::Refused(_)))

@@ -16,7 +16,7 @@ pub trait Watcher: Send + Sync + 'static {
     fn on_opened(&self, conn: u64, extended: bool);
     /// The peer sent a text frame.
     fn on_received(&self, conn: u64, frame: &TextFrame);
-    /// The socket has taken a text frame.
+    /// A text frame is handed to the socket; before anything the peer says to it.
     fn on_sent(&self, conn: u64, frame: &TextFrame);
     /// The connection has ended.
     fn on_closed(&self, conn: u64, reason: &CloseReason);
@@ -84,11 +84,10 @@ struct WatchedSink {
 #[async_trait]
 impl FrameSink for WatchedSink {
     async fn send(&mut self, frames: Vec<TextFrame>) -> Result<(), SinkClosed> {
-        self.inner.send(frames.clone()).await?;
         for frame in &frames {
             self.seen.watcher.on_sent(self.seen.conn, frame);
         }
-        Ok(())
+        self.inner.send(frames).await
     }
 
     async fn ping(&mut self, id: u64) -> Result<(), SinkClosed> {
