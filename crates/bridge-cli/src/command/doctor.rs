@@ -173,9 +173,11 @@ async fn plane(settings: &Settings, hub: Option<&OwnHub>) -> Value {
     }
 }
 
-/// The look at the plane alone, for people.
-pub(crate) async fn plane_in_words(settings: &Settings) -> String {
-    plane_lines(&plane(settings, None).await).join("\n")
+/// What a look at the plane found, and whether it refused the token.
+pub(crate) async fn plane_in_words(settings: &Settings) -> (String, bool) {
+    let found = plane(settings, None).await;
+    let refused = found["todo"] == NEW_TOKEN;
+    (plane_lines(&found).join("\n"), refused)
 }
 
 fn plane_lines(plane: &Value) -> Vec<String> {

@@ -56,8 +56,12 @@ pub(crate) async fn run(args: LoginArgs) -> Result<Exit, Problem> {
         &[("SAAS_URL", &plane), ("PAIRING_TOKEN", token.expose())],
     )?;
     let text = format!(
-        "This machine is paired; the token is in {}. Start the bridge with `ctrlnode`.",
-        file.display()
+        "This machine is paired; the token is in {file}. Agents may work below {base}, and of file \
+         contents {contents} may leave it: BASE_PATH and CTRLNODE_CONTENTS there change that. \
+         Start the bridge with `ctrlnode`.",
+        file = file.display(),
+        base = settings.base.display(),
+        contents = settings.contents,
     );
     writeln!(io::stdout(), "{text}").map_err(Problem::output)?;
     Ok(Exit::Done)

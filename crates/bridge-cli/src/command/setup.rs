@@ -67,12 +67,13 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Problem> {
     Ok(Exit::Done)
 }
 
-/// One try with what was just saved. Says what came of it; the settings stay either way.
+/// One try with what was just saved. Says what came of it; the settings stay either way. A plane
+/// that refuses the token is a failure, one that cannot be reached now is none.
 pub(crate) async fn try_out() -> Result<Exit, Problem> {
     let settings = Settings::load(None)?;
-    let found = doctor::plane_in_words(&settings).await;
+    let (found, refused) = doctor::plane_in_words(&settings).await;
     writeln!(io::stderr(), "{found}").map_err(Problem::output)?;
-    Ok(Exit::Done)
+    Ok(if refused { Exit::Failed } else { Exit::Done })
 }
 
 pub(super) fn write(file: &Path, values: &[(&str, &str)]) -> Result<(), Problem> {

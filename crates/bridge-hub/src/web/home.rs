@@ -200,12 +200,13 @@ fn pairing(door: &Door) -> Markup {
     html! {
         ol.numbered {
             li { "Where this hub runs, make a token for the machine:" pre tabindex="0" { code { "ctrlnode hub token create my-machine" } } }
-            li { "On the machine, run the setup and give it the token:" pre tabindex="0" { code { "ctrlnode setup --url " (door.address) } }
+            li { "On the machine, run the setup and give it the token:" pre tabindex="0" { code { "ctrlnode setup --token-stdin --url " (door.address) } }
                 @if door.local {
                     p.hint { "Only the hub’s own machine reaches this address. For others, put HTTPS in front of the hub and start it with " code { "--public-origin https://…" } ", or let it listen on a private network." }
                 } }
             li { "Start the bridge there:" pre tabindex="0" { code { "ctrlnode" } } }
         }
+        p.hint { "Or without a token: run " code { "ctrlnode login --url " (door.address) } " on the machine, then " a href="/bridge/activate" { "enter its code" } "." }
     }
 }
 
@@ -431,7 +432,7 @@ mod tests {
     fn a_pairing_names_the_address_others_reach() {
         let html =
             pairing(&Door::new(Some("https://hub.example.org"), "127.0.0.1:1")).into_string();
-        assert!(html.contains("ctrlnode setup --url wss://hub.example.org/ws/bridge"));
+        assert!(html.contains("ctrlnode setup --token-stdin --url wss://hub.example.org/ws/bridge"));
         assert!(!html.contains("--public-origin"));
         let private = Door::new(None, "100.64.0.5:7433");
         assert_eq!(private.address, "ws://100.64.0.5:7433/ws/bridge");

@@ -11,7 +11,9 @@ use crate::{
     conversation::converse,
     host::Host,
     process::{AllowList, Launch},
-    provider::{Abilities, Conversation, Found, ListError, Provider, RunSpec, StartError},
+    provider::{
+        Abilities, Choosing, Conversation, Found, ListError, Provider, RunSpec, StartError,
+    },
 };
 
 /// Starts `program args…`, which must call [`super::run`] on its standard input and output.
@@ -63,6 +65,7 @@ impl Provider for DemoProvider {
             resume: true,
             follow_up: true,
             permissions: true,
+            model: Choosing::AnyTime,
             hub_only: true,
             ..Abilities::default()
         }

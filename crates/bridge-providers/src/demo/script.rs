@@ -43,15 +43,18 @@ impl Script {
     /// Reads a prompt.
     pub(crate) fn read(prompt: &str) -> Self {
         let mut script = Self::default();
-        for line in prompt
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-        {
+        // What the bridge puts before the words of a person ends with one of these.
+        let said = prompt
+            .rsplit_once("</system>")
+            .map_or(prompt, |(_, said)| said);
+        let said = said.rsplit_once("\n---\n").map_or(said, |(_, said)| said);
+        for line in said.lines().map(str::trim).filter(|line| !line.is_empty()) {
             match line.strip_prefix("#demo") {
                 Some(directive) if directive.is_empty() || directive.starts_with(' ') => {
                     script.direct(directive.trim());
                 }
+                // A list is what the hub puts behind the words: the attached files.
+                Some(_) | None if line.starts_with("- ") || line.ends_with(':') => {}
                 Some(_) | None => script.subject = shortened(line),
             }
         }

@@ -257,7 +257,8 @@ impl Discovery {
 
     /// Token and URL. A file in `.ctrlnode` that has a token wins over the process environment,
     /// the environment over the other files. The URL of a file is used only with its own token;
-    /// where the file has none, the environment's is.
+    /// where the file has none, the environment's is. Without any token the URL of
+    /// `~/.ctrlnode/.env` counts.
     pub fn pairing(&self, token: Option<&str>, url: Option<&str>) -> Pairing {
         let token = token.map(Secret::new).filter(|token| !token.is_empty());
         let url = url
@@ -274,11 +275,18 @@ impl Discovery {
                 file: Some(file.path.clone()),
             },
             Some(_) | None => Pairing {
-                url,
+                // Of a machine that is not paired (any more) the user's own file says where it is
+                // to be paired.
+                url: url.or_else(|| self.own_url().filter(|_| token.is_none())),
                 token,
                 file: None,
             },
         }
+    }
+
+    fn own_url(&self) -> Option<String> {
+        let own = self.files.iter().find(|file| file.origin == Origin::Home)?;
+        Some(set_value(own, URL)?.expose().to_owned())
     }
 
     fn take(&mut self, files: &dyn Files, path: PathBuf, origin: Origin) {
@@ -344,7 +352,9 @@ impl Discovery {
                 if file.origin == Origin::Current {
                     self.warnings.push(Warning::FromCurrentFolder { path });
                 }
-            } else if set_value(file, URL).is_some() {
+            } else if set_value(file, URL).is_some()
+                && (file.origin != Origin::Home || self.pairing.is_some())
+            {
                 self.warnings.push(Warning::UrlWithoutToken { path });
             }
         }
