@@ -222,6 +222,14 @@ impl Settings {
         self.pairing.url.as_deref().unwrap_or(DEFAULT_URL)
     }
 
+    /// The address to pair with where none was named: of the environment or the user's own file. A
+    /// project must not say where a token is sent.
+    pub(crate) fn url_of_the_user(&self) -> String {
+        variable("SAAS_URL")
+            .or_else(|| self.discovery.own_url())
+            .unwrap_or_else(|| DEFAULT_URL.to_owned())
+    }
+
     /// The pairing token, or what to do about its absence.
     pub(crate) fn token(&self) -> Result<Secret, Problem> {
         self.pairing.token.clone().ok_or_else(|| {

@@ -8,7 +8,10 @@ use bridge_proto::{
     model::{Actor, Answer, Fault, Fix, Outcome, RunEvent},
 };
 use bridge_providers::provider::{Conversation, Heard, Provider, RunSpec, Steer};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
 
 use crate::runner::refused;
 
@@ -17,7 +20,7 @@ pub(crate) struct Planning {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) spec: RunSpec,
     pub(crate) prompt: String,
-    /// How long it may take from the start of the program on.
+    /// How long it may take from the start of the program to the answer.
     pub(crate) limit: Duration,
     /// Becomes true when the daemon stops.
     pub(crate) stopping: watch::Receiver<bool>,
@@ -48,22 +51,24 @@ impl Planning {
             // It would act without asking, and nothing here could hold it back.
             return Err(Failure::of("GRAPH_GENERATION_UNSUPPORTED_PROVIDER"));
         }
-        let limit = self.limit;
-        let planned = timeout(limit, self.plan()).await;
-        planned.unwrap_or_else(|_| Err(Failure::of("GRAPH_GENERATION_TIMEOUT")))
-    }
-
-    async fn plan(&mut self) -> Result<String, Failure> {
-        let opened = self.provider.open(self.spec.clone()).await;
+        let until = Instant::now() + self.limit;
+        let late = || Failure::of("GRAPH_GENERATION_TIMEOUT");
+        let opened = timeout_at(until, self.provider.open(self.spec.clone())).await;
+        let opened = opened.map_err(|_| late())?;
         let mut conversation = opened.map_err(|error| of_outcome(&refused(&error)))?;
         let prompt = format!("{}\n\n{}", self.prompt.trim(), blueprint::INSTRUCTIONS);
         say(&conversation, Steer::Prompt(prompt)).await;
-        let (outcome, answer) = self.listen(&mut conversation).await;
+        let heard = timeout_at(until, self.listen(&mut conversation)).await;
+        if heard.is_err() {
+            say(&conversation, Steer::Interrupt).await;
+        }
+        // How its process ends does not change what it said.
         say(&conversation, Steer::Close).await;
         let ended = async { while conversation.heard.recv().await.is_some() {} };
         if timeout(CLOSE_LIMIT, ended).await.is_err() {
             tracing::debug!("a planner did not end by itself");
         }
+        let (outcome, answer) = heard.map_err(|_| late())?;
         if outcome != Outcome::Completed {
             return Err(of_outcome(&outcome));
         }
@@ -106,7 +111,7 @@ impl Planning {
     }
 }
 
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     // Whoever could tell it is gone with the daemon.
     drop(stopping.wait_for(|stopping| *stopping).await);
 }

@@ -460,6 +460,8 @@ pub(crate) const TEMP: &str = ".tmp";
 
 /// Entries of `CTRLNODE_ROOT` that are the bridge's own.
 const INTERNAL: &[&str] = &[
+    ".env",
+    "agents.toml",
     "bridge.lock",
     "cli-token",
     "hub",
@@ -467,7 +469,10 @@ const INTERNAL: &[&str] = &[
     "hub.db-shm",
     "hub.db-wal",
     "journal",
+    "model-manifest.json",
+    "rules.toml",
     "spool",
+    "status.json",
 ];
 
 /// Entries of OpenClaw's folder that are its own: settings, logins, conversations, programs.
@@ -581,6 +586,11 @@ const READ: &[(&str, &str)] = &[
     ),
     ("appdata/roaming/mozilla", "a browser profile"),
     (".ctrlnode/.env", "the pairing token"),
+    (".local/state/ctrlnode", "the hub's own files"),
+    (
+        "library/application support/ctrlnode",
+        "the hub's own files",
+    ),
     (".claude/.credentials.json", "an agent's login"),
     (".claude.json", "an agent's login"),
     (".codex/auth.json", "an agent's login"),
@@ -599,6 +609,22 @@ const READ: &[(&str, &str)] = &[
 /// Read when the policy allows, never written: what runs by itself later. Lower case.
 const WRITE: &[(&str, &str)] = &[
     (".ctrlnode/rules.toml", "the rules of this machine"),
+    (".ctrlnode/agents.toml", "the agents of this machine"),
+    (".mcp.json", "agent settings"),
+    (".local/bin", "a folder of programs"),
+    (".cargo/bin", "a folder of programs"),
+    (".cargo/config", "settings that start programs"),
+    (".cargo/config.toml", "settings that start programs"),
+    (".vimrc", "settings that start programs"),
+    (".config/nvim", "settings that start programs"),
+    (".xprofile", "a shell start file"),
+    (".xinitrc", "a shell start file"),
+    (".xsessionrc", "a shell start file"),
+    (".pam_environment", "a shell start file"),
+    (".bash_aliases", "a shell start file"),
+    (".zlogout", "a shell start file"),
+    (".config/environment.d", "a shell start file"),
+    (".config/plasma-workspace", "an autostart folder"),
     (".git", "git internals"),
     (".gitconfig", "git settings"),
     (".config/git", "git settings"),

@@ -30,7 +30,7 @@ pub(crate) async fn run(args: LoginArgs) -> Result<Exit, Problem> {
     let settings = Settings::load(None)?;
     let plane = match &args.url {
         Some(url) => setup::plane_address(url, settings.allow_plain)?,
-        None => settings.url().to_owned(),
+        None => settings.url_of_the_user(),
     };
     let file = own_file()?;
     let (plain, roots) = (settings.allow_plain, settings.roots.as_deref());
@@ -71,7 +71,7 @@ pub(crate) async fn run(args: LoginArgs) -> Result<Exit, Problem> {
 pub(crate) fn log_out() -> Result<Exit, Problem> {
     let settings = Settings::load(None)?;
     let own = settings.discovery.files.iter();
-    let own = own.filter(|file| file.origin.overrides_environment());
+    let own = own.filter(|file| file.origin.is_written_here());
     let mut taken = Vec::new();
     for file in own {
         let removed = env_file::remove(&file.path, &["PAIRING_TOKEN"]).map_err(|error| {

@@ -92,7 +92,7 @@ fn unasked(args: &SetupArgs, known: &Settings) -> Result<Answers, Problem> {
     })?;
     Ok(Answers {
         workspace: known.base.clone(),
-        url: args.url.clone().unwrap_or_else(|| known.url().to_owned()),
+        url: args.url.clone().unwrap_or_else(|| known.url_of_the_user()),
         token: Some(token),
         contents: contents(args.contents.as_deref(), known)?,
     })

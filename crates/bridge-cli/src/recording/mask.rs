@@ -29,6 +29,12 @@ impl Mask {
         }
     }
 
+    /// Masks something that is not a frame.
+    pub(crate) fn masked(&self, mut value: Value) -> Value {
+        self.value(&mut value, 0);
+        value
+    }
+
     fn value(&self, value: &mut Value, depth: usize) {
         match value {
             Value::String(text) => self.string(text, depth),
@@ -39,18 +45,14 @@ impl Mask {
     }
 
     fn object(&self, fields: &mut Map<String, Value>, depth: usize) {
-        for (name, value) in fields {
-            match value {
-                Value::String(text) if names_a_secret(name) && !text.is_empty() => {
-                    MASKED.clone_into(text);
-                }
-                Value::String(_)
-                | Value::Null
-                | Value::Bool(_)
-                | Value::Number(_)
-                | Value::Array(_)
-                | Value::Object(_) => self.value(value, depth),
+        let before = std::mem::take(fields);
+        for (name, mut value) in before {
+            if names_a_secret(&name) {
+                hide(&mut value);
+            } else {
+                self.value(&mut value, depth);
             }
+            fields.insert(self.text(&name), value);
         }
     }
 
@@ -107,12 +109,23 @@ fn without_keys(text: &str) -> String {
     out
 }
 
+/// Replaces every text in it, however deep.
+fn hide(value: &mut Value) {
+    match value {
+        Value::String(text) if !text.is_empty() => MASKED.clone_into(text),
+        Value::Array(items) => items.iter_mut().for_each(hide),
+        Value::Object(fields) => fields.values_mut().for_each(hide),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 fn names_a_secret(name: &str) -> bool {
     let name: String = name
         .chars()
         .filter(char::is_ascii_alphanumeric)
         .map(|c| c.to_ascii_lowercase())
         .collect();
+    let name = name.strip_suffix('s').unwrap_or(&name);
     SECRET_NAMES.iter().any(|secret| name.ends_with(secret))
 }
 
@@ -125,7 +138,8 @@ const SHORTEST_KEY: usize = 16;
 const MAX_NESTED: usize = 3;
 
 /// Ends of field names, in lower case without separators.
-const SECRET_NAMES: [&str; 8] = [
+const SECRET_NAMES: [&str; 9] = [
+    "cookie",
     "token",
     "apikey",
     "password",
@@ -137,7 +151,15 @@ const SECRET_NAMES: [&str; 8] = [
 ];
 
 /// Of keys of this product and of services that agents use.
-const KEY_BEGINNINGS: [&str; 13] = [
+const KEY_BEGINNINGS: [&str; 21] = [
+    "ctrld_",
+    "hf_",
+    "npm_",
+    "ghu_",
+    "ASIA",
+    "xoxp-",
+    "gsk_",
+    "eyJ0eXAi",
     "ctrlb_",
     "ctrla_",
     "sk-",
@@ -176,12 +198,16 @@ mod tests {
         let inner = json!({ "gateway": { "auth": { "token": "t" } }, "port": 1 });
         let frame = json!({
             "configContent": inner.to_string(), "pairingToken": "x", "api_key": "y",
-            "tokens": 5, "tokenCount": "7",
+            "tokens": 5, "tokenCount": "7", "cookies": ["a=b"], "auth_token": { "value": "z" },
+            "hunter2hunter2": 1,
         });
         let masked = mask(&frame);
         assert_eq!(masked["pairingToken"], "[masked]");
         assert_eq!(masked["api_key"], "[masked]");
         assert_eq!(masked["tokens"], 5);
+        assert_eq!(masked["cookies"][0], "[masked]");
+        assert_eq!(masked["auth_token"]["value"], "[masked]");
+        assert_eq!(masked["[masked]"], 1, "a name may be a secret too");
         assert_eq!(masked["tokenCount"], "7");
         let inner: Value = serde_json::from_str(masked["configContent"].as_str().unwrap()).unwrap();
         assert_eq!(inner["gateway"]["auth"]["token"], "[masked]");

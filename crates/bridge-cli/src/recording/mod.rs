@@ -182,7 +182,8 @@ fn shown(mask: &Mask, line: Line) -> Value {
             let frame = mask.frame(frame.as_str());
             json!({ "at": at, "conn": conn, "way": "out", "frame": frame })
         }
-        What::Event(mut event) => {
+        What::Event(event) => {
+            let mut event = mask.masked(event);
             if let Some(fields) = event.as_object_mut() {
                 fields.insert("at".into(), json!(at));
                 fields.insert("conn".into(), json!(conn));

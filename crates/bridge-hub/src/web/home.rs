@@ -432,7 +432,9 @@ mod tests {
     fn a_pairing_names_the_address_others_reach() {
         let html =
             pairing(&Door::new(Some("https://hub.example.org"), "127.0.0.1:1")).into_string();
-        assert!(html.contains("ctrlnode setup --token-stdin --url wss://hub.example.org/ws/bridge"));
+        assert!(
+            html.contains("ctrlnode setup --token-stdin --url wss://hub.example.org/ws/bridge")
+        );
         assert!(!html.contains("--public-origin"));
         let private = Door::new(None, "100.64.0.5:7433");
         assert_eq!(private.address, "ws://100.64.0.5:7433/ws/bridge");

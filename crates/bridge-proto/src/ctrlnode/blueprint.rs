@@ -9,10 +9,25 @@ use serde::{Deserialize, Deserializer};
 /// # Errors
 /// Says what is wrong with it, in one sentence that a person can act on.
 pub fn extract(answer: &str) -> Result<String, String> {
-    let text = whole_object(answer).ok_or("the answer has no JSON object in it")?;
-    let document: Document = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    document.check()?;
-    Ok(text.to_owned())
+    let mut wrong = None;
+    for (start, _) in answer.match_indices('{').take(MAX_TRIED) {
+        let Some(text) = answer.get(start..).and_then(whole_object) else {
+            continue;
+        };
+        let document = serde_json::from_str::<Document>(text).map_err(|error| error.to_string());
+        match document.and_then(|document| document.check()) {
+            Ok(()) => return Ok(text.to_owned()),
+            // What is said of the first one that is JSON helps most.
+            Err(error) if serde_json::from_str::<serde_json::Value>(text).is_ok() => {
+                wrong.get_or_insert(error);
+            }
+            Err(_) => {}
+        }
+        if wrong.is_some() {
+            break;
+        }
+    }
+    Err(wrong.unwrap_or_else(|| "the answer has no JSON object in it".to_owned()))
 }
 
 /// The first object of the text that is complete, braces in texts of it left aside.
@@ -247,6 +262,8 @@ fn distinct<'a>(
     Ok(known)
 }
 
+/// Braces looked at before a document; an answer may speak of some.
+const MAX_TRIED: usize = 16;
 /// More than any person looks through.
 const MAX_NODES: usize = 200;
 
@@ -288,6 +305,8 @@ mod tests {
         assert_eq!(extract(&text).unwrap(), text);
         let fenced = format!("Here it is:\n```json\n{text}\n```\nShall I go on? {{}}");
         assert_eq!(extract(&fenced).unwrap(), text);
+        let spoken = format!("Here is {{the plan}}: {text}");
+        assert_eq!(extract(&spoken).unwrap(), text);
         assert!(extract("I cannot plan this.").is_err());
         assert!(extract("{\"name\": \"open").is_err());
     }

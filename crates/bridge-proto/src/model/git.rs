@@ -152,6 +152,11 @@ impl GitFile {
     pub fn untracked(&self) -> bool {
         self.unstaged == '?'
     }
+
+    /// Whether it is not in the last commit under this name: untracked, or staged anew.
+    pub fn is_new(&self) -> bool {
+        self.untracked() || matches!(self.staged, 'A' | 'R' | 'C') || self.unstaged == 'A'
+    }
 }
 
 /// Why git did not do what was asked.

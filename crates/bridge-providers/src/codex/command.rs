@@ -8,10 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{
-    config::Config,
-    start::{CodexStart, SANDBOX},
-};
+use super::{config::Config, start::CodexStart};
 use crate::{
     host::Host,
     process::{AllowList, Environment},
@@ -71,7 +68,7 @@ pub(super) fn exec(start: &CodexStart, settings: &[String]) -> Vec<OsString> {
         .to_vec();
     args.extend(given(settings));
     let mut own = vec![
-        format!("sandbox_mode={}", quoted(SANDBOX)),
+        format!("sandbox_mode={}", quoted(start.sandbox())),
         format!("approval_policy={}", quoted("never")),
     ];
     if !start.writable.is_empty() {

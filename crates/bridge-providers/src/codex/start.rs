@@ -72,7 +72,7 @@ impl CodexStart {
         (method, Value::Object(params))
     }
 
-    fn sandbox(&self) -> &'static str {
+    pub(super) fn sandbox(&self) -> &'static str {
         match self.asking {
             Asking::ReadOnly => "read-only",
             Asking::Answered | Asking::Unanswered | Asking::Unneeded => SANDBOX,

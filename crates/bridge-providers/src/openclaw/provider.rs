@@ -93,6 +93,9 @@ impl OpenclawProvider {
 
     /// Whether plain text over HTTP may take the place of the protocol.
     fn fallback(&self, gateway: &Gateway, asking: Asking) -> Result<(), String> {
+        if asking == Asking::ReadOnly {
+            return Err("over HTTP it would act although only a plan is wanted".into());
+        }
         let wanted = self.host.is_on("OPENCLAW_HTTP_FALLBACK");
         if !wanted && asking != Asking::Unneeded {
             return Err(

@@ -3,7 +3,7 @@
 
 use bridge_proto::model::{GitFault, GitOperation, GitStep};
 use bridge_workspace::git::{
-    BranchFault, BranchName, GitCommand, Hooks, NoPlace, Porcelain, Submodules,
+    BranchFault, BranchName, GitCommand, Hooks, NoPlace, Porcelain, SettingsError, Submodules,
 };
 
 use super::job::{Job, Opened, kept, shown, spoken};
@@ -131,7 +131,8 @@ impl Job<'_> {
         }
         let porcelain = Porcelain::parse(&self.look(status).await?)
             .map_err(|error| GitFault::Said(error.to_string()))?;
-        let new = porcelain.files.iter().filter(|file| file.untracked());
+        // Also what somebody staged before: it would be in the same commit.
+        let new = porcelain.files.iter().filter(|file| file.is_new());
         let names = new.map(|file| file.path.as_str());
         if let Some((name, what)) = tree.protected_file(names) {
             return Err(GitFault::Said(format!(
@@ -184,9 +185,10 @@ impl Job<'_> {
         let listed = self.run(listed, self.left()?).await?;
         // Without the file, and with one that cannot be read, git knows no names either.
         if listed.code == Some(0) {
-            inside.note_names(&listed.stdout);
+            inside.note_names(&listed.stdout).map_err(unreadable)?;
         }
-        inside.note_links(&self.look(GitCommand::list_index(place, tree)).await?);
+        let listed = self.look(GitCommand::list_index(place, tree)).await?;
+        inside.note_links(&listed).map_err(unreadable)?;
         if inside.links.len() > MAX_SUBMODULES {
             return Err(GitFault::Said(format!(
                 "more than {MAX_SUBMODULES} repositories are inside of this one"
@@ -227,3 +229,7 @@ const MAX_SUBMODULES: usize = 500;
 
 /// Longer than a person writes, and short enough for one argument of a program.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+fn unreadable(error: SettingsError) -> GitFault {
+    GitFault::Said(error.to_string())
+}

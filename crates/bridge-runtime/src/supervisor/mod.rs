@@ -209,6 +209,7 @@ impl Supervisor {
             closing: JoinSet::new(),
             viewer: None,
             planners: Arc::new(Semaphore::new(PLANNERS)),
+            plans: Arc::new(Semaphore::new(PLANS)),
             stopping: watch::Sender::new(false),
             providers,
             link: link.clone(),
@@ -280,6 +281,8 @@ struct Daemon {
     viewer: Option<bool>,
     /// Places for those who plan.
     planners: Arc<Semaphore>,
+    /// Places for plans that are wanted, those at work among them.
+    plans: Arc<Semaphore>,
     /// Tells them that the daemon stops.
     stopping: watch::Sender<bool>,
     providers: BTreeMap<ProviderKey, Arc<dyn Provider>>,
@@ -506,6 +509,8 @@ impl Daemon {
 
 /// Plans made at the same time.
 const PLANNERS: usize = 2;
+/// Plans wanted at the same time.
+const PLANS: usize = 64;
 /// How long a stop waits for the network to take what is left.
 const FLUSH: Duration = Duration::from_secs(5);
 

@@ -13,7 +13,12 @@ use bridge_providers::provider::{Asking, Provider, RunSpec};
 use bridge_transport::ConnId;
 
 use super::{Daemon, Scan};
-use crate::{blueprint::Planning, clock::now, intake::send_reply, prompt};
+use crate::{
+    blueprint::{Planning, stopped},
+    clock::now,
+    intake::send_reply,
+    prompt,
+};
 
 impl Daemon {
     pub(super) async fn on_plan(&mut self, plan: PlanGraph, origin: Origin, conn: ConnId) {
@@ -43,8 +48,18 @@ impl Daemon {
             self.scans.clone(),
         );
         let key = agent.provider;
+        let Ok(wanted) = Arc::clone(&self.plans).try_acquire_owned() else {
+            let error = "GRAPH_GENERATION_PROVIDER_ERROR: too many plans wait".into();
+            self.no_plan(error, &plan, &origin, conn).await;
+            return;
+        };
+        let mut stopping = self.stopping.subscribe();
         self.closing.spawn(async move {
-            let Ok(place) = places.acquire_owned().await else {
+            let waited = tokio::select! {
+                place = places.acquire_owned() => place.ok(),
+                () = stopped(&mut stopping) => None,
+            };
+            let Some(place) = waited else {
                 return;
             };
             let tell = |phase, message: &str| {
@@ -57,7 +72,7 @@ impl Daemon {
             let planning = tell(GraphPhase::Planning, "The agent is planning.");
             send_reply(&link, &planning, &origin, conn).await;
             let result = work.run().await;
-            drop(place);
+            drop((place, wanted));
             let (phase, message) = match &result {
                 Ok(_) => (GraphPhase::Completed, "The plan is ready."),
                 Err(_) => (GraphPhase::Failed, "There is no plan."),

@@ -48,6 +48,14 @@ impl Origin {
     /// Whether its `PAIRING_TOKEN`, `SAAS_URL` and `BASE_PATH` win over the process environment.
     pub fn overrides_environment(self) -> bool {
         match self {
+            Self::Home => true,
+            Self::Workspace | Self::Current | Self::PlainHome => false,
+        }
+    }
+
+    /// Whether this program writes there itself, in this version or an earlier one.
+    pub fn is_written_here(self) -> bool {
+        match self {
             Self::Home | Self::Workspace => true,
             Self::Current | Self::PlainHome => false,
         }
@@ -104,7 +112,7 @@ pub enum Warning {
         /// Which file.
         path: PathBuf,
     },
-    /// Token and URL come from the `.env` of the current folder.
+    /// Token and URL come from the `.env` of the current folder or of a workspace.
     FromCurrentFolder {
         /// Which file.
         path: PathBuf,
@@ -143,7 +151,7 @@ impl fmt::Display for Warning {
             Self::FromCurrentFolder { path } => {
                 write!(
                     f,
-                    "token and URL come from {} of the current folder",
+                    "token and URL come from {}, where agents or the authors of a project may write",
                     path.display()
                 )
             }
@@ -233,8 +241,7 @@ pub fn discover(files: &dyn Files, places: &Places) -> Discovery {
 }
 
 impl Discovery {
-    /// The value of a key: a file in `.ctrlnode` wins over the process environment for
-    /// `BASE_PATH`; for all other keys the environment wins over every file. Empty counts as
+    /// The value of a key: `~/.ctrlnode/.env` wins over the process environment for `BASE_PATH`; for all other keys the environment wins over every file. Empty counts as
     /// unset. For token and URL ask [`Discovery::pairing`].
     pub fn value(&self, key: &str, environment: Option<&str>) -> Option<Secret> {
         let from_file = || {
@@ -255,8 +262,8 @@ impl Discovery {
         }
     }
 
-    /// Token and URL. A file in `.ctrlnode` that has a token wins over the process environment,
-    /// the environment over the other files. The URL of a file is used only with its own token;
+    /// Token and URL. `~/.ctrlnode/.env` with a token wins over the process environment, the
+    /// environment over the other files. The URL of a file is used only with its own token;
     /// where the file has none, the environment's is. Without any token the URL of
     /// `~/.ctrlnode/.env` counts.
     pub fn pairing(&self, token: Option<&str>, url: Option<&str>) -> Pairing {
@@ -284,7 +291,8 @@ impl Discovery {
         }
     }
 
-    fn own_url(&self) -> Option<String> {
+    /// The URL that the user's own file names.
+    pub fn own_url(&self) -> Option<String> {
         let own = self.files.iter().find(|file| file.origin == Origin::Home)?;
         Some(set_value(own, URL)?.expose().to_owned())
     }
@@ -321,7 +329,7 @@ impl Discovery {
                     .iter()
                     .any(|(key, value)| pairs(key) && !value.is_empty());
                 let trusted = mine && !writable_by_others;
-                if origin == Origin::Current && sets && !trusted {
+                if !origin.is_the_users_own() && sets && !trusted {
                     values.retain(|(key, _)| !pairs(key));
                     self.warnings
                         .push(Warning::NotTrusted { path: path.clone() });
@@ -349,7 +357,7 @@ impl Discovery {
         for (index, file) in self.files.iter().enumerate() {
             let path = file.path.clone();
             if self.pairing == Some(index) {
-                if file.origin == Origin::Current {
+                if !file.origin.is_the_users_own() {
                     self.warnings.push(Warning::FromCurrentFolder { path });
                 }
             } else if set_value(file, URL).is_some()
@@ -361,41 +369,38 @@ impl Discovery {
     }
 }
 
-/// Whether a key may come from a file that somebody else than the user may have written: pairing
-/// and workspace, keys of services, names of models, and how long things last. Everything else says
-/// what is started on this machine, what agents may do, or where prompts and keys are sent.
+/// Whether a key may come from a file that somebody else than the user may have written: the
+/// pairing, which has rules of its own, and how long things last. Everything else says what is
+/// started on this machine, what agents may do, where they work, whose account is used, or where
+/// prompts and keys are sent.
 fn a_project_may_set(key: &str) -> bool {
-    let named = [
+    [
         TOKEN,
         URL,
-        BASE,
         "LOG_THINKING",
-        "OLLAMA_NUM_CTX",
         "CTRLNODE_PARALLEL",
         "CTRLNODE_ASK_MINUTES",
         "CTRLNODE_MODEL_PATIENCE_SECONDS",
         "TASK_TIMEOUT_MINUTES",
-        "OLLAMA_TASK_TIMEOUT_MINUTES",
         "HEARTBEAT_MS",
         "RECONNECT_MS",
         "CONNECTION_TIMEOUT_MS",
         "POLL_CONFIG_MS",
         "GRAPH_GENERATION_TIMEOUT_SECONDS",
-    ];
-    let sorts = [
-        "_API_KEY",
-        "_GATEWAY_TOKEN",
-        "_DEFAULT_MODEL",
-        "_ALLOWED_MODELS",
-        "_MAX_TURNS",
-        "_MAX_TOKENS_PER_TURN",
-    ];
-    named.contains(&key) || sorts.iter().any(|sort| key.ends_with(sort))
+    ]
+    .contains(&key)
 }
 
 /// Whether a key is one of this program or its agents, and not of the project the file belongs to.
 fn concerns_us(key: &str) -> bool {
     let names = [
+        BASE,
+        "ANTHROPIC_",
+        "OPENAI_",
+        "CURSOR_",
+        "GEMINI_",
+        "GOOGLE_",
+        "COPILOT_",
         "CTRLNODE_",
         "CLAUDE_",
         "CODEX_",

@@ -63,7 +63,7 @@ impl WorkTree {
         let mut looked_at = 0_usize;
         let mut folders = self.kept_in.to_vec();
         while let Some(folder) = folders.pop() {
-            let is_objects = folder.file_name() == Some(OsStr::new("objects"));
+            let is_objects = self.kept_in.iter().any(|own| folder == own.join("objects"));
             for entry in fs::read_dir(&folder)? {
                 let entry = entry?;
                 let kind = entry.file_type()?;

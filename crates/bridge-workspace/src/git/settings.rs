@@ -11,7 +11,8 @@ pub struct OwnSettings {
     pub filters: BTreeSet<String>,
     /// Names of submodules that something is set for.
     pub submodules: BTreeSet<String>,
-    /// Settings of the repository itself that name a program, whole keys.
+    /// Settings of the repository itself that are not known to be harmless, whole keys: they may
+    /// name a program, a file to write, or somebody to send a login to.
     pub programs: BTreeSet<String>,
 }
 
@@ -24,7 +25,8 @@ impl OwnSettings {
     /// Reads what [`GitCommand::list_settings`](super::GitCommand::list_settings) printed: scope
     /// and key by turns, each closed by NUL.
     pub fn parse(printed: &[u8]) -> Result<Self, SettingsError> {
-        let text = String::from_utf8_lossy(printed);
+        // A name that is not UTF-8 could not be switched off by it.
+        let text = str::from_utf8(printed).map_err(|_| SettingsError)?;
         let mut words = text.split_terminator('\0');
         let mut found = Self::default();
         while let Some(scope) = words.next() {
@@ -51,30 +53,75 @@ impl OwnSettings {
         if section == "submodule" && !name.is_empty() {
             self.submodules.insert(name.to_owned());
         }
-        if own && starts_a_program(section, name, variable) {
+        if own && !is_harmless(section, name, variable) {
             self.programs.insert(key.to_owned());
         }
     }
 }
 
-/// Whether git, or one of the helpers it starts, takes the value for a command.
-fn starts_a_program(section: &str, name: &str, variable: &str) -> bool {
+/// Whether a setting of a repository itself can do no harm when something is changed there.
+fn is_harmless(section: &str, name: &str, variable: &str) -> bool {
+    let plain = name.is_empty();
     match section {
-        "filter" => matches!(variable, "clean" | "smudge" | "process"),
-        "core" => matches!(
-            variable,
-            "sshcommand" | "gitproxy" | "askpass" | "alternaterefscommand"
-        ),
-        "credential" => variable == "helper",
-        "gpg" => matches!(variable, "program" | "defaultkeycommand"),
-        "remote" => matches!(variable, "uploadpack" | "receivepack" | "vcs"),
-        "merge" => variable == "driver",
-        // Read by the filter of large files, which the user's own settings start.
-        "lfs" => {
-            name.starts_with("extension.")
-                || name.starts_with("customtransfer.")
-                || variable == "standalonetransferagent"
+        "core" => {
+            plain
+                && matches!(
+                    variable,
+                    "abbrev"
+                        | "autocrlf"
+                        | "bare"
+                        | "bigfilethreshold"
+                        | "commentchar"
+                        | "compression"
+                        | "eol"
+                        | "filemode"
+                        | "fscache"
+                        | "hidedotfiles"
+                        | "ignorecase"
+                        | "ignorestat"
+                        | "logallrefupdates"
+                        | "longpaths"
+                        | "precomposeunicode"
+                        | "preloadindex"
+                        | "quotepath"
+                        | "repositoryformatversion"
+                        | "safecrlf"
+                        | "sharedrepository"
+                        | "splitindex"
+                        | "symlinks"
+                        | "trustctime"
+                        | "untrackedcache"
+                        | "whitespace"
+                )
         }
+        "remote" => matches!(
+            variable,
+            "url" | "pushurl" | "fetch" | "prune" | "tagopt" | "pushdefault" | "gh-resolved"
+        ),
+        "branch" => {
+            matches!(
+                variable,
+                "remote" | "pushremote" | "merge" | "rebase" | "description" | "sort"
+            ) || variable.ends_with("merge-base")
+        }
+        "user" => matches!(variable, "name" | "email" | "useconfigonly"),
+        "submodule" => matches!(variable, "url" | "active" | "recurse" | "ignore" | "path"),
+        "filter" => variable == "required",
+        "extensions" => matches!(
+            variable,
+            "worktreeconfig" | "objectformat" | "refstorage" | "noop" | "preciousobjects"
+        ),
+        "lfs" => plain && variable == "repositoryformatversion",
+        "commit" => matches!(variable, "gpgsign" | "verbose" | "cleanup"),
+        "tag" => matches!(variable, "gpgsign" | "sort"),
+        "diff" => plain && matches!(variable, "renames" | "algorithm" | "renamelimit"),
+        "merge" => plain && matches!(variable, "conflictstyle" | "ff" | "renames"),
+        "push" => matches!(variable, "default" | "autosetupremote" | "followtags"),
+        "pull" => matches!(variable, "rebase" | "ff"),
+        "gc" => matches!(variable, "auto" | "autodetach"),
+        "advice" | "color" | "column" | "gui" | "index" | "init" | "pack" | "rebase" | "rerere"
+        | "stash" | "status" | "feature" => plain,
+        "fetch" => matches!(variable, "prune" | "prunetags" | "parallel"),
         _ => false,
     }
 }
@@ -101,6 +148,15 @@ mod tests {
             "lfs.extension.x.clean",
             "lfs.standalonetransferagent",
             "remote.origin.uploadpack",
+            "http.cookiefile",
+            "http.https://x.y.proxy",
+            "remote.origin.proxy",
+            "remote.origin.mirror",
+            "hook.a.command",
+            "submodule.a.update",
+            "url.https://evil.example/.insteadof",
+            "include.path",
+            "something.new",
         ];
         let own: Vec<_> = keys.iter().map(|key| ("local", *key)).collect();
         assert_eq!(parse(&own).programs.len(), keys.len());
@@ -127,12 +183,14 @@ mod tests {
 
     #[test]
     fn what_is_no_list_of_settings_is_not_taken_for_an_empty_one() {
-        for text in ["local\0", "core.bare\0local\0", "local\tcore.bare\n"] {
-            assert_eq!(
-                OwnSettings::parse(text.as_bytes()),
-                Err(SettingsError),
-                "{text:?}"
-            );
+        let texts: [&[u8]; 4] = [
+            b"local\0",
+            b"core.bare\0local\0",
+            b"local\tcore.bare\n",
+            b"local\0filter.\xff.clean\0",
+        ];
+        for text in texts {
+            assert_eq!(OwnSettings::parse(text), Err(SettingsError), "{text:?}");
         }
         assert_eq!(OwnSettings::parse(b""), Ok(OwnSettings::default()));
     }
