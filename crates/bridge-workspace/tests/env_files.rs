@@ -192,14 +192,25 @@ fn token_and_url_come_together_from_one_file() {
     );
     assert_eq!(
         found.warnings,
-        [Warning::UrlWithoutToken { path: HOME.into() }]
+        [
+            Warning::UrlWithoutToken { path: HOME.into() },
+            Warning::FromCurrentFolder { path: WORK.into() }
+        ]
     );
-    // A file of our own wins over the environment, whole.
+    // Where agents work nobody takes the pairing over from the environment.
     let pairing = found.pairing(Some("env"), Some("wss://env"));
+    assert_eq!(facts(&pairing), (Some("env"), Some("wss://env"), None));
+    let found = Fake::default()
+        .open_to_others(WORK, "PAIRING_TOKEN=work\nSAAS_URL=wss://work\n")
+        .discover();
+    assert_eq!(facts(&found.pairing(None, None)), (None, None, None));
+    // A machine that is not paired any more knows where it was.
+    let found = Fake::default().with(HOME, "SAAS_URL=wss://home").discover();
     assert_eq!(
-        facts(&pairing),
-        (Some("work"), Some("wss://work"), Some(WORK))
+        facts(&found.pairing(None, None)),
+        (None, Some("wss://home"), None)
     );
+    assert_eq!(found.warnings, []);
 
     let found = Fake::default().with(HOME, "PAIRING_TOKEN=home").discover();
     assert_eq!(
@@ -259,24 +270,26 @@ fn the_file_of_the_current_folder_counts_only_when_it_is_the_users_own() {
 #[test]
 fn files_where_agents_and_projects_write_decide_nothing_about_this_machine() {
     let text = "BASE_PATH=/ws\nCTRLNODE_AGENT_X=sh -c evil\nCTRLNODE_COMMANDS=allow\nCTRLNODE_RULES_FILE=/evil\n\
-        CLAUDE_SDK_EXECUTABLE=/evil\nOLLAMA_HOST=evil.example\nSSL_CERT_FILE=/evil\nDATABASE_URL=x\n\
+        CLAUDE_SDK_EXECUTABLE=/evil\nOLLAMA_HOST=evil.example\nSSL_CERT_FILE=/evil\nDATABASE_URL=x\nCTRLNODE_AGENT_EVIL_API_KEY=/evil\n\
         NODE_OPTIONS=--require=/evil\nANTHROPIC_API_KEY=k\nCTRLNODE_PARALLEL=2\n";
     for path in [WORK, HERE] {
         let found = Fake::default().with(path, text).discover();
         assert_eq!(used(&found), [path]);
         let keys: Vec<_> = found.files[0].keys().collect();
-        let kept = ["BASE_PATH", "ANTHROPIC_API_KEY", "CTRLNODE_PARALLEL"];
-        assert_eq!(keys, kept, "{path}");
+        assert_eq!(keys, ["CTRLNODE_PARALLEL"], "{path}");
         let told: Vec<_> = found.warnings.iter().map(ToString::to_string).collect();
         let told = told
             .iter()
-            .find(|told| told.starts_with("CTRLNODE_AGENT_X, "));
+            .find(|told| told.starts_with("BASE_PATH, CTRLNODE_AGENT_X"));
         let told = told.expect("the user is told");
-        assert!(told.contains("OLLAMA_HOST, SSL_CERT_FILE of"), "{told}");
+        assert!(
+            told.contains("OLLAMA_HOST, SSL_CERT_FILE, CTRLNODE_AGENT_EVIL_API_KEY, ANTHROPIC"),
+            "{told}"
+        );
         assert!(!told.contains("DATABASE_URL") && told.contains("~/.ctrlnode/.env"));
     }
     let own = Fake::default().with(HOME, text).discover();
-    assert_eq!(own.files[0].keys().count(), 11);
+    assert_eq!(own.files[0].keys().count(), 12);
 }
 
 #[test]

@@ -215,7 +215,7 @@ impl Opened {
             .map(String::as_str)
             .collect();
         Err(format!(
-            "the settings of this repository would start programs ({}); name it in CTRLNODE_TRUSTED on the machine if you trust it",
+            "settings of this repository itself may start programs or reach other places ({}); name it in CTRLNODE_TRUSTED on the machine if you trust it",
             shown(&programs.join(", "))
         ))
     }

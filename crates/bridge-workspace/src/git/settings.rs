@@ -77,6 +77,8 @@ fn is_harmless(section: &str, name: &str, variable: &str) -> bool {
                         | "filemode"
                         | "fscache"
                         | "hidedotfiles"
+                        // Overridden where the repository is not trusted.
+                        | "hookspath"
                         | "ignorecase"
                         | "ignorestat"
                         | "logallrefupdates"
@@ -114,14 +116,26 @@ fn is_harmless(section: &str, name: &str, variable: &str) -> bool {
         "lfs" => plain && variable == "repositoryformatversion",
         "commit" => matches!(variable, "gpgsign" | "verbose" | "cleanup"),
         "tag" => matches!(variable, "gpgsign" | "sort"),
-        "diff" => plain && matches!(variable, "renames" | "algorithm" | "renamelimit"),
+        "diff" => {
+            plain
+                && matches!(
+                    variable,
+                    "renames" | "algorithm" | "renamelimit" | "submodule" | "ignoresubmodules"
+                )
+        }
         "merge" => plain && matches!(variable, "conflictstyle" | "ff" | "renames"),
-        "push" => matches!(variable, "default" | "autosetupremote" | "followtags"),
+        "push" => matches!(
+            variable,
+            "default" | "autosetupremote" | "followtags" | "recursesubmodules"
+        ),
         "pull" => matches!(variable, "rebase" | "ff"),
         "gc" => matches!(variable, "auto" | "autodetach"),
         "advice" | "color" | "column" | "gui" | "index" | "init" | "pack" | "rebase" | "rerere"
         | "stash" | "status" | "feature" => plain,
-        "fetch" => matches!(variable, "prune" | "prunetags" | "parallel"),
+        "fetch" => matches!(
+            variable,
+            "prune" | "prunetags" | "parallel" | "recursesubmodules"
+        ),
         _ => false,
     }
 }
