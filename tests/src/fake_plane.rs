@@ -331,7 +331,7 @@ async fn serve(listener: TcpListener, manners: watch::Receiver<Manners>, log: wa
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 // Two frames in a row are not kept back for one another.
-                if stream.set_nodelay(true).is_err() { continue };
+                if stream.set_nodelay(true).is_err() { continue }
                 conn += 1;
                 let manners = manners.borrow().clone();
                 connections.spawn(connection::serve(stream, conn, manners, log.clone()));

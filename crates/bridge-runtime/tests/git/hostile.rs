@@ -430,6 +430,7 @@ async fn links_among_the_files_of_git_do_not_lead_a_change_elsewhere() {
         "logs/HEAD",
         "config",
         "refs/heads/evil",
+        "logs/refs/heads/objects/x",
         "info",
     ] {
         let mut stage = Stage::new();
@@ -443,6 +444,7 @@ async fn links_among_the_files_of_git_do_not_lead_a_change_elsewhere() {
         } else if inside.exists() {
             fs::rename(&inside, &target).unwrap();
         } else {
+            fs::create_dir_all(inside.parent().unwrap()).unwrap();
             fs::write(&target, "mine\n").unwrap();
         }
         symlink(&target, &inside).unwrap();
