@@ -175,6 +175,20 @@ impl Home {
         with_variables(&[home, format!("CTRLNODE_RUN={marker}")])
     }
 
+    /// Waits until so many work for this run: one that is just being started cannot be looked at.
+    ///
+    /// # Panics
+    /// When there are fewer after a minute.
+    pub async fn some_of(&self, task: &str, attempt: &str, count: usize) {
+        let all = async {
+            while self.of_run(task, attempt).len() < count {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let all = timeout(DEADLINE, all).await;
+        assert!(all.is_ok(), "{:?}", self.of_run(task, attempt));
+    }
+
     /// Waits until nobody works for this run. The end of a process that is no child of ours makes
     /// no event, so it is looked for.
     ///
@@ -322,7 +336,7 @@ async fn gather(from: impl AsyncRead + Unpin, lines: watch::Sender<Vec<String>>)
 async fn none_left(alive: impl Fn() -> Vec<u32>) {
     let gone = async {
         while !alive().is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK).await;
         }
     };
     let in_time = timeout(DEADLINE, gone).await.is_ok();
@@ -374,3 +388,5 @@ fn signal(_pid: u32, _signal: Signal) {}
 
 /// Generous: a busy machine is no failure.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// Between two looks at what makes no event.
+const LOOK: Duration = Duration::from_millis(20);
