@@ -327,7 +327,7 @@ async fn a_new_pairing_is_used_without_a_restart() {
         "--url",
         &url,
     ];
-    assert_eq!(home.run(&setup, "old-token\n").await.code, Some(0));
+    assert_eq!(home.run(&setup, "old-token\n").await.code, Some(1));
     let mut command = home.ctrlnode(&["bridge", "start"]);
     command.env("RECONNECT_MS", "100");
     // What it asks over HTTP would be connections here as well.

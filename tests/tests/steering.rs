@@ -300,14 +300,13 @@ async fn settings_are_told_to_the_turn_at_work_and_what_is_in_force_comes_back()
 async fn an_agent_without_a_choice_says_so_instead_of_nothing() {
     let world = world(Manners::extended(), |_| {}).await;
     let mut task = wire::dispatch("t", "r1", "demo", "#demo fast");
-    task["args"]["model"] = json!("large");
     task["args"]["mode"] = json!("plan");
     world.plane.send(&task).await;
     let said = |body: &Value| body["event"]["kind"] == "status";
     let said = world.event("t", "r1", said).await;
     assert_eq!(
         said["event"]["text"],
-        "This agent offers no choice of model, mode; its own stays in force."
+        "This agent offers no choice of mode; its own stays in force."
     );
     assert_eq!(world.plane.end_of("t", "r1").await.status, "completed");
     world.finish().await;

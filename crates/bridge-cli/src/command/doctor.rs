@@ -173,10 +173,12 @@ async fn plane(settings: &Settings, hub: Option<&OwnHub>) -> Value {
     }
 }
 
-/// What a look at the plane found, and whether it refused the token.
+/// What a look at the plane found, and whether it refused the token. What a bridge that runs says is
+/// about the token it had so far.
 pub(crate) async fn plane_in_words(settings: &Settings) -> (String, bool) {
     let found = plane(settings, None).await;
-    let refused = found["todo"] == NEW_TOKEN;
+    let running = lock::holder(&settings.base.join(".ctrlnode")).is_some();
+    let refused = found["todo"] == NEW_TOKEN && !running;
     (plane_lines(&found).join("\n"), refused)
 }
 
