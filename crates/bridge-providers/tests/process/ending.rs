@@ -65,7 +65,17 @@ async fn what_a_program_started_since_a_look_is_told_from_what_was_there() {
     assert_eq!(Kin::of(pid).unwrap().came_after(&before), 0);
     talk.prompt("go").await;
     talk.until_said("more").await;
-    let now = Kin::of(pid).unwrap();
+    // One that is just being started cannot be looked at yet.
+    let now = soon(async {
+        loop {
+            let now = Kin::of(pid).unwrap();
+            if now.came_after(&before) >= 2 {
+                return now;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     assert_eq!(now.came_after(&before), 2);
     assert_eq!(before.came_after(&now), 0);
     drop(talk);
