@@ -254,7 +254,7 @@ async fn an_interrupted_turn_that_left_something_at_work_takes_its_conversation_
         .await;
     let done = |body: &Value| body["event"]["status"] == "completed";
     world.event("t", "r2", done).await;
-    assert_eq!(world.home.of_run("t", "r1").len(), 2);
+    world.home.some_of("t", "r1", 2).await;
     plane.send(&wire::interrupt("t")).await;
     assert_eq!(plane.end_of("t", "r2").await.status, "cancelled");
     world.home.none_left_of("t", "r1").await;
