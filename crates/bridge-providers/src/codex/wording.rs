@@ -304,13 +304,13 @@ mod tests {
             Some(Wanted {
                 deeds: vec!["Write a (a new file)".into()],
                 digest: Digest::of(&["a"]),
-                paths: vec!["/work/a".into()],
+                paths: vec!["/repo/a".into()],
             })
         };
         let edit = change(&json!({}), wanted());
         let told = (edit.kind, edit.summary.as_str());
         assert_eq!(told, (AskKind::Edit, "Write a (a new file)"));
-        assert_eq!(edit.action.unwrap().paths, ["/work/a"]);
+        assert_eq!(edit.action.unwrap().paths, ["/repo/a"]);
         let unknown = change(&json!({}), None);
         assert_eq!(unknown.kind, AskKind::Other);
         assert!(unknown.action.unwrap().paths.is_empty());
