@@ -451,23 +451,10 @@ fn words(ask: &Ask, given: &Answer) -> String {
 }
 
 fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
-    let Listing { entries, cut, .. } = match reply {
-        Reply::ListFiles {
-            listing: Ok(listing),
-        } => listing,
-        Reply::ListFiles { listing: Err(code) } => return Err(HubError::FileRefused { code }),
-        other @ (Reply::AgentsSynced { .. }
-        | Reply::ReadFile { .. }
-        | Reply::Git { .. }
-        | Reply::Pipeline { .. }
-        | Reply::Tree(_)
-        | Reply::RunChecked { .. }
-        | Reply::Plan(_)
-        | Reply::Capabilities(_)
-        | Reply::Unknown { .. }) => {
-            return Err(unexpected(&other));
-        }
+    let Reply::ListFiles { listing } = reply else {
+        return Err(unexpected(&reply));
     };
+    let Listing { entries, cut, .. } = listing.map_err(|code| HubError::FileRefused { code })?;
     let prefix = format!("{below}/");
     let mut entries: Vec<_> = entries
         .into_iter()
@@ -489,19 +476,8 @@ fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
 }
 
 fn content(reply: Reply) -> Result<FileContent, HubError> {
-    let outcome = match reply {
-        Reply::ReadFile { outcome, .. } => outcome,
-        other @ (Reply::AgentsSynced { .. }
-        | Reply::ListFiles { .. }
-        | Reply::Git { .. }
-        | Reply::Pipeline { .. }
-        | Reply::Tree(_)
-        | Reply::RunChecked { .. }
-        | Reply::Plan(_)
-        | Reply::Capabilities(_)
-        | Reply::Unknown { .. }) => {
-            return Err(unexpected(&other));
-        }
+    let Reply::ReadFile { outcome, .. } = reply else {
+        return Err(unexpected(&reply));
     };
     let refused = |code: &str| HubError::FileRefused {
         code: code.to_owned(),
@@ -540,37 +516,17 @@ fn content(reply: Reply) -> Result<FileContent, HubError> {
 }
 
 fn of_git(reply: Reply) -> Result<GitReply, HubError> {
-    match reply {
-        Reply::Git { reply } => Ok(reply),
-        other @ (Reply::AgentsSynced { .. }
-        | Reply::ReadFile { .. }
-        | Reply::ListFiles { .. }
-        | Reply::Tree(_)
-        | Reply::Pipeline { .. }
-        | Reply::Plan(_)
-        | Reply::Capabilities(_)
-        | Reply::RunChecked { .. }
-        | Reply::Unknown { .. }) => Err(unexpected(&other)),
-    }
+    let Reply::Git { reply: said } = reply else {
+        return Err(unexpected(&reply));
+    };
+    Ok(said)
 }
 
 fn deleted(reply: Reply) -> Result<(), HubError> {
-    match reply {
-        Reply::Tree(TreeChanged::Done { error: None, .. }) => Ok(()),
-        Reply::Tree(TreeChanged::Done {
-            error: Some(code), ..
-        }) => Err(HubError::FileRefused { code }),
-        other @ (Reply::AgentsSynced { .. }
-        | Reply::ReadFile { .. }
-        | Reply::ListFiles { .. }
-        | Reply::Tree(_)
-        | Reply::Git { .. }
-        | Reply::Pipeline { .. }
-        | Reply::Plan(_)
-        | Reply::Capabilities(_)
-        | Reply::RunChecked { .. }
-        | Reply::Unknown { .. }) => Err(unexpected(&other)),
-    }
+    let Reply::Tree(TreeChanged::Done { error, .. }) = reply else {
+        return Err(unexpected(&reply));
+    };
+    error.map_or(Ok(()), |code| Err(HubError::FileRefused { code }))
 }
 
 fn unexpected(reply: &Reply) -> HubError {

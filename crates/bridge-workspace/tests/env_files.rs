@@ -194,7 +194,7 @@ fn token_and_url_come_together_from_one_file() {
         found.warnings,
         [
             Warning::UrlWithoutToken { path: HOME.into() },
-            Warning::FromCurrentFolder { path: WORK.into() }
+            Warning::FromProject { path: WORK.into() }
         ]
     );
     // Where agents work nobody takes the pairing over from the environment.
@@ -246,7 +246,7 @@ fn the_file_of_the_current_folder_counts_only_when_it_is_the_users_own() {
     );
     assert_eq!(
         trusted.warnings,
-        [Warning::FromCurrentFolder { path: HERE.into() }]
+        [Warning::FromProject { path: HERE.into() }]
     );
     assert_eq!(
         facts(&trusted.pairing(Some("env"), None)),

@@ -113,7 +113,7 @@ pub enum Warning {
         path: PathBuf,
     },
     /// Token and URL come from the `.env` of the current folder or of a workspace.
-    FromCurrentFolder {
+    FromProject {
         /// Which file.
         path: PathBuf,
     },
@@ -148,7 +148,7 @@ impl fmt::Display for Warning {
                 "{} holds a token and can be read by others: chmod 600 it",
                 path.display()
             ),
-            Self::FromCurrentFolder { path } => {
+            Self::FromProject { path } => {
                 write!(
                     f,
                     "token and URL come from {}, where agents or the authors of a project may write",
@@ -358,7 +358,7 @@ impl Discovery {
             let path = file.path.clone();
             if self.pairing == Some(index) {
                 if !file.origin.is_the_users_own() {
-                    self.warnings.push(Warning::FromCurrentFolder { path });
+                    self.warnings.push(Warning::FromProject { path });
                 }
             } else if set_value(file, URL).is_some()
                 && (file.origin != Origin::Home || self.pairing.is_some())
