@@ -204,25 +204,25 @@ impl Opened {
         if self.trusted {
             return Ok(Hooks::AsSet);
         }
-        if self.settings.programs.is_empty() {
+        if self.settings.doubtful.is_empty() {
             return Ok(Hooks::Off);
         }
-        let programs: Vec<&str> = self
+        let doubtful: Vec<&str> = self
             .settings
-            .programs
+            .doubtful
             .iter()
-            .take(SHOWN_PROGRAMS)
+            .take(SHOWN_SETTINGS)
             .map(String::as_str)
             .collect();
         Err(format!(
             "settings of this repository itself may start programs or reach other places ({}); name it in CTRLNODE_TRUSTED on the machine if you trust it",
-            shown(&programs.join(", "))
+            shown(&doubtful.join(", "))
         ))
     }
 }
 
 /// Enough to see what it is about.
-const SHOWN_PROGRAMS: usize = 5;
+const SHOWN_SETTINGS: usize = 5;
 
 /// Their names are arguments of one program.
 const MAX_SUBMODULES: usize = 500;

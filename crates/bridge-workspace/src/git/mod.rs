@@ -4,8 +4,8 @@
 //!
 //! A repository is hostile until its owner said that it is trusted. Looking at one starts no
 //! program but git itself: its hooks, monitors, pagers, filters, drivers and helpers are switched
-//! off. Changing one whose own settings would start a program is refused, because switching that
-//! off can mean to commit what a filter was to encrypt.
+//! off. Changing one whose own settings are not known to be harmless is refused: to switch a filter
+//! off can mean to commit what it was to encrypt.
 
 pub mod branch;
 pub mod command;

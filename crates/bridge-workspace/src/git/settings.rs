@@ -1,4 +1,4 @@
-//! Which programs the settings of a repository itself would start.
+//! Which settings of a repository itself are not known to be harmless.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ pub struct OwnSettings {
     pub submodules: BTreeSet<String>,
     /// Settings of the repository itself that are not known to be harmless, whole keys: they may
     /// name a program, a file to write, or somebody to send a login to.
-    pub programs: BTreeSet<String>,
+    pub doubtful: BTreeSet<String>,
 }
 
 /// Git printed something else than a list of settings.
@@ -54,7 +54,7 @@ impl OwnSettings {
             self.submodules.insert(name.to_owned());
         }
         if own && !is_harmless(section, name, variable) {
-            self.programs.insert(key.to_owned());
+            self.doubtful.insert(key.to_owned());
         }
     }
 }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn only_programs_of_the_repository_itself_are_its_own() {
+    fn settings_of_the_repository_itself_are_doubtful_unless_they_are_known() {
         let keys = [
             "core.sshcommand",
             "credential.https://x.y.helper",
@@ -173,16 +173,16 @@ mod tests {
             "something.new",
         ];
         let own: Vec<_> = keys.iter().map(|key| ("local", *key)).collect();
-        assert_eq!(parse(&own).programs.len(), keys.len());
+        assert_eq!(parse(&own).doubtful.len(), keys.len());
         let users: Vec<_> = keys.iter().map(|key| ("global", *key)).collect();
-        assert!(parse(&users).programs.is_empty());
+        assert!(parse(&users).doubtful.is_empty());
         let harmless = [
             ("local", "remote.origin.url"),
             ("local", "core.bare"),
             ("worktree", "user.name"),
             ("local", "filter.x.required"),
         ];
-        assert!(parse(&harmless).programs.is_empty());
+        assert!(parse(&harmless).doubtful.is_empty());
     }
 
     #[test]
