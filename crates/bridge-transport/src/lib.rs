@@ -17,6 +17,7 @@
 pub mod carrier;
 mod clock;
 mod config;
+pub mod delivery;
 mod dial;
 mod driver;
 mod handle;

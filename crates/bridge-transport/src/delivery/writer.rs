@@ -1,0 +1,367 @@
+//! The sending half: numbers, keeps until acknowledged, sends again.
+//!
+//! Invariant: a number is given once; a message is let go only when its number or a higher one was
+//! acknowledged; of two messages of one stream the later one is never begun before the earlier one
+//! has gone out whole.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{
+    Epoch, Frame, Gap, Key, PART_BYTES, Part, Violation, WINDOW,
+    frame::{cut, is_reserved},
+};
+
+/// The sending half of one direction; `P` is what it keeps of a message to send it again.
+#[derive(Debug)]
+pub struct Writer<P> {
+    epoch: Epoch,
+    /// The number the next message gets.
+    next: u64,
+    /// The newest of them has the number before `next`.
+    unacked: VecDeque<Unacked<P>>,
+    /// What is held: messages until they are acknowledged, large ones without a number until they
+    /// are out.
+    bytes: usize,
+    line: Option<Line>,
+}
+
+#[derive(Debug)]
+struct Unacked<P> {
+    payload: P,
+    stream: u64,
+    size: usize,
+}
+
+/// What belongs to the connection.
+#[derive(Debug, Default)]
+struct Line {
+    resumed: bool,
+    control: VecDeque<String>,
+    /// The lowest number that was not looked at yet.
+    cursor: u64,
+    /// Numbers below the cursor that may go now.
+    ready: VecDeque<u64>,
+    /// Numbers below the cursor that wait for the large message of their stream.
+    held: HashMap<u64, VecDeque<u64>>,
+    /// On the way in parts, in turns.
+    large: VecDeque<Large>,
+    last_bare: u64,
+}
+
+#[derive(Debug)]
+struct Large {
+    key: Key,
+    stream: Option<u64>,
+    text: String,
+    /// How much of it is out, in how many parts.
+    sent: usize,
+    parts: u32,
+}
+
+/// What a resume came to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Resumed {
+    /// How many messages it acknowledged.
+    pub acked: usize,
+    /// The reader knows another numbering, or none: it has not got what was acknowledged before.
+    pub gap: Option<Gap>,
+}
+
+impl<P> Writer<P> {
+    /// Starts a numbering.
+    pub fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            next: 1,
+            unacked: VecDeque::new(),
+            bytes: 0,
+            line: None,
+        }
+    }
+
+    /// Returns the bytes it holds, as they were named when it was given them.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns how many messages are not acknowledged.
+    pub fn len(&self) -> usize {
+        self.unacked.len()
+    }
+
+    /// Tells whether everything is acknowledged, and nothing large without a number under way.
+    pub fn is_empty(&self) -> bool {
+        self.unacked.is_empty() && self.line.as_ref().is_none_or(|line| line.large.is_empty())
+    }
+
+    /// A connection with the envelope is up. Nothing with a number goes out before its resume.
+    pub fn on_opened(&mut self) {
+        self.on_closed();
+        self.line = Some(Line::default());
+    }
+
+    /// The connection is gone; what has no number and was not out dies with it.
+    pub fn on_closed(&mut self) {
+        let Some(line) = self.line.take() else {
+            return;
+        };
+        for large in line.large {
+            if matches!(large.key, Key::Bare(_)) {
+                self.bytes -= large.text.len();
+            }
+        }
+    }
+
+    /// The reader says where to go on. Everything after that is sent again.
+    ///
+    /// # Errors
+    /// Fails for a second resume of one connection and for a number that was never given.
+    pub fn on_resume(&mut self, epoch: Option<Epoch>, last: u64) -> Result<Resumed, Violation> {
+        let turn = Violation::OutOfTurn { what: "resume" };
+        if self.line.as_ref().is_none_or(|line| line.resumed) {
+            return Err(turn);
+        }
+        let known = epoch == Some(self.epoch);
+        let before = self.unacked.len();
+        if known {
+            self.acknowledge(last)?;
+        }
+        let first = self.first();
+        let gap = (!known && first > 1).then(|| Gap {
+            epoch: self.epoch,
+            from: 1,
+            to: first - 1,
+            why: "acknowledged before, and the other end does not know them any more".to_owned(),
+        });
+        let begin = Frame::Begin {
+            epoch: self.epoch,
+            next: first,
+        };
+        if let Some(line) = &mut self.line {
+            line.resumed = true;
+            line.cursor = first;
+            line.control.push_back(begin.text());
+        }
+        Ok(Resumed {
+            acked: before - self.unacked.len(),
+            gap,
+        })
+    }
+
+    /// The reader has stored everything up to this number.
+    ///
+    /// # Errors
+    /// Fails before the resume and for a number that was never given.
+    pub fn on_ack(&mut self, seq: u64) -> Result<(), Violation> {
+        if self.line.as_ref().is_none_or(|line| !line.resumed) {
+            return Err(Violation::OutOfTurn { what: "ack" });
+        }
+        self.acknowledge(seq)
+    }
+
+    fn acknowledge(&mut self, seq: u64) -> Result<(), Violation> {
+        let last = self.next - 1;
+        if seq > last {
+            return Err(Violation::NeverSent { seq, last });
+        }
+        while self.first() <= seq
+            && let Some(unacked) = self.unacked.pop_front()
+        {
+            self.bytes -= unacked.size;
+        }
+        let first = self.first();
+        if let Some(line) = &mut self.line {
+            line.forget_below(first);
+        }
+        Ok(())
+    }
+
+    /// The lowest number that is not acknowledged.
+    fn first(&self) -> u64 {
+        self.next - self.unacked.len() as u64
+    }
+
+    /// Tells whether new messages may be numbered: what came before them is on its way.
+    pub fn is_caught_up(&self) -> bool {
+        let Some(line) = &self.line else { return false };
+        line.resumed
+            && line.control.is_empty()
+            && line.ready.is_empty()
+            && line.cursor == self.next
+            && (self.unacked.len() as u64) < WINDOW
+    }
+
+    /// Gives a message its number. `messages` is its [list of texts](super::list), `size` what it
+    /// counts for here.
+    ///
+    /// Returns its frame, unless it goes in parts or waits for those of its stream. Only when
+    /// [caught up](Self::is_caught_up).
+    pub fn number(
+        &mut self,
+        payload: P,
+        stream: u64,
+        size: usize,
+        messages: String,
+    ) -> Option<String> {
+        let seq = self.next;
+        self.next += 1;
+        self.bytes += size;
+        self.unacked.push_back(Unacked {
+            payload,
+            stream,
+            size,
+        });
+        let line = self.line.as_mut()?;
+        line.cursor = self.next;
+        line.start(seq, stream, || messages)
+    }
+
+    /// Takes a text without a number that is too long for a frame; it goes in parts.
+    ///
+    /// Returns the text where it can go as it is.
+    pub fn bare(&mut self, text: &str) -> Option<String> {
+        let line = self.line.as_mut()?;
+        if text.len() <= PART_BYTES && !is_reserved(text) {
+            return Some(text.to_owned());
+        }
+        self.bytes += text.len();
+        line.last_bare += 1;
+        line.large.push_back(Large {
+            key: Key::Bare(line.last_bare),
+            stream: None,
+            text: text.to_owned(),
+            sent: 0,
+            parts: 0,
+        });
+        None
+    }
+
+    /// The next frame that goes before anything new: what the envelope has to say, and what has to
+    /// be sent again. `seal` gives the [list of texts](super::list) of a message, the same each
+    /// time.
+    pub fn next_frame(&mut self, seal: impl Fn(&P) -> String) -> Option<String> {
+        let first = self.first();
+        loop {
+            let line = self.line.as_mut()?;
+            if let Some(control) = line.control.pop_front() {
+                return Some(control);
+            }
+            if !line.resumed {
+                return None;
+            }
+            let within = line.cursor < self.next.min(first + WINDOW);
+            let seq = match line.ready.pop_front() {
+                Some(seq) => seq,
+                None if within => {
+                    line.cursor += 1;
+                    line.cursor - 1
+                }
+                None => return None,
+            };
+            let index = usize::try_from(seq - first).unwrap_or(usize::MAX);
+            let Some(message) = self.unacked.get(index) else {
+                continue;
+            };
+            let messages = || seal(&message.payload);
+            if let Some(frame) = line.start(seq, message.stream, messages) {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// The next part of a large message, in turns.
+    pub fn next_part(&mut self) -> Option<String> {
+        let line = self.line.as_mut()?;
+        let mut large = line.large.pop_front()?;
+        let to = cut(&large.text, large.sent);
+        let more = to < large.text.len();
+        let part = Frame::Part(Part {
+            of: large.key,
+            part: large.parts,
+            more,
+            text: large.text.get(large.sent..to).unwrap_or_default().into(),
+        });
+        let frame = part.text();
+        (large.sent, large.parts) = (to, large.parts + 1);
+        if more {
+            let turn = line.turns(&large);
+            line.large.insert(turn, large);
+        } else {
+            match large.stream {
+                Some(stream) => line.release(stream),
+                None => self.bytes -= large.text.len(),
+            }
+        }
+        Some(frame)
+    }
+
+    /// Gives up the numbering and everything under it, oldest first, to be sent another way.
+    pub fn give_up(&mut self) -> Vec<P> {
+        self.on_closed();
+        self.epoch = Epoch(self.epoch.0.wrapping_add(1));
+        self.next = 1;
+        self.bytes = 0;
+        let unacked = std::mem::take(&mut self.unacked);
+        unacked.into_iter().map(|it| it.payload).collect()
+    }
+}
+
+impl Line {
+    /// Begins a message: its frame, or `None` where it goes in parts or has to wait for some.
+    fn start(
+        &mut self,
+        seq: u64,
+        stream: u64,
+        messages: impl FnOnce() -> String,
+    ) -> Option<String> {
+        if let Some(held) = self.held.get_mut(&stream) {
+            held.push_back(seq);
+            return None;
+        }
+        let messages = messages();
+        if messages.len() <= PART_BYTES {
+            let messages = &messages;
+            return Some(Frame::Numbered { seq, messages }.text());
+        }
+        self.held.insert(stream, VecDeque::new());
+        self.large.push_back(Large {
+            key: Key::Seq(seq),
+            stream: Some(stream),
+            text: messages,
+            sent: 0,
+            parts: 0,
+        });
+        None
+    }
+
+    /// Where the large message that has just sent a part queues again. Those beyond are not begun:
+    /// the reader has to hold all that are.
+    fn turns(&self, mine: &Large) -> usize {
+        let mut bytes = mine.text.len();
+        let fits = self.large.iter().take(TURNS - 1).take_while(|other| {
+            bytes += other.text.len();
+            bytes <= OPEN_BYTES
+        });
+        fits.count()
+    }
+
+    /// The large message of a stream is out: what waited for it goes on, in its order.
+    fn release(&mut self, stream: u64) {
+        let held = self.held.remove(&stream).unwrap_or_default();
+        self.ready.extend(held);
+    }
+
+    /// Numbers that are acknowledged are not sent any more.
+    fn forget_below(&mut self, first: u64) {
+        self.ready.retain(|seq| *seq >= first);
+        for held in self.held.values_mut() {
+            held.retain(|seq| *seq >= first);
+        }
+        self.cursor = self.cursor.max(first);
+    }
+}
+
+/// How many large messages are on their way at a time.
+const TURNS: usize = 8;
+/// What they may hold together, unless there is only one.
+const OPEN_BYTES: usize = 16 << 20;
