@@ -16,6 +16,7 @@ use crate::{
     carrier::{Carrier, Connection, Received, Target},
     clock::Now,
     config::{Endpoint, host_text},
+    delivery::Epoch,
     dial::DialError,
     handle::{Flushed, Handle, Request},
     inbound::{ConnId, Inbox},
@@ -33,11 +34,15 @@ pub(crate) fn spawn<P: Payload>(
     carrier: Arc<dyn Carrier>,
 ) -> (Handle<P>, Inbox) {
     let now = Now::read();
+    let mut high = Jitter::from_system();
+    let mut low = Jitter::from_system();
+    let epoch = Epoch(u128::from(high.next()) << 64 | u128::from(low.next()));
     let link = Link::new(
         endpoint.dialect.clone(),
         endpoint.timings.clone(),
         &endpoint.limits,
         endpoint.greeting.clone(),
+        epoch,
         now,
     );
     let (requests, incoming) = mpsc::channel(REQUESTS);

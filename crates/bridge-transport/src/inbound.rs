@@ -5,6 +5,8 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use crate::delivery::Gap;
+
 /// Names one connection of a link; never used twice by a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);
@@ -41,6 +43,14 @@ pub enum Inbound {
         conn: ConnId,
         /// Why.
         reason: FrameRefused,
+    },
+    /// Messages of this side that the peer had stored are not known there any more; nothing is
+    /// sent again, because they were acknowledged.
+    Gap {
+        /// The connection it was noticed on.
+        conn: ConnId,
+        /// Which messages.
+        gap: Gap,
     },
     /// A connection is gone; the link dials again by itself.
     Closed {

@@ -70,7 +70,10 @@ impl Outlet {
     fn next_cost(&self) -> Option<u32> {
         let bytes = match self.queue.front()? {
             Inbound::Frame { text, .. } => text.len(),
-            Inbound::Opened { .. } | Inbound::Refused { .. } | Inbound::Closed { .. } => 0,
+            Inbound::Opened { .. }
+            | Inbound::Refused { .. }
+            | Inbound::Gap { .. }
+            | Inbound::Closed { .. } => 0,
         };
         Some(u32::try_from(bytes / UNIT + 1).map_or(self.all_room, |cost| cost.min(self.all_room)))
     }

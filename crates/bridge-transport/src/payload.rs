@@ -32,9 +32,11 @@ pub trait Payload: Send + Sized + 'static {
 
     /// Turns the message into one or more text frames, which travel together and in order.
     ///
-    /// `extended` tells whether the peer accepted the extension on this connection. A sealed
+    /// `extended` tells whether the peer accepted the extension on this connection. There a message
+    /// of a stream gets a number and is kept until the peer has stored it; it is sealed again where
+    /// it is sent again, so the same message has to give the same frames. To a plain peer a sealed
     /// message whose connection died before the write was confirmed is sent again as it is.
-    fn seal(self, extended: bool) -> Vec<TextFrame>;
+    fn seal(&self, extended: bool) -> Vec<TextFrame>;
 }
 
 /// How a message may be treated while it waits.
@@ -73,6 +75,18 @@ pub enum Class {
         /// The connection it answers on.
         conn: ConnId,
     },
+}
+
+impl Class {
+    /// The stream whose order it keeps, if it is of one.
+    pub fn stream(self) -> Option<u64> {
+        match self {
+            Self::Durable { stream } | Self::Coalesce { stream } | Self::Paced { stream } => {
+                Some(stream)
+            }
+            Self::Latest { .. } | Self::Reply { .. } => None,
+        }
+    }
 }
 
 /// One text frame: bytes proven to be UTF-8, cheap to clone.
@@ -156,7 +170,7 @@ impl Payload for Text {
         Err(next)
     }
 
-    fn seal(self, _extended: bool) -> Vec<TextFrame> {
-        vec![self.0.into()]
+    fn seal(&self, _extended: bool) -> Vec<TextFrame> {
+        vec![self.0.as_str().into()]
     }
 }

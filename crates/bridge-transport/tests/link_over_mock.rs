@@ -34,8 +34,8 @@ impl Payload for Note {
         self.1.push_str(&next.1);
         Ok(())
     }
-    fn seal(self, _extended: bool) -> Vec<TextFrame> {
-        vec![self.1.into()]
+    fn seal(&self, _extended: bool) -> Vec<TextFrame> {
+        vec![self.1.as_str().into()]
     }
 }
 

@@ -124,7 +124,7 @@ async fn next_frame(inbox: &mut Inbox) -> String {
         match inbox.recv().await.unwrap() {
             Inbound::Frame { text, .. } => return String::from_utf8(text.to_vec()).unwrap(),
             Inbound::Opened { .. } | Inbound::Closed { .. } => {}
-            refused @ Inbound::Refused { .. } => panic!("{refused:?}"),
+            other @ (Inbound::Refused { .. } | Inbound::Gap { .. }) => panic!("{other:?}"),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use super::{Epoch, Frame, Gap, Key, Part, Violation, WINDOW, frame};
 
 /// The receiving half of one direction, for one connection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Reader {
     position: Position,
     begun: bool,
@@ -44,11 +44,11 @@ impl Position {
 
 /// What a frame came to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard<'a> {
+pub enum Heard<T> {
     /// A message: its texts, in order.
     Message {
         /// What it says.
-        texts: Vec<Cow<'a, str>>,
+        texts: Vec<T>,
         /// Where the stream stands once it is taken; `None` for a message without a number.
         upto: Option<Position>,
     },
@@ -75,6 +75,22 @@ pub enum Heard<'a> {
     },
 }
 
+impl<T> Heard<T> {
+    /// Changes what texts are kept as.
+    pub fn map_texts<U>(self, change: impl Fn(T) -> U) -> Heard<U> {
+        match self {
+            Self::Message { texts, upto } => Heard::Message {
+                texts: texts.into_iter().map(change).collect(),
+                upto,
+            },
+            Self::Gap { gap, upto } => Heard::Gap { gap, upto },
+            Self::Nothing => Heard::Nothing,
+            Self::Resume { epoch, last } => Heard::Resume { epoch, last },
+            Self::Ack { seq } => Heard::Ack { seq },
+        }
+    }
+}
+
 impl Reader {
     /// Goes on from a position; holds at most `limit` bytes of messages in parts.
     pub fn new(position: Position, limit: usize) -> Self {
@@ -96,7 +112,7 @@ impl Reader {
     /// # Errors
     /// Fails when the peer broke a rule; the connection has to end, and the next one goes on from
     /// what was stored.
-    pub fn hear<'a>(&mut self, text: &'a str) -> Result<Heard<'a>, Violation> {
+    pub fn hear<'a>(&mut self, text: &'a str) -> Result<Heard<Cow<'a, str>>, Violation> {
         match Frame::parse(text)? {
             Frame::Bare(text) => Ok(Heard::Message {
                 texts: vec![Cow::Borrowed(text)],
@@ -117,7 +133,7 @@ impl Reader {
         }
     }
 
-    fn on_begin(&mut self, epoch: Epoch, next: u64) -> Result<Heard<'static>, Violation> {
+    fn on_begin(&mut self, epoch: Epoch, next: u64) -> Result<Heard<Cow<'static, str>>, Violation> {
         if self.begun || next == 0 {
             return Err(Violation::OutOfTurn { what: "begin" });
         }
@@ -156,7 +172,7 @@ impl Reader {
         })
     }
 
-    fn on_gap(&mut self, to: u64, why: String) -> Result<Heard<'static>, Violation> {
+    fn on_gap(&mut self, to: u64, why: String) -> Result<Heard<Cow<'static, str>>, Violation> {
         let epoch = self.epoch("gap")?;
         let from = self.position.last + 1;
         if to < from {
@@ -175,7 +191,7 @@ impl Reader {
         Ok(Heard::Gap { gap, upto })
     }
 
-    fn on_part<'a>(&mut self, part: Part<'_>) -> Result<Heard<'a>, Violation> {
+    fn on_part<'a>(&mut self, part: Part<'_>) -> Result<Heard<Cow<'a, str>>, Violation> {
         let seq = match part.of {
             Key::Seq(seq) if self.is_known(seq)? => return Ok(Heard::Nothing),
             Key::Seq(seq) => Some(seq),
@@ -197,7 +213,7 @@ impl Reader {
     }
 
     /// Notes the number, which is none that is known.
-    fn message<'a>(&mut self, seq: u64, texts: Vec<Cow<'a, str>>) -> Heard<'a> {
+    fn message<'a>(&mut self, seq: u64, texts: Vec<Cow<'a, str>>) -> Heard<Cow<'a, str>> {
         self.above.insert(seq);
         self.close_up();
         Heard::Message {
@@ -229,14 +245,14 @@ impl Reader {
 }
 
 /// Messages that arrive in parts, together bounded.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Assembly {
     open: HashMap<Key, Open>,
     bytes: usize,
     limit: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Open {
     text: String,
     next: u32,

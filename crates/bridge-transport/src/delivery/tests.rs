@@ -112,7 +112,14 @@ fn broken_frames_of_the_envelope_are_refused_and_nothing_else_is() {
 
 #[test]
 fn texts_of_every_kind_come_back_as_they_were() {
-    let texts = ["{\"a\": 1}", "{not json}", "\"quoted\"", "", "[1]", "ü\u{0}"];
+    let texts = [
+        "{\"a\": 1}",
+        "{not json}",
+        "\"quoted\"",
+        "",
+        "[1]",
+        "ü\u{0}",
+    ];
     let list = list(texts);
     assert_eq!(frame::texts(&list).unwrap(), texts);
     assert!(frame::texts("[1]").is_err());
@@ -277,7 +284,10 @@ fn a_writer_that_counts_anew_is_followed_and_numbers_that_never_come_are_passed_
     };
     assert_eq!((gap.from, gap.to, upto.last), (1, 4, 4));
     assert_eq!(upto.epoch, Some(Epoch(8)));
-    assert_eq!(heard(&mut reader, "{\"seq\":5,\"messages\":[\"x\"]}").1, Some(5));
+    assert_eq!(
+        heard(&mut reader, "{\"seq\":5,\"messages\":[\"x\"]}").1,
+        Some(5)
+    );
 }
 
 #[test]

@@ -181,6 +181,11 @@ impl<P> Writer<P> {
         self.next - self.unacked.len() as u64
     }
 
+    /// Tells whether the reader of this connection has said where to go on.
+    pub fn is_resumed(&self) -> bool {
+        self.line.as_ref().is_some_and(|line| line.resumed)
+    }
+
     /// Tells whether new messages may be numbered: what came before them is on its way.
     pub fn is_caught_up(&self) -> bool {
         let Some(line) = &self.line else { return false };

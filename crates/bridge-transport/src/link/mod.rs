@@ -16,9 +16,14 @@
 //!
 //! Every dial gets a [`ConnId`] of its own; inputs that name another than the current one are
 //! late news of a superseded socket and change nothing.
+//!
+//! On a connection with the [envelope](crate::delivery) messages of streams wait until the peer has
+//! said where to go on, are numbered when they are written, and are kept until it has stored them.
 
 mod backoff;
 pub(crate) mod close;
+#[cfg(test)]
+mod envelope_tests;
 mod liveness;
 mod outbox;
 mod pace;
@@ -28,6 +33,7 @@ mod simulation;
 mod tests;
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     time::{Duration, Instant},
 };
@@ -40,12 +46,13 @@ use self::{
     backoff::Backoff,
     close::{CloseRules, Verdict},
     liveness::{Liveness, Need, Wait},
-    outbox::Outbox,
+    outbox::{Batch, Numbered, Outbox, Peer},
 };
 use crate::{
     carrier::Traffic,
     clock::Now,
     config::{Limits, Timings},
+    delivery::{Epoch, Heard, Position, Reader, Violation, Writer},
     dial::Disposition,
     handle::Flushed,
     inbound::{CloseReason, ConnId, FrameRefused, Inbound},
@@ -126,6 +133,8 @@ pub(crate) enum Timer {
     Silence,
     /// A write has stood still for too long.
     Stall,
+    /// The peer has not said where to go on.
+    Resume,
     /// The connection has lived long enough to end the outage.
     Healthy,
     /// Increments have waited long enough for others to be merged into them.
@@ -145,6 +154,8 @@ pub(crate) struct Link<P> {
     greeting: Greeting,
     stage: Stage,
     outbox: Outbox<P>,
+    /// Messages that have a number.
+    writer: Writer<Numbered<P>>,
     backoff: Backoff,
     liveness: Liveness,
     last_conn: u64,
@@ -175,11 +186,18 @@ enum Stage {
 #[derive(Debug)]
 struct Online {
     conn: ConnId,
-    extended: bool,
+    /// Reads what comes, if the peer accepted the extension.
+    reader: Option<Reader>,
     since: Instant,
     healthy: bool,
     heard_frame: bool,
     writing: bool,
+}
+
+impl Online {
+    fn extended(&self) -> bool {
+        self.reader.is_some()
+    }
 }
 
 impl<P: Payload> Link<P> {
@@ -189,6 +207,7 @@ impl<P: Payload> Link<P> {
         timings: Timings,
         limits: &Limits,
         greeting: Greeting,
+        epoch: Epoch,
         now: Now,
     ) -> Self {
         let mut link = Self {
@@ -200,6 +219,7 @@ impl<P: Payload> Link<P> {
                 for_credential: false,
             },
             outbox: Outbox::new(limits.outbox, timings.pace),
+            writer: Writer::new(epoch),
             backoff: Backoff::new(timings.clone()),
             liveness: Liveness::new(timings.clone(), now.at),
             timings,
@@ -261,7 +281,11 @@ impl<P: Payload> Link<P> {
         );
         let drain = self.drain_limit.map(|at| (at, Timer::DrainLimit));
         let pace = match &self.stage {
-            Stage::Online(online) if !online.writing && drain.is_none() => {
+            Stage::Online(online)
+                if !online.writing
+                    && drain.is_none()
+                    && (!online.extended() || self.writer.is_caught_up()) =>
+            {
                 let due = self.outbox.due(self.last_seen.at);
                 due.map(|at| (at, Timer::Pace))
             }
@@ -269,7 +293,15 @@ impl<P: Payload> Link<P> {
                 None
             }
         };
-        [own, liveness, pace, drain, Some(clock)]
+        let resume = match &self.stage {
+            Stage::Online(online) if online.extended() && !self.writer.is_resumed() => {
+                Some((online.since + self.timings.silence, Timer::Resume))
+            }
+            Stage::Online(_) | Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => {
+                None
+            }
+        };
+        [own, liveness, pace, resume, drain, Some(clock)]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
@@ -280,7 +312,7 @@ impl<P: Payload> Link<P> {
             Stage::Online(online) => Some(online.conn),
             Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => None,
         };
-        self.outbox.push(payload, current)
+        self.outbox.push(payload, current, self.writer.bytes())
     }
 
     fn on_input(&mut self, now: Instant, random: u64, input: Input<P>) -> Result<(), Full<P>> {
@@ -298,14 +330,7 @@ impl<P: Payload> Link<P> {
                     self.wait(now, random, disposition.into());
                 }
             }
-            Input::Frame { conn, text } => {
-                if let Some(online) = self.online(conn) {
-                    online.heard_frame = true;
-                    self.liveness.on_heard(now);
-                    self.actions
-                        .push_back(Action::Deliver(Inbound::Frame { conn, text }));
-                }
-            }
+            Input::Frame { conn, text } => self.on_frame(now, random, conn, text),
             Input::Refused { conn, reason } => {
                 if self.online(conn).is_some() {
                     self.liveness.on_heard(now);
@@ -342,9 +367,70 @@ impl<P: Payload> Link<P> {
         Ok(())
     }
 
+    fn on_frame(&mut self, now: Instant, random: u64, conn: ConnId, text: Bytes) {
+        let Some(online) = self.online(conn) else {
+            return;
+        };
+        online.heard_frame = true;
+        let Some(reader) = &mut online.reader else {
+            self.liveness.on_heard(now);
+            let frame = Inbound::Frame { conn, text };
+            self.actions.push_back(Action::Deliver(frame));
+            return;
+        };
+        let heard = match std::str::from_utf8(&text) {
+            Ok(words) => reader
+                .hear(words)
+                .map(|heard| heard.map_texts(|it| slice(&text, it))),
+            Err(_) => return,
+        };
+        self.liveness.on_heard(now);
+        if let Err(violation) = heard.and_then(|heard| self.on_heard(conn, heard)) {
+            self.violated(now, random, conn, &violation);
+        }
+    }
+
+    fn on_heard(&mut self, conn: ConnId, heard: Heard<Bytes>) -> Result<(), Violation> {
+        match heard {
+            // What the peer numbers is acknowledged by what it asked for: it has no need of more.
+            Heard::Message { texts, upto: _ } => {
+                for text in texts {
+                    let frame = Inbound::Frame { conn, text };
+                    self.actions.push_back(Action::Deliver(frame));
+                }
+            }
+            Heard::Gap { .. } | Heard::Nothing => {}
+            Heard::Resume { epoch, last } => {
+                if let Some(gap) = self.writer.on_resume(epoch, last)?.gap {
+                    self.actions
+                        .push_back(Action::Deliver(Inbound::Gap { conn, gap }));
+                }
+            }
+            Heard::Ack { seq } => self.writer.on_ack(seq)?,
+        }
+        Ok(())
+    }
+
+    fn violated(&mut self, now: Instant, random: u64, conn: ConnId, violation: &Violation) {
+        let code = Some(PROTOCOL_ERROR);
+        self.actions.push_back(Action::HangUp { conn, code });
+        self.lose(now, random, CloseReason::Protocol(violation.to_string()));
+    }
+
     fn on_timeout(&mut self, now: Instant, random: u64) {
         match &mut self.stage {
             Stage::Waiting { until, .. } if *until <= now => self.dial(),
+            Stage::Online(online)
+                if online.extended()
+                    && !self.writer.is_resumed()
+                    && online.since + self.timings.silence <= now =>
+            {
+                let conn = online.conn;
+                let silence = self.timings.silence;
+                let reason = format!("it did not say where to go on within {silence:?}");
+                self.actions.push_back(Action::HangUp { conn, code: None });
+                self.lose(now, random, CloseReason::Protocol(reason));
+            }
             Stage::Online(online) => {
                 let conn = online.conn;
                 if !online.healthy && online.since + self.timings.healthy_after <= now {
@@ -382,9 +468,15 @@ impl<P: Payload> Link<P> {
             self.liveness.on_write(now);
             self.actions.push_back(Action::Write { conn, frames });
         }
+        if extended {
+            self.writer.on_opened();
+        } else if !self.writer.is_empty() {
+            self.outbox.take_back(self.writer.give_up());
+        }
+        let parts = self.frame_limit.saturating_mul(2);
         self.stage = Stage::Online(Online {
             conn,
-            extended,
+            reader: extended.then(|| Reader::new(Position::default(), parts)),
             since: now,
             healthy: false,
             heard_frame: false,
@@ -457,6 +549,7 @@ impl<P: Payload> Link<P> {
                 ..
             }
         );
+        self.writer.on_closed();
         if let Some(bytes) = self.outbox.on_closed(too_big) {
             self.refuse_own(conn, bytes);
         }
@@ -488,9 +581,34 @@ impl<P: Payload> Link<P> {
         }
         let conn = online.conn;
         let paced = self.drain_limit.is_none();
-        let batch = self
-            .outbox
-            .take(now, paced, online.extended, self.frame_limit);
+        let mut batch = Batch::default();
+        let peer = if !online.extended() {
+            Peer::Plain
+        } else {
+            while !batch.is_full()
+                && let Some(frame) = self.writer.next_frame(Numbered::messages)
+            {
+                batch.add(frame.into());
+            }
+            if self.writer.is_caught_up() {
+                Peer::Current(&mut self.writer)
+            } else {
+                Peer::Behind(&mut self.writer)
+            }
+        };
+        self.outbox
+            .take(&mut batch, now, paced, peer, self.frame_limit);
+        // Whatever else there is goes before the next part; alone, the parts fill the batch.
+        if let Some(part) = self.writer.next_part() {
+            let crowded = !batch.frames.is_empty();
+            batch.add(part.into());
+            while !crowded
+                && !batch.is_full()
+                && let Some(part) = self.writer.next_part()
+            {
+                batch.add(part.into());
+            }
+        }
         if !batch.frames.is_empty() {
             online.writing = true;
             self.liveness.on_write(now);
@@ -515,7 +633,7 @@ impl<P: Payload> Link<P> {
             return;
         };
         let writing = matches!(&self.stage, Stage::Online(online) if online.writing);
-        let sent = self.outbox.is_empty() && !writing;
+        let sent = self.outbox.is_empty() && self.writer.is_empty() && !writing;
         if !sent && self.last_seen.at < limit {
             return;
         }
@@ -533,7 +651,8 @@ impl<P: Payload> Link<P> {
             Stage::Waiting { .. } => {}
             Stage::Stopped => return,
         }
-        let flushed = match self.outbox.held() {
+        let (messages, bytes) = self.outbox.held();
+        let flushed = match (messages + self.writer.len(), bytes + self.writer.bytes()) {
             (0, _) => Flushed::Everything,
             (messages, bytes) => Flushed::Left { messages, bytes },
         };
@@ -545,10 +664,10 @@ impl<P: Payload> Link<P> {
         let draining = self.drain_limit.is_some();
         let (phase, next_retry, extended) = match &self.stage {
             Stage::Stopped => (Phase::Stopped, None, false),
-            Stage::Online(online) if draining => (Phase::Draining, None, online.extended),
+            Stage::Online(online) if draining => (Phase::Draining, None, online.extended()),
             Stage::Dialing { .. } if draining => (Phase::Draining, None, false),
             Stage::Waiting { until, .. } if draining => (Phase::Draining, Some(*until), false),
-            Stage::Online(online) => (Phase::Online, None, online.extended),
+            Stage::Online(online) => (Phase::Online, None, online.extended()),
             Stage::Dialing { .. } => (Phase::Dialing, None, false),
             Stage::Waiting {
                 until,
@@ -590,6 +709,14 @@ impl<P: Payload> Link<P> {
     }
 }
 
+/// The part of a frame that one of its texts is, without a copy where it stands in it.
+fn slice(frame: &Bytes, text: Cow<'_, str>) -> Bytes {
+    match text {
+        Cow::Borrowed(text) => frame.slice_ref(text.as_bytes()),
+        Cow::Owned(text) => text.into(),
+    }
+}
+
 impl From<Disposition> for Verdict {
     fn from(disposition: Disposition) -> Self {
         match disposition {
@@ -602,4 +729,5 @@ impl From<Disposition> for Verdict {
 }
 
 const NORMAL_CLOSURE: u16 = 1000;
+const PROTOCOL_ERROR: u16 = 1002;
 const MESSAGE_TOO_BIG: u16 = 1009;

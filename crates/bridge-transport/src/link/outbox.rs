@@ -1,9 +1,10 @@
 //! What waits to be sent.
 //!
-//! Invariant: a durable message leaves only when a write was confirmed (or the peer refused it as
-//! too big); messages of one stream leave in the order they came; the bytes held stay under the
-//! limit but for durable messages, one per slot, and a single message larger than the limit. What
-//! is paced waits only while it is the last of its stream.
+//! Invariant: to a plain peer a durable message leaves only when a write was confirmed (or the peer
+//! refused it as too big), to one with the envelope a message of a stream leaves when it gets its
+//! number; messages of one stream leave in the order they came; the bytes held, here and under
+//! numbers, stay under the limit but for durable messages, one per slot, and a single message
+//! larger than the limit. What is paced waits only while it is the last of its stream.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,6 +13,7 @@ use std::{
 
 use super::pace::Pace;
 use crate::{
+    delivery::{self, Writer},
     inbound::ConnId,
     payload::{Class, Payload, TextFrame},
 };
@@ -44,7 +46,16 @@ struct Entry<P> {
 #[derive(Debug)]
 enum Held<P> {
     Waiting(P),
-    Sealed(Vec<TextFrame>),
+    /// As it went, or may have gone, to a plain peer.
+    Sealed(P, Vec<TextFrame>),
+}
+
+impl<P> Held<P> {
+    fn payload(self) -> P {
+        match self {
+            Self::Waiting(payload) | Self::Sealed(payload, _) => payload,
+        }
+    }
 }
 
 /// The outbox has no room; the message comes back.
@@ -55,8 +66,56 @@ pub(crate) struct Full<P>(pub(crate) P);
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Batch {
     pub(super) frames: Vec<TextFrame>,
-    /// The longest frame of each message that was taken out because it is too long.
+    /// The length of each message that was taken out because it is too long.
     pub(super) refused: Vec<usize>,
+    bytes: usize,
+}
+
+impl Batch {
+    pub(super) fn add(&mut self, frame: TextFrame) {
+        self.bytes += frame.len();
+        self.frames.push(frame);
+    }
+
+    /// Large enough to fill a fast network, small enough that text behind it can still be merged.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= BATCH_BYTES || self.frames.len() >= BATCH_MESSAGES
+    }
+}
+
+/// A message under a number, with what the outbox knew of it.
+#[derive(Debug)]
+pub(super) struct Numbered<P> {
+    at: u64,
+    class: Class,
+    size: usize,
+    payload: P,
+}
+
+impl<P: Payload> Numbered<P> {
+    pub(super) fn messages(&self) -> String {
+        list(&self.payload.seal(true))
+    }
+}
+
+/// What the peer of the connection takes.
+pub(super) enum Peer<'a, P> {
+    /// The published wire.
+    Plain,
+    /// The envelope; it has not taken what came before yet, so that nothing may get a number.
+    Behind(&'a mut Writer<Numbered<P>>),
+    /// The envelope.
+    Current(&'a mut Writer<Numbered<P>>),
+}
+
+impl<P> Peer<'_, P> {
+    /// Whether a message of this class may go now.
+    fn takes(&self, class: Class) -> bool {
+        match self {
+            Self::Plain | Self::Current(_) => true,
+            Self::Behind(_) => class.stream().is_none(),
+        }
+    }
 }
 
 impl<P: Payload> Outbox<P> {
@@ -84,8 +143,14 @@ impl<P: Payload> Outbox<P> {
 
     /// Takes a message in, or gives it back when it has to wait for room.
     ///
-    /// `current` is the connection that is up; answers to any other are discarded.
-    pub(super) fn push(&mut self, payload: P, current: Option<ConnId>) -> Result<(), Full<P>> {
+    /// `current` is the connection that is up; answers to any other are discarded. `elsewhere` are
+    /// the bytes of messages that count but are not here any more.
+    pub(super) fn push(
+        &mut self,
+        payload: P,
+        current: Option<ConnId>,
+        elsewhere: usize,
+    ) -> Result<(), Full<P>> {
         let class = payload.class();
         match class {
             Class::Durable { .. } => self.append(class, payload),
@@ -101,13 +166,13 @@ impl<P: Payload> Outbox<P> {
             }
             Class::Reply { conn } if Some(conn) != current => {}
             Class::Reply { .. } => {
-                if !self.has_room(payload.size()) {
+                if !self.has_room(payload.size(), elsewhere) {
                     return Err(Full(payload));
                 }
                 self.append(class, payload);
             }
             Class::Coalesce { stream } | Class::Paced { stream } => {
-                if !self.has_room(payload.size()) {
+                if !self.has_room(payload.size(), elsewhere) {
                     return Err(Full(payload));
                 }
                 if let Err(payload) = self.absorb(class, stream, payload) {
@@ -125,28 +190,26 @@ impl<P: Payload> Outbox<P> {
         waiting.min()
     }
 
-    /// Takes the next batch, empty if nothing may go; it stays in flight until
+    /// Adds to a batch what may go to this peer. What has no number stays in flight until
     /// [`on_wrote`](Self::on_wrote) or [`on_closed`](Self::on_closed).
     ///
     /// Without `paced` nothing waits for its pace.
     pub(super) fn take(
         &mut self,
+        batch: &mut Batch,
         now: Instant,
         paced: bool,
-        extended: bool,
+        mut peer: Peer<'_, P>,
         frame_limit: usize,
-    ) -> Batch {
-        let mut batch = Batch::default();
-        let mut bytes = 0;
+    ) {
         let mut from = 0;
-        while let Some(at) = self.next_from(from, now, paced) {
+        while let Some(at) = self.next_from(from, now, paced, &peer) {
             from = at + 1;
-            let full = bytes >= BATCH_BYTES || self.in_flight.len() >= BATCH_MESSAGES;
             let alone = self.queue.get(&at).is_some_and(|entry| entry.alone);
-            if !self.in_flight.is_empty() && (full || alone) {
+            if batch.is_full() || (alone && !batch.frames.is_empty()) {
                 break;
             }
-            let Some(mut entry) = self.queue.remove(&at) else {
+            let Some(entry) = self.queue.remove(&at) else {
                 break;
             };
             self.forget(at, entry.class);
@@ -154,29 +217,93 @@ impl<P: Payload> Outbox<P> {
             if let Class::Paced { stream } = entry.class {
                 self.pace.on_written(stream, now);
             }
-            let frames = match entry.held {
-                Held::Waiting(payload) => payload.seal(extended),
-                Held::Sealed(frames) => frames,
-            };
-            if let Some(longest) = frames.iter().map(TextFrame::len).max() {
-                if longest > frame_limit {
-                    batch.refused.push(longest);
-                    continue;
-                }
-            } else {
-                continue;
+            match &mut peer {
+                Peer::Plain => self.take_plain(batch, at, entry, frame_limit),
+                Peer::Behind(writer) => self.take_bare(batch, at, entry, writer, frame_limit),
+                Peer::Current(writer) => match entry.class.stream() {
+                    Some(stream) => number(batch, at, stream, entry, writer, frame_limit),
+                    None => self.take_bare(batch, at, entry, writer, frame_limit),
+                },
             }
-            entry.size = frames.iter().map(TextFrame::len).sum();
-            self.used += entry.size;
-            bytes += entry.size;
-            batch.frames.extend(frames.iter().cloned());
-            entry.held = Held::Sealed(frames);
-            self.in_flight.push((at, entry));
-            if alone {
+            let current = match &peer {
+                Peer::Plain | Peer::Behind(_) => true,
+                Peer::Current(writer) => writer.is_caught_up(),
+            };
+            if alone || !current {
                 break;
             }
         }
-        batch
+    }
+
+    fn take_plain(&mut self, batch: &mut Batch, at: u64, mut entry: Entry<P>, limit: usize) {
+        let (payload, frames) = match entry.held {
+            Held::Waiting(payload) => {
+                let frames = payload.seal(false);
+                (payload, frames)
+            }
+            Held::Sealed(payload, frames) => (payload, frames),
+        };
+        let Some(longest) = frames.iter().map(TextFrame::len).max() else {
+            return;
+        };
+        if longest > limit {
+            batch.refused.push(longest);
+            return;
+        }
+        entry.size = frames.iter().map(TextFrame::len).sum();
+        self.used += entry.size;
+        for frame in &frames {
+            batch.add(frame.clone());
+        }
+        entry.held = Held::Sealed(payload, frames);
+        self.in_flight.push((at, entry));
+    }
+
+    /// A message without a number, to a peer with the envelope.
+    fn take_bare(
+        &mut self,
+        batch: &mut Batch,
+        at: u64,
+        mut entry: Entry<P>,
+        writer: &mut Writer<Numbered<P>>,
+        limit: usize,
+    ) {
+        let payload = entry.held.payload();
+        let frames = payload.seal(true);
+        let Some(longest) = frames.iter().map(TextFrame::len).max() else {
+            return;
+        };
+        if longest > limit {
+            batch.refused.push(longest);
+            return;
+        }
+        entry.size = 0;
+        for frame in frames {
+            if let Some(frame) = writer.bare(frame.as_str()) {
+                entry.size += frame.len();
+                batch.add(frame.into());
+            }
+        }
+        self.used += entry.size;
+        entry.held = Held::Waiting(payload);
+        self.in_flight.push((at, entry));
+    }
+
+    /// Takes back, in their old places, what was numbered for a peer that is no longer one with the
+    /// envelope.
+    pub(super) fn take_back(&mut self, numbered: Vec<Numbered<P>>) {
+        for message in numbered {
+            let frames = message.payload.seal(false);
+            self.used += message.size;
+            let entry = Entry {
+                class: message.class,
+                // It may have arrived before: what is merged into it would arrive twice.
+                held: Held::Sealed(message.payload, frames),
+                size: message.size,
+                alone: false,
+            };
+            self.queue.insert(message.at, entry);
+        }
     }
 
     /// The socket has taken the batch.
@@ -205,6 +332,7 @@ impl<P: Payload> Outbox<P> {
                 Class::Latest { slot } if self.slots.contains_key(&slot) => continue,
                 Class::Latest { slot } => {
                     self.slots.insert(slot, at);
+                    entry.held = Held::Waiting(entry.held.payload());
                 }
                 Class::Reply { .. } => continue,
             }
@@ -222,14 +350,17 @@ impl<P: Payload> Outbox<P> {
         refused
     }
 
-    fn has_room(&self, size: usize) -> bool {
-        self.used == 0 || self.used.saturating_add(size) <= self.limit
+    fn has_room(&self, size: usize, elsewhere: usize) -> bool {
+        let used = self.used.saturating_add(elsewhere);
+        used == 0 || used.saturating_add(size) <= self.limit
     }
 
     /// The oldest message from that position on that may go.
-    fn next_from(&self, from: u64, now: Instant, paced: bool) -> Option<u64> {
+    fn next_from(&self, from: u64, now: Instant, paced: bool, peer: &Peer<'_, P>) -> Option<u64> {
         let mut rest = self.queue.range(from..);
-        let next = rest.find(|(at, entry)| !paced || self.waits(**at, entry, now).is_none());
+        let next = rest.find(|(at, entry)| {
+            peer.takes(entry.class) && (!paced || self.waits(**at, entry, now).is_none())
+        });
         next.map(|(at, _)| *at)
     }
 
@@ -261,7 +392,7 @@ impl<P: Payload> Outbox<P> {
                 tail.size = size;
                 Ok(())
             }
-            Held::Sealed(_) => Err(next),
+            Held::Sealed(..) => Err(next),
         }
     }
 
@@ -304,7 +435,43 @@ impl<P: Payload> Outbox<P> {
     }
 }
 
-/// Large enough to fill a fast network, small enough that text behind it can still be merged.
+/// Gives a message its number. One that was sealed for a plain peer before is new to this one.
+fn number<P: Payload>(
+    batch: &mut Batch,
+    at: u64,
+    stream: u64,
+    entry: Entry<P>,
+    writer: &mut Writer<Numbered<P>>,
+    limit: usize,
+) {
+    let Entry {
+        class, held, size, ..
+    } = entry;
+    let payload = held.payload();
+    let frames = payload.seal(true);
+    if frames.is_empty() {
+        return;
+    }
+    let messages = list(&frames);
+    if messages.len() > limit {
+        batch.refused.push(messages.len());
+        return;
+    }
+    let numbered = Numbered {
+        at,
+        class,
+        size,
+        payload,
+    };
+    if let Some(frame) = writer.number(numbered, stream, size, messages) {
+        batch.add(frame.into());
+    }
+}
+
+fn list(frames: &[TextFrame]) -> String {
+    delivery::list(frames.iter().map(TextFrame::as_str))
+}
+
 const BATCH_BYTES: usize = 256 << 10;
 /// Bounds what has to be kept for sending again.
 const BATCH_MESSAGES: usize = 256;
@@ -329,8 +496,8 @@ mod tests {
             self.1.push_str(&next.1);
             Ok(())
         }
-        fn seal(self, _extended: bool) -> Vec<TextFrame> {
-            vec![self.1.into()]
+        fn seal(&self, _extended: bool) -> Vec<TextFrame> {
+            vec![self.1.as_str().into()]
         }
     }
 
@@ -356,7 +523,7 @@ mod tests {
     fn filled(limit: usize, notes: Vec<Note>) -> Outbox<Note> {
         let mut outbox = Outbox::new(limit, PACE);
         for note in notes {
-            outbox.push(note, Some(CONN)).unwrap();
+            outbox.push(note, Some(CONN), 0).unwrap();
         }
         outbox
     }
@@ -366,7 +533,8 @@ mod tests {
     }
 
     fn sent_at(outbox: &mut Outbox<Note>, now: Instant) -> Vec<String> {
-        let batch = outbox.take(now, true, false, 1 << 20);
+        let mut batch = Batch::default();
+        outbox.take(&mut batch, now, true, Peer::Plain, 1 << 20);
         batch
             .frames
             .iter()
@@ -396,9 +564,9 @@ mod tests {
     fn does_not_merge_into_what_was_sealed() {
         let mut outbox = filled(1000, vec![text(1, "a")]);
         assert_eq!(sent(&mut outbox), ["a"]);
-        outbox.push(text(1, "b"), None).unwrap();
+        outbox.push(text(1, "b"), None, 0).unwrap();
         outbox.on_closed(false);
-        outbox.push(text(1, "c"), None).unwrap();
+        outbox.push(text(1, "c"), None, 0).unwrap();
         assert_eq!(sent(&mut outbox), ["a", "bc"]);
     }
 
@@ -410,7 +578,7 @@ mod tests {
         );
         assert_eq!(outbox.held(), (2, 6));
         assert_eq!(sent(&mut outbox), ["newer", "d"]);
-        outbox.push(latest(1, "newest"), None).unwrap();
+        outbox.push(latest(1, "newest"), None, 0).unwrap();
         outbox.on_closed(false);
         assert_eq!(sent(&mut outbox), ["d", "newest"]);
     }
@@ -419,7 +587,7 @@ mod tests {
     fn answers_die_with_their_connection() {
         let mut outbox = filled(1000, vec![reply(CONN, "one"), reply(ConnId(0), "stale")]);
         assert_eq!(sent(&mut outbox), ["one"]);
-        outbox.push(reply(CONN, "two"), Some(CONN)).unwrap();
+        outbox.push(reply(CONN, "two"), Some(CONN), 0).unwrap();
         outbox.on_closed(false);
         assert!(outbox.is_empty());
         assert_eq!(outbox.held(), (0, 0));
@@ -428,15 +596,18 @@ mod tests {
     #[test]
     fn a_full_outbox_gives_back_all_but_durable_and_latest() {
         let mut outbox = filled(10, vec![text(1, "12345678")]);
-        assert_eq!(outbox.push(text(2, "abc"), None), Err(Full(text(2, "abc"))));
+        assert_eq!(
+            outbox.push(text(2, "abc"), None, 0),
+            Err(Full(text(2, "abc")))
+        );
         let answer = || reply(CONN, "abc");
-        assert_eq!(outbox.push(answer(), Some(CONN)), Err(Full(answer())));
-        outbox.push(durable(1, "terminal"), None).unwrap();
-        outbox.push(latest(1, "heartbeat"), None).unwrap();
+        assert_eq!(outbox.push(answer(), Some(CONN), 0), Err(Full(answer())));
+        outbox.push(durable(1, "terminal"), None, 0).unwrap();
+        outbox.push(latest(1, "heartbeat"), None, 0).unwrap();
         assert_eq!(sent(&mut outbox), ["12345678", "terminal", "heartbeat"]);
         outbox.on_wrote();
         outbox
-            .push(text(2, "larger than the whole limit"), None)
+            .push(text(2, "larger than the whole limit"), None, 0)
             .unwrap();
     }
 
@@ -444,7 +615,7 @@ mod tests {
     fn sends_an_unconfirmed_batch_again_before_what_came_later() {
         let mut outbox = filled(1000, vec![durable(1, "a"), durable(2, "b")]);
         assert_eq!(sent(&mut outbox), ["a", "b"]);
-        outbox.push(durable(1, "c"), None).unwrap();
+        outbox.push(durable(1, "c"), None, 0).unwrap();
         outbox.on_closed(false);
         assert_eq!(sent(&mut outbox), ["a", "b", "c"]);
     }
@@ -452,14 +623,10 @@ mod tests {
     #[test]
     fn takes_out_what_no_peer_will_accept() {
         let mut outbox = filled(1000, vec![durable(1, "much too long"), durable(1, "ok")]);
-        let batch = outbox.take(Instant::now(), true, false, 5);
-        assert_eq!(
-            batch,
-            Batch {
-                frames: vec!["ok".into()],
-                refused: vec![13]
-            }
-        );
+        let mut batch = Batch::default();
+        outbox.take(&mut batch, Instant::now(), true, Peer::Plain, 5);
+        assert_eq!(batch.frames, ["ok".into()]);
+        assert_eq!(batch.refused, [13]);
     }
 
     #[test]
@@ -480,14 +647,14 @@ mod tests {
         assert_eq!(sent_at(&mut outbox, begun), ["a"]);
         outbox.on_wrote();
         for text in ["b", "c", "d"] {
-            outbox.push(paced(1, text), None).unwrap();
+            outbox.push(paced(1, text), None, 0).unwrap();
             assert_eq!(sent_at(&mut outbox, begun + PACE / 2), [""; 0]);
         }
         assert_eq!(outbox.due(begun + PACE / 2), Some(begun + PACE));
         assert_eq!(sent_at(&mut outbox, begun + PACE), ["bcd"]);
         outbox.on_wrote();
         assert_eq!(outbox.due(begun + PACE), None);
-        outbox.push(paced(1, "e"), None).unwrap();
+        outbox.push(paced(1, "e"), None, 0).unwrap();
         assert_eq!(sent_at(&mut outbox, begun + PACE * 3), ["e"]);
     }
 
@@ -497,12 +664,12 @@ mod tests {
             let (mut outbox, begun) = (filled(1000, vec![paced(1, "a")]), Instant::now());
             assert_eq!(sent_at(&mut outbox, begun), ["a"]);
             outbox.on_wrote();
-            outbox.push(paced(1, "b"), None).unwrap();
-            outbox.push(other, None).unwrap();
+            outbox.push(paced(1, "b"), None, 0).unwrap();
+            outbox.push(other, None, 0).unwrap();
             assert_eq!(sent_at(&mut outbox, begun), ["b", "end"]);
             outbox.on_wrote();
             // What was let go counts for the pace as well.
-            outbox.push(paced(1, "c"), None).unwrap();
+            outbox.push(paced(1, "c"), None, 0).unwrap();
             assert_eq!(sent_at(&mut outbox, begun + PACE / 2), [""; 0]);
         }
     }
@@ -518,7 +685,7 @@ mod tests {
             durable(3, "d"),
             latest(0, "l"),
         ] {
-            outbox.push(note, None).unwrap();
+            outbox.push(note, None, 0).unwrap();
         }
         assert_eq!(sent_at(&mut outbox, begun), ["x", "d", "l"]);
         outbox.on_wrote();
@@ -532,9 +699,10 @@ mod tests {
         outbox.on_closed(false);
         assert_eq!(sent_at(&mut outbox, begun), ["a"]);
         outbox.on_wrote();
-        outbox.push(paced(1, "b"), None).unwrap();
+        outbox.push(paced(1, "b"), None, 0).unwrap();
         assert_eq!(sent_at(&mut outbox, begun), [""; 0]);
-        let hurried = outbox.take(begun, false, false, 1 << 20);
+        let mut hurried = Batch::default();
+        outbox.take(&mut hurried, begun, false, Peer::Plain, 1 << 20);
         assert_eq!(hurried.frames, ["b".into()]);
     }
 }

@@ -4,13 +4,13 @@ use super::*;
 use crate::payload::{Class, Text};
 
 /// A link, a clock that stands until told, and everything the link wanted since last asked.
-struct Bench {
-    link: Link<Note>,
-    now: Now,
+pub(super) struct Bench {
+    pub(super) link: Link<Note>,
+    pub(super) now: Now,
 }
 
 #[derive(Debug, PartialEq)]
-struct Note(Class, &'static str);
+pub(super) struct Note(pub(super) Class, pub(super) &'static str);
 
 impl Payload for Note {
     fn class(&self) -> Class {
@@ -22,7 +22,7 @@ impl Payload for Note {
     fn absorb(&mut self, next: Self) -> Result<(), Self> {
         Err(next)
     }
-    fn seal(self, extended: bool) -> Vec<TextFrame> {
+    fn seal(&self, extended: bool) -> Vec<TextFrame> {
         let text = if extended {
             format!("{}+", self.1)
         } else {
@@ -32,25 +32,25 @@ impl Payload for Note {
     }
 }
 
-const FIRST: ConnId = ConnId(1);
-const SECOND: ConnId = ConnId(2);
+pub(super) const FIRST: ConnId = ConnId(1);
+pub(super) const SECOND: ConnId = ConnId(2);
 
-fn durable(text: &'static str) -> Input<Note> {
+pub(super) fn durable(text: &'static str) -> Input<Note> {
     Input::Push(Note(Class::Durable { stream: 0 }, text))
 }
 
-fn paced(text: &'static str) -> Input<Note> {
+pub(super) fn paced(text: &'static str) -> Input<Note> {
     Input::Push(Note(Class::Paced { stream: 0 }, text))
 }
 
-fn opened(conn: ConnId) -> Input<Note> {
+pub(super) fn opened(conn: ConnId) -> Input<Note> {
     Input::Opened {
         conn,
         extended: false,
     }
 }
 
-fn closed(conn: ConnId, code: u16) -> Input<Note> {
+pub(super) fn closed(conn: ConnId, code: u16) -> Input<Note> {
     Input::Closed {
         conn,
         reason: CloseReason::Code {
@@ -70,7 +70,7 @@ fn refused(conn: ConnId) -> Input<Note> {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let greeting = Greeting {
             headers: Vec::new(),
             frames: vec!["hello".into()],
@@ -87,7 +87,7 @@ impl Bench {
         };
         let rules = CloseRules::ctrlnode();
         Self {
-            link: Link::new(rules, Timings::default(), &limits, greeting, now),
+            link: Link::new(rules, Timings::default(), &limits, greeting, Epoch(1), now),
             now,
         }
     }
@@ -100,7 +100,7 @@ impl Bench {
     }
 
     /// Gives an input; returns the actions but for states.
-    fn tell(&mut self, input: Input<Note>) -> Vec<Action> {
+    pub(super) fn tell(&mut self, input: Input<Note>) -> Vec<Action> {
         self.link.handle(self.now, 1 << 63, input).unwrap();
         std::iter::from_fn(|| self.link.next_action())
             .filter(|action| !matches!(action, Action::State(_)))
@@ -113,7 +113,7 @@ impl Bench {
     }
 
     /// Lets deadlines come until something is to be done; returns how long that took.
-    fn wait(&mut self) -> (Duration, Vec<Action>) {
+    pub(super) fn wait(&mut self) -> (Duration, Vec<Action>) {
         let began = self.now.at;
         loop {
             let actions = self.step();
@@ -124,7 +124,7 @@ impl Bench {
     }
 
     /// Lets the next deadline come.
-    fn step(&mut self) -> Vec<Action> {
+    pub(super) fn step(&mut self) -> Vec<Action> {
         let (at, _) = self
             .link
             .deadline()
@@ -135,7 +135,7 @@ impl Bench {
         self.tell(Input::Timeout)
     }
 
-    fn state(&self) -> &LinkState {
+    pub(super) fn state(&self) -> &LinkState {
         &self.link.published
     }
 }
@@ -147,7 +147,7 @@ fn dial(conn: ConnId) -> Action {
     }
 }
 
-fn write(conn: ConnId, frames: &[&str]) -> Action {
+pub(super) fn write(conn: ConnId, frames: &[&str]) -> Action {
     Action::Write {
         conn,
         frames: frames.iter().map(|text| TextFrame::from(*text)).collect(),
@@ -178,13 +178,24 @@ fn greets_before_anything_queued_on_every_connection() {
         extended: true,
     };
     assert_eq!(bench.tell(extended)[1], write(SECOND, &["hello+"]));
-    // Not confirmed on the first connection, so it is sent again as it was sealed.
+    let resume = Position::default().resume();
+    let text = Bytes::from(resume);
+    assert_eq!(bench.tell(Input::Frame { conn: SECOND, text }), []);
+    // Not confirmed on the first connection, so it is sent again, in the words of this one.
+    let begin =
+        "{\"delivery\":\"begin\",\"epoch\":\"00000000000000000000000000000001\",\"next\":1}";
     assert_eq!(
         bench.tell(Input::Wrote { conn: SECOND }),
-        [write(SECOND, &["queued"])]
+        [write(
+            SECOND,
+            &[begin, "{\"seq\":1,\"messages\":[\"queued+\"]}"]
+        )]
     );
     bench.tell(Input::Wrote { conn: SECOND });
-    assert_eq!(bench.tell(durable("later")), [write(SECOND, &["later+"])]);
+    assert_eq!(
+        bench.tell(durable("later")),
+        [write(SECOND, &["{\"seq\":2,\"messages\":[\"later+\"]}"])]
+    );
 }
 
 #[test]
