@@ -19,6 +19,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bridge_transport::delivery::Position;
 use serde_json::Value;
 use tokio::{
     net::TcpListener,
@@ -65,7 +66,7 @@ impl Manners {
         }
     }
 
-    /// Our own hub's wire, any token.
+    /// Our own hub's wire, any token. What comes in the envelope is noted without it.
     pub fn extended() -> Self {
         Self::Accept {
             extended: true,
@@ -113,6 +114,8 @@ pub enum What {
 
 #[derive(Debug, Default)]
 struct Log {
+    /// Up to where bridges with the envelope were heard, over all connections.
+    position: Position,
     heard: Vec<Heard>,
     open: BTreeMap<u64, mpsc::UnboundedSender<Order>>,
 }

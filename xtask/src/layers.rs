@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bridge-transport", &[]),
     ("bridge-providers", &["bridge-proto"]),
     ("bridge-workspace", &["bridge-proto"]),
-    ("bridge-hub", &["bridge-proto"]),
+    ("bridge-hub", &["bridge-proto", "bridge-transport"]),
     (
         "bridge-runtime",
         &[

@@ -15,12 +15,13 @@ use bridge_proto::{
     BridgeId, RunKey,
     model::{Event, Outcome},
 };
+use bridge_transport::delivery::Position;
 use tokio::sync::watch;
 
 use crate::{
     clock::now,
     owner::{Owner, report},
-    state::HangUp,
+    state::{ConnId, HangUp},
     store::{Committed, StoreError},
 };
 
@@ -28,14 +29,41 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Backlog {
     /// Of this round.
-    round: Option<(BridgeId, Vec<Event>)>,
-    events: VecDeque<(BridgeId, Arc<[Event]>)>,
+    round: Option<Round>,
+    events: VecDeque<Kept>,
     /// Behind the events, which may hold an end of the same run.
     ends: VecDeque<(RunKey, Outcome)>,
     /// The store failed; when it is tried again.
     retry_at: Option<Instant>,
     /// Whether events of bridges are wanted.
     storable: watch::Sender<bool>,
+}
+
+/// What one bridge said in a row.
+#[derive(Debug)]
+struct Round {
+    from: BridgeId,
+    events: Vec<Event>,
+    upto: Option<(ConnId, Position)>,
+}
+
+/// The same, as the store is given it, again and again if need be.
+#[derive(Debug, Clone)]
+struct Kept {
+    from: BridgeId,
+    events: Arc<[Event]>,
+    /// Up to where the bridge was heard with it, and who has to be told.
+    upto: Option<(ConnId, Position)>,
+}
+
+impl From<Round> for Kept {
+    fn from(round: Round) -> Self {
+        Self {
+            from: round.from,
+            events: round.events.into(),
+            upto: round.upto,
+        }
+    }
 }
 
 impl Backlog {
@@ -50,13 +78,23 @@ impl Backlog {
     }
 
     pub(crate) fn add_events(&mut self, from: BridgeId, events: Vec<Event>) {
-        match &mut self.round {
-            Some((same, round)) if *same == from => round.extend(events),
-            Some(_) | None => {
-                self.close_round();
-                self.round = Some((from, events));
-            }
+        self.round_of(from).events.extend(events);
+    }
+
+    /// Once what was added so far is kept, the bridge was heard up to here.
+    pub(crate) fn add_position(&mut self, from: BridgeId, conn: ConnId, upto: Position) {
+        self.round_of(from).upto = Some((conn, upto));
+    }
+
+    fn round_of(&mut self, from: BridgeId) -> &mut Round {
+        if self.round.as_ref().is_some_and(|round| round.from != from) {
+            self.close_round();
         }
+        self.round.get_or_insert_with(|| Round {
+            from,
+            events: Vec::new(),
+            upto: None,
+        })
     }
 
     /// Whether the hub has ended this run, in words that wait.
@@ -70,8 +108,7 @@ impl Backlog {
 
     fn close_round(&mut self) {
         let round = self.round.take();
-        self.events
-            .extend(round.map(|(from, events)| (from, events.into())));
+        self.events.extend(round.map(Kept::from));
     }
 
     fn is_empty(&self) -> bool {
@@ -112,13 +149,19 @@ impl Owner {
         if soon || self.backlog.is_empty() {
             return;
         }
-        while let Some((bridge, events)) = self.backlog.events.front().cloned() {
-            match self.store.append(&bridge, events, now()).await {
-                Ok(committed) => self.on_committed(&bridge, &committed),
+        while let Some(Kept { from, events, upto }) = self.backlog.events.front().cloned() {
+            let position = upto.map(|(_, position)| position);
+            match self.store.append(&from, events, position, now()).await {
+                Ok(committed) => {
+                    self.on_committed(&from, &committed);
+                    if let Some((conn, position)) = upto {
+                        self.send(conn, position.ack());
+                    }
+                }
                 Err(error) if error.may_pass() => return self.backlog.on_failure(&error),
                 Err(error) => {
                     report("keep events", &error);
-                    if let Ok(route) = self.state.route(&bridge) {
+                    if let Ok(route) = self.state.route(&from) {
                         self.hang_up(route.conn, HangUp::NotKept);
                     }
                 }
@@ -146,7 +189,7 @@ impl Owner {
         self.backlog.close_round();
         self.backlog.retry_at = self.backlog.retry_at.map(|_| Instant::now());
         self.keep().await;
-        let lost: usize = self.backlog.events.iter().map(|(_, it)| it.len()).sum();
+        let lost: usize = self.backlog.events.iter().map(|it| it.events.len()).sum();
         if lost > 0 {
             tracing::error!(events = lost, "lost, because the store did not take them");
         }

@@ -15,6 +15,7 @@ use bridge_proto::{
     ctrlnode::plane::FromBridge,
     model::{Answer, Ask, GitReply, GitRequest, Reply, Request, Tuning, When},
 };
+use bridge_transport::delivery::Position;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -43,7 +44,10 @@ pub(crate) enum Message {
     },
     Said {
         conn: ConnId,
-        message: FromBridge,
+        /// `None` when it could not be read, or will never come.
+        message: Option<FromBridge>,
+        /// Where the stream of the bridge stands once this is kept, if it has a number.
+        upto: Option<Position>,
     },
     Closed {
         conn: ConnId,
@@ -143,8 +147,8 @@ pub(crate) type DeviceQuestion = Box<dyn FnOnce(&mut Devices) + Send>;
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) out: mpsc::Sender<Outgoing>,
-    /// Whether the bridge may be read.
-    pub(crate) listen: watch::Sender<bool>,
+    /// From where on the bridge is read, once it may be.
+    pub(crate) listen: watch::Sender<Option<Position>>,
 }
 
 /// What a connection is told.
@@ -249,7 +253,19 @@ impl Owner {
                 })
                 .await;
             }
-            Message::Said { conn, message } => self.input(Input::Said { conn, message }).await,
+            Message::Said {
+                conn,
+                message,
+                upto,
+            } => {
+                let bridge = self.state.bridge_of(conn);
+                if let Some(message) = message {
+                    self.input(Input::Said { conn, message }).await;
+                }
+                if let (Some(bridge), Some(upto)) = (bridge, upto) {
+                    self.backlog.add_position(bridge, conn, upto);
+                }
+            }
             Message::Closed { conn } => {
                 self.connections.remove(&conn);
                 self.input(Input::Closed { conn }).await;
@@ -384,9 +400,8 @@ impl Owner {
             Effect::Send { conn, frame } => self.send(conn, frame),
             Effect::HangUp { conn, why } => self.hang_up(conn, why),
             Effect::Listen { conn } => {
-                if let Some(line) = self.connections.get(&conn) {
-                    line.listen.send_replace(true);
-                }
+                self.keep().await;
+                self.listen(conn).await;
             }
             Effect::LoadRuns { conn, bridge } => {
                 self.keep().await;
@@ -413,6 +428,27 @@ impl Owner {
             Effect::Changed => self.tick(),
         }
         Vec::new()
+    }
+
+    /// Begins to read a connection, from what is kept of its bridge. What waits for a store that
+    /// fails comes again, and is known then.
+    async fn listen(&mut self, conn: ConnId) {
+        let Some(bridge) = self.state.bridge_of(conn) else {
+            return;
+        };
+        let position = match self.store.position(&bridge).await {
+            Ok(position) => position,
+            Err(error) => {
+                report("read up to where a machine was heard", &error);
+                return self.hang_up(conn, HangUp::NotKept);
+            }
+        };
+        if self.state.is_extended(conn) {
+            self.send(conn, position.resume());
+        }
+        if let Some(line) = self.connections.get(&conn) {
+            line.listen.send_replace(Some(position));
+        }
     }
 
     /// Never waits: a connection with a full queue is hung up on.

@@ -222,6 +222,19 @@ impl HubState {
         format!("hub-{}", self.last_request)
     }
 
+    /// Whose connection it is.
+    pub(crate) fn bridge_of(&self, conn: ConnId) -> Option<BridgeId> {
+        self.connections.get(&conn).cloned()
+    }
+
+    /// Whether the newest connection of a machine, if it is this one, has the extension.
+    pub(crate) fn is_extended(&self, conn: ConnId) -> bool {
+        let machine = self.connections.get(&conn);
+        let machine = machine.and_then(|bridge| self.machines.get(bridge));
+        let connection = machine.and_then(|machine| machine.connection.as_ref());
+        connection.is_some_and(|it| it.id == conn && it.extended)
+    }
+
     fn machine_of(&mut self, conn: ConnId) -> Option<&mut MachineState> {
         let bridge = self.connections.get(&conn)?;
         self.machines.get_mut(bridge)

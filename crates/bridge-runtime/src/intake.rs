@@ -85,6 +85,15 @@ impl Intake {
                     tracing::debug!(?reason, "connection closed");
                     Ok(())
                 }
+                Inbound::Gap { gap, .. } => {
+                    tracing::warn!(
+                        from = gap.from,
+                        to = gap.to,
+                        why = gap.why,
+                        "the other end lost messages of this machine"
+                    );
+                    Ok(())
+                }
                 Inbound::Refused { reason, .. } => {
                     if let Some(odd_frames) = odd.next() {
                         tracing::warn!(?reason, odd_frames, "a frame was refused");

@@ -135,16 +135,16 @@ impl Payload for Outgoing {
         Ok(())
     }
 
-    fn seal(self, extended: bool) -> Vec<TextFrame> {
+    fn seal(&self, extended: bool) -> Vec<TextFrame> {
         let profile = if extended {
             Profile::Extended
         } else {
             Profile::Plain
         };
-        let frames = match self.what {
-            What::Run { event, facts } => ctrlnode::encode_event(&event, &facts, profile),
-            What::Notice(notice) => ctrlnode::encode_notice(&notice, profile),
-            What::Reply { frame, .. } => vec![frame],
+        let frames = match &self.what {
+            What::Run { event, facts } => ctrlnode::encode_event(event, facts, profile),
+            What::Notice(notice) => ctrlnode::encode_notice(notice, profile),
+            What::Reply { frame, .. } => vec![frame.clone()],
             What::Nothing => Vec::new(),
         };
         frames.into_iter().map(TextFrame::from).collect()

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
+use bridge_transport::delivery::{Heard, Reader};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -72,8 +73,12 @@ pub(super) async fn serve(
     log.send_modify(|log| {
         log.open.insert(conn, orders);
     });
+    let enveloped = matches!(manners, Manners::Accept { extended: true, .. })
+        && headers.contains_key("x-bridge-extension");
     note(&log, conn, What::Opened(headers));
-    let code = talk(socket, conn, inbox, &log).await;
+    let position = log.borrow().position;
+    let reader = enveloped.then(|| Reader::new(position, PARTS));
+    let code = talk(socket, conn, reader, inbox, &log).await;
     log.send_modify(|log| {
         log.open.remove(&conn);
     });
@@ -135,11 +140,18 @@ fn refusal(status: u16, body: &str, headers: &[(String, String)]) -> ErrorRespon
 async fn talk(
     mut socket: WebSocketStream<TcpStream>,
     conn: u64,
+    mut reader: Option<Reader>,
     mut orders: mpsc::UnboundedReceiver<Order>,
     log: &watch::Sender<Log>,
 ) -> Option<u16> {
     let mut reads = true;
     let mut code = None;
+    if let Some(reader) = &reader {
+        let resume = Message::text(reader.position().resume());
+        if socket.send(resume).await.is_err() {
+            return code;
+        }
+    }
     loop {
         tokio::select! {
             order = orders.recv() => {
@@ -167,11 +179,14 @@ async fn talk(
             message = socket.next(), if reads => match message {
                 Some(Ok(Message::Text(text))) => {
                     let at = SystemTime::now();
-                    let what = match serde_json::from_str(&text) {
-                        Ok(frame) => What::Frame(frame),
-                        Err(_) => What::Odd(text.to_string()),
+                    let Some(reader) = &mut reader else {
+                        note_text(log, at, conn, &text);
+                        continue;
                     };
-                    note_at(log, at, conn, what);
+                    let ack = hear(log, at, conn, reader, &text).map(Message::text);
+                    if let Some(ack) = ack && socket.send(ack).await.is_err() {
+                        return code;
+                    }
                 }
                 Some(Ok(Message::Binary(bytes))) => {
                     note(log, conn, What::Odd(format!("{} binary bytes", bytes.len())));
@@ -186,3 +201,44 @@ async fn talk(
         }
     }
 }
+
+/// Takes a frame of the envelope; gives what acknowledges it.
+fn hear(
+    log: &watch::Sender<Log>,
+    at: SystemTime,
+    conn: u64,
+    reader: &mut Reader,
+    text: &str,
+) -> Option<String> {
+    let upto = match reader.hear(text) {
+        Ok(Heard::Message { texts, upto }) => {
+            for text in texts {
+                note_text(log, at, conn, &text);
+            }
+            upto
+        }
+        Ok(Heard::Gap { upto, gap }) => {
+            note_at(log, at, conn, What::Odd(format!("{gap:?}")));
+            Some(upto)
+        }
+        Ok(Heard::Nothing) => None,
+        Ok(Heard::Resume { .. } | Heard::Ack { .. }) | Err(_) => {
+            note_at(log, at, conn, What::Odd(text.to_owned()));
+            None
+        }
+    };
+    let upto = upto?;
+    log.send_modify(|log| log.position = upto);
+    Some(upto.ack())
+}
+
+fn note_text(log: &watch::Sender<Log>, at: SystemTime, conn: u64, text: &str) {
+    let what = match serde_json::from_str(text) {
+        Ok(frame) => What::Frame(frame),
+        Err(_) => What::Odd(text.to_owned()),
+    };
+    note_at(log, at, conn, what);
+}
+
+/// What messages in parts may hold.
+const PARTS: usize = 64 << 20;

@@ -9,7 +9,6 @@ use super::*;
 use crate::{
     hub::Hub,
     owner::{Line, Message, Outgoing},
-    state::ConnId,
     store::{BridgeRecord, SqliteStore, Store as _, TokenHash},
     view::{Mode, NewTask, TaskStatus},
 };
@@ -67,7 +66,7 @@ impl World {
 
     async fn connect(&mut self) {
         let (out, line) = mpsc::channel(64);
-        let (listen, _) = watch::channel(false);
+        let (listen, _) = watch::channel(None);
         let (reply, conn) = oneshot::channel();
         let opened = Message::Opened {
             bridge: self.machine.clone(),
@@ -91,7 +90,11 @@ impl World {
     async fn say(&self, message: FromBridge) {
         let conn = self.conn;
         self.hub
-            .tell(Message::Said { conn, message })
+            .tell(Message::Said {
+                conn,
+                message: Some(message),
+                upto: None,
+            })
             .await
             .unwrap();
     }

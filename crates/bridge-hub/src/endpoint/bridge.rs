@@ -2,7 +2,7 @@
 //!
 //! A bridge shows its pairing token as `Authorization: Bearer`. A token that is not accepted is
 //! answered with 401 and a body that says so. `x-bridge-extension: 1` is accepted by answering with
-//! the same header; only then whole events are taken. A frame that cannot be read is counted,
+//! the same header; only then whole events are taken, in the envelope of `bridge_transport::delivery`. A frame that cannot be read is counted,
 //! logged and dropped; the connection goes on. A bridge that is silent for a minute is dropped.
 //! What had arrived when a connection ended is still taken.
 
@@ -28,6 +28,7 @@ use bridge_proto::{
         plane::{self, FromBridge},
     },
 };
+use bridge_transport::delivery::{Heard, Position, Reader};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use serde_json::json;
 use tokio::{
@@ -106,7 +107,7 @@ async fn talk(
     stream: impl Stream<Item = Result<Frame, axum::Error>> + Unpin,
 ) {
     let (out, outgoing) = mpsc::channel(OUTGOING);
-    let (listen, listening) = watch::channel(false);
+    let (listen, listening) = watch::channel(None);
     let (reply, conn) = oneshot::channel();
     let opened = Message::Opened {
         bridge: bridge.clone(),
@@ -120,7 +121,7 @@ async fn talk(
     let Ok(conn) = conn.await else { return };
     tracing::info!(machine = %bridge, extended, "bridge connected");
     let (ending, ended) = oneshot::channel::<Infallible>();
-    let mut reading = pin!(read(hub, conn, stream, listening.clone(), ended));
+    let mut reading = pin!(read(hub, conn, extended, stream, listening.clone(), ended));
     let writing = pin!(write_until_hung_up(sink, outgoing, listening));
     let why = tokio::select! {
         why = &mut reading => why,
@@ -142,15 +143,22 @@ async fn talk(
 async fn read(
     hub: &Hub,
     conn: ConnId,
+    extended: bool,
     mut stream: impl Stream<Item = Result<Frame, axum::Error>> + Unpin,
-    mut listening: watch::Receiver<bool>,
+    mut listening: watch::Receiver<Option<Position>>,
     mut ended: oneshot::Receiver<Infallible>,
 ) -> &'static str {
-    if listening.wait_for(|listening| *listening).await.is_err() {
-        return "let go";
-    }
-    let mut storable = hub.storable.clone();
-    let mut unreadable: u64 = 0;
+    let position = match listening.wait_for(Option::is_some).await {
+        Ok(position) => position.unwrap_or_default(),
+        Err(_) => return "let go",
+    };
+    let mut ear = Ear {
+        hub,
+        conn,
+        reader: extended.then(|| Reader::new(position, PARTS)),
+        storable: hub.storable.clone(),
+        unreadable: 0,
+    };
     let mut last_bytes: Option<usize> = None;
     loop {
         let patience = if last_bytes.is_some() { LULL } else { SILENCE };
@@ -175,7 +183,8 @@ async fn read(
             Frame::Ping(_) | Frame::Pong(_) => continue,
             Frame::Close(_) => return "closed by the bridge",
             Frame::Binary(bytes) => {
-                unreadable += 1;
+                ear.unreadable += 1;
+                let unreadable = ear.unreadable;
                 tracing::warn!(bytes = bytes.len(), unreadable, "binary frame dropped");
                 continue;
             }
@@ -186,21 +195,94 @@ async fn read(
                 None => return "too much was left to read",
             }
         }
+        if let Err(why) = ear.hear(&text).await {
+            return why;
+        }
+    }
+}
+
+/// What is read on one connection, on its way to the owner.
+struct Ear<'a> {
+    hub: &'a Hub,
+    conn: ConnId,
+    /// With the envelope.
+    reader: Option<Reader>,
+    storable: watch::Receiver<bool>,
+    unreadable: u64,
+}
+
+impl Ear<'_> {
+    /// Takes a frame; an error ends the connection.
+    async fn hear(&mut self, text: &str) -> Result<(), &'static str> {
+        let Some(reader) = &mut self.reader else {
+            return self.say(text, None).await;
+        };
+        match reader.hear(text) {
+            Ok(Heard::Message { texts, upto }) => {
+                let last = texts.len().saturating_sub(1);
+                if texts.is_empty() {
+                    return self.tell(None, upto).await;
+                }
+                for (index, text) in texts.iter().enumerate() {
+                    self.say(text, upto.filter(|_| index == last)).await?;
+                }
+                Ok(())
+            }
+            Ok(Heard::Gap { gap, upto }) => {
+                tracing::warn!(
+                    conn = self.conn.0,
+                    from = gap.from,
+                    to = gap.to,
+                    why = gap.why,
+                    "messages of a machine will never come"
+                );
+                self.tell(None, Some(upto)).await
+            }
+            Ok(Heard::Nothing) => Ok(()),
+            Ok(Heard::Resume { .. } | Heard::Ack { .. }) => {
+                tracing::debug!("a bridge acknowledges what has no numbers");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a bridge broke the rules of the envelope");
+                Err("broke the rules of the envelope")
+            }
+        }
+    }
+
+    async fn say(&mut self, text: &str, upto: Option<Position>) -> Result<(), &'static str> {
         match plane::decode(text.as_bytes()) {
             Ok(message) => {
                 // The agents are held up in the end, and nothing is lost.
-                if is_stored(&message) && storable.wait_for(|it| *it).await.is_err() {
-                    return "the hub has stopped";
+                if is_stored(&message) && self.storable.wait_for(|it| *it).await.is_err() {
+                    return Err(STOPPED);
                 }
-                if hub.tell(Message::Said { conn, message }).await.is_err() {
-                    return "the hub has stopped";
-                }
+                self.tell(Some(message), upto).await
             }
             Err(error) => {
-                unreadable += 1;
+                self.unreadable += 1;
+                let unreadable = self.unreadable;
                 tracing::warn!(%error, unreadable, "unreadable frame dropped");
+                match upto {
+                    Some(_) => self.tell(None, upto).await,
+                    None => Ok(()),
+                }
             }
         }
+    }
+
+    async fn tell(
+        &self,
+        message: Option<FromBridge>,
+        upto: Option<Position>,
+    ) -> Result<(), &'static str> {
+        let conn = self.conn;
+        let said = Message::Said {
+            conn,
+            message,
+            upto,
+        };
+        self.hub.tell(said).await.map_err(|_| STOPPED)
     }
 }
 
@@ -220,7 +302,7 @@ fn is_stored(message: &FromBridge) -> bool {
 async fn write_until_hung_up(
     sink: impl Sink<Frame> + Unpin,
     outgoing: mpsc::Receiver<Outgoing>,
-    mut listening: watch::Receiver<bool>,
+    mut listening: watch::Receiver<Option<Position>>,
 ) -> &'static str {
     let mut writing = pin!(write(sink, outgoing));
     let hung_up = async { while listening.changed().await.is_ok() {} };
@@ -277,6 +359,9 @@ const CLOSING: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(5);
 const LULL: Duration = Duration::from_millis(250);
 const LAST_BYTES: usize = 2 * MAX_FRAME_BYTES;
+/// What messages in parts may hold together.
+const PARTS: usize = 2 * MAX_FRAME_BYTES;
+const STOPPED: &str = "the hub has stopped";
 
 #[cfg(test)]
 mod tests {
@@ -332,7 +417,7 @@ mod tests {
             let mut said = Vec::new();
             loop {
                 match self.owner.recv().await {
-                    Some(Message::Said { message, .. }) => said.push(name(&message)),
+                    Some(Message::Said { message, .. }) => said.extend(message.as_ref().map(name)),
                     Some(Message::Closed { .. }) => return said,
                     _ => panic!("something else"),
                 }
@@ -370,7 +455,7 @@ mod tests {
         let line = world.opened().await;
         line.out.send(Outgoing::Frame("x".into())).await.unwrap();
         line.out.closed().await;
-        line.listen.send_replace(true);
+        line.listen.send_replace(Some(Position::default()));
         assert_eq!(world.said().await, ["one", "two", "three"]);
         talking.await.unwrap();
     }
@@ -387,7 +472,7 @@ mod tests {
         let sink = Box::pin(sink::drain());
         let talking = tokio::spawn(async move { talk(&hub, bridge, true, sink, coming).await });
         let line = world.opened().await;
-        line.listen.send_replace(true);
+        line.listen.send_replace(Some(Position::default()));
         more.send(Ok(frame("one"))).await.unwrap();
         drop(line);
         assert_eq!(world.said().await, ["one"]);
@@ -424,8 +509,12 @@ mod tests {
         let sink = Box::pin(sink::drain());
         let talking = tokio::spawn(async move { talk(&hub, bridge, true, sink, stream).await });
         let line = world.opened().await;
-        line.listen.send_replace(true);
-        let Some(Message::Said { message, .. }) = world.owner.recv().await else {
+        line.listen.send_replace(Some(Position::default()));
+        let Some(Message::Said {
+            message: Some(message),
+            ..
+        }) = world.owner.recv().await
+        else {
             panic!("nothing said");
         };
         assert_eq!(name(&message), "one");

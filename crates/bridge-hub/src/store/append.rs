@@ -4,6 +4,7 @@ use bridge_proto::{
     BridgeId, RunKey, TaskId, Timestamp,
     model::{Actor, Event, EventBody, Fault, Outcome, Rejection, RunEvent},
 };
+use bridge_transport::delivery::Position;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use super::{Committed, StoreError};
@@ -14,6 +15,7 @@ pub(super) fn append(
     db: &mut Connection,
     from: &BridgeId,
     events: &[Event],
+    upto: Option<Position>,
     now: Timestamp,
 ) -> Result<Committed, StoreError> {
     // A power cut may cost the newest words of an agent, never an end.
@@ -23,7 +25,7 @@ pub(super) fn append(
         "NORMAL"
     };
     db.pragma_update(None, "synchronous", sync)?;
-    let done = take_all(db, from, events, now);
+    let done = take_all(db, from, events, upto, now);
     db.pragma_update(None, "synchronous", "FULL")?;
     done
 }
@@ -32,6 +34,7 @@ fn take_all(
     db: &mut Connection,
     from: &BridgeId,
     events: &[Event],
+    upto: Option<Position>,
     now: Timestamp,
 ) -> Result<Committed, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -62,8 +65,30 @@ fn take_all(
             None => committed.tasks.push((event.run.task.clone(), seq)),
         }
     }
+    if let Some(Position { epoch, last }) = upto {
+        let last = i64::try_from(last).map_err(|_| StoreError::Corrupt { what: "position" })?;
+        transaction
+            .prepare_cached("UPDATE bridges SET epoch = ?2, heard = ?3 WHERE id = ?1")?
+            .execute((from.as_str(), epoch.map(|epoch| epoch.to_string()), last))?;
+    }
     transaction.commit()?;
     Ok(committed)
+}
+
+/// Up to where a machine was heard.
+pub(super) fn position(db: &mut Connection, of: &BridgeId) -> Result<Position, StoreError> {
+    let corrupt = || StoreError::Corrupt { what: "position" };
+    let row: Option<(Option<String>, i64)> = db
+        .prepare_cached("SELECT epoch, heard FROM bridges WHERE id = ?1")?
+        .query_row([of.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((Some(epoch), last)) = row else {
+        return Ok(Position::default());
+    };
+    Ok(Position {
+        epoch: Some(epoch.parse().map_err(|_| corrupt())?),
+        last: u64::try_from(last).map_err(|_| corrupt())?,
+    })
 }
 
 /// Ends a run in the hub's own name.

@@ -20,6 +20,7 @@ use bridge_proto::{
     AgentId, AskId, BridgeId, ProviderKey, RunKey, TaskFolder, TaskId, Timestamp,
     model::{Ask, Event, Outcome, RunKind, Tuning},
 };
+use bridge_transport::delivery::Position;
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
@@ -29,13 +30,17 @@ use crate::view::{Mode, OpenAsk, StoredEvent, TaskSummary, TaskView, TokenView};
 /// The hub's memory.
 #[async_trait]
 pub(crate) trait Store: Send + Sync {
-    /// Takes events of one machine; committed when this returns.
+    /// Takes events of one machine, and up to where it was heard with them; committed when this
+    /// returns.
     async fn append(
         &self,
         from: &BridgeId,
         events: Arc<[Event]>,
+        upto: Option<Position>,
         now: Timestamp,
     ) -> Result<Committed, StoreError>;
+    /// Up to where a machine was heard.
+    async fn position(&self, of: &BridgeId) -> Result<Position, StoreError>;
     /// Events after a number, in order, at most `limit`.
     async fn since(
         &self,

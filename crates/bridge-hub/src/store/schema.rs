@@ -120,6 +120,10 @@ ALTER TABLE tasks ADD COLUMN effort TEXT;
     "
 ALTER TABLE runs ADD COLUMN cancel INTEGER NOT NULL DEFAULT 0; -- a person wants it stopped
 ",
+    "
+ALTER TABLE bridges ADD COLUMN epoch TEXT; -- the numbering of its messages
+ALTER TABLE bridges ADD COLUMN heard INTEGER NOT NULL DEFAULT 0; -- the last number below which all is kept
+",
 ];
 
 #[cfg(unix)]
@@ -191,7 +195,7 @@ mod tests {
             open_writer(folder.path(), now),
             Err(StoreError::Newer {
                 found: 99,
-                known: 3
+                known: 4
             })
         ));
     }
@@ -230,7 +234,7 @@ mod tests {
         let connection = open_writer(&folder, Timestamp::from_millis(NOW)).unwrap();
         connection
             .execute(
-                "INSERT INTO bridges VALUES ('a','a',NULL,0,NULL,NULL,NULL)",
+                "INSERT INTO bridges(id, name, created) VALUES ('a', 'a', 0)",
                 [],
             )
             .unwrap();

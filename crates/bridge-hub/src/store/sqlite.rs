@@ -7,6 +7,7 @@ use bridge_proto::{
     AskId, BridgeId, RunKey, TaskId, Timestamp,
     model::{Ask, Event, Outcome, Tuning},
 };
+use bridge_transport::delivery::Position;
 
 use super::{
     BridgeRecord, Committed, GrantKind, GrantRecord, LiveRun, RunRecord, Store, StoreError,
@@ -54,11 +55,19 @@ impl Store for SqliteStore {
         &self,
         from: &BridgeId,
         events: Arc<[Event]>,
+        upto: Option<Position>,
         now: Timestamp,
     ) -> Result<Committed, StoreError> {
         let from = from.clone();
         self.writer
-            .run(move |db| append::append(db, &from, &events, now))
+            .run(move |db| append::append(db, &from, &events, upto, now))
+            .await
+    }
+
+    async fn position(&self, of: &BridgeId) -> Result<Position, StoreError> {
+        let of = of.clone();
+        self.reader
+            .run(move |db| append::position(db, &of))
             .await
     }
 

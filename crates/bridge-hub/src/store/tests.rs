@@ -132,7 +132,7 @@ impl World {
 
     async fn take(&self, events: Vec<Event>) -> Committed {
         self.store
-            .append(&bridge("b1"), events.into(), at(1))
+            .append(&bridge("b1"), events.into(), None, at(1))
             .await
             .unwrap()
     }
@@ -386,7 +386,7 @@ async fn events_of_other_machines_tasks_and_of_unknown_runs_are_refused() {
     let theirs = vec![event(run("t1", "r1"), 0, text("forged"))];
     let committed = world
         .store
-        .append(&bridge("b2"), theirs.into(), at(1))
+        .append(&bridge("b2"), theirs.into(), None, at(1))
         .await
         .unwrap();
     assert_eq!(

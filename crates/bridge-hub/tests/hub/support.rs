@@ -351,7 +351,32 @@ impl FakeBridge {
     }
 
     /// The next frame of text; `Err` holds the code of a close.
+    /// The next frame that is none of the envelope.
     pub(crate) async fn next(&mut self) -> Result<Value, Option<u16>> {
+        loop {
+            let frame = self.next_frame().await?;
+            if frame.get("delivery").is_none() {
+                return Ok(frame);
+            }
+        }
+    }
+
+    /// The next frame of the envelope.
+    pub(crate) async fn envelope(&mut self) -> Value {
+        loop {
+            let frame = self.any().await;
+            if frame.get("delivery").is_some() {
+                return frame;
+            }
+        }
+    }
+
+    /// The next frame of any kind.
+    pub(crate) async fn any(&mut self) -> Value {
+        self.next_frame().await.expect("a frame")
+    }
+
+    async fn next_frame(&mut self) -> Result<Value, Option<u16>> {
         loop {
             match soon(self.socket.next()).await {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
