@@ -292,6 +292,33 @@ async fn a_plane_that_falls_asleep_is_left_and_the_run_is_reported_to_the_next()
 }
 
 #[tokio::test]
+async fn what_was_written_to_a_connection_that_died_unread_comes_again_and_once() {
+    let (home, plane) = (Home::new(), FakePlane::start(Manners::extended()).await);
+    let bridge = Setup::new(&home, plane.url()).start();
+    plane.sync(&["demo", "fake"]).await;
+    plane.order(Order::Stall).await;
+    plane
+        .send(&wire::dispatch("t", "r", "fake", "@stream 5000"))
+        .await;
+    let log = home.root().join("tasks/t/output/agent_log.md");
+    while !std::fs::read_to_string(&log)
+        .unwrap_or_default()
+        .contains("completed")
+    {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(plane.ends_of("t").len(), 0, "nothing was read");
+    plane.cut();
+    assert_eq!(plane.end_of("t", "r").await.status, "completed");
+    let text = plane.text_of("t");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!(words.len(), 5000, "{text}");
+    assert_eq!((words[0], words[4999]), ("w1", "w5000"));
+    assert_eq!(plane.ends_of("t").len(), 1);
+    assert!(bridge.stop().await.clean);
+}
+
+#[tokio::test]
 async fn a_plane_that_never_answers_the_dial_is_given_up() {
     let (home, plane) = (Home::new(), FakePlane::start(Manners::Silent).await);
     let mut setup = Setup::new(&home, plane.url());

@@ -66,9 +66,7 @@ impl Store for SqliteStore {
 
     async fn position(&self, of: &BridgeId) -> Result<Position, StoreError> {
         let of = of.clone();
-        self.reader
-            .run(move |db| append::position(db, &of))
-            .await
+        self.reader.run(move |db| append::position(db, &of)).await
     }
 
     async fn since(

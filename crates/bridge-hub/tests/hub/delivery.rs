@@ -57,7 +57,10 @@ async fn what_is_acknowledged_is_stored_and_named_on_the_next_connection() {
 
     let world = world.restarted().await;
     let (mut bridge, resume) = resumed(&world, 3).await;
-    assert_eq!((&resume["epoch"], &resume["last"]), (&json!(EPOCH), &json!(2)));
+    assert_eq!(
+        (&resume["epoch"], &resume["last"]),
+        (&json!(EPOCH), &json!(2))
+    );
     numbered(&mut bridge, 2, &run.text(1, "two ")).await;
     numbered(&mut bridge, 3, &run.completed(2)).await;
     acked(&mut bridge, 3).await;
@@ -101,7 +104,8 @@ async fn what_the_hub_cannot_read_is_passed_over_and_does_not_hold_up_what_follo
 }
 
 #[tokio::test]
-async fn a_bridge_that_breaks_the_rules_of_the_envelope_is_let_go_and_goes_on_from_what_is_stored() {
+async fn a_bridge_that_breaks_the_rules_of_the_envelope_is_let_go_and_goes_on_from_what_is_stored()
+{
     let world = World::new().await;
     let (mut bridge, _) = resumed(&world, 1).await;
     let run = world.task(&mut bridge).await;

@@ -240,7 +240,10 @@ pub(super) fn cut(text: &str, from: usize) -> usize {
         };
         length > PART_BYTES
     });
-    over.map_or(text.len(), |at| text.floor_char_boundary(from + at))
+    let Some(over) = over else { return text.len() };
+    let ends = (from..=from + over).rev();
+    let mut ends = ends.filter(|at| text.is_char_boundary(*at));
+    ends.next().unwrap_or(from)
 }
 
 fn is_object(text: &str) -> bool {

@@ -129,7 +129,7 @@ impl Reader {
                 let texts = frame::texts(messages)?;
                 Ok(self.message(seq, texts))
             }
-            Frame::Part(part) => self.on_part(part),
+            Frame::Part(part) => self.on_part(&part),
         }
     }
 
@@ -191,13 +191,13 @@ impl Reader {
         Ok(Heard::Gap { gap, upto })
     }
 
-    fn on_part<'a>(&mut self, part: Part<'_>) -> Result<Heard<Cow<'a, str>>, Violation> {
+    fn on_part<'a>(&mut self, part: &Part<'_>) -> Result<Heard<Cow<'a, str>>, Violation> {
         let seq = match part.of {
             Key::Seq(seq) if self.is_known(seq)? => return Ok(Heard::Nothing),
             Key::Seq(seq) => Some(seq),
             Key::Bare(_) => None,
         };
-        let Some(whole) = self.assembly.add(&part)? else {
+        let Some(whole) = self.assembly.add(part)? else {
             return Ok(Heard::Nothing);
         };
         let Some(seq) = seq else {

@@ -1,6 +1,6 @@
 //! The envelope's promises, and whole histories of both halves over connections that die.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 use super::*;
 use crate::jitter::Jitter;
@@ -10,6 +10,7 @@ const LIMIT: usize = 64 << 20;
 
 type Texts = Writer<Vec<String>>;
 
+#[expect(clippy::ptr_arg, reason = "what the writer keeps is a vector")]
 fn sealed(texts: &Vec<String>) -> String {
     list(texts.iter().map(String::as_str))
 }
@@ -34,10 +35,12 @@ fn resumed() -> (Texts, Reader) {
 fn heard(reader: &mut Reader, frame: &str) -> (Vec<String>, Option<u64>) {
     match reader.hear(frame).unwrap() {
         Heard::Message { texts, upto } => (
-            texts.into_iter().map(|text| text.into_owned()).collect(),
+            texts.into_iter().map(Cow::into_owned).collect(),
             upto.map(|upto| upto.last),
         ),
-        other => panic!("{other:?}"),
+        other @ (Heard::Gap { .. } | Heard::Nothing | Heard::Resume { .. } | Heard::Ack { .. }) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -241,7 +244,9 @@ fn many_large_messages_at_once_stay_below_what_a_reader_holds() {
         match reader.hear(&part).unwrap() {
             Heard::Nothing => {}
             Heard::Message { .. } => whole += 1,
-            other => panic!("{other:?}"),
+            other @ (Heard::Gap { .. } | Heard::Resume { .. } | Heard::Ack { .. }) => {
+                panic!("{other:?}")
+            }
         }
     }
     assert_eq!((whole, reader.position().last), (6, 6));
@@ -434,7 +439,9 @@ impl History {
                 }
             }
             Heard::Nothing => {}
-            other => panic!("{other:?}"),
+            other @ (Heard::Gap { .. } | Heard::Resume { .. } | Heard::Ack { .. }) => {
+                panic!("{other:?}")
+            }
         }
     }
 
@@ -466,7 +473,11 @@ impl History {
                 assert_eq!(outcome.gap, None);
             }
             Frame::Ack { seq } => self.writer.on_ack(seq).unwrap(),
-            other => panic!("{other:?}"),
+            other @ (Frame::Numbered { .. }
+            | Frame::Part(_)
+            | Frame::Begin { .. }
+            | Frame::Gap { .. }
+            | Frame::Bare(_)) => panic!("{other:?}"),
         }
     }
 

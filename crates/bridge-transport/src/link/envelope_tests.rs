@@ -32,7 +32,12 @@ fn numbered(seq: u64, text: &str) -> String {
 fn written(actions: &[Action]) -> Vec<&str> {
     let frames = actions.iter().flat_map(|action| match action {
         Action::Write { frames, .. } => frames.as_slice(),
-        _ => &[],
+        Action::Dial { .. }
+        | Action::Ping { .. }
+        | Action::HangUp { .. }
+        | Action::Deliver(_)
+        | Action::State(_)
+        | Action::Stopped(_) => &[],
     });
     frames.map(TextFrame::as_str).collect()
 }

@@ -582,9 +582,7 @@ impl<P: Payload> Link<P> {
         let conn = online.conn;
         let paced = self.drain_limit.is_none();
         let mut batch = Batch::default();
-        let peer = if !online.extended() {
-            Peer::Plain
-        } else {
+        let peer = if online.extended() {
             while !batch.is_full()
                 && let Some(frame) = self.writer.next_frame(Numbered::messages)
             {
@@ -595,6 +593,8 @@ impl<P: Payload> Link<P> {
             } else {
                 Peer::Behind(&mut self.writer)
             }
+        } else {
+            Peer::Plain
         };
         self.outbox
             .take(&mut batch, now, paced, peer, self.frame_limit);
