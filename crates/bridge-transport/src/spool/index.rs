@@ -97,10 +97,11 @@ impl Index {
         }
     }
 
-    /// Nothing is known to be on the disk.
-    pub(crate) fn distrust_memory(&mut self) {
+    /// What lies behind a number may not be on the disk, and the system may believe that it is.
+    pub(crate) fn distrust_behind(&mut self, synced: u64) {
         for segment in self.segments.values_mut() {
-            segment.unsynced = true;
+            segment.unsynced = segment.last > synced;
+            segment.distrusted = segment.unsynced;
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! entry  0xFE │ version 1 │ clean 1 │ boot known 1 │ epoch 16 │ boot 16 │ acked 8 │ expired 8
-//!        │ next 8 │ reserved 8 │ after 8 │ segment 8 │ crc 4
+//!        │ next 8 │ reserved 8 │ after 8 │ synced 8 │ segment 8 │ crc 4
 //! ```
 //!
 //! Every entry is whole, and the last one that can be read counts. Each is written twice, so that
@@ -36,6 +36,9 @@ pub(crate) struct Entry {
     pub(crate) reserved: u64,
     /// The last number that a record was written for.
     pub(crate) after: u64,
+    /// Everything up to this number was synced; of what follows a sync may have failed, which the
+    /// system does not remember.
+    pub(crate) synced: u64,
     /// The newest segment; zero for none.
     pub(crate) segment: u64,
 }
@@ -55,13 +58,14 @@ impl Entry {
             self.next,
             self.reserved,
             self.after,
+            self.synced,
             self.segment,
         ];
-        for (place, number) in bytes[36..84].chunks_exact_mut(8).zip(numbers) {
+        for (place, number) in bytes[36..SUMMED].chunks_exact_mut(8).zip(numbers) {
             place.copy_from_slice(&number.to_le_bytes());
         }
-        let sum = crc32fast::hash(&bytes[..84]);
-        bytes[84..].copy_from_slice(&sum.to_le_bytes());
+        let sum = crc32fast::hash(&bytes[..SUMMED]);
+        bytes[SUMMED..].copy_from_slice(&sum.to_le_bytes());
         bytes
     }
 
@@ -80,6 +84,7 @@ impl Entry {
         let (next, rest) = take_u64(rest);
         let (reserved, rest) = take_u64(rest);
         let (after, rest) = take_u64(rest);
+        let (synced, rest) = take_u64(rest);
         let (segment, _) = take_u64(rest);
         Some(Self {
             epoch: *epoch,
@@ -90,6 +95,7 @@ impl Entry {
             next,
             reserved,
             after,
+            synced,
             segment,
         })
     }
@@ -187,7 +193,10 @@ impl Ledger {
 }
 
 /// Bytes of an entry.
-const ENTRY: usize = 88;
+const ENTRY: usize = 96;
+
+/// Those of them that its sum covers.
+const SUMMED: usize = ENTRY - 4;
 
 const MARK: u8 = 0xFE;
 const VERSION: u8 = 1;

@@ -38,6 +38,7 @@ impl<D: Disk> Spool<D> {
             matches!((entry.boot, boot), (Some(then), Some(now)) if then != now)
         });
         let unsynced = !clean && !restarted;
+        let synced = entry.map_or(0, |entry| entry.synced);
         let active = survey.ready_for_more(&mut disk, numbers.next, config);
         let found = survey.found(&numbers, clean);
         let mut spool = Self {
@@ -55,7 +56,7 @@ impl<D: Disk> Spool<D> {
             next: numbers.next,
             reserved: entry.map_or(0, |entry| entry.reserved),
             after: numbers.written,
-            synced: if unsynced { numbers.acked } else { numbers.written },
+            synced: if unsynced { synced } else { numbers.written },
             unsynced_names: unsynced,
             opened_at: numbers.next,
             cursor: None,
@@ -64,7 +65,7 @@ impl<D: Disk> Spool<D> {
             ledger,
         };
         if unsynced {
-            spool.index.distrust_memory();
+            spool.index.distrust_behind(synced);
         }
         if found.fresh {
             spool.begin();

@@ -176,7 +176,10 @@ impl<D: Disk> Spool<D> {
                 })?;
             self.unsynced_names = false;
         }
-        self.synced = self.after;
+        if self.synced < self.after {
+            self.synced = self.after;
+            self.tell();
+        }
         Ok(())
     }
 
@@ -385,7 +388,7 @@ impl<D: Disk> Spool<D> {
         self.tell_without(false);
     }
 
-    /// Writes down what is acknowledged, and that there is no segment, if so. Whether it worked:
+    /// Writes down what is acknowledged and synced, and that there is no segment, if so. Whether it worked:
     /// it is not needed to go on, only to forget less after a crash.
     fn tell_without(&mut self, segments: bool) -> bool {
         let mut entry = self.entry();
@@ -421,6 +424,7 @@ impl<D: Disk> Spool<D> {
             next: self.next,
             reserved: self.reserved,
             after: self.after,
+            synced: self.synced,
             segment: self.index.newest().map_or(0, |segment| segment.first),
         }
     }
