@@ -132,6 +132,15 @@ pub(crate) fn append_all(disk: &mut impl Disk, name: Name, mut bytes: &[u8]) -> 
     Ok(())
 }
 
+/// What came of reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loaded {
+    /// These are the bytes.
+    Whole,
+    /// The disk has a bad spot; there are zeros instead.
+    InPart,
+}
+
 /// Reads `len` bytes from `offset` on, fewer where the file ends. A piece that cannot be read
 /// counts as zeros as long as another can: the disk has a bad spot and the rest still holds.
 pub(crate) fn load(
@@ -140,15 +149,15 @@ pub(crate) fn load(
     offset: u64,
     len: usize,
     into: &mut Vec<u8>,
-) -> io::Result<()> {
+) -> io::Result<Loaded> {
     into.clear();
     into.resize(len, 0);
-    let read = match read_full(disk, name, offset, into) {
-        Ok(read) => read,
+    let (read, loaded) = match read_full(disk, name, offset, into) {
+        Ok(read) => (read, Loaded::Whole),
         Err(error) => read_around(disk, name, offset, into).ok_or(error)?,
     };
     into.truncate(read);
-    Ok(())
+    Ok(loaded)
 }
 
 fn read_full(
@@ -176,24 +185,28 @@ fn read_around(
     name: Name,
     offset: u64,
     into: &mut [u8],
-) -> Option<usize> {
-    let (mut end, mut at, mut any) = (0, 0, false);
+) -> Option<(usize, Loaded)> {
+    let (mut end, mut at, mut any, mut loaded) = (0, 0, false, Loaded::Whole);
     for piece in into.chunks_mut(PIECE) {
-        match read_full(disk, name, offset + wide(at), piece) {
-            Ok(read) => {
-                any |= read > 0;
-                end = if read > 0 { at + read } else { end };
+        let from = offset + wide(at);
+        let mut tries = (0..TRIES).map(|_| read_full(disk, name, from, piece));
+        match tries.find_map(Result::ok) {
+            Some(0) => {}
+            Some(read) => {
+                any = true;
+                end = at + read;
             }
-            Err(_) => {
+            None => {
                 piece.fill(0);
                 end = at + piece.len();
+                loaded = Loaded::InPart;
             }
         }
         at += piece.len();
     }
     // The beginning of the file tells a bad spot from a disk that does not answer.
     let answers = any || matches!(disk.read_at(name, 0, &mut [0; 8]), Ok(read) if read > 0);
-    answers.then_some(end)
+    answers.then_some((end, loaded))
 }
 
 /// A length in memory as one on disk.
@@ -203,6 +216,9 @@ pub(crate) fn wide(len: usize) -> u64 {
 
 /// What a bad spot costs at most.
 const PIECE: usize = 4096;
+
+/// How often a piece is tried before it counts as bad.
+const TRIES: usize = 3;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@
 use std::io;
 
 use super::{
-    disk::{Disk, Name, append_all, load, wide},
+    disk::{Disk, Loaded, Name, append_all, load, wide},
     record::take_u64,
 };
 
@@ -67,6 +67,16 @@ impl Entry {
         let sum = crc32fast::hash(&bytes[..SUMMED]);
         bytes[SUMMED..].copy_from_slice(&sum.to_le_bytes());
         bytes
+    }
+
+    /// The entry, when newer ones may have been lost.
+    fn of_unknown_age(self) -> Self {
+        Self {
+            boot: None,
+            clean: false,
+            reserved: self.reserved + UNKNOWN,
+            ..self
+        }
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
@@ -126,7 +136,11 @@ impl Ledger {
         let len = usize::try_from(size.min(MAX_READ)).unwrap_or(usize::MAX);
         // Where entries begin does not depend on what was read before.
         let skipped = (size - wide(len)).next_multiple_of(wide(ENTRY));
-        load(disk, Name::Ledger, skipped, len, &mut bytes)?;
+        if load(disk, Name::Ledger, skipped, len, &mut bytes)? == Loaded::InPart {
+            // The newest entry may be the one that cannot be read.
+            let entry = newest(&bytes).map(Entry::of_unknown_age);
+            return Ok((Self { end: None }, entry));
+        }
         let whole = size == wide(len) && size % wide(ENTRY) == 0;
         let ledger = Self {
             end: whole.then_some(size),
@@ -191,6 +205,9 @@ impl Ledger {
         disk.sync_folder().inspect_err(|_| self.end = None)
     }
 }
+
+/// More numbers than are ever given out without an entry: added where entries are lost.
+pub(crate) const UNKNOWN: u64 = 1 << 32;
 
 /// Bytes of an entry.
 const ENTRY: usize = 96;

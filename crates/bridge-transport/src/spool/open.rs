@@ -3,10 +3,10 @@
 use std::io;
 
 use super::{
-    disk::{Disk, Name, load, wide},
+    disk::{Disk, Loaded, Name, load, wide},
     gap::{Found, Gap, MAX_TOLD},
     index::{Index, Segment, hole},
-    ledger::{Entry, Ledger},
+    ledger::{Entry, Ledger, UNKNOWN},
     record::{HEAD, MAX_PAYLOAD, Piece, SEGMENT_HEAD, Salt, Scan, SegmentHead},
     store::{Spool, SpoolConfig, SpoolError},
 };
@@ -26,8 +26,8 @@ impl<D: Disk> Spool<D> {
         fresh_epoch: [u8; 16],
     ) -> Result<(Self, Found), SpoolError> {
         let files = Files::look(&mut disk)?;
-        let (ledger, entry) =
-            Ledger::read(&mut disk, files.ledger).map_err(|source| unreadable(Name::Ledger, source))?;
+        let (ledger, entry) = Ledger::read(&mut disk, files.ledger)
+            .map_err(|source| unreadable(Name::Ledger, source))?;
         let mut survey = Survey::new(&mut disk, entry, files.segments, fresh_epoch)?;
         survey.scan(&mut disk)?;
         let boot = disk.boot();
@@ -54,7 +54,8 @@ impl<D: Disk> Spool<D> {
             acked: numbers.acked,
             expired: numbers.expired,
             next: numbers.next,
-            reserved: entry.map_or(0, |entry| entry.reserved),
+            // What the ledger promises may not be synced: the first record makes it promise anew.
+            reserved: numbers.next - 1,
             after: numbers.written,
             synced: if unsynced { synced } else { numbers.written },
             unsynced_names: unsynced,
@@ -146,6 +147,8 @@ struct Survey {
     ends_well: bool,
     /// Where the newest segment has to be cut, if so.
     torn: Option<u64>,
+    /// A segment that must stay as it is.
+    sealed: Option<u64>,
 }
 
 impl Survey {
@@ -178,6 +181,7 @@ impl Survey {
             strangers: 0,
             ends_well: true,
             torn: None,
+            sealed: None,
         })
     }
 
@@ -187,7 +191,8 @@ impl Survey {
         for (n, (first, size)) in segments.iter().enumerate() {
             let name = Name::Segment(*first);
             let len = usize::try_from(*size).unwrap_or(usize::MAX).min(MAX_SEGMENT);
-            load(disk, name, 0, len, &mut bytes).map_err(|source| unreadable(name, source))?;
+            let loaded = load(disk, name, 0, len, &mut bytes)
+                .map_err(|source| unreadable(name, source))?;
             let head = SegmentHead::decode(&bytes);
             let is_ours = self.known && head.is_none_or(|head| head.epoch == self.epoch);
             if !is_ours || *first == 0 {
@@ -202,7 +207,12 @@ impl Survey {
             let torn_before = self.torn;
             self.scan_segment(*first, after, behind, &bytes);
             let is_empty = self.index.get(*first).is_some_and(|it| it.records == 0);
-            if behind.is_none() && is_empty {
+            if loaded == Loaded::InPart {
+                // It may be readable another time: nothing of it is touched, and what is at its
+                // end is not known.
+                self.ends_well = false;
+                self.sealed = Some(*first);
+            } else if behind.is_none() && is_empty {
                 self.index.remove(*first);
                 self.torn = torn_before;
                 remove(disk, name);
@@ -311,6 +321,9 @@ impl Survey {
         config: SpoolConfig,
     ) -> Option<u64> {
         let newest = self.index.newest()?;
+        if self.sealed == Some(newest.first) {
+            return None;
+        }
         if let Some(torn) = self.torn
             && let Err(error) = disk.truncate(Name::Segment(newest.first), torn)
         {
@@ -383,9 +396,6 @@ fn remove(disk: &mut impl Disk, name: Name) {
         tracing::debug!(%name, %error, "a file that is not needed stays");
     }
 }
-
-/// Added to the number after the last record when nobody knows which numbers were given out.
-const UNKNOWN: u64 = 1 << 32;
 
 /// What is read of a segment at most: the largest one with the largest record behind it.
 const MAX_SEGMENT: usize = 64 * 1024 * 1024 + SEGMENT_HEAD + HEAD + MAX_PAYLOAD;

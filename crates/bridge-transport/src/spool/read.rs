@@ -5,7 +5,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::{
-    disk::{Disk, Name, load, wide},
+    disk::{Disk, Loaded, Name, load, wide},
     gap::{Cause, Gap, Item},
     index::{Segment, hole},
     record::{Piece, Salt, Scan},
@@ -110,7 +110,7 @@ impl<D: Disk> Spool<D> {
                 len,
                 &mut bytes,
             ) {
-                Ok(()) => {}
+                Ok(Loaded::Whole | Loaded::InPart) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                 Err(error) => return Err(error),
             }
