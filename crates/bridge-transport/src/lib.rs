@@ -12,7 +12,8 @@
 //! 2. [`Payload`] and [`Class`]: what the embedder says about a message;
 //! 3. [`connect`], [`Handle`], [`Inbox`], [`LinkState`]: the running link;
 //! 4. `link/`: every decision, as a pure machine without socket or clock;
-//! 5. `driver`, [`carrier`]: the thin parts that touch the world.
+//! 5. `driver`, [`carrier`]: the thin parts that touch the world;
+//! 6. `spool`: messages on disk until they are acknowledged.
 
 pub mod carrier;
 mod clock;
@@ -28,6 +29,8 @@ mod outlet;
 mod payload;
 mod proxy;
 mod socket;
+#[cfg(feature = "spool")]
+pub mod spool;
 mod state;
 mod tls;
 mod upgrade;

@@ -1,0 +1,2 @@
+//! Flipped bits, torn tails, missing files.
+use super::*;

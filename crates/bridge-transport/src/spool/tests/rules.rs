@@ -1,0 +1,2 @@
+//! One promise each.
+use super::*;
