@@ -21,7 +21,8 @@ use crate::{
     handle::{Flushed, Handle, Request},
     inbound::{ConnId, Inbox},
     jitter::Jitter,
-    link::{Action, Full, Input, Link},
+    kept::Kept,
+    link::{Action, Full, Input, Link, Spooled},
     outlet::Outlet,
     payload::{Class, Greeting, Payload},
     socket::{Moved, Op, Socket, Written},
@@ -32,6 +33,7 @@ use crate::{
 pub(crate) fn spawn<P: Payload>(
     endpoint: Endpoint,
     carrier: Arc<dyn Carrier>,
+    spool: Option<(Kept, Spooled<P>)>,
 ) -> (Handle<P>, Inbox) {
     let now = Now::read();
     let mut high = Jitter::from_system();
@@ -45,12 +47,17 @@ pub(crate) fn spawn<P: Payload>(
         epoch,
         now,
     );
+    let (kept, link) = match spool {
+        Some((kept, spooled)) => (Some(kept), link.with_spool(spooled)),
+        None => (None, link),
+    };
     let (requests, incoming) = mpsc::channel(REQUESTS);
     let (state, watched) = watch::channel(LinkState::starting(now.at));
     let (greeting, greetings) = watch::channel(endpoint.greeting.clone());
     let (outlet, inbox) = Outlet::new(endpoint.limits.inbox);
     let driver = Driver {
         link,
+        kept,
         jitter: Jitter::from_system(),
         dial: None,
         socket: None,
@@ -78,6 +85,7 @@ pub(crate) fn spawn<P: Payload>(
 
 struct Driver<P> {
     link: Link<P>,
+    kept: Option<Kept>,
     jitter: Jitter,
     dial: Option<(ConnId, Boxed<Result<Connection, DialError>>)>,
     socket: Option<Socket>,
@@ -105,6 +113,7 @@ enum Event<P> {
     Delivered,
     Credential,
     Greeting(Greeting),
+    Spool,
     Deadline,
 }
 
@@ -117,6 +126,9 @@ impl<P: Payload> Driver<P> {
             self.admit_waiting().await;
         }
         requests.close();
+        if let Some(kept) = self.kept {
+            kept.close();
+        }
         let flushed = self.stopped.unwrap_or(Flushed::Everything);
         for done in self.drained {
             if done.send(flushed).is_err() {
@@ -127,6 +139,7 @@ impl<P: Payload> Driver<P> {
 
     async fn next_event(&mut self, requests: &mut mpsc::Receiver<Request<P>>) -> Event<P> {
         let deadline = self.link.deadline();
+        let spool = self.kept.as_ref().and_then(Kept::deadline);
         let read = !self.outlet.is_blocked();
         tokio::select! {
             () = until(deadline.map(|(at, _)| at.into())) => {
@@ -138,6 +151,7 @@ impl<P: Payload> Driver<P> {
             () = changed(&mut self.credential) => Event::Credential,
             greeting = greeted(&mut self.greetings) => Event::Greeting(greeting),
             () = self.outlet.deliver_next() => Event::Delivered,
+            () = until(spool.map(Instant::from)) => Event::Spool,
             request = requests.recv(), if !self.abandoned => Event::Request(request),
         }
     }
@@ -173,6 +187,11 @@ impl<P: Payload> Driver<P> {
             }
             Event::Credential => self.input(Input::CredentialChanged).await,
             Event::Greeting(greeting) => self.input(Input::Greeting(greeting)).await,
+            Event::Spool => {
+                if let Some(upto) = self.kept.as_mut().and_then(Kept::go_on) {
+                    self.input(Input::Appended { upto }).await;
+                }
+            }
             Event::Deadline => {
                 if let Some(socket) = &self.socket {
                     let traffic = socket.traffic();
@@ -282,6 +301,20 @@ impl<P: Payload> Driver<P> {
             Action::Write { conn, frames } => {
                 trace!(%conn, frames = frames.len(), "write");
                 self.on_socket(conn, Op::Frames(frames));
+            }
+            Action::Append { records } => {
+                if let Some(upto) = self.kept.as_mut().and_then(|kept| kept.append(records)) {
+                    let random = self.jitter.next();
+                    let appended = Input::Appended { upto };
+                    if self.link.handle(Now::read(), random, appended).is_err() {
+                        debug!("a message was refused outside of a push");
+                    }
+                }
+            }
+            Action::Trim { upto } => {
+                if let Some(kept) = &mut self.kept {
+                    kept.trim(upto);
+                }
             }
             Action::Ping { conn, id } => self.on_socket(conn, Op::Ping(id)),
             Action::HangUp { conn, code } => {

@@ -12,6 +12,12 @@ use crate::{
     payload::{Greeting, Payload},
     state::LinkState,
 };
+#[cfg(feature = "spool")]
+use crate::{
+    kept::{Kept, SyncPolicy},
+    payload::Stored,
+    spool::{Folder, Spool, SpoolError},
+};
 
 /// Starts a link over WebSocket on the current tokio runtime.
 ///
@@ -32,7 +38,31 @@ pub fn connect_over<P: Payload>(
     endpoint: Endpoint,
     carrier: Box<dyn Carrier>,
 ) -> (Handle<P>, Inbox) {
-    driver::spawn(endpoint, Arc::from(carrier))
+    driver::spawn(endpoint, Arc::from(carrier), None)
+}
+
+/// Starts a link whose messages of streams go over a spool, on the current tokio runtime.
+///
+/// What the spool holds is sent first. A message that was [pushed](Handle::push) survives the end
+/// of the process from the moment it has its number: at once, but for increments that wait for
+/// their pace. It is kept until the peer has stored it, or was handed to a peer without the
+/// envelope. While the disk takes nothing, nothing is numbered, and producers wait at the bound of
+/// the outbox.
+///
+/// # Errors
+/// Fails when the spool cannot be read.
+///
+/// # Panics
+/// Panics outside of a tokio runtime.
+#[cfg(feature = "spool")]
+pub fn connect_spooled<P: Stored>(
+    endpoint: Endpoint,
+    carrier: Box<dyn Carrier>,
+    spool: Spool<Folder>,
+    sync: SyncPolicy,
+) -> Result<(Handle<P>, Inbox), SpoolError> {
+    let kept = Kept::new(spool, sync)?;
+    Ok(driver::spawn(endpoint, Arc::from(carrier), Some(kept)))
 }
 
 /// The sending end of a link; clones share it.
@@ -117,7 +147,7 @@ pub enum Flushed {
     Everything,
     /// Time ran out.
     Left {
-        /// How many messages were not sent.
+        /// How many messages were not sent, or not acknowledged; a spool keeps them.
         messages: usize,
         /// Their bytes.
         bytes: usize,

@@ -24,6 +24,11 @@ mod driver;
 mod handle;
 mod inbound;
 mod jitter;
+#[cfg(feature = "spool")]
+mod kept;
+#[cfg(not(feature = "spool"))]
+#[path = "kept_off.rs"]
+mod kept;
 mod link;
 mod outlet;
 mod payload;
@@ -38,8 +43,12 @@ mod upgrade;
 pub use carrier::{Carrier, websocket::WebSocket};
 pub use config::{Endpoint, EndpointError, Limits, ProxySource, Timings};
 pub use dial::{DialError, Disposition};
+#[cfg(feature = "spool")]
+pub use handle::connect_spooled;
 pub use handle::{Closed, Flushed, Handle, connect, connect_over};
 pub use inbound::{CloseReason, ConnId, FrameRefused, Inbound, Inbox};
+#[cfg(feature = "spool")]
+pub use kept::SyncPolicy;
 pub use link::close::{CloseRule, CloseRules, Signal, Stage, Verdict};
-pub use payload::{Class, Greeting, Payload, Text, TextFrame};
+pub use payload::{Class, Greeting, Payload, Stored, Text, TextFrame};
 pub use state::{LinkState, Phase};

@@ -39,6 +39,18 @@ pub trait Payload: Send + Sized + 'static {
     fn seal(&self, extended: bool) -> Vec<TextFrame>;
 }
 
+/// A message that can be written down, so that another process can go on with it.
+pub trait Stored: Payload {
+    /// Writes the message down; `None` when there is nothing to send of it.
+    ///
+    /// Called for messages of a [stream](Class::stream) only, and once.
+    fn store(&self) -> Option<Vec<u8>>;
+
+    /// Reads what [`store`](Self::store) wrote, perhaps in an earlier version; `None` when it
+    /// cannot be read. It is a message of the same stream.
+    fn restore(stored: &[u8]) -> Option<Self>;
+}
+
 /// How a message may be treated while it waits.
 ///
 /// `Durable`, `Coalesce` and `Paced` messages with the same stream number keep their order.
@@ -172,5 +184,15 @@ impl Payload for Text {
 
     fn seal(&self, _extended: bool) -> Vec<TextFrame> {
         vec![self.0.as_str().into()]
+    }
+}
+
+impl Stored for Text {
+    fn store(&self) -> Option<Vec<u8>> {
+        Some(self.0.clone().into_bytes())
+    }
+
+    fn restore(stored: &[u8]) -> Option<Self> {
+        String::from_utf8(stored.to_vec()).ok().map(Self)
     }
 }

@@ -134,7 +134,7 @@ impl Reader {
     }
 
     fn on_begin(&mut self, epoch: Epoch, next: u64) -> Result<Heard<Cow<'static, str>>, Violation> {
-        if self.begun || next == 0 {
+        if self.begun || next == 0 || next > MOST {
             return Err(Violation::OutOfTurn { what: "begin" });
         }
         self.begun = true;
@@ -174,7 +174,11 @@ impl Reader {
 
     fn on_gap(&mut self, to: u64, why: String) -> Result<Heard<Cow<'static, str>>, Violation> {
         let epoch = self.epoch("gap")?;
-        let from = self.position.last + 1;
+        let last = self.position.last;
+        let from = last + 1;
+        if to > MOST {
+            return Err(Violation::TooFar { seq: to, last });
+        }
         if to < from {
             return Ok(Heard::Nothing);
         }
@@ -303,5 +307,7 @@ impl Assembly {
     }
 }
 
+/// No stream ever counts so far.
+const MOST: u64 = 1 << 62;
 /// How many messages may be on their way in parts at a time.
 const OPEN: usize = 1024;

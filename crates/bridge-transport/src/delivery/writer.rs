@@ -22,14 +22,33 @@ pub struct Writer<P> {
     /// What is held: messages until they are acknowledged, large ones without a number until they
     /// are out.
     bytes: usize,
+    /// The last number that is written down, where none may go out before it is.
+    stored: Option<u64>,
     line: Option<Line>,
 }
 
 #[derive(Debug)]
 struct Unacked<P> {
-    payload: P,
+    /// `None` for a number that will never come.
+    payload: Option<P>,
     stream: u64,
     size: usize,
+}
+
+/// A number that a writer takes over from an earlier life.
+#[derive(Debug)]
+pub enum Taken<P> {
+    /// Its message.
+    Message {
+        /// What is kept of it.
+        payload: P,
+        /// Its stream.
+        stream: u64,
+        /// What it counts for.
+        size: usize,
+    },
+    /// There is none; the reader is told of a gap.
+    Missing,
 }
 
 /// What belongs to the connection.
@@ -75,8 +94,37 @@ impl<P> Writer<P> {
             next: 1,
             unacked: VecDeque::new(),
             bytes: 0,
+            stored: None,
             line: None,
         }
+    }
+
+    /// Goes on with a numbering that is written down, from `first` with what was not acknowledged.
+    ///
+    /// What is [kept](Self::keep) from now on goes out when it [is stored](Self::on_stored).
+    pub fn restored(epoch: Epoch, first: u64, numbers: impl IntoIterator<Item = Taken<P>>) -> Self {
+        let mut writer = Self::new(epoch);
+        let unacked = numbers.into_iter().map(|number| match number {
+            Taken::Message {
+                payload,
+                stream,
+                size,
+            } => Unacked {
+                payload: Some(payload),
+                stream,
+                size,
+            },
+            Taken::Missing => Unacked {
+                payload: None,
+                stream: 0,
+                size: 0,
+            },
+        });
+        writer.unacked = unacked.collect();
+        writer.bytes = writer.unacked.iter().map(|it| it.size).sum();
+        writer.next = first + writer.unacked.len() as u64;
+        writer.stored = Some(writer.next - 1);
+        writer
     }
 
     /// Returns the bytes it holds, as they were named when it was given them.
@@ -176,8 +224,8 @@ impl<P> Writer<P> {
         Ok(())
     }
 
-    /// The lowest number that is not acknowledged.
-    fn first(&self) -> u64 {
+    /// The lowest number that is not acknowledged; the next one to be given when all are.
+    pub fn first(&self) -> u64 {
         self.next - self.unacked.len() as u64
     }
 
@@ -208,17 +256,28 @@ impl<P> Writer<P> {
         size: usize,
         messages: String,
     ) -> Option<String> {
+        let seq = self.keep(payload, stream, size);
+        let line = self.line.as_mut()?;
+        line.cursor = self.next;
+        line.start(seq, stream, || messages)
+    }
+
+    /// Gives a message its number; [`next_frame`](Self::next_frame) sends it when its turn comes.
+    pub fn keep(&mut self, payload: P, stream: u64, size: usize) -> u64 {
         let seq = self.next;
         self.next += 1;
         self.bytes += size;
         self.unacked.push_back(Unacked {
-            payload,
+            payload: Some(payload),
             stream,
             size,
         });
-        let line = self.line.as_mut()?;
-        line.cursor = self.next;
-        line.start(seq, stream, || messages)
+        seq
+    }
+
+    /// Everything up to this number is written down.
+    pub fn on_stored(&mut self, upto: u64) {
+        self.stored = self.stored.map(|stored| stored.max(upto));
     }
 
     /// Takes a text without a number that is too long for a frame; it goes in parts.
@@ -246,6 +305,8 @@ impl<P> Writer<P> {
     /// time.
     pub fn next_frame(&mut self, seal: impl Fn(&P) -> String) -> Option<String> {
         let first = self.first();
+        let end = self.next.min(first + WINDOW);
+        let end = self.stored.map_or(end, |stored| end.min(stored + 1));
         loop {
             let line = self.line.as_mut()?;
             if let Some(control) = line.control.pop_front() {
@@ -254,7 +315,7 @@ impl<P> Writer<P> {
             if !line.resumed {
                 return None;
             }
-            let within = line.cursor < self.next.min(first + WINDOW);
+            let within = line.cursor < end;
             let seq = match line.ready.pop_front() {
                 Some(seq) => seq,
                 None if within => {
@@ -267,7 +328,20 @@ impl<P> Writer<P> {
             let Some(message) = self.unacked.get(index) else {
                 continue;
             };
-            let messages = || seal(&message.payload);
+            let Some(payload) = &message.payload else {
+                // What is on its way in parts lies before it, and would be passed over with it.
+                if !line.large.is_empty() {
+                    line.ready.push_front(seq);
+                    return None;
+                }
+                let missing = self.unacked.iter().skip(index);
+                let missing = missing.take_while(|it| it.payload.is_none()).count();
+                line.cursor = line.cursor.max(seq + missing as u64);
+                let to = seq + missing as u64 - 1;
+                let why = MISSING.into();
+                return Some(Frame::Gap { to, why }.text());
+            };
+            let messages = || seal(payload);
             if let Some(frame) = line.start(seq, message.stream, messages) {
                 return Some(frame);
             }
@@ -300,15 +374,15 @@ impl<P> Writer<P> {
         Some(frame)
     }
 
-    /// Gives up the numbering and everything under it, oldest first, to be sent another way.
+    /// Gives up everything that has a number, oldest first, to be sent another way. The numbers
+    /// are a gap to a reader of this stream that comes later.
     pub fn give_up(&mut self) -> Vec<P> {
         self.on_closed();
-        self.epoch = Epoch(self.epoch.0.wrapping_add(1));
-        self.next = 1;
         self.bytes = 0;
         let unacked = std::mem::take(&mut self.unacked);
-        unacked.into_iter().map(|it| it.payload).collect()
+        unacked.into_iter().filter_map(|it| it.payload).collect()
     }
+
 }
 
 impl Line {
@@ -366,6 +440,7 @@ impl Line {
     }
 }
 
+const MISSING: &str = "lost on the disk of the sender";
 /// How many large messages are on their way at a time.
 const TURNS: usize = 8;
 /// What they may hold together, unless there is only one.

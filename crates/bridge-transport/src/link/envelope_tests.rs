@@ -35,6 +35,8 @@ fn written(actions: &[Action]) -> Vec<&str> {
         Action::Dial { .. }
         | Action::Ping { .. }
         | Action::HangUp { .. }
+        | Action::Append { .. }
+        | Action::Trim { .. }
         | Action::Deliver(_)
         | Action::State(_)
         | Action::Stopped(_) => &[],

@@ -19,6 +19,8 @@
 //!
 //! On a connection with the [envelope](crate::delivery) messages of streams wait until the peer has
 //! said where to go on, are numbered when they are written, and are kept until it has stored them.
+//! With a spool they are numbered as soon as they may go, on line or off, and written only when
+//! they are on the disk.
 
 mod backoff;
 pub(crate) mod close;
@@ -41,7 +43,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
-pub(crate) use self::outbox::Full;
+pub(crate) use self::outbox::{Full, Record};
 use self::{
     backoff::Backoff,
     close::{CloseRules, Verdict},
@@ -52,7 +54,7 @@ use crate::{
     carrier::Traffic,
     clock::Now,
     config::{Limits, Timings},
-    delivery::{Epoch, Heard, Position, Reader, Violation, Writer},
+    delivery::{Epoch, Heard, Position, Reader, Taken, Violation, Writer},
     dial::Disposition,
     handle::Flushed,
     inbound::{CloseReason, ConnId, FrameRefused, Inbound},
@@ -87,6 +89,8 @@ pub(crate) enum Input<P> {
     Reading { reading: bool },
     /// The socket has taken the last write.
     Wrote { conn: ConnId },
+    /// Everything up to this number is on the disk.
+    Appended { upto: u64 },
     /// A connection has ended.
     Closed { conn: ConnId, reason: CloseReason },
     /// The credential is a new one.
@@ -110,6 +114,10 @@ pub(crate) enum Action {
         conn: ConnId,
         frames: Vec<TextFrame>,
     },
+    /// Write these down, then report [`Input::Appended`]. There is one such action at a time.
+    Append { records: Vec<Record> },
+    /// Nothing up to this number is needed any more.
+    Trim { upto: u64 },
     /// Send a ping.
     Ping { conn: ConnId, id: u64 },
     /// Drop the connection or the dial; with a good-bye if a code is given.
@@ -156,6 +164,7 @@ pub(crate) struct Link<P> {
     outbox: Outbox<P>,
     /// Messages that have a number.
     writer: Writer<Numbered<P>>,
+    spooling: Option<Spooling<P>>,
     backoff: Backoff,
     liveness: Liveness,
     last_conn: u64,
@@ -168,6 +177,24 @@ pub(crate) struct Link<P> {
     last_seen: Now,
     published: LinkState,
     actions: VecDeque<Action>,
+}
+
+#[derive(Debug)]
+struct Spooling<P> {
+    store: fn(&P) -> Option<Vec<u8>>,
+    /// What was numbered is not on the disk yet.
+    appending: bool,
+}
+
+/// What a spool held when it was opened.
+#[derive(Debug)]
+pub(crate) struct Spooled<P> {
+    pub(crate) epoch: Epoch,
+    /// The first number that was not acknowledged.
+    pub(crate) first: u64,
+    /// From there on; `None` for what is missing.
+    pub(crate) messages: Vec<Option<P>>,
+    pub(crate) store: fn(&P) -> Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -220,6 +247,7 @@ impl<P: Payload> Link<P> {
             },
             outbox: Outbox::new(limits.outbox, timings.pace),
             writer: Writer::new(epoch),
+            spooling: None,
             backoff: Backoff::new(timings.clone()),
             liveness: Liveness::new(timings.clone(), now.at),
             timings,
@@ -237,6 +265,24 @@ impl<P: Payload> Link<P> {
         link
     }
 
+    /// Takes over what a spool holds; before the first input.
+    pub(crate) fn with_spool(mut self, spooled: Spooled<P>) -> Self {
+        let taken = spooled.messages.into_iter().map(|message| {
+            let message = message.and_then(Numbered::earlier);
+            message.map_or(Taken::Missing, |(payload, stream)| Taken::Message {
+                size: payload.size(),
+                payload,
+                stream,
+            })
+        });
+        self.writer = Writer::restored(spooled.epoch, spooled.first, taken);
+        self.spooling = Some(Spooling {
+            store: spooled.store,
+            appending: false,
+        });
+        self
+    }
+
     /// Takes one input; `random` is used up for at most one wait.
     ///
     /// Only [`Input::Push`] fails, when the message has to wait for room.
@@ -246,6 +292,7 @@ impl<P: Payload> Link<P> {
         }
         self.last_seen = now;
         let result = self.on_input(now.at, random, input);
+        self.spool(now.at);
         self.write(now.at);
         self.finish_if_drained();
         self.publish(now.at);
@@ -280,19 +327,15 @@ impl<P: Payload> Link<P> {
             Timer::ClockCheck,
         );
         let drain = self.drain_limit.map(|at| (at, Timer::DrainLimit));
-        let pace = match &self.stage {
-            Stage::Online(online)
-                if !online.writing
-                    && drain.is_none()
-                    && (!online.extended() || self.writer.is_caught_up()) =>
-            {
-                let due = self.outbox.due(self.last_seen.at);
-                due.map(|at| (at, Timer::Pace))
-            }
-            Stage::Online(_) | Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => {
-                None
-            }
-        };
+        let paced = drain.is_none()
+            && match (&self.stage, &self.spooling) {
+                (Stage::Online(online), _) if !online.extended() => !online.writing,
+                (_, Some(spooling)) => !spooling.appending,
+                (Stage::Online(online), None) => !online.writing && self.writer.is_caught_up(),
+                (Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped, None) => false,
+            };
+        let pace = self.outbox.due(self.last_seen.at).filter(|_| paced);
+        let pace = pace.map(|at| (at, Timer::Pace));
         let resume = match &self.stage {
             Stage::Online(online) if online.extended() && !self.writer.is_resumed() => {
                 Some((online.since + self.timings.silence, Timer::Resume))
@@ -355,6 +398,12 @@ impl<P: Payload> Link<P> {
                     self.lose(now, random, reason);
                 }
             }
+            Input::Appended { upto } => {
+                self.writer.on_stored(upto);
+                if let Some(spooling) = &mut self.spooling {
+                    spooling.appending = false;
+                }
+            }
             Input::Traffic(traffic) => self.liveness.on_traffic(traffic),
             Input::Reading { reading } => self.liveness.on_reading(now, reading),
             Input::CredentialChanged => self.on_credential_changed(),
@@ -405,10 +454,47 @@ impl<P: Payload> Link<P> {
                     self.actions
                         .push_back(Action::Deliver(Inbound::Gap { conn, gap }));
                 }
+                self.trim();
             }
-            Heard::Ack { seq } => self.writer.on_ack(seq)?,
+            Heard::Ack { seq } => {
+                self.writer.on_ack(seq)?;
+                self.trim();
+            }
         }
         Ok(())
+    }
+
+    /// What was acknowledged, or is sent another way, is given back to the disk.
+    fn trim(&mut self) {
+        if self.spooling.is_some() {
+            let upto = self.writer.first() - 1;
+            self.actions.push_back(Action::Trim { upto });
+        }
+    }
+
+    fn spool(&mut self, now: Instant) {
+        let plain = matches!(&self.stage, Stage::Online(online) if !online.extended());
+        let Some(spooling) = self.spooling.as_mut().filter(|it| !it.appending && !plain) else {
+            return;
+        };
+        let paced = self.drain_limit.is_none();
+        let records = self.outbox.store(
+            now,
+            paced,
+            &mut self.writer,
+            spooling.store,
+            self.frame_limit,
+        );
+        if !records.taken.is_empty() {
+            spooling.appending = true;
+            self.actions.push_back(Action::Append {
+                records: records.taken,
+            });
+        }
+        let conn = ConnId(self.last_conn);
+        for bytes in records.refused {
+            self.refuse_own(conn, bytes);
+        }
     }
 
     fn violated(&mut self, now: Instant, random: u64, conn: ConnId, violation: &Violation) {
@@ -472,6 +558,7 @@ impl<P: Payload> Link<P> {
             self.writer.on_opened();
         } else if !self.writer.is_empty() {
             self.outbox.take_back(self.writer.give_up());
+            self.trim();
         }
         let parts = self.frame_limit.saturating_mul(2);
         self.stage = Stage::Online(Online {
@@ -588,7 +675,7 @@ impl<P: Payload> Link<P> {
             {
                 batch.add(frame.into());
             }
-            if self.writer.is_caught_up() {
+            if self.spooling.is_none() && self.writer.is_caught_up() {
                 Peer::Current(&mut self.writer)
             } else {
                 Peer::Behind(&mut self.writer)

@@ -83,6 +83,21 @@ impl Batch {
     }
 }
 
+/// What has to be written down.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    pub(super) taken: Vec<Record>,
+    /// The length of each message that was taken out because it is too long.
+    pub(super) refused: Vec<usize>,
+}
+
+/// A message with its number, as it is written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) seq: u64,
+    pub(crate) stored: Vec<u8>,
+}
+
 /// A message under a number, with what the outbox knew of it.
 #[derive(Debug)]
 pub(super) struct Numbered<P> {
@@ -93,6 +108,23 @@ pub(super) struct Numbered<P> {
 }
 
 impl<P: Payload> Numbered<P> {
+    /// One from an earlier life, before everything this one has.
+    pub(super) fn earlier(payload: P) -> Option<(Self, u64)> {
+        let (class, size) = (payload.class(), payload.size());
+        let stream = class.stream()?;
+        let numbered = Self {
+            at: 0,
+            class,
+            size,
+            payload,
+        };
+        Some((numbered, stream))
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
     pub(super) fn messages(&self) -> String {
         list(&self.payload.seal(true))
     }
@@ -122,7 +154,7 @@ impl<P: Payload> Outbox<P> {
     pub(super) fn new(limit: usize, pace: Duration) -> Self {
         Self {
             queue: BTreeMap::new(),
-            next: 0,
+            next: FIRST_POSITION,
             tails: HashMap::new(),
             slots: HashMap::new(),
             in_flight: Vec::new(),
@@ -203,7 +235,7 @@ impl<P: Payload> Outbox<P> {
         frame_limit: usize,
     ) {
         let mut from = 0;
-        while let Some(at) = self.next_from(from, now, paced, &peer) {
+        while let Some(at) = self.next_from(from, now, paced, |class| peer.takes(class)) {
             from = at + 1;
             let alone = self.queue.get(&at).is_some_and(|entry| entry.alone);
             if batch.is_full() || (alone && !batch.frames.is_empty()) {
@@ -289,9 +321,58 @@ impl<P: Payload> Outbox<P> {
         self.in_flight.push((at, entry));
     }
 
+    /// Gives numbers to what may go, to be written down before it goes.
+    pub(super) fn store(
+        &mut self,
+        now: Instant,
+        paced: bool,
+        writer: &mut Writer<Numbered<P>>,
+        store: fn(&P) -> Option<Vec<u8>>,
+        limit: usize,
+    ) -> Records {
+        let mut records = Records::default();
+        let mut from = 0;
+        let mut bytes = 0;
+        let of_stream = |class: Class| class.stream().is_some();
+        while records.taken.len() < BATCH_MESSAGES
+            && bytes < BATCH_BYTES
+            && let Some(at) = self.next_from(from, now, paced, of_stream)
+            && let Some(entry) = self.queue.remove(&at)
+        {
+            from = at + 1;
+            self.forget(at, entry.class);
+            self.used -= entry.size;
+            if let Class::Paced { stream } = entry.class {
+                self.pace.on_written(stream, now);
+            }
+            let Entry {
+                class, held, size, ..
+            } = entry;
+            let payload = held.payload();
+            let (Some(stored), Some(stream)) = (store(&payload), class.stream()) else {
+                continue;
+            };
+            if stored.len() > limit {
+                records.refused.push(stored.len());
+                continue;
+            }
+            bytes += stored.len();
+            let numbered = Numbered {
+                at,
+                class,
+                size,
+                payload,
+            };
+            let seq = writer.keep(numbered, stream, size);
+            records.taken.push(Record { seq, stored });
+        }
+        records
+    }
+
     /// Takes back, in their old places, what was numbered for a peer that is no longer one with the
     /// envelope.
     pub(super) fn take_back(&mut self, numbered: Vec<Numbered<P>>) {
+        let mut earlier = 1;
         for message in numbered {
             let frames = message.payload.seal(false);
             self.used += message.size;
@@ -302,7 +383,10 @@ impl<P: Payload> Outbox<P> {
                 size: message.size,
                 alone: false,
             };
-            self.queue.insert(message.at, entry);
+            // Those of an earlier life have no place of their own, and come before all others.
+            let at = if message.at == 0 { earlier } else { message.at };
+            earlier += 1;
+            self.queue.insert(at, entry);
         }
     }
 
@@ -356,10 +440,16 @@ impl<P: Payload> Outbox<P> {
     }
 
     /// The oldest message from that position on that may go.
-    fn next_from(&self, from: u64, now: Instant, paced: bool, peer: &Peer<'_, P>) -> Option<u64> {
+    fn next_from(
+        &self,
+        from: u64,
+        now: Instant,
+        paced: bool,
+        takes: impl Fn(Class) -> bool,
+    ) -> Option<u64> {
         let mut rest = self.queue.range(from..);
         let next = rest.find(|(at, entry)| {
-            peer.takes(entry.class) && (!paced || self.waits(**at, entry, now).is_none())
+            takes(entry.class) && (!paced || self.waits(**at, entry, now).is_none())
         });
         next.map(|(at, _)| *at)
     }
@@ -475,6 +565,8 @@ fn list(frames: &[TextFrame]) -> String {
 const BATCH_BYTES: usize = 256 << 10;
 /// Bounds what has to be kept for sending again.
 const BATCH_MESSAGES: usize = 256;
+/// Below it is room for what an earlier life left.
+const FIRST_POSITION: u64 = 1 << 32;
 /// A merged message stays far below any frame limit.
 const MERGED_BYTES: usize = 256 << 10;
 

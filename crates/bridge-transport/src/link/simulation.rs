@@ -5,12 +5,16 @@
 //! order; answers only on their own connection; the newest of every slot; the greeting first. On
 //! the plain wire only writes that were confirmed count. With the envelope a confirmed write may
 //! be lost with its connection, the far end may die with what it has not stored, and everything
-//! has to arrive all the same. A failure prints its seed.
+//! has to arrive all the same. With a spool this process dies as well, and what was written down
+//! arrives. A failure prints its seed.
 
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{jitter::Jitter, payload::Class};
+use crate::{
+    jitter::Jitter,
+    payload::{Class, Stored as _},
+};
 
 #[test]
 fn everything_arrives_once_and_in_order_whatever_the_network_does() {
@@ -82,9 +86,44 @@ enum Event {
     Read(ConnId),
     /// Something the far end said arrives.
     Said(ConnId, Said),
+    /// The disk has taken what was to be written down.
+    Appended(u64),
+    /// This process dies, and another goes on.
+    Crash,
     Credential,
     Sleep,
     Produce,
+}
+
+impl crate::payload::Stored for Item {
+    fn store(&self) -> Option<Vec<u8>> {
+        let class = match self.class {
+            Class::Durable { stream } => (0, stream),
+            Class::Coalesce { stream } => (1, stream),
+            Class::Paced { stream } => (2, stream),
+            Class::Latest { .. } | Class::Reply { .. } => panic!("{:?} is of no stream", self.class),
+        };
+        serde_json::to_vec(&(class, &self.items)).ok()
+    }
+
+    fn restore(stored: &[u8]) -> Option<Self> {
+        let ((kind, stream), items): ((u8, u64), Vec<u64>) = serde_json::from_slice(stored).ok()?;
+        let class = match kind {
+            0 => Class::Durable { stream },
+            1 => Class::Coalesce { stream },
+            _ => Class::Paced { stream },
+        };
+        Some(Self { class, items })
+    }
+}
+
+fn spooled(disk: &BTreeMap<u64, Vec<u8>>, first: u64) -> Spooled<Item> {
+    Spooled {
+        epoch: Epoch(7),
+        first,
+        messages: disk.values().map(|stored| Item::restore(stored)).collect(),
+        store: Item::store,
+    }
 }
 
 #[derive(Debug)]
@@ -114,6 +153,10 @@ struct World {
     /// A producer whose message was not admitted waits with it.
     waiting: Option<Item>,
     arrived: BTreeMap<u64, Vec<u64>>,
+    /// The disk, if there is a spool: numbers and what was written down under them.
+    disk: Option<BTreeMap<u64, Vec<u8>>>,
+    acked: u64,
+    last_number: u64,
     /// Whether connections have the envelope, and up to where the far end has stored.
     extended: bool,
     position: Position,
@@ -142,7 +185,7 @@ impl World {
             frames: vec!["greeting".into()],
             ..Greeting::default()
         };
-        let link = Link::new(
+        let mut link = Link::new(
             CloseRules::ctrlnode(),
             Timings::default(),
             &limits,
@@ -150,6 +193,9 @@ impl World {
             Epoch(1),
             now,
         );
+        if seed % 4 > 1 {
+            link = link.with_spool(spooled(&BTreeMap::new(), 1));
+        }
         let mut random = Jitter::seeded(seed);
         let answers_pings = !random.next().is_multiple_of(4);
         Self {
@@ -165,6 +211,9 @@ impl World {
             next_item: BTreeMap::new(),
             waiting: None,
             arrived: BTreeMap::new(),
+            disk: (seed % 4 > 1).then(BTreeMap::new),
+            acked: 0,
+            last_number: 0,
             extended: seed % 2 == 1,
             position: Position::default(),
             unstored: Vec::new(),
@@ -178,10 +227,8 @@ impl World {
     /// Runs half an hour of trouble and then a calm end; returns a digest of what happened.
     fn run(mut self) -> (u64, Vec<usize>, Duration) {
         let began = self.now.at;
+        self.begin();
         self.perform();
-        self.plan(10, Event::Produce);
-        self.plan(60_000, Event::Credential);
-        self.plan(600_000, Event::Sleep);
         for _ in 0..3000 {
             self.step();
         }
@@ -212,6 +259,15 @@ impl World {
         assert_eq!((self.link.writer.len(), self.link.writer.bytes()), (0, 0));
         let sizes = self.arrived.values().map(Vec::len).collect();
         (self.connections, sizes, self.now.at - began)
+    }
+
+    fn begin(&mut self) {
+        self.plan(10, Event::Produce);
+        self.plan(60_000, Event::Credential);
+        self.plan(600_000, Event::Sleep);
+        if self.disk.is_some() && self.extended {
+            self.plan(300_000, Event::Crash);
+        }
     }
 
     fn step(&mut self) {
@@ -301,6 +357,12 @@ impl World {
                 self.produce(Class::Reply { conn });
             }
             Event::Trouble(conn) if self.is_alive(conn) && !self.calm => self.on_trouble(conn),
+            Event::Appended(upto) => {
+                if upto == self.last_number {
+                    self.input(Input::Appended { upto });
+                }
+            }
+            Event::Crash if !self.calm => self.crash(),
             Event::Credential => {
                 self.input(Input::CredentialChanged);
                 self.plan(300_000, Event::Credential);
@@ -336,6 +398,7 @@ impl World {
             | Event::Command(_)
             | Event::Read(_)
             | Event::Said(..)
+            | Event::Crash
             | Event::Sleep
             | Event::Produce => {}
         }
@@ -494,6 +557,13 @@ impl World {
                     self.socket.take_if(|socket| socket.conn == conn);
                 }
                 Action::Stopped(flushed) => self.stopped = Some(flushed),
+                Action::Append { records } => self.append(records),
+                Action::Trim { upto } => {
+                    self.acked = self.acked.max(upto);
+                    if let Some(disk) = &mut self.disk {
+                        disk.retain(|seq, _| *seq > upto);
+                    }
+                }
                 Action::Deliver(Inbound::Gap { gap, .. }) => panic!("{gap:?}"),
                 Action::Deliver(_) | Action::State(_) => {}
             }
@@ -521,6 +591,64 @@ impl World {
         }
         socket.in_flight = frames;
         self.plan(1500, Event::Wrote(conn));
+    }
+
+    /// Written down at once; now and then the disk needs a while to say so.
+    fn append(&mut self, records: Vec<Record>) {
+        let disk = self.disk.as_mut().expect("only a spool is written to");
+        for Record { seq, stored } in records {
+            assert_eq!(seq, self.last_number + 1, "numbers are dense");
+            self.last_number = seq;
+            disk.insert(seq, stored);
+        }
+        let within = if self.chance(10) { 5000 } else { 1 };
+        self.plan(within, Event::Appended(self.last_number));
+    }
+
+    /// What was written down and what arrived is a beginning of what was pushed; the producers go
+    /// on behind it.
+    fn crash(&mut self) {
+        let limits = Limits {
+            outbox: OUTBOX,
+            ..Limits::default()
+        };
+        let greeting = Greeting {
+            frames: vec!["greeting".into()],
+            ..Greeting::default()
+        };
+        self.store();
+        let disk = self.disk.clone().expect("only one with a spool dies");
+        let mut survived: BTreeMap<u64, u64> = BTreeMap::new();
+        for (stream, items) in &self.arrived {
+            survived.insert(*stream, items.len() as u64);
+        }
+        for stored in disk.values() {
+            let item = Item::restore(stored).expect("what was written");
+            if let Some(stream) = item.class.stream() {
+                let next = survived.entry(stream).or_default();
+                for number in item.items {
+                    assert!(number <= *next, "a hole in what was written down");
+                    *next = (*next).max(number + 1);
+                }
+            }
+        }
+        self.next_item = survived;
+        self.waiting = None;
+        self.dialling = None;
+        self.socket = None;
+        let link = Link::new(
+            CloseRules::ctrlnode(),
+            Timings::default(),
+            &limits,
+            greeting,
+            Epoch(99),
+            self.now,
+        );
+        self.link = link.with_spool(spooled(&disk, self.acked + 1));
+        // The new life counts its connections anew; the network knows none of the old ones.
+        self.agenda.clear();
+        self.begin();
+        self.perform();
     }
 
     /// The far end of an envelope takes what is there, stores it now and then, dies now and then.

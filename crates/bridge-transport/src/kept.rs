@@ -1,0 +1,209 @@
+//! The spool as the driver uses it: records in the order of their numbers, tried again until they
+//! are on the disk.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use tracing::{info, warn};
+
+use crate::{
+    delivery::Epoch,
+    link::{Record, Spooled},
+    payload::Stored,
+    spool::{Folder, Item, Spool, SpoolError},
+};
+
+/// When what is written is made to survive a power cut.
+///
+/// The end of the process it survives always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SyncPolicy {
+    /// When the system sees fit, and when the link ends.
+    #[default]
+    Never,
+    /// At most this long after it was written.
+    Group(Duration),
+    /// Before it is sent.
+    Each,
+}
+
+/// A spool in use by a link.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    spool: Spool<Folder>,
+    sync: SyncPolicy,
+    /// Not on the disk yet.
+    waiting: VecDeque<Record>,
+    /// Acknowledged, perhaps before it was on the disk.
+    acked: u64,
+    /// The oldest that is not synced.
+    unsynced: Option<Instant>,
+    retry: Option<Instant>,
+}
+
+impl Kept {
+    /// Takes over a spool; gives what it holds.
+    ///
+    /// # Errors
+    /// Fails when it cannot be read.
+    pub(crate) fn new<P: Stored>(
+        mut spool: Spool<Folder>,
+        sync: SyncPolicy,
+    ) -> Result<(Self, Spooled<P>), SpoolError> {
+        let first = spool.first_seq();
+        let mut messages = Vec::new();
+        let mut missing: u64 = 0;
+        let mut next = first;
+        while next < spool.next_seq() {
+            for item in spool.read(next, READ_BYTES, READ_RECORDS)? {
+                match item {
+                    Item::Record { seq, payload, .. } => {
+                        let message = P::restore(&payload);
+                        missing += u64::from(message.is_none());
+                        messages.push(message);
+                        next = seq + 1;
+                    }
+                    Item::Gap { to, .. } => {
+                        while next <= to {
+                            messages.push(None);
+                            missing += 1;
+                            next += 1;
+                        }
+                    }
+                }
+            }
+        }
+        if !messages.is_empty() {
+            info!(messages = messages.len(), "unsent messages were found in the spool");
+        }
+        if missing > 0 {
+            warn!(missing, "messages in the spool cannot be read; the other end is told");
+        }
+        let spooled = Spooled {
+            epoch: Epoch(u128::from_be_bytes(spool.epoch())),
+            first,
+            messages,
+            store: P::store,
+        };
+        let kept = Self {
+            spool,
+            sync,
+            waiting: VecDeque::new(),
+            acked: first - 1,
+            unsynced: None,
+            retry: None,
+        };
+        Ok((kept, spooled))
+    }
+
+    /// Writes records down; gives the last number that is, if all of them are.
+    pub(crate) fn append(&mut self, records: Vec<Record>) -> Option<u64> {
+        self.waiting.extend(records);
+        self.go_on()
+    }
+
+    /// Tries again what was not written yet, and syncs what is due.
+    pub(crate) fn go_on(&mut self) -> Option<u64> {
+        let stored = self.write();
+        self.sync_due();
+        self.give_back();
+        stored
+    }
+
+    fn write(&mut self) -> Option<u64> {
+        let first = self.waiting.front()?;
+        let expected = self.spool.next_seq();
+        if first.seq != expected {
+            // Nothing is sent under a number that the disk would give to another message.
+            warn!(number = first.seq, expected, "the spool counts otherwise");
+            self.retry = Some(Instant::now() + RETRY);
+            return None;
+        }
+        let at = now_millis();
+        let records = self.waiting.iter().map(|record| (0, at, record.stored.as_slice()));
+        let batch = self.spool.append_batch(records);
+        let written = batch.seqs.end - batch.seqs.start;
+        for _ in 0..written {
+            self.waiting.pop_front();
+        }
+        if written > 0 {
+            self.unsynced.get_or_insert_with(Instant::now);
+        }
+        if let Some(error) = batch.stopped {
+            if self.retry.is_none() {
+                let error = &error as &dyn std::error::Error;
+                warn!(error, "nothing more can be written to the spool; what waits is tried again");
+            }
+            self.retry = Some(Instant::now() + RETRY);
+            return None;
+        }
+        if self.retry.take().is_some() {
+            info!("the spool can be written again");
+        }
+        Some(self.spool.next_seq() - 1)
+    }
+
+    fn sync_due(&mut self) {
+        let due = match (self.sync, self.unsynced) {
+            (SyncPolicy::Never, _) | (_, None) => false,
+            (SyncPolicy::Each, Some(_)) => true,
+            (SyncPolicy::Group(within), Some(since)) => since.elapsed() >= within,
+        };
+        if due {
+            match self.spool.sync() {
+                Ok(()) => self.unsynced = None,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    warn!(error, "the spool cannot be made to survive a power cut");
+                    self.unsynced = Some(Instant::now() + RETRY);
+                }
+            }
+        }
+    }
+
+    /// Nothing up to this number is needed any more.
+    pub(crate) fn trim(&mut self, upto: u64) {
+        self.acked = self.acked.max(upto);
+        self.give_back();
+    }
+
+    fn give_back(&mut self) {
+        let upto = self.acked.min(self.spool.next_seq() - 1);
+        if upto < self.spool.first_seq() {
+            return;
+        }
+        if let Err(error) = self.spool.trim(upto) {
+            let error = &error as &dyn std::error::Error;
+            warn!(error, "room on the disk is not given back yet");
+        }
+    }
+
+    /// When [`go_on`](Self::go_on) is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let sync = match self.sync {
+            SyncPolicy::Never | SyncPolicy::Each => None,
+            SyncPolicy::Group(within) => self.unsynced.map(|since| since + within),
+        };
+        sync.into_iter().chain(self.retry).min()
+    }
+
+    /// Ends in order.
+    pub(crate) fn close(self) {
+        if let Err(error) = self.spool.close() {
+            let error = &error as &dyn std::error::Error;
+            warn!(error, "the spool could not be closed in order; nothing of it is lost");
+        }
+    }
+}
+
+fn now_millis() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+const READ_BYTES: usize = 1 << 20;
+const READ_RECORDS: usize = 1000;
+/// Between two tries to write.
+const RETRY: Duration = Duration::from_secs(1);

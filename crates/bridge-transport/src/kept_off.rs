@@ -1,0 +1,31 @@
+//! Without the feature `spool` there is none.
+
+use std::time::Instant;
+
+use crate::link::Record;
+
+/// No spool can be in use.
+#[derive(Debug)]
+pub(crate) enum Kept {}
+
+impl Kept {
+    pub(crate) fn append(&mut self, _: Vec<Record>) -> Option<u64> {
+        match *self {}
+    }
+
+    pub(crate) fn go_on(&mut self) -> Option<u64> {
+        match *self {}
+    }
+
+    pub(crate) fn trim(&mut self, _: u64) {
+        match *self {}
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match *self {}
+    }
+
+    pub(crate) fn close(self) {
+        match self {}
+    }
+}
