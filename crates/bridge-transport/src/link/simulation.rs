@@ -157,6 +157,8 @@ struct World {
     disk: Option<BTreeMap<u64, Vec<u8>>>,
     acked: u64,
     last_number: u64,
+    /// Not on the disk yet: lost when the process dies.
+    unwritten: Vec<Record>,
     /// Whether connections have the envelope, and up to where the far end has stored.
     extended: bool,
     position: Position,
@@ -214,6 +216,7 @@ impl World {
             disk: (seed % 4 > 1).then(BTreeMap::new),
             acked: 0,
             last_number: 0,
+            unwritten: Vec::new(),
             extended: seed % 2 == 1,
             position: Position::default(),
             unstored: Vec::new(),
@@ -359,6 +362,10 @@ impl World {
             Event::Trouble(conn) if self.is_alive(conn) && !self.calm => self.on_trouble(conn),
             Event::Appended(upto) => {
                 if upto == self.last_number {
+                    let written = std::mem::take(&mut self.unwritten);
+                    if let Some(disk) = &mut self.disk {
+                        disk.extend(written.into_iter().map(|it| (it.seq, it.stored)));
+                    }
                     self.input(Input::Appended { upto });
                 }
             }
@@ -593,13 +600,12 @@ impl World {
         self.plan(1500, Event::Wrote(conn));
     }
 
-    /// Written down at once; now and then the disk needs a while to say so.
+    /// Written down soon; now and then the disk needs a while.
     fn append(&mut self, records: Vec<Record>) {
-        let disk = self.disk.as_mut().expect("only a spool is written to");
-        for Record { seq, stored } in records {
-            assert_eq!(seq, self.last_number + 1, "numbers are dense");
-            self.last_number = seq;
-            disk.insert(seq, stored);
+        for record in records {
+            assert_eq!(record.seq, self.last_number + 1, "numbers are dense");
+            self.last_number = record.seq;
+            self.unwritten.push(record);
         }
         let within = if self.chance(10) { 5000 } else { 1 };
         self.plan(within, Event::Appended(self.last_number));
@@ -618,6 +624,9 @@ impl World {
         };
         self.store();
         let disk = self.disk.clone().expect("only one with a spool dies");
+        self.unwritten.clear();
+        let last = disk.last_key_value().map(|(seq, _)| *seq);
+        self.last_number = last.unwrap_or(self.acked);
         let mut survived: BTreeMap<u64, u64> = BTreeMap::new();
         for (stream, items) in &self.arrived {
             survived.insert(*stream, items.len() as u64);
