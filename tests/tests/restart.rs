@@ -70,6 +70,38 @@ async fn a_second_start_reports_nothing_twice() {
 }
 
 #[tokio::test]
+async fn what_waited_when_the_bridge_was_killed_arrives_after_the_next_start_and_once() {
+    let (home, plane) = (Home::new(), FakePlane::start(Manners::extended()).await);
+    let mut bridge = home.bridge(&plane.url());
+    plane.sync(&["demo"]).await;
+    let prompt = "#demo silent 1\n#demo long 20000\n#demo nofile";
+    plane.send(&wire::dispatch("t", "r", "demo", prompt)).await;
+    plane
+        .heard(|frame| frame["action"] == "heartbeat" && frame["status"] == "running")
+        .await;
+    plane.set_manners(Manners::refuse(503, "a moment"));
+    plane.cut();
+    let log = home.root().join("tasks/t/output/agent_log.md");
+    while !std::fs::read_to_string(&log)
+        .unwrap_or_default()
+        .contains("completed")
+    {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    bridge.kill().await;
+    plane.set_manners(Manners::extended());
+
+    let mut again = home.bridge(&plane.url());
+    assert_eq!(plane.end_of("t", "r").await.status, "completed");
+    let text = plane.text_of("t");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!(words.len(), 20_000);
+    assert_eq!((words[0], words[19_999]), ("word1", "word20000"));
+    assert_eq!(plane.ends_of("t").len(), 1);
+    assert_eq!(again.terminate().await, Some(0), "{}", again.told());
+}
+
+#[tokio::test]
 async fn a_stop_ends_what_runs_tells_it_and_leaves_nobody() {
     for (manners, status) in [
         (Manners::plain(), "failed"),

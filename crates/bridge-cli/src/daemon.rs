@@ -24,7 +24,10 @@ use bridge_providers::{
 };
 use bridge_runtime::{Outgoing, Settings as DaemonSettings, SideWord, Supervisor, first_greeting};
 use bridge_transport::{
-    Endpoint, EndpointError, LinkState, Phase, Timings, WebSocket, carrier::watched::Watched,
+    Carrier, Endpoint, EndpointError, LinkState, Phase, SyncPolicy, Timings, WebSocket,
+    carrier::watched::Watched,
+    delivery::Epoch,
+    spool::{Folder, Spool, SpoolConfig},
 };
 use bridge_workspace::{Journal, OpenError, Workspace, env_file};
 use http::HeaderValue;
@@ -89,13 +92,17 @@ pub(crate) fn assemble(
     };
     let address = plane.url.clone();
     let endpoint = endpoint(settings, plane)?.greeting(first_greeting(&daemon, &providers));
-    let link = match record {
-        None => bridge_transport::connect::<Outgoing>(endpoint),
-        Some(recorder) => {
-            let carrier = Arc::new(WebSocket::new(&endpoint));
-            let carrier = Watched::new(carrier, recorder);
-            bridge_transport::connect_over(endpoint, Box::new(carrier))
-        }
+    let carrier = WebSocket::new(&endpoint);
+    let carrier: Box<dyn Carrier> = match record {
+        None => Box::new(carrier),
+        Some(recorder) => Box::new(Watched::new(Arc::new(carrier), recorder)),
+    };
+    let link = if settings.spool {
+        let spool = spool(&root)?;
+        bridge_transport::connect_spooled::<Outgoing>(endpoint, carrier, spool, SyncPolicy::Never)
+            .map_err(no_spool)?
+    } else {
+        bridge_transport::connect_over(endpoint, carrier)
     };
     let state = link.0.state();
     let mut supervisor = Supervisor::new(Arc::new(workspace), journal, providers, link, daemon);
@@ -107,6 +114,21 @@ pub(crate) fn assemble(
         state,
         root,
     })
+}
+
+/// Where events wait until the other end has them. The journal has made the folder around it.
+fn spool(root: &Path) -> Result<Spool<Folder>, Problem> {
+    let folder = Folder::open(root.join("journal").join("spool")).map_err(no_spool)?;
+    let fresh = Epoch::fresh().0.to_be_bytes();
+    let (spool, found) = Spool::open(folder, SpoolConfig::default(), fresh).map_err(no_spool)?;
+    tracing::debug!(?found, "spool");
+    Ok(spool)
+}
+
+fn no_spool(error: impl std::error::Error + Send + Sync + 'static) -> Problem {
+    Problem::new("events cannot be kept on the disk")
+        .hint("mend what is said above, or set CTRLNODE_SPOOL=off to keep them in memory alone")
+        .because(error)
 }
 
 /// What the plane says over HTTP, asked in the background; it is done without where that fails.

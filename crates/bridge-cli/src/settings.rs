@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) allow_plain: bool,
     /// Whether the control plane is asked over HTTP what it knows of versions, models and providers.
     pub(crate) side_channel: bool,
+    /// Whether events wait on the disk until the other end has them.
+    pub(crate) spool: bool,
     pub(crate) trusted: Vec<PathBuf>,
     /// What the user decided beforehand about single actions.
     pub(crate) rules: Rules,
@@ -166,8 +168,8 @@ impl Settings {
             dial: millis("CONNECTION_TIMEOUT_MS", 10_000)?,
             roots: text("SSL_CERT_FILE").map(PathBuf::from),
             allow_plain: text("CTRLNODE_ALLOW_PLAIN").is_some_and(|value| value == "1"),
-            side_channel: !text("CTRLNODE_SIDE_CHANNEL")
-                .is_some_and(|value| OFF.iter().any(|off| value.trim().eq_ignore_ascii_case(off))),
+            side_channel: !is_off(text("CTRLNODE_SIDE_CHANNEL")),
+            spool: !is_off(text("CTRLNODE_SPOOL")),
             trusted: trusted.collect(),
             rules,
             planning: Duration::from_secs(planning.clamp(5, 24 * 3600)),
@@ -272,8 +274,11 @@ const COMMANDS: &[(&str, CommandRule)] = &[
     ("deny", CommandRule::Deny),
 ];
 
-/// What switches something off.
-const OFF: [&str; 3] = ["off", "false", "0"];
+/// Whether a value switches something off.
+fn is_off(value: Option<String>) -> bool {
+    const OFF: [&str; 3] = ["off", "false", "0"];
+    value.is_some_and(|value| OFF.iter().any(|off| value.trim().eq_ignore_ascii_case(off)))
+}
 
 fn number<T: FromStr>(key: &str, value: Option<String>) -> Result<Option<T>, Problem> {
     let Some(value) = value else { return Ok(None) };

@@ -11,7 +11,8 @@ use bridge_proto::{
     ctrlnode::{self, Profile, RunFacts},
     model::{Event, EventBody, Notice, RunEvent},
 };
-use bridge_transport::{Class, ConnId, Payload, TextFrame};
+use bridge_transport::{Class, ConnId, Payload, Stored, TextFrame};
+use serde::{Deserialize, Serialize};
 
 /// One outbound message before it is a frame.
 #[derive(Debug, Clone)]
@@ -148,6 +149,39 @@ impl Payload for Outgoing {
             What::Nothing => Vec::new(),
         };
         frames.into_iter().map(TextFrame::from).collect()
+    }
+}
+
+/// An event as it waits on the disk; read by later versions.
+#[derive(Serialize)]
+struct Written<'a> {
+    event: &'a Event,
+    facts: &'a RunFacts,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    event: Event,
+    facts: RunFacts,
+}
+
+impl Stored for Outgoing {
+    fn store(&self) -> Option<Vec<u8>> {
+        match &self.what {
+            What::Run { event, facts } => {
+                let written = serde_json::to_vec(&Written { event, facts });
+                if let Err(error) = &written {
+                    tracing::error!(%error, "an event cannot be written down");
+                }
+                written.ok()
+            }
+            What::Notice(_) | What::Reply { .. } | What::Nothing => None,
+        }
+    }
+
+    fn restore(stored: &[u8]) -> Option<Self> {
+        let Read { event, facts } = serde_json::from_slice(stored).ok()?;
+        Some(Self::event(event, Arc::new(facts)))
     }
 }
 
@@ -289,6 +323,18 @@ mod tests {
         let mut first = text(3, "b", "Hello ");
         first.absorb(text(4, "b", "world")).unwrap();
         assert_eq!(delta_of(&first), (3, "Hello world".into()));
+    }
+
+    #[test]
+    fn an_event_that_was_written_down_is_the_same_message_again() {
+        let said = text(3, "b", "Hello \u{1f600}");
+        let again = Outgoing::restore(&said.store().unwrap()).unwrap();
+        assert_eq!(again.class(), said.class());
+        for extended in [false, true] {
+            assert_eq!(again.seal(extended), said.seal(extended));
+        }
+        assert!(Outgoing::restore(b"{\"event\":7}").is_none());
+        assert!(Outgoing::nothing().store().is_none());
     }
 
     #[test]

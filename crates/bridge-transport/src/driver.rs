@@ -36,15 +36,12 @@ pub(crate) fn spawn<P: Payload>(
     spool: Option<(Kept, Spooled<P>)>,
 ) -> (Handle<P>, Inbox) {
     let now = Now::read();
-    let mut high = Jitter::from_system();
-    let mut low = Jitter::from_system();
-    let epoch = Epoch(u128::from(high.next()) << 64 | u128::from(low.next()));
     let link = Link::new(
         endpoint.dialect.clone(),
         endpoint.timings.clone(),
         &endpoint.limits,
         endpoint.greeting.clone(),
-        epoch,
+        Epoch::fresh(),
         now,
     );
     let (kept, link) = match spool {

@@ -76,10 +76,16 @@ impl Kept {
             }
         }
         if !messages.is_empty() {
-            info!(messages = messages.len(), "unsent messages were found in the spool");
+            info!(
+                messages = messages.len(),
+                "unsent messages were found in the spool"
+            );
         }
         if missing > 0 {
-            warn!(missing, "messages in the spool cannot be read; the other end is told");
+            warn!(
+                missing,
+                "messages in the spool cannot be read; the other end is told"
+            );
         }
         let spooled = Spooled {
             epoch: Epoch(u128::from_be_bytes(spool.epoch())),
@@ -122,7 +128,10 @@ impl Kept {
             return None;
         }
         let at = now_millis();
-        let records = self.waiting.iter().map(|record| (0, at, record.stored.as_slice()));
+        let records = self
+            .waiting
+            .iter()
+            .map(|record| (0, at, record.stored.as_slice()));
         let batch = self.spool.append_batch(records);
         let written = batch.seqs.end - batch.seqs.start;
         for _ in 0..written {
@@ -134,7 +143,10 @@ impl Kept {
         if let Some(error) = batch.stopped {
             if self.retry.is_none() {
                 let error = &error as &dyn std::error::Error;
-                warn!(error, "nothing more can be written to the spool; what waits is tried again");
+                warn!(
+                    error,
+                    "nothing more can be written to the spool; what waits is tried again"
+                );
             }
             self.retry = Some(Instant::now() + RETRY);
             return None;
@@ -193,14 +205,19 @@ impl Kept {
     pub(crate) fn close(self) {
         if let Err(error) = self.spool.close() {
             let error = &error as &dyn std::error::Error;
-            warn!(error, "the spool could not be closed in order; nothing of it is lost");
+            warn!(
+                error,
+                "the spool could not be closed in order; nothing of it is lost"
+            );
         }
     }
 }
 
 fn now_millis() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 const READ_BYTES: usize = 1 << 20;

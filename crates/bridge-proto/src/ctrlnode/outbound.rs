@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
@@ -24,7 +24,7 @@ use crate::{
 pub const CANCELLED_REASON: &str = "Task was cancelled";
 
 /// What the frames of a run repeat; the same for all its events, and journalled with it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunFacts {
     /// Who does it.
     pub agent: AgentId,

@@ -1,6 +1,11 @@
 //! The frames of the envelope as text: one JSON object each, told apart by its first key.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{
+    borrow::Cow,
+    fmt,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -10,6 +15,14 @@ use super::PART_BYTES;
 /// Names one numbering. A writer that starts to count anew takes another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u128);
+
+impl Epoch {
+    /// Draws one that nobody else has, from the randomness that hash tables get of the system.
+    pub fn fresh() -> Self {
+        let [high, low] = [(); 2].map(|()| RandomState::new().build_hasher().finish());
+        Self(u128::from(high) << 64 | u128::from(low))
+    }
+}
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -382,7 +382,6 @@ impl<P> Writer<P> {
         let unacked = std::mem::take(&mut self.unacked);
         unacked.into_iter().filter_map(|it| it.payload).collect()
     }
-
 }
 
 impl Line {

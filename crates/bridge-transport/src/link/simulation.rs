@@ -101,7 +101,9 @@ impl crate::payload::Stored for Item {
             Class::Durable { stream } => (0, stream),
             Class::Coalesce { stream } => (1, stream),
             Class::Paced { stream } => (2, stream),
-            Class::Latest { .. } | Class::Reply { .. } => panic!("{:?} is of no stream", self.class),
+            Class::Latest { .. } | Class::Reply { .. } => {
+                panic!("{:?} is of no stream", self.class)
+            }
         };
         serde_json::to_vec(&(class, &self.items)).ok()
     }
