@@ -144,6 +144,13 @@ impl Index {
         self.segments.len()
     }
 
+    /// Bytes of memory, more or less.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        let marks = self.all().map(|segment| segment.marks.capacity() * 8);
+        marks.sum::<usize>() + self.len() * 2 * size_of::<Segment>()
+    }
+
     /// The segment that a number lies in, or in the hole behind.
     pub(crate) fn before(&self, seq: u64) -> Option<&Segment> {
         self.segments.range(..=seq).next_back().map(|(_, it)| it)
