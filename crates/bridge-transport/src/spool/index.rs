@@ -70,10 +70,10 @@ impl Segment {
     pub(crate) fn seek(&self, seq: u64) -> (u32, u64) {
         let place = self.place(seq).unwrap_or_default();
         let behind = self.marks.partition_point(|(marked, _)| *marked <= place);
-        let mark = behind.checked_sub(1).and_then(|n| self.marks.get(n));
-        mark.map_or((0, wide(SEGMENT_HEAD)), |(place, offset)| {
-            (*place, u64::from(*offset))
-        })
+        match behind.checked_sub(1).and_then(|n| self.marks.get(n)) {
+            Some((place, offset)) => (*place, u64::from(*offset)),
+            None => (0, wide(SEGMENT_HEAD)),
+        }
     }
 }
 
