@@ -9,9 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bridge_transport::spool::{
-    AppendError, Folder, FolderError, Found, Item, Spool, SpoolConfig,
-};
+use bridge_transport::spool::{AppendError, Folder, FolderError, Found, Item, Spool, SpoolConfig};
 
 const EPOCH: [u8; 16] = [1; 16];
 
@@ -20,7 +18,9 @@ fn open(path: &Path) -> (Spool<Folder>, Found) {
 }
 
 fn numbers(spool: &mut Spool<Folder>) -> Vec<u64> {
-    let items = spool.read(spool.first_seq(), usize::MAX, usize::MAX).unwrap();
+    let items = spool
+        .read(spool.first_seq(), usize::MAX, usize::MAX)
+        .unwrap();
     let numbers = items.iter().map(|item| match item {
         Item::Record { seq, .. } => *seq,
         Item::Gap { .. } => panic!("{item:?}"),
@@ -110,7 +110,11 @@ fn a_link_that_appears_while_the_spool_is_open_is_not_written_through() {
     symlink(&precious, path.join("00000000000000000001.seg")).unwrap();
     assert!(matches!(spool.append(0, 0, b"x"), Err(AppendError::Io(_))));
     assert_eq!(fs::read_to_string(&precious).unwrap(), "kept");
-    assert_eq!(spool.append(0, 0, b"x").unwrap(), 1, "the link was in the way once");
+    assert_eq!(
+        spool.append(0, 0, b"x").unwrap(),
+        1,
+        "the link was in the way once"
+    );
 }
 
 #[test]
@@ -175,7 +179,10 @@ fn inside_of_the_namespace() {
     fill(&filler);
     let (mut spool, _) = open(&path);
     let refused = spool.append(0, 0, &[0; 100]);
-    assert!(matches!(refused, Err(AppendError::NoSpace(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(AppendError::NoSpace(_))),
+        "{refused:?}"
+    );
     fs::remove_file(&filler).unwrap();
 
     let mut accepted = append_until_full(&mut spool);

@@ -160,12 +160,7 @@ pub(crate) fn load(
     Ok(loaded)
 }
 
-fn read_full(
-    disk: &mut impl Disk,
-    name: Name,
-    offset: u64,
-    into: &mut [u8],
-) -> io::Result<usize> {
+fn read_full(disk: &mut impl Disk, name: Name, offset: u64, into: &mut [u8]) -> io::Result<usize> {
     let mut read = 0;
     while read < into.len() {
         let rest = into.get_mut(read..).unwrap_or_default();

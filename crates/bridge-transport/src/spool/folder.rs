@@ -188,7 +188,10 @@ fn ordinary(path: &Path, meta: &Metadata) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere it is a look that can fail")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "elsewhere it is a look that can fail"
+)]
 fn careful(_path: &Path, options: &mut OpenOptions) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
 

@@ -48,7 +48,10 @@ impl Segment {
 
     /// A record is in it: its number, its payload's length, its time.
     pub(crate) fn note(&mut self, seq: u64, start: u64, payload: usize, at_ms: u64) {
-        let marked = self.marks.last().map_or(0, |(_, offset)| u64::from(*offset));
+        let marked = self
+            .marks
+            .last()
+            .map_or(0, |(_, offset)| u64::from(*offset));
         if (self.marks.is_empty() || start - marked >= MARK_EVERY)
             && let Ok(offset) = u32::try_from(start)
             && let Some(place) = self.place(seq)

@@ -34,9 +34,9 @@ impl<D: Disk> Spool<D> {
         let same_boot = entry.is_some_and(|entry| entry.boot.is_some() && entry.boot == boot);
         let clean = entry.is_some_and(|entry| entry.clean);
         let numbers = survey.numbers(entry, same_boot);
-        let restarted = entry.is_some_and(|entry| {
-            matches!((entry.boot, boot), (Some(then), Some(now)) if then != now)
-        });
+        let restarted = entry.is_some_and(
+            |entry| matches!((entry.boot, boot), (Some(then), Some(now)) if then != now),
+        );
         let unsynced = !clean && !restarted;
         let synced = entry.map_or(0, |entry| entry.synced);
         let active = survey.ready_for_more(&mut disk, numbers.next, config);
@@ -193,9 +193,11 @@ impl Survey {
         let segments = std::mem::take(&mut self.segments);
         for (n, (first, size)) in segments.iter().enumerate() {
             let name = Name::Segment(*first);
-            let len = usize::try_from(*size).unwrap_or(usize::MAX).min(MAX_SEGMENT);
-            let loaded = load(disk, name, 0, len, &mut bytes)
-                .map_err(|source| unreadable(name, source))?;
+            let len = usize::try_from(*size)
+                .unwrap_or(usize::MAX)
+                .min(MAX_SEGMENT);
+            let loaded =
+                load(disk, name, 0, len, &mut bytes).map_err(|source| unreadable(name, source))?;
             let head = SegmentHead::decode(&bytes);
             let is_ours = self.known && head.is_none_or(|head| head.epoch == self.epoch);
             if !is_ours || *first == 0 {
@@ -319,12 +321,7 @@ impl Survey {
     }
 
     /// Cuts the newest segment after its last record; gives it when the next record goes there.
-    fn ready_for_more(
-        &self,
-        disk: &mut impl Disk,
-        next: u64,
-        config: SpoolConfig,
-    ) -> Option<u64> {
+    fn ready_for_more(&self, disk: &mut impl Disk, next: u64, config: SpoolConfig) -> Option<u64> {
         let newest = self.index.newest()?;
         if self.sealed == Some(newest.first) {
             return None;

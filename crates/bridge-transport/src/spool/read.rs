@@ -35,10 +35,7 @@ impl<D: Disk> Spool<D> {
             stopped: false,
         };
         let mut at = from.max(1);
-        for (gone, why) in [
-            (self.acked, Cause::Trimmed),
-            (self.expired, Cause::Expired),
-        ] {
+        for (gone, why) in [(self.acked, Cause::Trimmed), (self.expired, Cause::Expired)] {
             if at <= gone {
                 taken.gap(Gap {
                     from: at,

@@ -184,7 +184,8 @@ impl SimulatedDisk {
                 _ => &synced,
             };
             let there = source.len().clamp(start, end);
-            if let (Some(into), Some(from)) = (bytes.get_mut(start..there), source.get(start..there))
+            if let (Some(into), Some(from)) =
+                (bytes.get_mut(start..there), source.get(start..there))
             {
                 into.copy_from_slice(from);
             }
@@ -297,7 +298,9 @@ impl Disk for SimulatedDisk {
         }
         .min(room)
         .min(bytes.len());
-        self.content(name)?.seen.extend_from_slice(bytes.get(..written).unwrap_or_default());
+        self.content(name)?
+            .seen
+            .extend_from_slice(bytes.get(..written).unwrap_or_default());
         match fault {
             Some(Fault::Crash | Fault::Error) => Err(failed()),
             Some(Fault::NoSpace) => Err(io::ErrorKind::StorageFull.into()),

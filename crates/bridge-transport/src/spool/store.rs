@@ -168,12 +168,10 @@ impl<D: Disk> Spool<D> {
             self.sync_segment(first)?;
         }
         if self.unsynced_names {
-            self.disk
-                .sync_folder()
-                .map_err(|source| SpoolError::Sync {
-                    name: "folder".to_owned(),
-                    source,
-                })?;
+            self.disk.sync_folder().map_err(|source| SpoolError::Sync {
+                name: "folder".to_owned(),
+                source,
+            })?;
             self.unsynced_names = false;
         }
         if self.synced < self.after {

@@ -38,9 +38,7 @@ fn a_flipped_bit_anywhere_costs_one_record_and_nothing_else() {
             let (mut spool, found) = open(&mut disk);
             assert_eq!((found.next, found.epoch), (31, EPOCH), "{name} at {at}");
             let read = all(&mut spool, 1);
-            let lost: Vec<u64> = (1..=30)
-                .filter(|n| !numbers(&read).contains(n))
-                .collect();
+            let lost: Vec<u64> = (1..=30).filter(|n| !numbers(&read).contains(n)).collect();
             let told: Vec<u64> = gaps(&read)
                 .iter()
                 .flat_map(|gap| gap.from..=gap.to)
@@ -48,7 +46,10 @@ fn a_flipped_bit_anywhere_costs_one_record_and_nothing_else() {
             assert_eq!(lost, told, "{name} at {at}");
             assert_eq!(gaps(&read), found.gaps, "{name} at {at}");
             assert!(gaps(&read).iter().all(|gap| gap.why == Cause::Damaged));
-            for item in read.iter().filter(|item| matches!(item, Item::Record { .. })) {
+            for item in read
+                .iter()
+                .filter(|item| matches!(item, Item::Record { .. }))
+            {
                 assert!(items.contains(item), "{name} at {at}: {item:?}");
             }
             costs.insert(lost.len());
@@ -67,7 +68,11 @@ fn a_flipped_bit_in_the_ledger_costs_nothing() {
         let mut disk = disk.clone();
         disk.bytes_mut(Name::Ledger).unwrap()[at] ^= 1 << (at % 8);
         let (mut spool, found) = open(&mut disk);
-        assert_eq!((found.clean, found.next, found.gaps), (true, 31, vec![]), "{at}");
+        assert_eq!(
+            (found.clean, found.next, found.gaps),
+            (true, 31, vec![]),
+            "{at}"
+        );
         assert_eq!(all(&mut spool, 1), items);
     }
 }
@@ -106,7 +111,11 @@ fn a_tail_torn_at_any_length_is_cut_and_nothing_before_it() {
         assert_eq!(found.records, whole as u64, "{len}");
         // The system still runs: what an interrupted write left was never given out. But no
         // process leaves a segment without its head behind once there were records.
-        let next = if len < ends[0] { 1025 } else { whole as u64 + 1 };
+        let next = if len < ends[0] {
+            1025
+        } else {
+            whole as u64 + 1
+        };
         assert_eq!(spool.append(0, 0, b"next").unwrap(), next, "{len}");
         drop(spool);
         let (mut spool, found) = open(&mut disk);

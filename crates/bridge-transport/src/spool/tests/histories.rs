@@ -34,7 +34,10 @@ fn a_crash_at_any_operation_costs_nothing_that_was_promised() {
                     world.run();
                     world.crash_at.is_none()
                 });
-                assert!(told.is_ok(), "seed {seed}, {end:?} at operation {operation}");
+                assert!(
+                    told.is_ok(),
+                    "seed {seed}, {end:?} at operation {operation}"
+                );
                 if !told.unwrap() {
                     break;
                 }
@@ -58,7 +61,10 @@ fn any_operation_may_fail_and_the_spool_goes_on() {
                     world.run();
                     world.disk.operations()
                 });
-                assert!(told.is_ok(), "seed {seed}, {fault:?} at operation {operation}");
+                assert!(
+                    told.is_ok(),
+                    "seed {seed}, {fault:?} at operation {operation}"
+                );
                 if operation >= told.unwrap() {
                     break;
                 }

@@ -29,10 +29,7 @@ fn all(spool: &mut Spool<&mut SimulatedDisk>, from: u64) -> Vec<Item> {
     try_all(spool, from).unwrap()
 }
 
-fn try_all(
-    spool: &mut Spool<&mut SimulatedDisk>,
-    from: u64,
-) -> Result<Vec<Item>, SpoolError> {
+fn try_all(spool: &mut Spool<&mut SimulatedDisk>, from: u64) -> Result<Vec<Item>, SpoolError> {
     let mut items = Vec::new();
     let mut at = from;
     loop {

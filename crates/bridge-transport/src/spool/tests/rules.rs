@@ -51,7 +51,11 @@ fn reading_is_bounded_and_gives_something_whenever_there_is_something() {
     assert_eq!(read(&mut spool, 1, 250, 9), [1, 2]);
     assert_eq!(read(&mut spool, 1, 0, 0), [1]);
     assert_eq!(read(&mut spool, 1, 9999, 1), [1]);
-    assert_eq!(read(&mut spool, 3, 10, 9), [3], "one that is larger than asked for");
+    assert_eq!(
+        read(&mut spool, 3, 10, 9),
+        [3],
+        "one that is larger than asked for"
+    );
     assert_eq!(read(&mut spool, 1, usize::MAX, usize::MAX), [1, 2, 3, 4]);
     assert_eq!(read(&mut spool, 5, 9999, 9), []);
 }
@@ -85,13 +89,20 @@ fn what_is_too_large_is_refused_for_good_and_what_is_too_much_for_now() {
     ));
     let batch = spool.append_batch((0..20).map(|_| (0, 0, &[0; 1000][..])));
     assert_eq!(batch.seqs, 1..10);
-    assert!(matches!(batch.stopped, Some(AppendError::Full { limit: 10_000, .. })));
+    assert!(matches!(
+        batch.stopped,
+        Some(AppendError::Full { limit: 10_000, .. })
+    ));
     assert!(spool.usage().disk_bytes < 10_400, "ledger included");
     assert!(spool.append(0, 0, &[0; 1000]).is_err());
     spool.trim(5).unwrap();
     assert_eq!(spool.append(0, 0, &[0; 1000]).unwrap(), 10);
     spool.trim(10).unwrap();
-    assert_eq!(spool.append(0, 0, &[0; 9000]).unwrap(), 11, "what nobody waits for makes room");
+    assert_eq!(
+        spool.append(0, 0, &[0; 9000]).unwrap(),
+        11,
+        "what nobody waits for makes room"
+    );
 }
 
 #[test]
@@ -109,7 +120,10 @@ fn acknowledging_gives_the_disk_back() {
     spool.trim(10_000).unwrap();
     let half = spool.usage();
     assert_eq!(half.records, 10_000);
-    assert!(half.disk_bytes < full.disk_bytes / 2 + 1024 * 1024 + 1024, "{half:?}");
+    assert!(
+        half.disk_bytes < full.disk_bytes / 2 + 1024 * 1024 + 1024,
+        "{half:?}"
+    );
     assert!(half.bytes < 10_000 * 224 + 16 * 1024 + 224, "{half:?}");
     spool.trim(20_000).unwrap();
     assert_eq!((spool.usage().records, spool.usage().segments), (0, 0));
@@ -180,7 +194,10 @@ fn a_full_disk_refuses_and_the_next_record_gets_the_same_number() {
     let size = spool.disk.size();
     spool.disk.set_room(Some(size + 10));
     for _ in 0..3 {
-        assert!(matches!(spool.append(0, 0, &[1; 50]), Err(AppendError::NoSpace(_))));
+        assert!(matches!(
+            spool.append(0, 0, &[1; 50]),
+            Err(AppendError::NoSpace(_))
+        ));
     }
     assert_eq!(spool.disk.size(), size, "nothing of it is there");
     assert_eq!(numbers(&all(&mut spool, 1)), [1, 2, 3, 4, 5]);
