@@ -132,6 +132,78 @@ fn files_of_others_in_the_folder_are_left_alone() {
     }
 }
 
+const WRITER: &str = "a_writer_without_an_end";
+const WRITES_TO: &str = "WRITES_TO";
+
+/// The writer says each number after it was accepted, and is killed in the middle of it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_process_loses_nothing_that_it_was_told_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spool");
+    let mut told = 0;
+    for round in 0..ROUNDS {
+        told = killed_after(&path, told + 300 + round * 37);
+        let (mut spool, found) = open(&path);
+        assert!(
+            found.next > told,
+            "round {round}: {told} was told, {found:?}"
+        );
+        assert_eq!(found.gaps, [], "round {round}");
+        let first = spool.first_seq();
+        assert_eq!(numbers(&mut spool), (first..found.next).collect::<Vec<_>>());
+        if round % 3 == 0 {
+            spool.trim(told).unwrap();
+        }
+        told = found.next - 1;
+    }
+}
+
+/// Lets the writer go on until it has told this number, and kills it. Gives the last one it told.
+#[cfg(target_os = "linux")]
+fn killed_after(path: &Path, number: u64) -> u64 {
+    use std::io::BufRead as _;
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this test binary again, to be killed"
+    )]
+    let mut writer = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", WRITER, "--ignored", "--nocapture"])
+        .env(WRITES_TO, path)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = io::BufReader::new(writer.stdout.take().unwrap()).lines();
+    let mut numbers = lines.map_while(Result::ok).filter_map(|line| {
+        let told = line.strip_prefix("accepted ")?;
+        told.parse::<u64>().ok()
+    });
+    let reached = numbers.by_ref().find(|told| *told >= number);
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    // What it told before it died is still in the pipe.
+    numbers.last().or(reached).expect("the writer got that far")
+}
+
+#[test]
+#[ignore = "the inner half of the test above"]
+fn a_writer_without_an_end() {
+    let Some(path) = std::env::var_os(WRITES_TO) else {
+        return;
+    };
+    let (mut spool, _) = open(Path::new(&path));
+    loop {
+        let batch = spool.append_batch((0..17).map(|n| (0, n, &[7; 200][..])));
+        assert!(batch.stopped.is_none());
+        println!("accepted {}", batch.seqs.end - 1);
+        let seq = spool.append(0, 0, &[8; 70_000]).unwrap();
+        println!("accepted {seq}");
+    }
+}
+
+const ROUNDS: u64 = 10;
+
 const INNER: &str = "inside_of_the_namespace";
 const DONE: &str = "the full disk was tried";
 const VARIABLE: &str = "SMALL_DISK";

@@ -220,7 +220,7 @@ impl Survey {
                 // end is not known.
                 self.ends_well = false;
                 self.sealed = Some(*first);
-            } else if behind.is_none() && is_empty {
+            } else if behind.is_none() && is_empty && head.is_none() {
                 self.index.remove(*first);
                 self.torn = torn_before;
                 remove(disk, name);
