@@ -73,10 +73,10 @@ impl Segment {
     pub(crate) fn seek(&self, seq: u64) -> (u32, u64) {
         let place = self.place(seq).unwrap_or_default();
         let behind = self.marks.partition_point(|(marked, _)| *marked <= place);
-        let mark = behind.checked_sub(1).and_then(|n| self.marks.get(n));
-        mark.map_or((0, wide(SEGMENT_HEAD)), |(place, offset)| {
-            (*place, u64::from(*offset))
-        })
+        match behind.checked_sub(1).and_then(|n| self.marks.get(n)) {
+            Some((place, offset)) => (*place, u64::from(*offset)),
+            None => (0, wide(SEGMENT_HEAD)),
+        }
     }
 }
 
@@ -145,6 +145,13 @@ impl Index {
 
     pub(crate) fn len(&self) -> usize {
         self.segments.len()
+    }
+
+    /// Bytes of memory, more or less.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        let marks = self.all().map(|segment| segment.marks.capacity() * 8);
+        marks.sum::<usize>() + self.len() * 2 * size_of::<Segment>()
     }
 
     /// The segment that a number lies in, or in the hole behind.

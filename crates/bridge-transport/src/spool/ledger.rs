@@ -74,7 +74,7 @@ impl Entry {
         Self {
             boot: None,
             clean: false,
-            reserved: self.reserved + UNKNOWN,
+            reserved: self.reserved.saturating_add(UNKNOWN),
             ..self
         }
     }

@@ -147,6 +147,8 @@ struct Survey {
     ends_well: bool,
     /// Where the newest segment has to be cut, if so.
     torn: Option<u64>,
+    /// The newest segment that was begun in order.
+    newest: u64,
     /// A segment that must stay as it is.
     sealed: Option<u64>,
 }
@@ -181,6 +183,7 @@ impl Survey {
             strangers: 0,
             ends_well: true,
             torn: None,
+            newest: 0,
             sealed: None,
         })
     }
@@ -206,6 +209,9 @@ impl Survey {
             let after = head
                 .filter(|head| head.first == *first)
                 .map_or(first - 1, |head| head.after);
+            if bytes.len() >= SEGMENT_HEAD {
+                self.newest = *first;
+            }
             let torn_before = self.torn;
             self.scan_segment(*first, after, behind, &bytes);
             let is_empty = self.index.get(*first).is_some_and(|it| it.records == 0);
@@ -214,7 +220,7 @@ impl Survey {
                 // end is not known.
                 self.ends_well = false;
                 self.sealed = Some(*first);
-            } else if behind.is_none() && is_empty {
+            } else if behind.is_none() && is_empty && head.is_none() {
                 self.index.remove(*first);
                 self.torn = torn_before;
                 remove(disk, name);
@@ -284,8 +290,7 @@ impl Survey {
                 written: self.last,
             });
         };
-        let newest = self.index.newest().map_or(0, |segment| segment.first);
-        let process_died = same_boot && self.ends_well && newest >= entry.segment;
+        let process_died = same_boot && self.ends_well && self.newest >= entry.segment;
         let next = if entry.clean || process_died {
             entry.next
         } else {

@@ -186,10 +186,11 @@ impl<'a> Scan<'a> {
         let (len, head) = take_u32(head);
         let (place, head) = take_u32(head);
         let (at_ms, head) = take_u64(head);
-        let (check, crc) = match *head {
-            [a, b, c, d, e, f] => (u16::from_le_bytes([a, b]), u32::from_le_bytes([c, d, e, f])),
-            _ => return Examined::None,
+        let Some((check, crc)) = head.split_first_chunk::<2>() else {
+            return Examined::None;
         };
+        let check = u16::from_le_bytes(*check);
+        let (crc, _) = take_u32(crc);
         let Ok(len) = usize::try_from(len) else {
             return Examined::None;
         };

@@ -183,8 +183,11 @@ impl SimulatedDisk {
                 0 | 1 if !is_forgotten => &seen,
                 _ => &synced,
             };
-            for (at, byte) in bytes.iter_mut().enumerate().take(end).skip(start) {
-                *byte = source.get(at).copied().unwrap_or_default();
+            let there = source.len().clamp(start, end);
+            if let (Some(into), Some(from)) =
+                (bytes.get_mut(start..there), source.get(start..there))
+            {
+                into.copy_from_slice(from);
             }
         }
         bytes
@@ -295,7 +298,9 @@ impl Disk for SimulatedDisk {
         }
         .min(room)
         .min(bytes.len());
-        self.content(name)?.seen.extend(bytes.iter().take(written));
+        self.content(name)?
+            .seen
+            .extend_from_slice(bytes.get(..written).unwrap_or_default());
         match fault {
             Some(Fault::Crash | Fault::Error) => Err(failed()),
             Some(Fault::NoSpace) => Err(io::ErrorKind::StorageFull.into()),
@@ -321,8 +326,8 @@ impl Disk for SimulatedDisk {
         }
         .min(rest.len())
         .min(into.len());
-        for (to, from) in into.iter_mut().zip(rest).take(len) {
-            *to = *from;
+        if let (Some(into), Some(from)) = (into.get_mut(..len), rest.get(..len)) {
+            into.copy_from_slice(from);
         }
         Ok(len)
     }

@@ -8,7 +8,10 @@ fn salt() -> Salt {
     Salt::new(&super::EPOCH, 1)
 }
 
-fn encoded(records: &[(u8, u64, Vec<u8>)]) -> (Vec<u8>, Vec<usize>) {
+type Written = (u8, u64, Vec<u8>);
+type Read = (u32, u8, u64, Vec<u8>);
+
+fn encoded(records: &[Written]) -> (Vec<u8>, Vec<usize>) {
     let (mut bytes, mut starts) = (Vec::new(), Vec::new());
     for (place, (flags, at_ms, payload)) in (0..).zip(records) {
         starts.push(bytes.len());
@@ -19,7 +22,7 @@ fn encoded(records: &[(u8, u64, Vec<u8>)]) -> (Vec<u8>, Vec<usize>) {
 }
 
 /// Everything that is read, by place, and how it ended.
-fn read(bytes: &[u8], whole: bool) -> (Vec<(u32, u8, u64, Vec<u8>)>, Piece) {
+fn read(bytes: &[u8], whole: bool) -> (Vec<Read>, Piece) {
     let mut scan = Scan::new(bytes, salt(), 0, u64::MAX, whole);
     let mut records = Vec::new();
     loop {
@@ -39,7 +42,7 @@ fn read(bytes: &[u8], whole: bool) -> (Vec<(u32, u8, u64, Vec<u8>)>, Piece) {
     }
 }
 
-fn records() -> impl Strategy<Value = Vec<(u8, u64, Vec<u8>)>> {
+fn records() -> impl Strategy<Value = Vec<Written>> {
     let payload = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..80),
         proptest::collection::vec(Just(0xFF), 0..80),
