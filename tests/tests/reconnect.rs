@@ -151,7 +151,7 @@ async fn a_full_outbox_slows_the_agent_and_loses_nothing() {
     let log = home.root().join("tasks/t/output/agent_log.md");
     while !std::fs::read_to_string(&log)
         .unwrap_or_default()
-        .contains("w1000 ")
+        .contains("w100 ")
     {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
