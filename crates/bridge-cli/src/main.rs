@@ -11,6 +11,7 @@ mod invocation;
 mod link_note;
 mod logging;
 mod machine;
+mod protected;
 mod reach;
 mod recording;
 mod render;

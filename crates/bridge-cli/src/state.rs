@@ -91,6 +91,14 @@ impl StateFolder {
         self.0.join("bridge")
     }
 
+    /// What nobody but its user may see: the folder, and what a hub keeps in it. Named one by one
+    /// as well, because the root of a bridge may be this very folder, and that one is open.
+    pub(crate) fn own_places(&self) -> Vec<PathBuf> {
+        let data = self.hub_data();
+        let files = [LOCK, NOTE, PAIRING].map(|name| self.0.join(name));
+        [self.0.clone(), data].into_iter().chain(files).collect()
+    }
+
     /// The note of a running hub, if one left it.
     pub(crate) fn note(&self) -> Option<Note> {
         let text = fs::read_to_string(self.0.join(NOTE)).ok()?;
@@ -181,7 +189,8 @@ pub(crate) fn of_agents(workspace: &Path) -> PathBuf {
     folder.join("agents")
 }
 
-fn usual() -> Option<PathBuf> {
+/// The user's usual folder for what is kept between starts.
+pub(crate) fn usual() -> Option<PathBuf> {
     let project = directories::ProjectDirs::from("", "", "ctrlnode")?;
     let folder = project
         .state_dir()

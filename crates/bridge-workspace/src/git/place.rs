@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::{
     contained::{MAX_DEPTH, MAX_PATH_BYTES},
-    guard::{ContentsPolicy, Guard},
+    guard::ContentsPolicy,
     repository::Repository,
     root::{PlaceError, Workspace},
 };
@@ -83,18 +83,6 @@ impl WorkTree {
             }
         }
         Ok(None)
-    }
-
-    /// The first of these files, relative to the top, that must not be committed from outside, and
-    /// what it is: keys and logins.
-    pub fn protected_file<'a>(
-        &self,
-        names: impl IntoIterator<Item = &'a str>,
-    ) -> Option<(&'a str, &'static str)> {
-        names.into_iter().find_map(|name| {
-            let what = Guard::protects(&self.top.join(name))?;
-            Some((name, what))
-        })
     }
 }
 
@@ -213,6 +201,19 @@ impl Workspace {
             name: named.to_owned(),
             plain,
             size: meta.map_or(0, |meta| meta.len()),
+        })
+    }
+
+    /// The first of these files, relative to the top, that must not be committed from outside, and
+    /// what it is: keys and logins.
+    pub fn protected_file<'a>(
+        &self,
+        tree: &WorkTree,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Option<(&'a str, &'static str)> {
+        names.into_iter().find_map(|name| {
+            let what = self.guard.protects(&tree.top.join(name))?;
+            Some((name, what))
         })
     }
 
