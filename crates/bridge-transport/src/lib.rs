@@ -27,6 +27,7 @@ mod outlet;
 mod payload;
 mod proxy;
 mod socket;
+mod spoken;
 mod state;
 mod tls;
 mod upgrade;
