@@ -10,6 +10,7 @@ use std::{
 use bridge_proto::model::GitFault;
 use thiserror::Error;
 
+use super::objects;
 use crate::{
     contained::{MAX_DEPTH, MAX_PATH_BYTES},
     guard::ContentsPolicy,
@@ -137,7 +138,7 @@ impl Workspace {
     /// The working tree that git found around a place, from what [`GitCommand::find_top`] printed.
     ///
     /// `None` where it found none, or one whose tree or objects lie elsewhere: the file `.git` and
-    /// the setting `core.worktree` can name any folder.
+    /// the setting `core.worktree` can name any folder, and objects can be borrowed from any.
     ///
     /// [`GitCommand::find_top`]: super::GitCommand::find_top
     pub fn work_tree(&self, place: &GitPlace, printed: &[u8]) -> Option<WorkTree> {
@@ -155,6 +156,9 @@ impl Workspace {
         let allowed = self.guard.may_work_in(&top).is_ok()
             && self.guard.may_hold_objects(&own).is_ok()
             && self.guard.may_hold_objects(&common).is_ok()
+            && objects::all_allowed(&common.join("objects"), &|path| {
+                self.guard.may_hold_objects(path).is_ok()
+            })
             && place.directory.starts_with(&top);
         allowed.then_some(WorkTree {
             top,
