@@ -91,20 +91,22 @@ mod tests {
 
     impl Stage {
         fn new() -> Self {
-            let folder = tempfile::tempdir().unwrap();
+            let folder = tempfile::tempdir().expect("a place for temporary files");
             let stage = Self { folder };
             for name in ["in/a/info", "in/b/info", "in/b/pack", "out/objects"] {
-                fs::create_dir_all(stage.path(name)).unwrap();
+                fs::create_dir_all(stage.path(name)).expect("a fresh folder");
             }
             stage
         }
 
         fn path(&self, name: &str) -> PathBuf {
-            self.folder.path().canonicalize().unwrap().join(name)
+            let real = self.folder.path().canonicalize();
+            real.expect("a folder that was just made").join(name)
         }
 
         fn alternates(&self, of: &str, text: &str) {
-            fs::write(self.path(of).join("info/alternates"), text).unwrap();
+            let file = self.path(of).join("info/alternates");
+            fs::write(file, text).expect("a fresh folder");
         }
 
         fn allowed(&self) -> bool {
