@@ -185,8 +185,7 @@ fn request(id: &str, prompt: &str) -> Value {
 impl World {
     /// The result on a connection after so many frames were seen.
     async fn result_after(&self, seen: usize, id: &str) -> Value {
-        let result =
-            |frame: &Value| frame["requestId"] == id && frame["action"] == "intent_result";
+        let result = |frame: &Value| frame["requestId"] == id && frame["action"] == "intent_result";
         self.plane.heard_after(seen, result).await.1
     }
 

@@ -68,7 +68,13 @@ async fn state_and_logins_in_the_workspace_are_kept_from_the_plane() {
     let request = json!({ "action": "read_file", "useBasePath": true, "path": "plain.txt" });
     assert_eq!(ask(&plane, request).await["content"], "theirs");
     assert!(!work.join("state/new").exists());
-    assert_eq!(fs::read_to_string(work.join("cx/config.toml")).unwrap(), "plain");
-    assert_eq!(fs::read_to_string(work.join("my-rules.toml")).unwrap(), "# plain");
+    assert_eq!(
+        fs::read_to_string(work.join("cx/config.toml")).unwrap(),
+        "plain"
+    );
+    assert_eq!(
+        fs::read_to_string(work.join("my-rules.toml")).unwrap(),
+        "# plain"
+    );
     assert_eq!(bridge.terminate().await, Some(0), "{}", bridge.told());
 }

@@ -8,6 +8,7 @@ mod command;
 mod daemon;
 mod device_login;
 mod invocation;
+mod keys;
 mod link_note;
 mod logging;
 mod machine;

@@ -79,9 +79,7 @@ pub(crate) struct Source(IpAddr);
 impl Source {
     pub(crate) fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
-            IpAddr::V6(address) => {
-                IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into())
-            }
+            IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
             address @ IpAddr::V4(_) => address,
         })
     }

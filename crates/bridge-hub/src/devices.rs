@@ -118,9 +118,14 @@ impl Devices {
         let Some((from, _)) = crowd.filter(|(_, count)| *count > 1) else {
             return false;
         };
-        let of_crowd = self.waiting.iter().filter(|(_, device)| device.from == from);
+        let of_crowd = self
+            .waiting
+            .iter()
+            .filter(|(_, device)| device.from == from);
         let oldest = of_crowd.min_by_key(|(_, device)| device.until);
-        oldest.map(|(code, _)| *code).is_some_and(|code| self.forget(&code))
+        oldest
+            .map(|(code, _)| *code)
+            .is_some_and(|code| self.forget(&code))
     }
 
     /// The machine behind a code that was typed by somebody from there.
@@ -130,7 +135,8 @@ impl Devices {
         from: Source,
         typed: &str,
     ) -> Result<DeviceRequest, CodeFault> {
-        self.find(now, from, typed).map(|device| device.request.clone())
+        self.find(now, from, typed)
+            .map(|device| device.request.clone())
     }
 
     /// The person decides, once.
@@ -170,12 +176,7 @@ impl Devices {
         self.waiting.remove(code).is_some()
     }
 
-    fn find(
-        &mut self,
-        now: Instant,
-        from: Source,
-        typed: &str,
-    ) -> Result<&mut Device, CodeFault> {
+    fn find(&mut self, now: Instant, from: Source, typed: &str) -> Result<&mut Device, CodeFault> {
         self.forget_old(now);
         let too_many = |wait| CodeFault::TooMany { wait };
         self.guessed.on_attempt(now, from).map_err(too_many)?;
@@ -274,7 +275,9 @@ mod tests {
     fn one() -> (Devices, Instant) {
         let (mut devices, now) = (Devices::default(), Instant::now());
         let user = "BCDFGHJK".to_owned();
-        devices.begin(now, from(1), code(1), user, request()).unwrap();
+        devices
+            .begin(now, from(1), code(1), user, request())
+            .unwrap();
         (devices, now)
     }
 
@@ -300,10 +303,15 @@ mod tests {
     fn an_answer_can_be_asked_for_again_for_a_short_while() {
         for decision in [allow(), Decision::Deny] {
             let (mut devices, now) = one();
-            devices.decide(now, from(9), "BCDFGHJK", decision.clone()).unwrap();
+            devices
+                .decide(now, from(9), "BCDFGHJK", decision.clone())
+                .unwrap();
             // Nobody came for it yet: it waits as long as the code is good.
             let late = now + LIFE / 2;
-            assert_eq!(devices.poll(late, &code(1)), Standing::Decided(decision.clone()));
+            assert_eq!(
+                devices.poll(late, &code(1)),
+                Standing::Decided(decision.clone())
+            );
             let again = late + REPEATABLE / 2;
             assert_eq!(devices.poll(again, &code(1)), Standing::Decided(decision));
             assert_eq!(devices.poll(late + REPEATABLE, &code(1)), Standing::Unknown);
@@ -326,7 +334,8 @@ mod tests {
     #[test]
     fn guessing_and_flooding_are_slowed_down_for_whoever_does_it() {
         let (mut devices, now) = one();
-        let guess = |devices: &mut Devices, n: u32| devices.look(now, from(2), &format!("XX{n:06}"));
+        let guess =
+            |devices: &mut Devices, n: u32| devices.look(now, from(2), &format!("XX{n:06}"));
         let wrong = (0..100).filter(|n| guess(&mut devices, *n) == Err(CodeFault::Unknown));
         assert_eq!(wrong.count(), 10);
         let good = devices.look(now, from(2), "BCDFGHJK");
@@ -357,7 +366,11 @@ mod tests {
         assert_eq!(devices.waiting.len(), MAX_WAITING);
         let begun = devices.begin(start, from(3), code(200), letters(200), request());
         assert_eq!(begun, Ok(()));
-        assert_eq!(devices.poll(start, &code(1)), Standing::Waiting, "of another place");
+        assert_eq!(
+            devices.poll(start, &code(1)),
+            Standing::Waiting,
+            "of another place"
+        );
         assert_eq!(devices.waiting.len(), MAX_WAITING);
     }
 

@@ -388,7 +388,11 @@ impl Hub {
     }
 
     /// Adds a machine with its token.
-    pub(crate) async fn pair(&self, bridge: BridgeRecord, token: TokenHash) -> Result<(), HubError> {
+    pub(crate) async fn pair(
+        &self,
+        bridge: BridgeRecord,
+        token: TokenHash,
+    ) -> Result<(), HubError> {
         self.attempt(|reply| Message::Pair {
             bridge,
             token,

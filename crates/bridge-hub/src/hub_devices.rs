@@ -22,9 +22,13 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wish {
     /// It gets a token under this name, which no other machine has.
-    Allow { name: String },
+    Allow {
+        name: String,
+    },
     /// It gets a token under this name; the machine that has it loses its own.
-    Replace { name: String },
+    Replace {
+        name: String,
+    },
     Deny,
 }
 
@@ -84,7 +88,8 @@ impl Hub {
         let hash = access::hash(&token);
         match self.store.bridge_by_token(hash).await? {
             Some(machine) if machine.seen.is_some() => {
-                self.ask_devices(move |all, _| Ok(all.forget(&code))).await?;
+                self.ask_devices(move |all, _| Ok(all.forget(&code)))
+                    .await?;
                 return Ok(Polled::Expired);
             }
             Some(_) => return Ok(Polled::Token(token)),

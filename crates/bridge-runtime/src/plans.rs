@@ -101,12 +101,21 @@ mod tests {
     #[test]
     fn a_request_that_comes_again_moves_the_plan_to_its_connection() {
         let (mut plans, now) = (Plans::default(), Instant::now());
-        assert!(matches!(plans.on_wanted(now, &key("a"), ConnId(1)), Wanted::New));
+        assert!(matches!(
+            plans.on_wanted(now, &key("a"), ConnId(1)),
+            Wanted::New
+        ));
         let asked = plans.begin(key("a"), ConnId(1));
         assert_eq!(*asked.borrow(), ConnId(1));
-        assert!(matches!(plans.on_wanted(now, &key("a"), ConnId(2)), Wanted::AtWork));
+        assert!(matches!(
+            plans.on_wanted(now, &key("a"), ConnId(2)),
+            Wanted::AtWork
+        ));
         assert_eq!(*asked.borrow(), ConnId(2));
-        assert!(matches!(plans.on_wanted(now, &key("b"), ConnId(2)), Wanted::New));
+        assert!(matches!(
+            plans.on_wanted(now, &key("b"), ConnId(2)),
+            Wanted::New
+        ));
         let asker = plans.on_made(now, key("a"), Ok("plan".into()));
         assert_eq!(asker, Some(ConnId(2)));
     }
@@ -115,7 +124,10 @@ mod tests {
     fn a_plan_that_ended_without_a_word_is_made_anew() {
         let (mut plans, now) = (Plans::default(), Instant::now());
         drop(plans.begin(key("a"), ConnId(1)));
-        assert!(matches!(plans.on_wanted(now, &key("a"), ConnId(1)), Wanted::New));
+        assert!(matches!(
+            plans.on_wanted(now, &key("a"), ConnId(1)),
+            Wanted::New
+        ));
     }
 
     #[test]
@@ -128,7 +140,10 @@ mod tests {
             let told = plans.on_wanted(at, &key("a"), ConnId(2));
             assert!(matches!(told, Wanted::Ready(Err(no)) if no == "no"));
         }
-        assert!(matches!(plans.on_wanted(now + KEPT, &key("a"), ConnId(2)), Wanted::New));
+        assert!(matches!(
+            plans.on_wanted(now + KEPT, &key("a"), ConnId(2)),
+            Wanted::New
+        ));
     }
 
     #[test]

@@ -19,12 +19,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::own::{Keep, OwnPlace};
 use self::{
     lists::{INTERNAL, KEY_FILES, OPENCLAW_OWN, READ, WRITE},
     names::{known_as, names},
     own::{OwnPlaces, Use},
 };
-pub use self::own::{Keep, OwnPlace};
 
 /// Which file contents may leave this machine. Streamed answer text is not file content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -122,9 +122,7 @@ impl PlaceError {
                 }
                 ContainError::NotAFolder { .. }
                 | ContainError::NotAFile { .. }
-                | ContainError::Executable { .. } => {
-                    "move the file that stands in the way"
-                }
+                | ContainError::Executable { .. } => "move the file that stands in the way",
                 ContainError::Missing { .. } | ContainError::Io { .. } => {
                     "check the free space and the permissions of the folder"
                 }

@@ -628,8 +628,16 @@ fn a_place_that_is_named_is_kept_from_every_request() {
     ]);
     let read = |path| scene.workspace.read_file(&Tree::Base, path).1;
     assert_eq!(read("elsewhere/note"), ReadOutcome::InvalidPath);
-    assert_eq!(read("cx/config.toml"), content("a = 1", "application/octet-stream"));
-    for path in ["elsewhere/note", "elsewhere/new", "cx/config.toml", "cx/new"] {
+    assert_eq!(
+        read("cx/config.toml"),
+        content("a = 1", "application/octet-stream")
+    );
+    for path in [
+        "elsewhere/note",
+        "elsewhere/new",
+        "cx/config.toml",
+        "cx/new",
+    ] {
         let refused = scene
             .workspace
             .write_file(&Tree::Base, path, b"x", true)

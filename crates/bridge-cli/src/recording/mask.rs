@@ -92,7 +92,11 @@ impl Mask {
             let end = from.find(|c| !of_base64(c)).unwrap_or(from.len());
             let (run, after) = from.split_at(end);
             out.push_str(before);
-            out.push_str(if self.hides_a_secret(run) { MASKED } else { run });
+            out.push_str(if self.hides_a_secret(run) {
+                MASKED
+            } else {
+                run
+            });
             rest = after;
         }
         out.push_str(rest);
@@ -105,7 +109,10 @@ impl Mask {
         }
         // Other letters may stand right before it; of a whole file they do not.
         let offsets = if run.len() > LONGEST_SHIFTED { 1 } else { 4 };
-        let run = run.trim_end_matches('=').replace('-', "+").replace('_', "/");
+        let run = run
+            .trim_end_matches('=')
+            .replace('-', "+")
+            .replace('_', "/");
         (0..offsets).any(|offset| {
             let shifted = run.get(offset..).unwrap_or_default();
             // A single letter at the end holds no byte.
@@ -213,14 +220,23 @@ mod tests {
         let secret = encode(b"hunter2hunter2");
         for (text, masked) in [
             (secret.clone(), "[masked]".to_owned()),
-            (format!("a {} b", encode(b"user:hunter2hunter2")), "a [masked] b".into()),
+            (
+                format!("a {} b", encode(b"user:hunter2hunter2")),
+                "a [masked] b".into(),
+            ),
             (format!("xyz{secret}"), "[masked]".into()),
-            (secret.trim_end_matches('=').replace('+', "-"), "[masked]".into()),
+            (
+                secret.trim_end_matches('=').replace('+', "-"),
+                "[masked]".into(),
+            ),
             (
                 encode(format!("key sk-{}", "a1".repeat(20)).as_bytes()),
                 "[masked]".into(),
             ),
-            (encode(b"-----BEGIN PRIVATE KEY-----\nMII"), "[masked]".into()),
+            (
+                encode(b"-----BEGIN PRIVATE KEY-----\nMII"),
+                "[masked]".into(),
+            ),
         ] {
             assert_eq!(mask(&json!({ "t": text }))["t"], masked, "{text}");
         }

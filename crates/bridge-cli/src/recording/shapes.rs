@@ -58,7 +58,8 @@ fn without_private_keys(text: &str) -> String {
         }
         out.push_str(before);
         out.push_str(MASKED);
-        let end = split_before(behind, END).map(|(_, end)| end.get(END.len()..).unwrap_or_default());
+        let end =
+            split_before(behind, END).map(|(_, end)| end.get(END.len()..).unwrap_or_default());
         let after = end.and_then(|end| end.split_once("-----"));
         rest = after.map_or("", |(_, after)| after);
     }
@@ -219,17 +220,35 @@ mod tests {
                 "git clone https://user:pass@example.org/x.git now",
                 "git clone https://[masked]@example.org/x.git now",
             ),
-            ("https://ghtoken@example.org", "https://[masked]@example.org"),
-            ("see https://example.org/a@b?x=1#y", "see https://example.org/a@b?x=1#y"),
+            (
+                "https://ghtoken@example.org",
+                "https://[masked]@example.org",
+            ),
+            (
+                "see https://example.org/a@b?x=1#y",
+                "see https://example.org/a@b?x=1#y",
+            ),
             (
                 "\"https://h/p?a=1&access_token=t&b=2\"",
                 "\"https://h/p?a=1&access_token=[masked]&b=2\"",
             ),
             ("ws://h/?token=abc#x", "ws://h/?token=[masked]#x"),
-            ("https://h/#access_token=abc", "https://h/#access_token=[masked]"),
-            ("https://h/?X-Amz-Signature=ab&n=1", "https://h/?X-Amz-Signature=[masked]&n=1"),
-            ("https://h/?monkeys=3&empty_token=", "https://h/?monkeys=3&empty_token="),
-            ("https://h/?to=https://c:d@e f", "https://h/?to=https://[masked]@e f"),
+            (
+                "https://h/#access_token=abc",
+                "https://h/#access_token=[masked]",
+            ),
+            (
+                "https://h/?X-Amz-Signature=ab&n=1",
+                "https://h/?X-Amz-Signature=[masked]&n=1",
+            ),
+            (
+                "https://h/?monkeys=3&empty_token=",
+                "https://h/?monkeys=3&empty_token=",
+            ),
+            (
+                "https://h/?to=https://c:d@e f",
+                "https://h/?to=https://[masked]@e f",
+            ),
         ] {
             assert_eq!(without_shapes(text), masked, "{text}");
         }
@@ -237,7 +256,8 @@ mod tests {
 
     #[test]
     fn private_keys_are_masked_as_a_whole_and_certificates_stay() {
-        let key = "a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc=\n-----END RSA PRIVATE KEY-----\nb";
+        let key =
+            "a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc=\n-----END RSA PRIVATE KEY-----\nb";
         assert_eq!(without_shapes(key), "a\n[masked]\nb");
         let cut = "x -----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl";
         assert_eq!(without_shapes(cut), "x [masked]");
@@ -250,9 +270,18 @@ mod tests {
     #[test]
     fn credentials_of_headers_are_masked_and_words_are_not() {
         for (text, masked) in [
-            ("Authorization: Bearer abc123def456", "Authorization: Bearer [masked]"),
-            ("-H 'authorization: basic dXNlcjpwYXNz'", "-H 'authorization: basic [masked]'"),
-            ("a basic understanding of bearer bonds", "a basic understanding of bearer bonds"),
+            (
+                "Authorization: Bearer abc123def456",
+                "Authorization: Bearer [masked]",
+            ),
+            (
+                "-H 'authorization: basic dXNlcjpwYXNz'",
+                "-H 'authorization: basic [masked]'",
+            ),
+            (
+                "a basic understanding of bearer bonds",
+                "a basic understanding of bearer bonds",
+            ),
             ("Basic x1", "Basic x1"),
         ] {
             assert_eq!(without_shapes(text), masked, "{text}");
@@ -261,7 +290,15 @@ mod tests {
 
     #[test]
     fn odd_texts_do_not_confuse_it() {
-        for text in ["", "://", "://@", "-----BEGIN ", "Bearer ", "é://ü:ö@ä", "?token"] {
+        for text in [
+            "",
+            "://",
+            "://@",
+            "-----BEGIN ",
+            "Bearer ",
+            "é://ü:ö@ä",
+            "?token",
+        ] {
             without_shapes(text);
         }
     }

@@ -32,7 +32,10 @@ async fn begin(
         return malformed();
     };
     let page = format!("{}{}", origin(&hub, visit, &headers), device::PAGE_PATH);
-    match hub.begin_device(visitor.source(&headers), request, page).await {
+    match hub
+        .begin_device(visitor.source(&headers), request, page)
+        .await
+    {
         Ok(grant) => json(grant.write()),
         Err(error) => failure::response(&error),
     }

@@ -64,7 +64,14 @@ pub(crate) async fn with_form(
 ) -> Response {
     let typed = code.unwrap_or_default();
     let from = visitor.source(&headers);
-    log_in(&hub, visit, from, code_in(&typed), own_page(next.as_deref())).await
+    log_in(
+        &hub,
+        visit,
+        from,
+        code_in(&typed),
+        own_page(next.as_deref()),
+    )
+    .await
 }
 
 /// The code in what was typed: itself, or the whole address that was printed.

@@ -129,7 +129,10 @@ fn decide(code: &str, request: &DeviceRequest, free: &str) -> Markup {
 
 /// The person chose the name of another machine.
 fn taken(code: &str, name: &str) -> Markup {
-    let again = format!("{PAGE_PATH}?code={}", code.replace([' ', '&', '#', '+', '%'], ""));
+    let again = format!(
+        "{PAGE_PATH}?code={}",
+        code.replace([' ', '&', '#', '+', '%'], "")
+    );
     html! {
         div.notice {
             h1 { "Replace a machine?" }

@@ -129,8 +129,15 @@ async fn a_name_is_given_to_a_second_machine_only_on_the_persons_word() {
     let refused = decide(&world, &first, "allow").await;
     assert_eq!(refused.status, 409);
     let text = String::from_utf8_lossy(&refused.body).into_owned();
-    assert!(text.contains("Another machine is called") && text.contains("laptop"), "{text}");
-    assert_eq!(poll(&world, &first).await.status, 202, "nothing was decided");
+    assert!(
+        text.contains("Another machine is called") && text.contains("laptop"),
+        "{text}"
+    );
+    assert_eq!(
+        poll(&world, &first).await.status,
+        202,
+        "nothing was decided"
+    );
     let before = world.hub().bridge_tokens().await.unwrap();
     assert_eq!(decide(&world, &first, "replace").await.status, 200);
     let same = world.hub().bridge_tokens().await.unwrap();
@@ -150,7 +157,10 @@ async fn the_page_says_when_the_name_of_a_machine_is_taken() {
     let world = World::new().await;
     world.hub().create_bridge_token("BOX-7").await.unwrap();
     let grant = begin(&world).await;
-    let path = format!("/bridge/activate?code={}", grant["userCode"].as_str().unwrap());
+    let path = format!(
+        "/bridge/activate?code={}",
+        grant["userCode"].as_str().unwrap()
+    );
     let shown = world.ask("GET", &path, &[session(&world).await], "").await;
     let text = String::from_utf8_lossy(&shown.body).into_owned();
     assert!(text.contains("is here already"), "{text}");
@@ -162,10 +172,16 @@ async fn marks_that_turn_text_round_are_not_shown() {
     let world = World::new().await;
     let body = json!({ "hostname": "gnp.\u{202e}evil\u{2066}", "platform": "l\u{200b}inux", "bridgeVersion": "v\u{200f}9" });
     let grant = post(&world, "/api/bridge/device/code", &body).await.json();
-    let path = format!("/bridge/activate?code={}", grant["userCode"].as_str().unwrap());
+    let path = format!(
+        "/bridge/activate?code={}",
+        grant["userCode"].as_str().unwrap()
+    );
     let shown = world.ask("GET", &path, &[session(&world).await], "").await;
     let text = String::from_utf8_lossy(&shown.body).into_owned();
-    assert!(text.contains("gnp.evil") && text.contains("linux"), "{text}");
+    assert!(
+        text.contains("gnp.evil") && text.contains("linux"),
+        "{text}"
+    );
     let marks = ['\u{202e}', '\u{2066}', '\u{200b}', '\u{200f}'];
     assert!(!text.contains(marks), "{text}");
     let named = world.hub().create_bridge_token("a\u{202e}b").await;
@@ -176,7 +192,10 @@ async fn marks_that_turn_text_round_are_not_shown() {
 async fn a_flood_from_one_place_does_not_lock_out_a_machine_in_another() {
     let world = World::new().await;
     let begin = async |from: &str| {
-        let headers = [header("Host", &world.host()), header("X-Forwarded-For", from)];
+        let headers = [
+            header("Host", &world.host()),
+            header("X-Forwarded-For", from),
+        ];
         let path = "/api/bridge/device/code";
         world.ask("POST", path, &headers, "{}").await.status
     };

@@ -227,7 +227,10 @@ mod tests {
                 ..CodexStart::default()
             };
             let args = texts(exec(&start, &always()));
-            assert!(args.contains(&format!("sandbox_mode=\"{sandbox}\"")), "{args:?}");
+            assert!(
+                args.contains(&format!("sandbox_mode=\"{sandbox}\"")),
+                "{args:?}"
+            );
         }
     }
 

@@ -29,8 +29,8 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
-use self::{announce::Announcer, planning::Planned};
 pub use self::announce::first_greeting;
+use self::{announce::Announcer, planning::Planned};
 use crate::{
     agents::Agents,
     approvals::{Approvals, Decision},

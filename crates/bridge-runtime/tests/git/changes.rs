@@ -305,7 +305,10 @@ async fn a_key_that_was_staged_or_only_meant_to_be_is_new_as_well() {
         stage.git(&repository, how);
         let before = stage.git(&repository, &["rev-parse", "HEAD"]);
         let text = said(stage.commit("r", "all").await);
-        assert!(text.contains("home/.ssh/id_ed25519 is new"), "{how:?}: {text}");
+        assert!(
+            text.contains("home/.ssh/id_ed25519 is new"),
+            "{how:?}: {text}"
+        );
         assert_eq!(stage.git(&repository, &["rev-parse", "HEAD"]), before);
     }
     // One that is in the repository already is the person's own affair.

@@ -66,7 +66,9 @@ fn borrowed(objects: &Path) -> Option<Vec<PathBuf>> {
     if text.len() as u64 > MOST_BYTES {
         return None;
     }
-    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     // A name in quotes has escapes; nobody but a trap needs one.
     lines
         .map(|line| (!line.starts_with('"')).then(|| objects.join(line)))
@@ -133,7 +135,10 @@ mod tests {
             assert_eq!(stage.allowed(), allowed, "{text:.40}");
         }
         let stage = Stage::new();
-        stage.alternates("in/a", &format!("{}\n", stage.path("out/objects").display()));
+        stage.alternates(
+            "in/a",
+            &format!("{}\n", stage.path("out/objects").display()),
+        );
         assert!(!stage.allowed(), "absolute");
         stage.alternates("in/a", "../b\n");
         stage.alternates("in/b", "../../out/objects\n");

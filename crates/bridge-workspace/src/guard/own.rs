@@ -74,9 +74,8 @@ impl OwnPlaces {
     pub(super) fn check(&self, parts: &[String], to: Use, open: &[&[String]]) -> Result<(), Kept> {
         for own in &self.0 {
             let matters = to == Use::Change || own.keep == Keep::Always;
-            let opened = |inner: &&[String]| {
-                inner.starts_with(&own.parts) && parts.starts_with(inner)
-            };
+            let opened =
+                |inner: &&[String]| inner.starts_with(&own.parts) && parts.starts_with(inner);
             if matters && parts.starts_with(&own.parts) && !open.iter().any(opened) {
                 return Err(Kept::Protected(own.what));
             }
@@ -97,7 +96,12 @@ fn deepest_real(path: &Path) -> Option<PathBuf> {
     loop {
         match existing.canonicalize() {
             Ok(real) => {
-                return Some(missing.iter().rev().fold(real, |path, name| path.join(name)));
+                return Some(
+                    missing
+                        .iter()
+                        .rev()
+                        .fold(real, |path, name| path.join(name)),
+                );
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 missing.push(existing.file_name()?);

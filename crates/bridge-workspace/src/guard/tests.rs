@@ -21,7 +21,10 @@ fn keys_and_logins_are_neither_read_nor_written_nor_worked_in() {
             let path = Path::new(&path);
             assert!(is_protected(guard.may_leave(path)), "{path:?} is read");
             assert!(is_protected(guard.may_write(path)), "{path:?} is written");
-            assert!(is_protected(guard.may_work_in(path)), "{path:?} is worked in");
+            assert!(
+                is_protected(guard.may_work_in(path)),
+                "{path:?} is worked in"
+            );
             assert!(is_protected(guard.may_remove(path)), "{path:?} is removed");
             assert!(!guard.may_list(path, false), "{path:?} is listed");
         }
