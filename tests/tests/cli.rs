@@ -79,7 +79,7 @@ async fn a_mistake_in_the_rules_stops_everything_that_would_use_them_and_names_i
     let doctor = json(&home.run(&["doctor", "--json"], "").await);
     assert_eq!(doctor["rules"]["count"], 1, "{doctor}");
     fs::write(&rules, good.replace("allow", "alow")).unwrap();
-    for command in [&["doctor"][..], &["bridge", "start"], &["up"]] {
+    for command in [&["bridge", "start"][..], &["up"]] {
         let done = home.run(command, "").await;
         assert_eq!(done.code, Some(7), "{done:?}");
         assert!(

@@ -455,6 +455,21 @@ async fn http_is_not_used_where_questions_are_wanted_unless_the_user_said_so() {
     assert_eq!(talk.over().await.answer, "hi");
 }
 
+#[tokio::test]
+async fn nobody_plans_over_http_where_it_would_act() {
+    let home = Home::new();
+    let gateway = FakeGateway::start(Manners {
+        protocol: 5,
+        ..Manners::default()
+    });
+    let provider = with_http_endpoint(&home, &gateway, &[("OPENCLAW_HTTP_FALLBACK", "1")]);
+    let mut talk = Talk::open(&home, &provider, Asking::ReadOnly).await;
+    talk.say("@say hi").await;
+    let end = talk.over().await;
+    let reason = blocked(&end, Fix::Setup);
+    assert!(reason.contains("only a plan is wanted"), "{reason}");
+}
+
 /// A provider whose configuration says that the HTTP endpoint is on.
 fn with_http_endpoint(
     home: &Home,

@@ -174,3 +174,86 @@ async fn many_plans_wait_for_their_turn_and_each_is_answered() {
     }
     world.finish().await;
 }
+
+fn request(id: &str, prompt: &str) -> Value {
+    json!({
+        "action": "generate_graph_blueprint", "requestId": id, "agentId": "fake",
+        "args": { "prompt": prompt },
+    })
+}
+
+impl World {
+    /// The result on a connection after so many frames were seen.
+    async fn result_after(&self, seen: usize, id: &str) -> Value {
+        let result = |frame: &Value| frame["requestId"] == id && frame["action"] == "intent_result";
+        self.plane.heard_after(seen, result).await.1
+    }
+
+    /// How many times an agent began to plan.
+    fn begun(&self) -> usize {
+        let frames = self.plane.frames();
+        let planning = frames.iter().filter(|frame| frame["phase"] == "planning");
+        planning.count()
+    }
+}
+
+#[tokio::test]
+async fn an_asker_that_lost_its_connection_is_told_when_it_asks_again() {
+    let world = world(|_| {}).await;
+    let document = document().to_string();
+    // It takes a second, in which the connection breaks.
+    let asked = request("1", &format!("@clock 10 100\n@say {document}"));
+    world.plane.send(&asked).await;
+    let planning = |frame: &Value| frame["phase"] == "planning";
+    world.plane.heard(planning).await;
+    world.plane.cut();
+    world.plane.opened(2).await;
+    let seen = world.plane.seen();
+    world.plane.send(&asked).await;
+    let moved = world.result_after(seen, "1").await;
+    assert!(moved["error"].is_null(), "{moved}");
+    let seen = world.plane.seen();
+    world.plane.send(&asked).await;
+    let again = world.result_after(seen, "1").await;
+    assert_eq!(again["result"], moved["result"]);
+    assert_eq!(world.begun(), 1, "nothing was planned twice");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_plan_that_became_ready_while_nobody_was_there_is_told_later() {
+    let world = world(|_| {}).await;
+    let document = document().to_string();
+    let asked = request("1", &format!("@clock 5 100\n@say {document}"));
+    world.plane.send(&asked).await;
+    let planning = |frame: &Value| frame["phase"] == "planning";
+    world.plane.heard(planning).await;
+    world.plane.set_manners(Manners::refuse(503, "later"));
+    world.plane.cut();
+    world.home.none_left().await;
+    world.plane.set_manners(Manners::plain());
+    world.plane.opened(2).await;
+    let seen = world.plane.seen();
+    world.plane.send(&asked).await;
+    let told = world.result_after(seen, "1").await;
+    assert!(told["error"].is_null(), "{told}");
+    assert_eq!(world.begun(), 1);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn too_many_plans_are_refused_and_not_kept_waiting() {
+    let world = world(|_| {}).await;
+    for n in 0..70 {
+        world.plane.send(&request(&format!("r{n}"), "@hang")).await;
+    }
+    for n in 64..70 {
+        let result = world.result_after(0, &format!("r{n}")).await;
+        let error = result["error"].as_str().unwrap_or_default();
+        assert!(error.ends_with("too many plans wait"), "{result}");
+    }
+    let ended = |frame: &Value| frame["action"] == "intent_result";
+    let frames = world.plane.frames();
+    assert_eq!(frames.iter().filter(|frame| ended(frame)).count(), 6);
+    world.finish().await;
+}

@@ -36,11 +36,12 @@ use url::Url;
 
 use crate::{
     agents_file::{AgentKind, NamedAgent},
+    protected,
     recording::Recorder,
     report::{Exit, Problem},
     settings::{Settings, places, variable},
     side_channel::SideChannel,
-    state,
+    state::{self, StateFolder},
 };
 
 /// A bridge that is ready to run.
@@ -58,19 +59,21 @@ pub(crate) struct Plane {
     pub(crate) token: watch::Receiver<Secret>,
 }
 
-/// Assembles a bridge. `root` is `CTRLNODE_ROOT` where it is not `<workspace>/.ctrlnode`; `record`
-/// sees every frame. Must be called on a tokio runtime; the link dials at once.
+/// Assembles a bridge. `up` is the state folder of the hub in the same process, with
+/// `CTRLNODE_ROOT` in it; without one that is `<workspace>/.ctrlnode`. `record` sees every frame. Must be called on a tokio runtime; the link dials at once.
 pub(crate) fn assemble(
     settings: &Settings,
-    root: Option<&Path>,
+    up: Option<&StateFolder>,
     plane: Plane,
     record: Option<Arc<Recorder>>,
 ) -> Result<Bridge, Problem> {
     settings.check_workspace()?;
-    let workspace = Workspace::open(&settings.base, root).map_err(cannot_open)?;
+    let root = up.map(StateFolder::bridge_root);
+    let workspace = Workspace::open(&settings.base, root.as_deref()).map_err(cannot_open)?;
     let openclaw = openclaw::own_folder(&settings.host);
     let workspace = workspace
         .with_policy(settings.contents)
+        .with_protected(&protected::places(settings, up))
         .with_openclaw(openclaw.as_deref());
     let root = workspace.root().to_owned();
     let journal = Journal::open(&workspace).map_err(|error| {

@@ -12,6 +12,43 @@ pub(crate) fn again(command: &str) -> String {
     format!("{} {command}", called(env::args_os().next()))
 }
 
+/// The beginning of a `task` command that asks the hub that this one was told to ask.
+pub(crate) fn task() -> String {
+    format!("{}{}", again("task"), same_hub())
+}
+
+/// What makes another command ask the hub that this one was told to ask.
+pub(crate) fn same_hub() -> String {
+    asked(env::args_os().skip(1))
+}
+
+/// Which hub was named on a command line, in words for another one.
+fn asked(args: impl Iterator<Item = OsString>) -> String {
+    let mut told = String::new();
+    let mut args = args.map_while(|arg| arg.into_string().ok());
+    while let Some(arg) = args.next() {
+        if arg == "--" {
+            break;
+        }
+        let (name, value) = match arg.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (arg, None),
+        };
+        if name != "--hub" && name != "--hub-state" {
+            continue;
+        }
+        let Some(value) = value.or_else(|| args.next()) else {
+            break;
+        };
+        told = if name == "--hub" {
+            format!("{told} --hub {}", quoted(&value))
+        } else {
+            told + &with_state(Some(Path::new(&value)))
+        };
+    }
+    told
+}
+
 /// What makes `task` and `hub` commands look into a state folder that was named.
 pub(crate) fn with_state(state: Option<&Path>) -> String {
     state.map_or_else(String::new, |folder| {
@@ -52,6 +89,18 @@ mod tests {
         let path = called(Some("target/debug/ctrlnode".into()));
         assert!(Path::new(&path).is_absolute() && path.ends_with("target/debug/ctrlnode"));
         assert_eq!(called(None), "ctrlnode");
+    }
+
+    #[test]
+    fn the_hub_that_was_named_is_named_again() {
+        let told = |args: &[&str]| asked(args.iter().map(Into::into));
+        assert_eq!(told(&["task", "list"]), "");
+        let state = ["task", "run", "--hub-state", "/a b", "x"];
+        assert_eq!(told(&state), " --hub-state '/a b'");
+        let both = ["hub", "--hub=https://h", "--hub-state=/s", "token"];
+        assert_eq!(told(&both), " --hub https://h --hub-state /s");
+        assert_eq!(told(&["task", "run", "--", "--hub", "x"]), "");
+        assert_eq!(told(&["task", "--hub"]), "");
     }
 
     #[test]

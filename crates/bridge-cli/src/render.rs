@@ -13,7 +13,7 @@ use bridge_proto::{
     model::{AskEnd, EventBody, Outcome, Rejection, RunEvent, ToolStatus},
 };
 
-use crate::report::Exit;
+use crate::{invocation, report::Exit};
 
 /// Prints events in order; keeps what is needed for line ends and replaced text.
 #[derive(Debug)]
@@ -260,7 +260,8 @@ impl Renderer {
 /// What a person can do about a question, here or elsewhere.
 fn how_to_answer(task: Option<&(String, bool)>) -> String {
     let id = task.map_or("<task>", |(id, _)| id.as_str());
-    let elsewhere = format!("`ctrlnode task answer {id} <number>`, or on the page");
+    let task_command = invocation::task();
+    let elsewhere = format!("`{task_command} answer {id} <number>`, or on the page");
     match task {
         Some((_, true)) => {
             format!("waiting for your answer: type a number and Enter, or {elsewhere}")
@@ -393,7 +394,7 @@ mod tests {
     #[test]
     fn a_question_names_the_command_that_answers_it() {
         let elsewhere = how_to_answer(Some(&("99e14bf3".into(), false)));
-        assert!(elsewhere.contains("`ctrlnode task answer 99e14bf3 <number>`"));
+        assert!(elsewhere.contains(" task answer 99e14bf3 <number>`"));
         assert!(!elsewhere.contains("type"));
         let here = how_to_answer(Some(&("99e14bf3".into(), true)));
         assert!(here.contains("type a number and Enter"), "{here}");

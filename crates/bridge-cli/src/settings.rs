@@ -13,12 +13,13 @@ use bridge_providers::{host::Host, process};
 use bridge_runtime::{CommandRule, EditRule, Policy, Rules};
 use bridge_workspace::{
     ContentsPolicy,
-    env_file::{self, Discovery, Disk, Pairing, Places},
+    env_file::{self, Discovery, Disk, EnvFile, Pairing, Places},
 };
 
 use crate::{
     agents_file::{self, AgentsFile},
     daemon::BUILT_IN,
+    keys,
     report::{Exit, Problem},
     rules_file::{self, RulesError},
 };
@@ -58,6 +59,11 @@ pub(crate) struct Settings {
     /// The machine as the agents may know it: the environment, with what the files add.
     pub(crate) host: Host,
     pub(crate) discovery: Discovery,
+    /// What the files and the environment have that is called like a setting and is none.
+    pub(crate) unknown: Vec<String>,
+    /// Files that are wrong, in place of which there is nothing here. [`Settings::load`] gives them
+    /// back as its error.
+    pub(crate) broken: Vec<Problem>,
 }
 
 /// The places where configuration is looked for on this machine.
@@ -79,7 +85,7 @@ impl Settings {
     /// nothing was decided its page shows everything.
     pub(crate) fn of_own_hub(base: Option<PathBuf>) -> Result<Self, Problem> {
         let places = places(base.map(named_folder));
-        let mut settings = Self::below(places.base.or(places.home))?;
+        let mut settings = Self::below(places.base.or(places.home))?.whole()?;
         settings.side_channel = false;
         if variable("CTRLNODE_CONTENTS").is_none() {
             settings.contents = ContentsPolicy::Workspace;
@@ -89,13 +95,31 @@ impl Settings {
 
     /// Reads environment and files. `base` is the workspace a flag named.
     pub(crate) fn load(base: Option<PathBuf>) -> Result<Self, Problem> {
-        Self::below(base.map(named_folder))
+        Self::below(base.map(named_folder))?.whole()
+    }
+
+    /// The same for somebody who only tells about it: with what is broken.
+    pub(crate) fn look() -> Result<Self, Problem> {
+        Self::below(None)
+    }
+
+    /// Without all of its rules the bridge does not start, and not with agents that are not meant.
+    fn whole(mut self) -> Result<Self, Problem> {
+        if self.broken.is_empty() {
+            Ok(self)
+        } else {
+            Err(self.broken.remove(0))
+        }
     }
 
     fn below(base: Option<PathBuf>) -> Result<Self, Problem> {
         let places = places(base.clone());
         let discovery = env_file::discover(&Disk, &places);
         for warning in &discovery.warnings {
+            tracing::warn!("{warning}");
+        }
+        let unknown = unknown_keys(&discovery);
+        for warning in &unknown {
             tracing::warn!("{warning}");
         }
         let text = |key: &str| {
@@ -152,7 +176,18 @@ impl Settings {
                     .exit(Exit::NotConfigured)
             })?,
         };
-        let (rules, rules_file) = rules(&discovery, places.home.as_deref())?;
+        let mut broken = Vec::new();
+        let (rules, rules_file) = rules(&discovery, places.home.as_deref()).unwrap_or_else(
+            |RulesProblem { file, problem }| {
+                broken.push(problem);
+                (Rules::default(), Some(file))
+            },
+        );
+        let agents_file = agents_file(&discovery, places.home.as_deref());
+        let agents_file = agents_file.unwrap_or_else(|problem| {
+            broken.push(problem);
+            AgentsFile::default()
+        });
         let planning = "GRAPH_GENERATION_TIMEOUT_SECONDS";
         let planning: u64 = number(planning, text(planning))?.unwrap_or(300);
         let reconnect: Option<u64> = number("RECONNECT_MS", text("RECONNECT_MS"))?;
@@ -175,10 +210,12 @@ impl Settings {
             planning: Duration::from_secs(planning.clamp(5, 24 * 3600)),
             rules_file,
             agents: named_agents(&discovery)?,
-            agents_file: agents_file(&discovery, places.home.as_deref())?,
+            agents_file,
             host: host(&discovery),
             pairing,
             discovery,
+            unknown,
+            broken,
         })
     }
 
@@ -326,8 +363,26 @@ fn commands(text: &impl Fn(&str) -> Option<String>) -> Result<Option<CommandRule
     Ok(theirs)
 }
 
+/// Keys of the environment and the files that are called like settings and are none.
+fn unknown_keys(discovery: &Discovery) -> Vec<String> {
+    let variables: Vec<String> = env::vars_os()
+        .filter_map(|(key, _)| key.into_string().ok())
+        .collect();
+    let of_files = discovery.files.iter().flat_map(EnvFile::keys);
+    keys::unknown(variables.iter().map(String::as_str).chain(of_files))
+}
+
+/// Rules that cannot be used, and where they are.
+struct RulesProblem {
+    file: PathBuf,
+    problem: Problem,
+}
+
 /// The rules of the file that was named, or of the usual one if it is there.
-fn rules(discovery: &Discovery, home: Option<&Path>) -> Result<(Rules, Option<PathBuf>), Problem> {
+fn rules(
+    discovery: &Discovery,
+    home: Option<&Path>,
+) -> Result<(Rules, Option<PathBuf>), RulesProblem> {
     let named = discovery.value(RULES_FILE, variable(RULES_FILE).as_deref());
     let named = named.map(|value| value.expose().to_owned());
     let must_be_there = named.is_some();
@@ -341,11 +396,17 @@ fn rules(discovery: &Discovery, home: Option<&Path>) -> Result<(Rules, Option<Pa
         Problem::new(format!("the rules in {} cannot be used", path.display()))
             .exit(Exit::NotConfigured)
     };
+    let wrong = |problem| RulesProblem {
+        file: path.clone(),
+        problem,
+    };
     match rules_file::read(&path, home) {
         Ok(Some(rules)) => Ok((rules, Some(path))),
-        Ok(None) if must_be_there => Err(unusable()
-            .because("the file is not there")
-            .hint(format!("{RULES_FILE} names it"))),
+        Ok(None) if must_be_there => Err(wrong(
+            unusable()
+                .because("the file is not there")
+                .hint(format!("{RULES_FILE} names it")),
+        )),
         Ok(None) => Ok((Rules::default(), None)),
         Err(error) => {
             let hint = match &error {
@@ -357,7 +418,7 @@ fn rules(discovery: &Discovery, home: Option<&Path>) -> Result<(Rules, Option<Pa
                 | RulesError::Pattern { .. }
                 | RulesError::TooMany(_) => "docs/security.md says how rules are written",
             };
-            Err(unusable().hint(hint).because(error))
+            Err(wrong(unusable().hint(hint).because(error)))
         }
     }
 }

@@ -11,6 +11,7 @@ use bridge_proto::Secret;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    invocation,
     reach::Reach,
     report::{Exit, Problem},
 };
@@ -78,7 +79,7 @@ impl StateFolder {
                 .hint("name a folder with --state")
                 .exit(Exit::NotConfigured)
         })?;
-        Ok(Self(folder.join("hub")))
+        Ok(Self(folder.join(HUB)))
     }
 
     /// The hub's database.
@@ -89,6 +90,14 @@ impl StateFolder {
     /// `CTRLNODE_ROOT` of the bridge that `up` starts.
     pub(crate) fn bridge_root(&self) -> PathBuf {
         self.0.join("bridge")
+    }
+
+    /// What nobody but its user may see: the folder, and what a hub keeps in it. Named one by one
+    /// as well, because the root of a bridge may be this very folder, and that one is open.
+    pub(crate) fn own_places(&self) -> Vec<PathBuf> {
+        let data = self.hub_data();
+        let files = [LOCK, NOTE, PAIRING].map(|name| self.0.join(name));
+        [self.0.clone(), data].into_iter().chain(files).collect()
     }
 
     /// The note of a running hub, if one left it.
@@ -137,17 +146,25 @@ impl StateFolder {
             .open(self.0.join(LOCK))
             .map_err(|error| self.unwritable(error))?;
         #[cfg(unix)]
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
-            |error| {
-                Problem::new(format!(
-                    "another hub uses the state folder {}",
-                    self.0.display()
-                ))
-                .hint("stop it, or give this one a folder of its own with --state")
-                .because(error)
-            },
-        )?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| self.is_taken().because(error))?;
         Ok(StateLock { _file: file })
+    }
+
+    /// Another hub has the folder. Where it is, if it left word of that.
+    fn is_taken(&self) -> Problem {
+        let Some(note) = self.note() else {
+            let folder = self.0.display();
+            return Problem::new(format!("another hub uses the state folder {folder}"))
+                .hint("stop it, or give this one a folder of its own with --state");
+        };
+        let elsewhere = usual().map(|usual| usual.join(HUB)) != Some(self.0.clone());
+        let option = invocation::with_state(elsewhere.then_some(&*self.0));
+        let hub = invocation::again("hub");
+        let page = note.public.unwrap_or(note.address);
+        Problem::new(format!("a hub runs here already, its page is at {page}")).hint(format!(
+            "`{hub} login{option}` prints an address that logs you in; a second hub needs a folder of its own, named with --state"
+        ))
     }
 
     /// Whole or not at all, readable by its user alone.
@@ -181,7 +198,8 @@ pub(crate) fn of_agents(workspace: &Path) -> PathBuf {
     folder.join("agents")
 }
 
-fn usual() -> Option<PathBuf> {
+/// The user's usual folder for what is kept between starts.
+pub(crate) fn usual() -> Option<PathBuf> {
     let project = directories::ProjectDirs::from("", "", "ctrlnode")?;
     let folder = project
         .state_dir()
@@ -195,6 +213,8 @@ pub(crate) struct StateLock {
     _file: fs::File,
 }
 
+/// In the user's usual folder.
+const HUB: &str = "hub";
 const LOCK: &str = "hub.lock";
 const NOTE: &str = "hub.json";
 const PAIRING: &str = "pairing.json";

@@ -2,7 +2,11 @@
 //!
 //! Secrets have 192 random bits, so a plain SHA-256 cannot be searched and needs no salt.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bridge_proto::Secret;
@@ -56,11 +60,61 @@ impl Throttle {
         Ok(())
     }
 
+    /// Whether all its places are free again.
+    fn is_idle(&self, now: Instant) -> bool {
+        now.duration_since(self.since) >= REFILL * self.used
+    }
+
     /// The attempt was a good one.
     pub(crate) fn on_success(&mut self) {
         self.used = self.used.saturating_sub(1);
     }
 }
+
+/// Where attempts come from, as far as one party can be told from another: an address, or a network
+/// of IPv6, of which one party has many addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Source(IpAddr);
+
+impl Source {
+    pub(crate) fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+            address @ IpAddr::V4(_) => address,
+        })
+    }
+}
+
+/// A [`Throttle`] for each source, so that nobody uses up the attempts of others.
+#[derive(Debug, Default)]
+pub(crate) struct Throttles {
+    of: HashMap<Source, Throttle>,
+}
+
+impl Throttles {
+    pub(crate) fn on_attempt(&mut self, now: Instant, from: Source) -> Result<(), Duration> {
+        if !self.of.contains_key(&from) && self.of.len() >= MAX_SOURCES {
+            self.of.retain(|_, throttle| !throttle.is_idle(now));
+        }
+        if !self.of.contains_key(&from) && self.of.len() >= MAX_SOURCES {
+            let oldest = self.of.iter().min_by_key(|(_, throttle)| throttle.since);
+            if let Some(oldest) = oldest.map(|(source, _)| *source) {
+                self.of.remove(&oldest);
+            }
+        }
+        let throttle = self.of.entry(from).or_insert_with(|| Throttle::new(now));
+        throttle.on_attempt(now)
+    }
+
+    pub(crate) fn on_success(&mut self, from: Source) {
+        if let Some(throttle) = self.of.get_mut(&from) {
+            throttle.on_success();
+        }
+    }
+}
+
+/// Sources that are remembered at a time.
+const MAX_SOURCES: usize = 1024;
 
 /// A person mistypes a few times; a program tries for ever.
 const BURST: u32 = 10;
@@ -90,6 +144,38 @@ mod tests {
         throttle
             .on_attempt(start + Duration::from_secs(6))
             .unwrap_err();
+    }
+
+    fn source(text: &str) -> Source {
+        Source::of(text.parse().unwrap())
+    }
+
+    #[test]
+    fn nobody_uses_up_the_attempts_of_another_and_what_is_remembered_is_bounded() {
+        let now = Instant::now();
+        let mut throttles = Throttles::default();
+        let (one, other) = (source("192.0.2.1"), source("192.0.2.2"));
+        for _ in 0..BURST {
+            throttles.on_attempt(now, one).unwrap();
+        }
+        throttles.on_attempt(now, one).unwrap_err();
+        throttles.on_attempt(now, other).unwrap();
+        for n in 0..10_000_u32 {
+            let from = Source::of(IpAddr::from(n.to_be_bytes()));
+            throttles.on_attempt(now, from).unwrap();
+        }
+        assert!(throttles.of.len() <= MAX_SOURCES);
+        let later = now + REFILL;
+        throttles.on_attempt(later, source("192.0.2.3")).unwrap();
+        assert!(throttles.of.len() <= 2, "the idle ones are forgotten");
+    }
+
+    #[test]
+    fn a_source_is_an_address_or_a_network_of_many() {
+        assert_eq!(source("2001:db8::1"), source("2001:db8::ffff"));
+        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
+        assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
     }
 
     #[test]

@@ -156,6 +156,12 @@ pub enum HubError {
     /// The login code is wrong, used or too old.
     #[error("the login code is not valid (any more)")]
     LoginRefused,
+    /// Another machine has the name that a new one should get.
+    #[error("another machine is called {name}")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
     /// No machine shows this code, or not any more.
     #[error("no machine waits with this code")]
     UnknownDevice,
@@ -198,6 +204,7 @@ impl HubError {
             Self::FileTooLarge { .. } => "file_too_large",
             Self::TooManyLogins { .. } => "too_many_logins",
             Self::LoginRefused => "login_refused",
+            Self::NameTaken { .. } => "name_taken",
             Self::UnknownDevice => "unknown_device",
             Self::Store(_) => "store",
             Self::NoEntropy => "no_entropy",
@@ -244,6 +251,7 @@ impl HubError {
             Self::LoginRefused => {
                 Some("make a new code with `ctrlnode hub login` where the hub runs")
             }
+            Self::NameTaken { .. } => Some("give this one another name, or remove the other first"),
             Self::UnknownDevice => Some("run `ctrlnode login` on the machine again"),
             Self::Store(_) => Some("see the hub's log; the disk may be full"),
             Self::EmptyPrompt
@@ -267,6 +275,7 @@ impl HubError {
             | Self::FileRefused { .. } => 404,
             Self::MachineOffline { .. }
             | Self::TaskEnded
+            | Self::NameTaken { .. }
             | Self::NothingWorks
             | Self::NotSupported { .. }
             | Self::GitRefused { .. }

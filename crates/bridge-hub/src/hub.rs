@@ -12,7 +12,7 @@ use bridge_proto::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    access,
+    access::{self, Source},
     clock::now,
     error::HubError,
     owner::Message,
@@ -381,23 +381,24 @@ impl Hub {
     pub async fn create_bridge_token(&self, name: &str) -> Result<NewToken, HubError> {
         let name = prepare::name(name)?;
         let secret = access::new_secret("ctrlb_")?;
-        let bridge = BridgeRecord {
-            id: prepare::new_bridge_id(),
-            name,
-            created: now(),
-            hostname: None,
-            version: None,
-            seen: None,
-        };
+        let bridge = BridgeRecord::new(prepare::new_bridge_id(), name);
         let id = bridge.id.to_string();
-        let token = access::hash(&secret);
+        self.pair(bridge, access::hash(&secret)).await?;
+        Ok(NewToken { id, secret })
+    }
+
+    /// Adds a machine with its token.
+    pub(crate) async fn pair(
+        &self,
+        bridge: BridgeRecord,
+        token: TokenHash,
+    ) -> Result<(), HubError> {
         self.attempt(|reply| Message::Pair {
             bridge,
             token,
             reply,
         })
-        .await?;
-        Ok(NewToken { id, secret })
+        .await
     }
 
     /// The valid pairing tokens, by name.
@@ -449,14 +450,14 @@ impl Hub {
         Err(HubError::UnknownToken { id: id.to_owned() })
     }
 
-    /// Turns a login code into a session; the throttle counts wrong codes.
-    pub(crate) async fn log_in(&self, code: &Secret) -> Result<NewToken, HubError> {
-        self.attempt(|reply| Message::LoginAttempt { reply })
+    /// Turns a login code into a session; wrong codes are counted for each source.
+    pub(crate) async fn log_in(&self, from: Source, code: &Secret) -> Result<NewToken, HubError> {
+        self.attempt(|reply| Message::LoginAttempt { from, reply })
             .await?;
         if code.is_empty() || !self.store.take_login(access::hash(code), now()).await? {
             return Err(HubError::LoginRefused);
         }
-        self.tell(Message::LoginSucceeded).await?;
+        self.tell(Message::LoginSucceeded { from }).await?;
         self.grant(GrantKind::Session, "browser", "", Some(SESSION_LIFE))
             .await
     }

@@ -29,6 +29,7 @@ mod socket;
 mod state;
 mod store;
 mod view;
+mod visible;
 mod web;
 
 pub use self::{

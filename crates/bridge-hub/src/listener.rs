@@ -2,12 +2,18 @@
 //! how many, how long a head and a body may take, how long an answer may wait to be read. Streams
 //! and WebSockets of those who showed a token live as long as they like.
 
-use std::{collections::HashMap, convert::Infallible, net::SocketAddr, pin::pin, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    time::Duration,
+};
 
 use axum::{
     Router,
     body::{Body, Bytes, HttpBody as _},
-    http::{Request, Response},
+    http::{HeaderMap, HeaderName, Request, Response},
 };
 use futures_util::{Stream, StreamExt as _, stream};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -21,6 +27,7 @@ use tokio::{
 use tower_service::Service as _;
 
 use crate::{
+    access::Source,
     places::{Arrival, PlaceId, Places},
     socket::Socket,
 };
@@ -104,6 +111,7 @@ impl House {
         }
         let visitor = Visitor {
             place,
+            from: from.ip(),
             news: self.news.clone(),
         };
         let socket = Socket::new(socket, Place(visitor.clone()));
@@ -126,6 +134,7 @@ impl House {
 #[derive(Debug, Clone)]
 pub(crate) struct Visitor {
     place: PlaceId,
+    from: IpAddr,
     news: mpsc::UnboundedSender<News>,
 }
 
@@ -133,6 +142,17 @@ impl Visitor {
     /// It has shown a token that is good.
     pub(crate) fn welcome(&self) {
         self.tell(News::Known(self.place));
+    }
+
+    /// Where it comes from. What a proxy on this machine says of whom it speaks for is believed; of
+    /// several, the last one is the proxy's own word.
+    pub(crate) fn source(&self, headers: &HeaderMap) -> Source {
+        let named = headers.get_all(FORWARDED).iter().next_back();
+        let named = named
+            .filter(|_| self.from.to_canonical().is_loopback())
+            .and_then(|named| named.to_str().ok())
+            .and_then(|named| named.rsplit(',').next()?.trim().parse().ok());
+        Source::of(named.unwrap_or(self.from))
     }
 
     fn tell(&self, news: News) {
@@ -206,6 +226,9 @@ fn until_late(
     })
 }
 
+/// Proxies name in it whom they speak for.
+const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
+
 /// From the first byte, or from the end of the answer before, to the end of the head.
 const HEAD: Duration = Duration::from_secs(10);
 /// 32 MiB on a slow line take their time.
@@ -219,6 +242,38 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    #[test]
+    fn only_a_proxy_on_this_machine_is_believed_about_whom_it_speaks_for() {
+        let (news, _heard) = mpsc::unbounded_channel();
+        let source = |from: &str, named: &[&'static str]| {
+            let Arrival::Taken { place, .. } = Places::default().arrive(from.parse().unwrap())
+            else {
+                panic!("there is room");
+            };
+            let visitor = Visitor {
+                place,
+                from: from.parse().unwrap(),
+                news: news.clone(),
+            };
+            let mut headers = HeaderMap::new();
+            for name in named {
+                headers.append(FORWARDED, axum::http::HeaderValue::from_static(name));
+            }
+            visitor.source(&headers)
+        };
+        let of = |text: &str| Source::of(text.parse().unwrap());
+        for (from, named, found) in [
+            ("127.0.0.1", &[][..], "127.0.0.1"),
+            ("127.0.0.1", &["192.0.2.1"], "192.0.2.1"),
+            ("::1", &["192.0.2.1, 192.0.2.2"], "192.0.2.2"),
+            ("127.0.0.1", &["192.0.2.1", "192.0.2.3"], "192.0.2.3"),
+            ("127.0.0.1", &["unknown"], "127.0.0.1"),
+            ("192.0.2.9", &["192.0.2.1"], "192.0.2.9"),
+        ] {
+            assert_eq!(source(from, named), of(found), "{from} {named:?}");
+        }
+    }
 
     /// Serves a page, and a stream that says something after an hour.
     async fn served() -> SocketAddr {

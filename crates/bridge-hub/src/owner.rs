@@ -19,7 +19,7 @@ use bridge_transport::delivery::Position;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    access::Throttle,
+    access::{Source, Throttles},
     backlog::Backlog,
     clock::now,
     devices::Devices,
@@ -128,9 +128,12 @@ pub(crate) enum Message {
         reply: Answered<()>,
     },
     LoginAttempt {
+        from: Source,
         reply: Answered<()>,
     },
-    LoginSucceeded,
+    LoginSucceeded {
+        from: Source,
+    },
     Devices {
         ask: DeviceQuestion,
     },
@@ -167,7 +170,7 @@ pub(crate) struct Owner {
     last_conn: u64,
     watched: HashMap<TaskId, watch::Sender<u64>>,
     changes: watch::Sender<u64>,
-    throttle: Throttle,
+    logins: Throttles,
     devices: Devices,
     pub(crate) backlog: Backlog,
     retention: Duration,
@@ -190,8 +193,8 @@ impl Owner {
             last_conn: 0,
             watched: HashMap::new(),
             changes,
-            throttle: Throttle::new(Instant::now()),
-            devices: Devices::new(Instant::now()),
+            logins: Throttles::default(),
+            devices: Devices::default(),
             backlog: Backlog::new(storable),
             retention,
         }
@@ -352,14 +355,14 @@ impl Owner {
                 let done = self.unpair(bridge).await;
                 answer(reply, done);
             }
-            Message::LoginAttempt { reply } => {
-                let place = self.throttle.on_attempt(Instant::now());
+            Message::LoginAttempt { from, reply } => {
+                let place = self.logins.on_attempt(Instant::now(), from);
                 answer(
                     reply,
                     place.map_err(|wait| HubError::TooManyLogins { wait }),
                 );
             }
-            Message::LoginSucceeded => self.throttle.on_success(),
+            Message::LoginSucceeded { from } => self.logins.on_success(from),
             Message::Devices { ask } => ask(&mut self.devices),
             Message::Stop { .. } => {} // taken out before
         }

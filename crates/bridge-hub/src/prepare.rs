@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     error::HubError,
     view::{Attachment, MAX_ATTACHMENT_BYTES, MAX_PROMPT_BYTES, Mode},
+    visible::is_visible,
 };
 
 /// A task before its machine has agreed.
@@ -150,7 +151,7 @@ pub(crate) fn result_path(path: &str) -> Result<String, HubError> {
 /// A name of a token.
 pub(crate) fn name(name: &str) -> Result<String, HubError> {
     let name = name.trim();
-    if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
+    if name.is_empty() || name.chars().count() > 100 || !name.chars().all(is_visible) {
         return Err(malformed(
             "name",
             "1 to 100 printable characters are needed",

@@ -20,6 +20,7 @@ pub mod find;
 pub mod gemini;
 pub mod hermes;
 pub mod host;
+pub mod kept;
 pub mod openclaw;
 pub mod opencode;
 mod plain;

@@ -3,17 +3,16 @@
 
 #![cfg(target_os = "linux")]
 
-use std::{
-    process::{Command, Stdio},
-    time::Instant,
-};
+mod process_mute;
+
+use std::process::{Command, Stdio};
 
 use bridge_providers::{
     conversation::converse,
-    dialogue::{Dialogue, Exit, Step},
     process::{AllowList, Environment, Launch},
-    provider::{Heard, Steer},
+    provider::Heard,
 };
+use process_mute::Mute;
 
 /// Namespaces of its own for users and processes, as an unprivileged container has.
 const CONTAINER: [&str; 5] = ["-U", "-r", "--pid", "--fork", "--mount-proc"];
@@ -69,22 +68,4 @@ fn inside_a_container() {
         heard
     });
     assert_eq!(heard, [Heard::Gone]);
-}
-
-/// Says nothing and understands nothing.
-struct Mute;
-
-impl Dialogue for Mute {
-    fn on_start(&mut self, _: Instant) {}
-    fn on_line(&mut self, _: Instant, _: &[u8]) {}
-    fn on_oversized(&mut self, _: Instant, _: u64) {}
-    fn on_steer(&mut self, _: Instant, _: Steer) {}
-    fn on_end(&mut self, _: Instant, _: Exit) {}
-    fn on_timeout(&mut self, _: Instant) {}
-    fn next_step(&mut self) -> Option<Step> {
-        None
-    }
-    fn deadline(&self) -> Option<Instant> {
-        None
-    }
 }

@@ -3,18 +3,19 @@
 
 #![cfg(target_os = "linux")]
 
+mod process_mute;
+
 use std::{
     fs,
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bridge_providers::{
     conversation::converse,
-    dialogue::{Dialogue, Exit, Step},
     process::{Environment, Launch},
-    provider::Steer,
 };
+use process_mute::Mute;
 use rustix::{
     fs::{CWD, Mode, mkfifoat},
     process::{Pid, Signal, kill_process},
@@ -85,22 +86,4 @@ fn daemon_that_is_killed() {
         let mut conversation = converse(launch, Box::new(Mute)).await.unwrap();
         while conversation.heard.recv().await.is_some() {}
     });
-}
-
-/// Says nothing and understands nothing.
-struct Mute;
-
-impl Dialogue for Mute {
-    fn on_start(&mut self, _: Instant) {}
-    fn on_line(&mut self, _: Instant, _: &[u8]) {}
-    fn on_oversized(&mut self, _: Instant, _: u64) {}
-    fn on_steer(&mut self, _: Instant, _: Steer) {}
-    fn on_end(&mut self, _: Instant, _: Exit) {}
-    fn on_timeout(&mut self, _: Instant) {}
-    fn next_step(&mut self) -> Option<Step> {
-        None
-    }
-    fn deadline(&self) -> Option<Instant> {
-        None
-    }
 }

@@ -30,7 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Taken {
     /// A connection is open.
-    Opened { extended: bool },
+    Opened { conn: ConnId, extended: bool },
     /// A run was asked for; its place is resolved, or refused.
     Run {
         asked: Box<Asked>,
@@ -77,9 +77,9 @@ impl Intake {
         let mut odd = Rarely::default();
         while let Some(inbound) = self.inbox.recv().await {
             let sent = match inbound {
-                Inbound::Opened { extended, .. } => {
+                Inbound::Opened { conn, extended } => {
                     source = if extended { Source::Hub } else { Source::Plane };
-                    self.supervisor.send(Taken::Opened { extended }).await
+                    self.supervisor.send(Taken::Opened { conn, extended }).await
                 }
                 Inbound::Closed { reason, .. } => {
                     tracing::debug!(?reason, "connection closed");

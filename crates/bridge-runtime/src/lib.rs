@@ -30,6 +30,7 @@ pub mod manifest;
 pub mod outgoing;
 mod patience;
 mod pipeline;
+mod plans;
 pub mod policy;
 mod prompt;
 pub mod rules;

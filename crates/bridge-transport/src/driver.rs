@@ -26,6 +26,7 @@ use crate::{
     outlet::Outlet,
     payload::{Class, Greeting, Payload},
     socket::{Moved, Op, Socket, Written},
+    spoken::Spoken,
     state::LinkState,
 };
 
@@ -66,6 +67,7 @@ pub(crate) fn spawn<P: Payload>(
         outlet,
         credential: endpoint.authorization.clone(),
         greetings,
+        spoken: Spoken::default(),
         carrier,
         endpoint,
     };
@@ -96,6 +98,7 @@ struct Driver<P> {
     outlet: Outlet,
     credential: watch::Receiver<Option<HeaderValue>>,
     greetings: watch::Receiver<Greeting>,
+    spoken: Spoken,
     carrier: Arc<dyn Carrier>,
     endpoint: Endpoint,
 }
@@ -240,7 +243,7 @@ impl<P: Payload> Driver<P> {
                 self.input(Input::Opened { conn, extended }).await;
             }
             Err(error) => {
-                let reason = with_causes(&error);
+                let reason = self.spoken.line(&with_causes(&error));
                 debug!(%conn, reason, "dial failed");
                 let disposition = error.disposition(&self.endpoint.dialect);
                 self.input(Input::DialFailed {
@@ -259,6 +262,7 @@ impl<P: Payload> Driver<P> {
             Received::Pong { id } => Input::Pong { conn, id },
             Received::Refused(reason) => Input::Refused { conn, reason },
             Received::Closed(reason) => {
+                let reason = self.spoken.close(reason);
                 debug!(%conn, %reason, "connection ended");
                 self.socket = None;
                 Input::Closed { conn, reason }
@@ -337,6 +341,7 @@ impl<P: Payload> Driver<P> {
         mut headers: Vec<(HeaderName, HeaderValue)>,
     ) -> Boxed<Result<Connection, DialError>> {
         if let Some(mut value) = self.credential.borrow_and_update().clone() {
+            self.spoken.on_dial(&value);
             value.set_sensitive(true);
             headers.push((AUTHORIZATION, value));
         }

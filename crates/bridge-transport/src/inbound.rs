@@ -96,7 +96,8 @@ pub enum CloseReason {
     Code {
         /// The close code.
         code: u16,
-        /// The text that came with it, at most 123 bytes.
+        /// The text that came with it, at most 123 bytes on the wire; a link takes its own
+        /// credential out.
         reason: String,
     },
     /// The peer went away without a close frame, or the network broke (code 1006).

@@ -36,6 +36,7 @@ mod proxy;
 mod socket;
 #[cfg(feature = "spool")]
 pub mod spool;
+mod spoken;
 mod state;
 mod tls;
 mod upgrade;

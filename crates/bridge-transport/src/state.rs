@@ -13,7 +13,8 @@ pub struct LinkState {
     pub attempt: u32,
     /// When the next dial is due, while waiting for it.
     pub next_retry: Option<Instant>,
-    /// Why the last dial or connection failed; cleared once a connection proved healthy.
+    /// Why the last dial or connection failed; cleared once a connection proved healthy. One line,
+    /// without the credential, whatever the peer said.
     pub last_error: Option<String>,
     /// How long the last answered ping took.
     pub round_trip: Option<Duration>,

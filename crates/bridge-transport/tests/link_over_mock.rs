@@ -445,3 +445,48 @@ async fn a_new_greeting_is_used_from_the_next_dial_on() {
     );
     assert_eq!(dial.accept().read().await, ["hello again"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_says_at_the_end_never_repeats_the_token() {
+    let mut bench = start(Limits::default());
+    let token = HeaderValue::from_static("Bearer ctrlb_0123456789");
+    bench.credential.send_replace(Some(token));
+    let peer = bench.connected().await;
+    let state = bench.link.state();
+    assert!(matches!(
+        bench.inbox.recv().await,
+        Some(Inbound::Opened { .. })
+    ));
+    // The token of the next dial is another one by then.
+    bench
+        .credential
+        .send_replace(Some(HeaderValue::from_static("Bearer another-one")));
+    let said = CloseReason::Code {
+        code: 1008,
+        reason: "ctrlb_0123456789 is\nunknown".to_owned(),
+    };
+    peer.say.send(Received::Closed(said)).unwrap();
+    let closed = bench.inbox.recv().await;
+    let Some(Inbound::Closed { reason, .. }) = closed else {
+        panic!("{closed:?}");
+    };
+    let shown = "closed by the peer with code 1008: [token] is\\nunknown";
+    assert_eq!(reason.to_string(), shown);
+    bench.dial().await;
+    assert_eq!(state.borrow().last_error.as_deref(), Some(shown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_a_dial_failed_is_one_bounded_line() {
+    let mut bench = start(Limits::default());
+    let dial = bench.dial().await;
+    let refused = DialError::Proxy {
+        proxy: "proxy:1".to_owned(),
+        reason: "\u{1b}[2J\u{202e}".repeat(1000),
+    };
+    assert!(dial.answer.send(Err(refused)).is_ok());
+    bench.reaches(Phase::Waiting).await;
+    let state = bench.link.state();
+    let told = state.borrow().last_error.clone().unwrap();
+    assert!(told.len() <= 300 && !told.contains(['\u{1b}', '\u{202e}']));
+}

@@ -81,7 +81,8 @@ impl Workspace {
     /// Writes one file whole and creates its folders. Text for an `output/` folder loses its status
     /// tags and ends with one newline. Gives its absolute path.
     ///
-    /// Outside of `CTRLNODE_ROOT` this needs the contents policy `workspace`.
+    /// Outside of `CTRLNODE_ROOT` this needs the contents policy `workspace`. Outside of task
+    /// folders a file that can be executed stays as it is.
     pub fn write_file(
         &self,
         tree: &Tree,
@@ -106,7 +107,11 @@ impl Workspace {
             Ok(_) | Err(_) => None,
         };
         let content = cleaned.as_ref().map_or(bytes, String::as_bytes);
-        folder.replace(&real, content, false)?;
+        if opened.guard.goes_whole(&file) {
+            folder.replace(&real, content, false)?;
+        } else {
+            folder.replace_data(&real, content)?;
+        }
         Ok(file)
     }
 
@@ -159,6 +164,7 @@ impl Workspace {
                 ContainError::Missing { .. }
                 | ContainError::NotAFolder { .. }
                 | ContainError::NotAFile { .. }
+                | ContainError::Executable { .. }
                 | ContainError::Io { .. },
             ) => {}
         }
@@ -306,7 +312,9 @@ fn folders_first(child: &Child) -> (Reverse<bool>, String, String) {
 
 fn refusal(error: &ContainError) -> ReadOutcome {
     match error {
-        ContainError::Outside { .. } | ContainError::Link { .. } => ReadOutcome::InvalidPath,
+        ContainError::Outside { .. }
+        | ContainError::Link { .. }
+        | ContainError::Executable { .. } => ReadOutcome::InvalidPath,
         ContainError::Missing { .. }
         | ContainError::NotAFolder { .. }
         | ContainError::NotAFile { .. } => ReadOutcome::NotFound,

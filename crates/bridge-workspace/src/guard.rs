@@ -2,16 +2,29 @@
 //! (what may leave this machine) and the bridge's own files. Pure: real absolute paths in, a
 //! verdict out.
 
+mod lists;
+mod names;
+mod own;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     fmt,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     str::FromStr,
     sync::LazyLock,
 };
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use self::own::{Keep, OwnPlace};
+use self::{
+    lists::{INTERNAL, KEY_FILES, OPENCLAW_OWN, READ, WRITE},
+    names::{known_as, names},
+    own::{OwnPlaces, Use},
+};
 
 /// Which file contents may leave this machine. Streamed answer text is not file content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,6 +99,7 @@ pub(crate) struct Guard {
     /// A tree of OpenClaw that the request at hand is about.
     pub(crate) tree: Option<PathBuf>,
     pub(crate) policy: ContentsPolicy,
+    own: OwnPlaces,
 }
 
 impl Guard {
@@ -96,7 +110,13 @@ impl Guard {
             root_names: names(root),
             tree: None,
             policy: ContentsPolicy::default(),
+            own: OwnPlaces::default(),
         }
+    }
+
+    /// Protects these places too, in place of those that were named before.
+    pub(crate) fn protect(&mut self, places: &[OwnPlace]) {
+        self.own = OwnPlaces::new(places, &self.base);
     }
 
     /// The same for a request about a tree of OpenClaw.
@@ -114,7 +134,7 @@ impl Guard {
 
     fn may_leave_as(&self, path: &Path, parts: &[String]) -> Result<(), Kept> {
         let place = self.place(path, parts)?;
-        protected(parts, &READ_RULES)?;
+        self.may_be_seen(parts)?;
         match self.policy {
             ContentsPolicy::Never => Err(Kept::Policy(self.policy)),
             ContentsPolicy::TaskOutputs if !place.is_task_file() => Err(Kept::Policy(self.policy)),
@@ -174,7 +194,7 @@ impl Guard {
     pub(crate) fn may_remove(&self, path: &Path) -> Result<(), Kept> {
         let above = names(path);
         let holds = |place: &Path| names(place).starts_with(&above);
-        if holds(&self.base) || holds(&self.root) {
+        if holds(&self.base) || holds(&self.root) || self.own.is_in(&above) {
             return Err(Kept::Internal);
         }
         let parts = names(path);
@@ -213,18 +233,24 @@ impl Guard {
     }
 
     /// May what is `old` be `new` from now on? Not if it could be read or written then, and could
-    /// not before.
+    /// not before; nor if what could be written so far would be in a protected place.
     pub(crate) fn may_become(&self, old: &Path, new: &Path) -> Result<(), Kept> {
         let freed = |before: Result<(), Kept>, after: Result<(), Kept>| match (before, after) {
             (Err(kept), Ok(())) => Err(kept),
             (Ok(()) | Err(_), _) => Ok(()),
         };
         freed(self.may_leave(old), self.may_leave(new))?;
-        freed(self.may_write(old), self.may_write(new))
+        let (before, after) = (self.may_write(old), self.may_write(new));
+        match (before, after) {
+            // Written under one name, it would be run or obeyed under the other.
+            (Ok(()), Err(kept @ Kept::Protected(_))) => Err(kept),
+            (before, after) => freed(before, after),
+        }
     }
 
     fn may_change(&self, parts: &[String], place: &Place) -> Result<(), Kept> {
-        protected(parts, &READ_RULES)?;
+        self.may_be_seen(parts)?;
+        self.kept_where_it_lies(parts, Use::Change)?;
         match place {
             Place::Root(_) => {
                 protected(parts, &WRITE_RULES)?;
@@ -254,7 +280,7 @@ impl Guard {
     /// must be somewhere an agent may work, and its files leave under the policy of all.
     pub(crate) fn may_be_tree(&self, path: &Path, own: &Path) -> Result<(), Kept> {
         let parts = names(path);
-        protected(&parts, &READ_RULES)?;
+        self.may_be_seen(&parts)?;
         if let Some(rest) = parts.strip_prefix(names(own).as_slice()) {
             return match rest.first() {
                 Some(first) if !first.starts_with('.') && !OPENCLAW_OWN.contains(&&**first) => {
@@ -281,7 +307,7 @@ impl Guard {
         if !path.starts_with(&self.base) {
             return Err(Kept::Outside);
         }
-        protected(&parts, &READ_RULES)?;
+        self.may_be_seen(&parts)?;
         // Not all of WRITE: agents keep work trees of their own below their settings.
         if parts.iter().any(|part| part == ".git") {
             return Err(Kept::Protected("git internals"));
@@ -299,12 +325,24 @@ impl Guard {
         if !path.starts_with(&self.base) {
             return Err(Kept::Outside);
         }
-        protected(&parts, &READ_RULES)
+        self.may_be_seen(&parts)
+    }
+
+    /// Whether no protected place keeps it from being read.
+    fn may_be_seen(&self, parts: &[String]) -> Result<(), Kept> {
+        protected(parts, &READ_RULES)?;
+        self.kept_where_it_lies(parts, Use::Look)
+    }
+
+    fn kept_where_it_lies(&self, parts: &[String], to: Use) -> Result<(), Kept> {
+        let tree = self.tree.as_deref().map(names).unwrap_or_default();
+        let open: [&[String]; 2] = [&self.root_names, &tree];
+        self.own.check(parts, to, &open)
     }
 
     /// What a protected place is, if it is one.
-    pub(crate) fn protects(path: &Path) -> Option<&'static str> {
-        match protected(&names(path), &READ_RULES) {
+    pub(crate) fn protects(&self, path: &Path) -> Option<&'static str> {
+        match self.may_be_seen(&names(path)) {
             Err(Kept::Protected(what)) => Some(what),
             Ok(()) | Err(Kept::Outside | Kept::Internal | Kept::Policy(_)) => None,
         }
@@ -377,43 +415,6 @@ impl Place {
     }
 }
 
-/// The components of a path as far as their names tell them apart on any file system.
-fn names(path: &Path) -> Vec<String> {
-    path.components()
-        .filter_map(|component| match component {
-            Component::Normal(name) => Some(known_as(&name.to_string_lossy())),
-            Component::Prefix(_)
-            | Component::RootDir
-            | Component::CurDir
-            | Component::ParentDir => None,
-        })
-        .collect()
-}
-
-/// The name that some file system takes this one for: without case, without characters that are
-/// not seen, without what Windows does not keep at the end, and the long form of `GIT~1`.
-fn known_as(name: &str) -> String {
-    let seen = name.split(':').next().unwrap_or(name);
-    let seen = seen.trim_end_matches([' ', '.']);
-    if seen.is_ascii() && !seen.contains('~') {
-        return seen.to_ascii_lowercase();
-    }
-    let folded: String = seen
-        .chars()
-        .filter(|c| !UNSEEN.contains(c))
-        // Upper first: the long s is only then an s.
-        .flat_map(char::to_uppercase)
-        .flat_map(char::to_lowercase)
-        .collect();
-    match folded.split_once('~') {
-        Some((stem, number)) if number.chars().all(|c| c.is_ascii_digit()) => SHORT_NAMES
-            .iter()
-            .find(|(short, _)| *short == stem)
-            .map_or_else(|| folded.clone(), |(_, long)| (*long).to_owned()),
-        Some(_) | None => folded,
-    }
-}
-
 /// What is protected, by the first name of each place: the other names, and what it is.
 type Rules = HashMap<&'static str, Vec<(Vec<&'static str>, &'static str)>>;
 
@@ -457,198 +458,3 @@ fn protected(parts: &[String], rules: &Rules) -> Result<(), Kept> {
 
 /// The folder for temporary files of an agent, in each task folder.
 pub(crate) const TEMP: &str = ".tmp";
-
-/// Entries of `CTRLNODE_ROOT` that are the bridge's own.
-const INTERNAL: &[&str] = &[
-    ".env",
-    "agents.toml",
-    "bridge.lock",
-    "cli-token",
-    "hub",
-    "hub.db",
-    "hub.db-shm",
-    "hub.db-wal",
-    "journal",
-    "model-manifest.json",
-    "rules.toml",
-    "spool",
-    "status.json",
-];
-
-/// Entries of OpenClaw's folder that are its own: settings, logins, conversations, programs.
-const OPENCLAW_OWN: &[&str] = &[
-    "agents",
-    "browser",
-    "canvas",
-    "completions",
-    "credentials",
-    "cron",
-    "delivery-queue",
-    "devices",
-    "exec-approvals.json",
-    "extensions",
-    "hooks",
-    "identity",
-    "logs",
-    "media",
-    "memory",
-    "openclaw.json",
-    "plugins",
-    "sandboxes",
-    "settings",
-    "skills",
-    "subagents",
-    "telegram",
-    "whatsapp",
-];
-
-/// Characters that HFS+ does not look at in a name, and their like.
-const UNSEEN: [char; 18] = [
-    '\u{200b}', '\u{200c}', '\u{200d}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}',
-    '\u{202d}', '\u{202e}', '\u{206a}', '\u{206b}', '\u{206c}', '\u{206d}', '\u{206e}', '\u{206f}',
-    '\u{feff}', '\u{ad}',
-];
-
-/// Short names of Windows, before their number, of what is protected by its name alone.
-const SHORT_NAMES: [(&str, &str); 4] = [
-    ("git", ".git"),
-    ("ssh", ".ssh"),
-    ("gnupg", ".gnupg"),
-    ("aws", ".aws"),
-];
-
-/// Extensions of key stores.
-const KEY_FILES: &[&str] = &["jks", "kdbx", "keystore", "p12", "pfx"];
-
-/// Never read, never written, never worked in. Lower case.
-const READ: &[(&str, &str)] = &[
-    (".ssh", "keys of ssh"),
-    ("id_rsa", "keys of ssh"),
-    ("id_ed25519", "keys of ssh"),
-    ("id_ecdsa", "keys of ssh"),
-    ("id_dsa", "keys of ssh"),
-    (".gnupg", "keys of gpg"),
-    (".aws", "a cloud login"),
-    (".azure", "a cloud login"),
-    (".config/gcloud", "a cloud login"),
-    (".config/gh", "a login"),
-    (".config/github-copilot", "a login"),
-    (".kube", "a cluster login"),
-    (".docker/config.json", "a login"),
-    (".netrc", "logins"),
-    ("_netrc", "logins"),
-    (".git-credentials", "logins"),
-    (".pypirc", "a login"),
-    (".npmrc", "a login"),
-    (".pgpass", "a database login"),
-    (".my.cnf", "a database login"),
-    (".vault-token", "a login"),
-    (".config/rclone", "a cloud login"),
-    (".terraform.d/credentials.tfrc.json", "a cloud login"),
-    (".m2/settings.xml", "a login"),
-    (".cargo/credentials", "a login"),
-    (".cargo/credentials.toml", "a login"),
-    (".password-store", "passwords"),
-    (".local/share/keyrings", "a key store"),
-    (".local/share/kwalletd", "a key store"),
-    (".pki", "a key store"),
-    ("library/keychains", "a key store"),
-    ("appdata/local/microsoft/credentials", "a key store"),
-    ("appdata/roaming/microsoft/credentials", "a key store"),
-    ("appdata/roaming/microsoft/protect", "a key store"),
-    (".mozilla", "a browser profile"),
-    (".thunderbird", "a mail profile"),
-    (".config/google-chrome", "a browser profile"),
-    (".config/chromium", "a browser profile"),
-    (".config/bravesoftware", "a browser profile"),
-    (".config/microsoft-edge", "a browser profile"),
-    (".config/vivaldi", "a browser profile"),
-    (".config/opera", "a browser profile"),
-    ("library/safari", "a browser profile"),
-    ("library/cookies", "a browser profile"),
-    (
-        "library/application support/google/chrome",
-        "a browser profile",
-    ),
-    ("library/application support/firefox", "a browser profile"),
-    (
-        "library/application support/bravesoftware",
-        "a browser profile",
-    ),
-    (
-        "library/application support/microsoft edge",
-        "a browser profile",
-    ),
-    ("appdata/local/google/chrome/user data", "a browser profile"),
-    (
-        "appdata/local/microsoft/edge/user data",
-        "a browser profile",
-    ),
-    ("appdata/roaming/mozilla", "a browser profile"),
-    (".ctrlnode/.env", "the pairing token"),
-    (".local/state/ctrlnode", "the hub's own files"),
-    (
-        "library/application support/ctrlnode",
-        "the hub's own files",
-    ),
-    (".claude/.credentials.json", "an agent's login"),
-    (".claude.json", "an agent's login"),
-    (".codex/auth.json", "an agent's login"),
-    (".gemini/oauth_creds.json", "an agent's login"),
-    (".gemini/google_accounts.json", "an agent's login"),
-    (".gemini/.env", "an agent's login"),
-    (".copilot/config.json", "an agent's login"),
-    (".config/cursor/auth.json", "an agent's login"),
-    (".local/share/opencode/auth.json", "an agent's login"),
-    (".hermes/.env", "an agent's login"),
-    (".hermes/auth.json", "an agent's login"),
-    (".openclaw/openclaw.json", "an agent's login"),
-    (".openclaw/credentials", "an agent's login"),
-];
-
-/// Read when the policy allows, never written: what runs by itself later. Lower case.
-const WRITE: &[(&str, &str)] = &[
-    (".ctrlnode/rules.toml", "the rules of this machine"),
-    (".ctrlnode/agents.toml", "the agents of this machine"),
-    (".mcp.json", "agent settings"),
-    (".local/bin", "a folder of programs"),
-    (".cargo/bin", "a folder of programs"),
-    (".cargo/config", "settings that start programs"),
-    (".cargo/config.toml", "settings that start programs"),
-    (".vimrc", "settings that start programs"),
-    (".config/nvim", "settings that start programs"),
-    (".xprofile", "a shell start file"),
-    (".xinitrc", "a shell start file"),
-    (".xsessionrc", "a shell start file"),
-    (".pam_environment", "a shell start file"),
-    (".bash_aliases", "a shell start file"),
-    (".zlogout", "a shell start file"),
-    (".config/environment.d", "a shell start file"),
-    (".config/plasma-workspace", "an autostart folder"),
-    (".git", "git internals"),
-    (".gitconfig", "git settings"),
-    (".config/git", "git settings"),
-    (".bashrc", "a shell start file"),
-    (".bash_profile", "a shell start file"),
-    (".bash_login", "a shell start file"),
-    (".bash_logout", "a shell start file"),
-    (".profile", "a shell start file"),
-    (".zshrc", "a shell start file"),
-    (".zshenv", "a shell start file"),
-    (".zprofile", "a shell start file"),
-    (".zlogin", "a shell start file"),
-    (".config/fish", "a shell start file"),
-    (".config/autostart", "an autostart folder"),
-    (".config/systemd", "an autostart folder"),
-    ("library/launchagents", "an autostart folder"),
-    ("start menu/programs/startup", "an autostart folder"),
-    (".claude", "agent settings"),
-    (".codex", "agent settings"),
-    (".gemini", "agent settings"),
-    (".copilot", "agent settings"),
-    (".cursor", "agent settings"),
-    (".opencode", "agent settings"),
-    (".config/opencode", "agent settings"),
-    (".hermes", "agent settings"),
-    (".openclaw", "agent settings"),
-];

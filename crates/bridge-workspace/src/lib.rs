@@ -35,7 +35,7 @@ pub use contained::{ContainError, ContainedPath, Folder, PathFault};
 pub use files::{FileRefusal, Served};
 pub use follow_up::{FollowUpError, FollowUpFiles, RepositoryContext};
 pub use git::{GitCommand, GitPlace, WorkTree};
-pub use guard::{ContentsPolicy, Kept};
+pub use guard::{ContentsPolicy, Keep, Kept, OwnPlace};
 pub use journal::{EndedRun, Journal, JournalError, RunEntry, RunState};
 pub use pipeline::HandOverError;
 pub use repository::Repository;

@@ -51,7 +51,8 @@ impl HandOverError {
                 | ContainError::Link { .. }
                 | ContainError::Outside { .. }
                 | ContainError::NotAFolder { .. }
-                | ContainError::NotAFile { .. },
+                | ContainError::NotAFile { .. }
+                | ContainError::Executable { .. },
             )
             | Self::TooMany
             | Self::TooLarge => self.to_string(),

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::{
     contained::{ContainError, ContainedPath, Folder, PathFault},
-    guard::{ContentsPolicy, Guard, Kept},
+    guard::{ContentsPolicy, Guard, Kept, OwnPlace},
     lock::{self, Attempt, Lock},
     repository::Repository,
     sys,
@@ -120,9 +120,9 @@ impl PlaceError {
                 ContainError::Link { .. } | ContainError::Outside { .. } => {
                     "replace the symbolic link by a real folder"
                 }
-                ContainError::NotAFolder { .. } | ContainError::NotAFile { .. } => {
-                    "move the file that stands in the way"
-                }
+                ContainError::NotAFolder { .. }
+                | ContainError::NotAFile { .. }
+                | ContainError::Executable { .. } => "move the file that stands in the way",
                 ContainError::Missing { .. } | ContainError::Io { .. } => {
                     "check the free space and the permissions of the folder"
                 }
@@ -183,6 +183,15 @@ impl Workspace {
     #[must_use]
     pub fn with_policy(mut self, policy: ContentsPolicy) -> Self {
         self.guard.policy = policy;
+        self
+    }
+
+    /// Protects places by where they lie, besides those that are known by their names: at most a
+    /// few hundred. Of a folder that holds `CTRLNODE_ROOT` all the rest is protected; one that
+    /// holds all of `BASE_PATH` protects nothing.
+    #[must_use]
+    pub fn with_protected(mut self, places: &[OwnPlace]) -> Self {
+        self.guard.protect(places);
         self
     }
 

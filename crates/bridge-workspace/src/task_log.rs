@@ -162,7 +162,8 @@ impl TaskLog {
             other @ (ContainError::Link { .. }
             | ContainError::Outside { .. }
             | ContainError::NotAFolder { .. }
-            | ContainError::NotAFile { .. }) => LogError::Unusable {
+            | ContainError::NotAFile { .. }
+            | ContainError::Executable { .. }) => LogError::Unusable {
                 path: self.file(),
                 source: other,
             },

@@ -126,14 +126,15 @@ impl Workspace {
             .map_err(|error| told(&error, "CREATE_FAILED"))?;
         for (inside, content) in wanted {
             created
-                .replace(&inside, content.as_bytes(), false)
+                .replace_data(&inside, content.as_bytes())
                 .map_err(|error| match error {
                     ContainError::Io { .. } => told(&error, "CREATE_FAILED"),
                     ContainError::Missing { .. }
                     | ContainError::Link { .. }
                     | ContainError::Outside { .. }
                     | ContainError::NotAFolder { .. }
-                    | ContainError::NotAFile { .. } => format!("INVALID_FILE_PATH: {inside}"),
+                    | ContainError::NotAFile { .. }
+                    | ContainError::Executable { .. } => format!("INVALID_FILE_PATH: {inside}"),
                 })?;
         }
         Ok(Some(path))
@@ -225,6 +226,7 @@ fn create_folder(tree: Option<&Opened<'_>>, path: &str) -> Result<(), Refusal> {
         other @ (ContainError::Missing { .. }
         | ContainError::Link { .. }
         | ContainError::Outside { .. }
+        | ContainError::Executable { .. }
         | ContainError::Io { .. }) => told(&other, failed),
     };
     let real = folder.resolve_new(&path).map_err(of)?;
@@ -331,15 +333,18 @@ fn not_found(error: &ContainError, failed: &str) -> Refusal {
         ContainError::Missing { .. }
         | ContainError::NotAFolder { .. }
         | ContainError::NotAFile { .. } => "FOLDER_NOT_FOUND".into(),
-        ContainError::Link { .. } | ContainError::Outside { .. } | ContainError::Io { .. } => {
-            told(error, failed)
-        }
+        ContainError::Link { .. }
+        | ContainError::Outside { .. }
+        | ContainError::Executable { .. }
+        | ContainError::Io { .. } => told(error, failed),
     }
 }
 
 fn told(error: &ContainError, failed: &str) -> Refusal {
     match error {
-        ContainError::Link { .. } | ContainError::Outside { .. } => invalid(),
+        ContainError::Link { .. }
+        | ContainError::Outside { .. }
+        | ContainError::Executable { .. } => invalid(),
         ContainError::Io { source, .. } => source.to_string(),
         ContainError::Missing { .. }
         | ContainError::NotAFolder { .. }

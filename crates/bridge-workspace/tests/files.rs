@@ -4,11 +4,11 @@
 
 mod support;
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use bridge_proto::model::{FileRoot, FileScope, Listing, ReadOutcome, Reply, Request};
 use bridge_workspace::{
-    ContentsPolicy, FileRefusal, Kept, Served, Tree,
+    ContainError, ContentsPolicy, FileRefusal, Keep, Kept, OwnPlace, Served, Tree,
     files::{MAX_IMAGE_BYTES, MAX_PDF_BYTES},
 };
 use support::{Scene, put};
@@ -172,20 +172,19 @@ fn outside_of_its_own_root_writing_needs_the_workspace_policy() {
 
 #[test]
 fn a_write_through_a_link_inside_reaches_the_real_file_and_keeps_its_mode() {
-    use std::os::unix::fs::PermissionsExt as _;
     let scene = open(ContentsPolicy::Workspace);
-    let real = scene.base().join("real/run.sh");
+    let real = scene.base().join("real/run.md");
     put(&real, "old");
-    std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o640)).unwrap();
     symlink("real", scene.base().join("link")).unwrap();
     scene
         .workspace
-        .write_file(&Tree::Base, "link/run.sh", b"new", true)
+        .write_file(&Tree::Base, "link/run.md", b"new", true)
         .unwrap();
     assert_eq!(std::fs::read_to_string(&real).unwrap(), "new");
     assert_eq!(
         std::fs::metadata(&real).unwrap().permissions().mode() & 0o777,
-        0o755
+        0o640
     );
     assert!(scene.base().join("link").is_symlink());
     assert_eq!(
@@ -570,4 +569,87 @@ fn what_agents_keep_for_themselves_in_a_task_folder_never_leaves() {
             "{listed:?}"
         );
     }
+}
+
+#[test]
+fn programs_are_not_replaced_and_new_files_are_none() {
+    let scene = open(ContentsPolicy::Workspace);
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let set = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let write = |tree: &Tree, path: &str| {
+        scene
+            .workspace
+            .write_file(tree, path, b"#!/bin/sh\nevil", true)
+    };
+    for bits in [0o755, 0o100, 0o610, 0o001] {
+        let program = scene.base().join("web/run.sh");
+        put(&program, "#!/bin/sh");
+        set(&program, bits);
+        let refused = write(&Tree::Base, "web/run.sh").unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                FileRefusal::Contained(ContainError::Executable { .. })
+            ),
+            "{bits:o}: {refused:?}"
+        );
+        assert_eq!(mode(&program), bits);
+        set(&program, 0o644);
+        assert_eq!(std::fs::read_to_string(&program).unwrap(), "#!/bin/sh");
+        std::fs::remove_file(&program).unwrap();
+    }
+    let new = write(&Tree::Base, "web/new.sh").unwrap();
+    assert_eq!(mode(&new) & 0o111, 0);
+    // What a task delivered is its own matter.
+    let delivered = scene.root().join("tasks/a/output/run.sh");
+    put(&delivered, "#!/bin/sh");
+    set(&delivered, 0o755);
+    write(&Tree::Ctrlnode, "tasks/a/output/run.sh").unwrap();
+    assert_eq!(mode(&delivered), 0o755);
+}
+
+#[test]
+fn a_place_that_is_named_is_kept_from_every_request() {
+    let mut scene = open(ContentsPolicy::Workspace);
+    let state = scene.base().join("elsewhere");
+    put(&state.join("note"), "token");
+    put(&scene.base().join("cx/config.toml"), "a = 1");
+    let place = |path, keep| OwnPlace {
+        path,
+        what: "the hub's own files",
+        keep,
+    };
+    let settings = scene.outside().join("base/cx");
+    scene.workspace = scene.workspace.with_protected(&[
+        place(state.clone(), Keep::Always),
+        place(settings, Keep::FromWrites),
+    ]);
+    let read = |path| scene.workspace.read_file(&Tree::Base, path).1;
+    assert_eq!(read("elsewhere/note"), ReadOutcome::InvalidPath);
+    assert_eq!(
+        read("cx/config.toml"),
+        content("a = 1", "application/octet-stream")
+    );
+    for path in [
+        "elsewhere/note",
+        "elsewhere/new",
+        "cx/config.toml",
+        "cx/new",
+    ] {
+        let refused = scene
+            .workspace
+            .write_file(&Tree::Base, path, b"x", true)
+            .unwrap_err();
+        assert!(
+            matches!(refused, FileRefusal::Kept(Kept::Protected(_))),
+            "{path}: {refused:?}"
+        );
+    }
+    assert!(!scene.workspace.may_leave(&state.join("note")));
+    assert!(scene.workspace.repository("elsewhere").is_err());
+    assert!(scene.workspace.git_place("elsewhere").is_err());
+    let listed = names(&scene, &Tree::Base, "", true, true);
+    assert_eq!(listed, [".ctrlnode/", "cx/", "cx/config.toml"]);
 }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bridge_proto::Secret;
 use bridge_providers::provider::Provider;
 use bridge_transport::{Phase, Text};
 use bridge_workspace::{lock, status};
@@ -28,7 +29,7 @@ use crate::{
 
 /// Looks at everything; changes nothing.
 pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
-    let settings = Settings::load(None)?;
+    let settings = Settings::look()?;
     let providers = daemon::providers(&settings)?;
     let troubles = troubles(&settings)?;
     let (hub, agents) = tokio::join!(own_hub(), agents(&providers, &troubles));
@@ -40,11 +41,12 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
         .iter()
         .map(|(path, found)| json!({ "path": path, "found": found }))
         .collect();
-    let warnings: Vec<String> = settings
-        .discovery
-        .warnings
+    let warnings = settings.discovery.warnings.iter().map(ToString::to_string);
+    let warnings: Vec<String> = warnings.chain(settings.unknown.clone()).collect();
+    let broken: Vec<Value> = settings
+        .broken
         .iter()
-        .map(ToString::to_string)
+        .map(|problem| json!({ "what": problem.with_causes(), "todo": problem.what_to_do() }))
         .collect();
     let report = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -62,8 +64,9 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
             "agents": settings.agents_file.agents.len(),
         },
         "warnings": warnings,
+        "broken": broken,
         "hub": hub.map(|hub| hub.address),
-        "plane": plane,
+        "plane": plane.report(),
         "agents": agents,
     });
     let text = if as_json {
@@ -74,7 +77,8 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
     };
     writeln!(io::stdout(), "{}", text.trim_end()).map_err(Problem::output)?;
     let good = workspace.is_none()
-        && report["plane"]["reachable"] == true
+        && settings.broken.is_empty()
+        && plane.verdict == Verdict::Reached
         && agents.iter().any(|agent| agent["available"] == true);
     Ok(if good {
         Exit::Done
@@ -112,37 +116,83 @@ async fn own_hub() -> Option<OwnHub> {
     })
 }
 
+/// What a look at the control plane found.
+struct Look {
+    url: String,
+    /// Where the token came from, where there is one.
+    token_from: Option<String>,
+    paired: bool,
+    verdict: Verdict,
+    what: String,
+    todo: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Reached,
+    NotReached,
+    TokenRefused,
+    NotKnown,
+}
+
+impl Look {
+    fn report(&self) -> Value {
+        let reachable = match self.verdict {
+            Verdict::Reached => Some(true),
+            Verdict::NotReached | Verdict::TokenRefused => Some(false),
+            Verdict::NotKnown => None,
+        };
+        let mut report = json!({
+            "url": self.url, "token": self.paired, "reachable": reachable,
+            "what": self.what, "todo": self.todo,
+        });
+        if self.paired {
+            report["token_from"] = json!(self.token_from);
+        }
+        report
+    }
+}
+
 /// One real dial of the control plane, without greeting it as a bridge would.
-async fn plane(settings: &Settings, hub: Option<&OwnHub>) -> Value {
+async fn plane(settings: &Settings, hub: Option<&OwnHub>) -> Look {
     let url = settings.url().to_owned();
-    let from = settings
-        .pairing
-        .file
-        .as_ref()
-        .map(|file| file.display().to_string());
+    let from = settings.pairing.file.as_ref();
+    let from = from.map(|file| file.display().to_string());
     let Some(token) = settings.pairing.token.clone() else {
-        return unpaired(&url, hub);
+        return unpaired(url, hub);
     };
-    let answer = |reachable: Option<bool>, what: String, todo: Option<&str>| {
-        json!({
-            "url": url, "token": true, "token_from": from,
-            "reachable": reachable, "what": what, "todo": todo,
-        })
+    let seen = |(verdict, what, todo): Seen| Look {
+        url: url.clone(),
+        token_from: from,
+        paired: true,
+        verdict,
+        what,
+        todo,
     };
     let root = settings.base.join(".ctrlnode");
     if let Some(holder) = lock::holder(&root) {
         // A plane keeps one connection for a token: a second one would take the bridge off it.
-        let (reachable, what, todo) = told(LinkNote::of(&root, &holder));
+        let (verdict, what, todo) = told(LinkNote::of(&root, &holder));
         let what = format!("{what}, says the bridge that runs (process {})", holder.pid);
-        return answer(reachable, what, todo);
+        return seen((verdict, what, todo));
     }
+    seen(dial(settings, &url, token).await)
+}
+
+/// The verdict, what it is founded on, what to do.
+type Seen = (Verdict, String, Option<String>);
+
+async fn dial(settings: &Settings, url: &str, token: Secret) -> Seen {
     let dial = Plane {
-        url: url.clone(),
+        url: url.to_owned(),
         token: watch::channel(token).1,
     };
     let endpoint = match daemon::endpoint(settings, dial) {
         Ok(endpoint) => endpoint,
-        Err(problem) => return answer(Some(false), problem.with_causes(), problem.what_to_do()),
+        Err(problem) => {
+            let todo = problem.what_to_do().map(str::to_owned);
+            return (Verdict::NotReached, problem.with_causes(), todo);
+        }
     };
     let (handle, _inbox) = bridge_transport::connect::<Text>(endpoint);
     let mut state = handle.state();
@@ -156,19 +206,16 @@ async fn plane(settings: &Settings, hub: Option<&OwnHub>) -> Value {
     };
     handle.shutdown(Duration::from_secs(1)).await;
     let Some(state) = settled else {
-        return answer(
-            Some(false),
-            "no answer in time".into(),
-            Some("check network and proxy settings"),
-        );
+        let todo = "check network and proxy settings".to_owned();
+        return (Verdict::NotReached, "no answer in time".into(), Some(todo));
     };
     let error = state.last_error.unwrap_or_default();
     match state.phase {
-        Phase::Online => answer(Some(true), "connected".into(), None),
-        Phase::AuthRequired => answer(Some(false), error, Some(NEW_TOKEN)),
+        Phase::Online => (Verdict::Reached, "connected".into(), None),
+        Phase::AuthRequired => (Verdict::TokenRefused, error, Some(NEW_TOKEN.into())),
         Phase::Dialing | Phase::Waiting | Phase::Draining | Phase::Stopped => {
-            let advice = advice(&error);
-            answer(Some(false), error, Some(advice))
+            let advice = advice(&error).to_owned();
+            (Verdict::NotReached, error, Some(advice))
         }
     }
 }
@@ -178,8 +225,8 @@ async fn plane(settings: &Settings, hub: Option<&OwnHub>) -> Value {
 pub(crate) async fn plane_in_words(settings: &Settings) -> (String, bool) {
     let found = plane(settings, None).await;
     let running = lock::holder(&settings.base.join(".ctrlnode")).is_some();
-    let refused = found["todo"] == NEW_TOKEN && !running;
-    (plane_lines(&found).join("\n"), refused)
+    let refused = found.verdict == Verdict::TokenRefused && !running;
+    (plane_lines(&found.report()).join("\n"), refused)
 }
 
 fn plane_lines(plane: &Value) -> Vec<String> {
@@ -198,14 +245,14 @@ fn plane_lines(plane: &Value) -> Vec<String> {
 }
 
 /// A machine without a token, which a hub of its own may not need.
-fn unpaired(url: &str, hub: Option<&OwnHub>) -> Value {
-    let (url, reachable, what, todo) = match hub {
+fn unpaired(url: String, hub: Option<&OwnHub>) -> Look {
+    let (url, verdict, what, todo) = match hub {
         Some(hub) if hub.with_bridge => {
             let what = format!(
                 "a hub of this machine runs at {}; `up` needs no pairing",
                 hub.address
             );
-            (hub.address.as_str(), true, what, None)
+            (hub.address.clone(), Verdict::Reached, what, None)
         }
         Some(hub) => {
             let what = format!(
@@ -214,30 +261,46 @@ fn unpaired(url: &str, hub: Option<&OwnHub>) -> Value {
             );
             let todo =
                 "make a token with `ctrlnode hub token create <name>`, then run `ctrlnode setup`";
-            (url, false, what, Some(todo))
+            (url, Verdict::NotReached, what, Some(todo))
         }
         None => {
             let todo = "run `ctrlnode setup`, or `ctrlnode up` to try it here";
-            (url, false, "not paired".to_owned(), Some(todo))
+            (
+                url,
+                Verdict::NotReached,
+                "not paired".to_owned(),
+                Some(todo),
+            )
         }
     };
-    json!({ "url": url, "token": false, "reachable": reachable, "what": what, "todo": todo })
+    Look {
+        url,
+        token_from: None,
+        paired: false,
+        verdict,
+        what,
+        todo: todo.map(str::to_owned),
+    }
 }
 
 /// What the bridge that runs says of its own connection.
-fn told(note: Option<LinkNote>) -> (Option<bool>, String, Option<&'static str>) {
+fn told(note: Option<LinkNote>) -> Seen {
     let Some(note) = note else {
-        return (None, "not known".into(), Some("see its log"));
+        return (
+            Verdict::NotKnown,
+            "not known".into(),
+            Some("see its log".into()),
+        );
     };
     let failed = note.error.unwrap_or_else(|| "not connected".into());
     match note.connection {
-        Connection::Online => (Some(true), "connected".into(), None),
-        Connection::Connecting => (None, "connecting".into(), None),
+        Connection::Online => (Verdict::Reached, "connected".into(), None),
+        Connection::Connecting => (Verdict::NotKnown, "connecting".into(), None),
         Connection::Failed => {
-            let advice = advice(&failed);
-            (Some(false), failed, Some(advice))
+            let advice = advice(&failed).to_owned();
+            (Verdict::NotReached, failed, Some(advice))
         }
-        Connection::TokenRefused => (Some(false), failed, Some(NEW_TOKEN)),
+        Connection::TokenRefused => (Verdict::TokenRefused, failed, Some(NEW_TOKEN.into())),
     }
 }
 
@@ -319,6 +382,10 @@ fn readable(report: &Value) -> String {
     }
     for warning in report["warnings"].as_array().into_iter().flatten() {
         lines.push(format!("warning    {}", text(warning)));
+    }
+    for broken in report["broken"].as_array().into_iter().flatten() {
+        lines.push(format!("         ✗ {}", plain(&text(&broken["what"]))));
+        lines.extend(todo(&broken["todo"]));
     }
     lines.push(String::new());
     lines.extend(plane_lines(&report["plane"]));

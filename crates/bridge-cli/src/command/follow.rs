@@ -10,6 +10,7 @@ use super::task::{note, send_answer};
 use crate::{
     args::HubAddress,
     client::Client,
+    invocation,
     render::Renderer,
     report::{Exit, Problem},
     typed::Typed,
@@ -129,7 +130,8 @@ async fn on_ctrl_c(client: &Client, id: &str, cancelling: &mut bool) -> Result<b
 fn gone(id: &str) -> Problem {
     Problem::new("the hub does not answer; the task goes on without it")
         .hint(format!(
-            "see how it ended with `ctrlnode task logs {id}` when the hub is back"
+            "see how it ended with `{} logs {id}` when the hub is back",
+            invocation::task()
         ))
         .exit(Exit::NoHub)
 }
@@ -232,6 +234,6 @@ mod tests {
         let problem = problem.unwrap_err();
         assert!(start.elapsed() >= PATIENCE);
         assert_eq!(problem.code(), Exit::NoHub);
-        assert!(problem.report().contains("ctrlnode task logs t"));
+        assert!(problem.report().contains(" task logs t`"));
     }
 }

@@ -52,9 +52,10 @@ async fn create_token(client: &Client, name: &str) -> Result<(), Problem> {
     if let Some(known) = known.find(|token| token.name == name) {
         return Err(
             Problem::new(format!("a machine called {name} has a token already")).hint(format!(
-                "take another name, or revoke that token first: `{} token revoke {}`",
+                "take another name, or revoke that token first: `{} token revoke {}{}`",
                 invocation::again("hub"),
-                known.id
+                known.id,
+                invocation::same_hub(),
             )),
         );
     }

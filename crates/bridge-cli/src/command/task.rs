@@ -17,6 +17,7 @@ use super::follow::follow;
 use crate::{
     args::{HubAddress, RunArgs, TaskCommand, TuningArgs},
     client::{self, Client},
+    invocation,
     machine::choose,
     render::{Renderer, in_a_while, plain},
     report::{Exit, Problem},
@@ -276,7 +277,10 @@ async fn answer(
     match tokio::time::timeout(TAKEN_WITHIN, taken).await {
         Ok(Ok(line)) => note(&line)?,
         Ok(Err(problem)) => note(&format!("what came of it is not known: {problem}"))?,
-        Err(_) => note("the agent has not taken it yet; `ctrlnode task show` tells")?,
+        Err(_) => note(&format!(
+            "the agent has not taken it yet; `{} show {id}` tells",
+            invocation::task()
+        ))?,
     }
     Ok(Exit::Done)
 }
@@ -297,8 +301,11 @@ pub(super) async fn send_answer(
         None => match (open.next(), open.next()) {
             (first, None) => first,
             (_, Some(_)) => {
-                return Err(Problem::new("several questions are open")
-                    .hint("name one with --ask; `ctrlnode task show` lists them"));
+                return Err(Problem::new("several questions are open").hint(format!(
+                    "name one with --ask; `{} show {}` lists them",
+                    invocation::task(),
+                    task.summary.id
+                )));
             }
         },
     };
@@ -347,8 +354,12 @@ async fn find(client: &Client, wanted: &str) -> Result<String, Problem> {
     match (fits.next(), fits.next()) {
         (Some(task), None) => Ok(task.id.to_string()),
         (None, _) => Ok(wanted.to_owned()),
-        (Some(_), Some(_)) => Err(Problem::new(format!("several tasks begin with {wanted}"))
-            .hint("give more letters of the id; `ctrlnode task list` shows them")),
+        (Some(_), Some(_)) => Err(
+            Problem::new(format!("several tasks begin with {wanted}")).hint(format!(
+                "give more letters of the id; `{} list` shows them",
+                invocation::task()
+            )),
+        ),
     }
 }
 

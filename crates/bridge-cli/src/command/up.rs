@@ -38,8 +38,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
         url: format!("ws://{}/ws/bridge", running.address()),
         token: watch::channel(token).1,
     };
-    let root = state.bridge_root();
-    let bridge = match daemon::assemble(&settings, Some(&root), plane, None) {
+    let bridge = match daemon::assemble(&settings, Some(&state), plane, None) {
         Ok(bridge) => bridge,
         Err(problem) => {
             running.shutdown().await;

@@ -1,7 +1,13 @@
 //! Takes secrets out of a frame before it is written to a file. Pure.
 
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use bridge_proto::Secret;
 use serde_json::{Map, Value};
+
+use super::shapes::{MASKED, names_a_secret, without_shapes};
 
 /// Knows this machine's secrets, and how secrets of others look.
 #[derive(Debug)]
@@ -74,39 +80,64 @@ impl Mask {
     }
 
     fn text(&self, text: &str) -> String {
+        self.without_encoded(&self.plain(text))
+    }
+
+    /// Replaces base64 in which a secret is hidden.
+    fn without_encoded(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(start) = rest.find(of_base64) {
+            let (before, from) = rest.split_at(start);
+            let end = from.find(|c| !of_base64(c)).unwrap_or(from.len());
+            let (run, after) = from.split_at(end);
+            out.push_str(before);
+            out.push_str(if self.hides_a_secret(run) {
+                MASKED
+            } else {
+                run
+            });
+            rest = after;
+        }
+        out.push_str(rest);
+        out
+    }
+
+    fn hides_a_secret(&self, run: &str) -> bool {
+        if run.len() < SHORTEST_RUN {
+            return false;
+        }
+        // Other letters may stand right before it; of a whole file they do not.
+        let offsets = if run.len() > LONGEST_SHIFTED { 1 } else { 4 };
+        let run = run
+            .trim_end_matches('=')
+            .replace('-', "+")
+            .replace('_', "/");
+        (0..offsets).any(|offset| {
+            let shifted = run.get(offset..).unwrap_or_default();
+            // A single letter at the end holds no byte.
+            let whole = shifted.len() - usize::from(shifted.len() % 4 == 1);
+            let bytes = BASE64.decode(shifted.get(..whole).unwrap_or_default());
+            bytes.is_ok_and(|bytes| {
+                let said = String::from_utf8_lossy(&bytes);
+                self.plain(&said) != said
+            })
+        })
+    }
+
+    fn plain(&self, text: &str) -> String {
         let mut masked = text.to_owned();
         for secret in &self.secrets {
             if masked.contains(secret.expose()) {
                 masked = masked.replace(secret.expose(), MASKED);
             }
         }
-        without_keys(&masked)
+        without_shapes(&masked)
     }
 }
 
-/// Replaces words that begin as the keys of well-known services do.
-fn without_keys(text: &str) -> String {
-    if !KEY_BEGINNINGS.iter().any(|begin| text.contains(begin)) {
-        return text.to_owned();
-    }
-    let part_of_a_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find(part_of_a_key) {
-        let (before, from) = rest.split_at(start);
-        let end = from.find(|c| !part_of_a_key(c)).unwrap_or(from.len());
-        let (word, after) = from.split_at(end);
-        out.push_str(before);
-        let begins = KEY_BEGINNINGS.iter().any(|begin| word.starts_with(begin));
-        out.push_str(if begins && word.len() >= SHORTEST_KEY {
-            MASKED
-        } else {
-            word
-        });
-        rest = after;
-    }
-    out.push_str(rest);
-    out
+fn of_base64(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_' | '=')
 }
 
 /// Replaces every text in it, however deep.
@@ -119,61 +150,23 @@ fn hide(value: &mut Value) {
     }
 }
 
-fn names_a_secret(name: &str) -> bool {
-    let name: String = name
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    let name = name.strip_suffix('s').unwrap_or(&name);
-    SECRET_NAMES.iter().any(|secret| name.ends_with(secret))
-}
-
-const MASKED: &str = "[masked]";
 /// Shorter values of variables are words of a language rather than secrets.
 const SHORTEST: usize = 8;
-/// Of a word that begins like a key.
-const SHORTEST_KEY: usize = 16;
+/// Of base64 that could hold a secret.
+const SHORTEST_RUN: usize = 11;
+/// Longer runs are files, and looked through from their beginning alone.
+const LONGEST_SHIFTED: usize = 64 * 1024;
+
+/// With or without padding, and with whatever bits are left over at the end.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
 /// How often a text in a text in a text is looked into.
 const MAX_NESTED: usize = 3;
-
-/// Ends of field names, in lower case without separators.
-const SECRET_NAMES: [&str; 9] = [
-    "cookie",
-    "token",
-    "apikey",
-    "password",
-    "passphrase",
-    "secret",
-    "authorization",
-    "privatekey",
-    "credential",
-];
-
-/// Of keys of this product and of services that agents use.
-const KEY_BEGINNINGS: [&str; 21] = [
-    "ctrld_",
-    "hf_",
-    "npm_",
-    "ghu_",
-    "ASIA",
-    "xoxp-",
-    "gsk_",
-    "eyJ0eXAi",
-    "ctrlb_",
-    "ctrla_",
-    "sk-",
-    "sk_live_",
-    "ghp_",
-    "gho_",
-    "ghs_",
-    "github_pat_",
-    "glpat-",
-    "xoxb-",
-    "AKIA",
-    "AIza",
-    "eyJhbGciOi",
-];
 
 #[cfg(test)]
 mod tests {
@@ -219,6 +212,36 @@ mod tests {
         let frame = json!({ "text": format!("export K='{key}'; task-sk-1 sk-short AKIA") });
         let expected = json!({ "text": "export K='[masked]'; task-sk-1 sk-short AKIA" });
         assert_eq!(mask(&frame), expected);
+    }
+
+    #[test]
+    fn base64_that_hides_a_secret_is_masked() {
+        let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+        let secret = encode(b"hunter2hunter2");
+        for (text, masked) in [
+            (secret.clone(), "[masked]".to_owned()),
+            (
+                format!("a {} b", encode(b"user:hunter2hunter2")),
+                "a [masked] b".into(),
+            ),
+            (format!("xyz{secret}"), "[masked]".into()),
+            (
+                secret.trim_end_matches('=').replace('+', "-"),
+                "[masked]".into(),
+            ),
+            (
+                encode(format!("key sk-{}", "a1".repeat(20)).as_bytes()),
+                "[masked]".into(),
+            ),
+            (
+                encode(b"-----BEGIN PRIVATE KEY-----\nMII"),
+                "[masked]".into(),
+            ),
+        ] {
+            assert_eq!(mask(&json!({ "t": text }))["t"], masked, "{text}");
+        }
+        let harmless = encode(b"nothing in this text is a secret of anybody at all");
+        assert_eq!(mask(&json!({ "t": harmless }))["t"], harmless);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! prompts, answers and file contents are not.
 
 mod mask;
+mod shapes;
 
 use std::{
     fs::{self, File},

@@ -11,7 +11,7 @@ use axum::{
 use bridge_proto::ctrlnode::device::{self, DeviceRequest, Polled};
 
 use super::{failure, side::json};
-use crate::{error::HubError, guard::Visit, hub::Hub};
+use crate::{error::HubError, guard::Visit, hub::Hub, listener::Visitor};
 
 /// Outside of every login: a machine has none yet.
 pub(crate) fn routes() -> Router<Hub> {
@@ -24,6 +24,7 @@ pub(crate) fn routes() -> Router<Hub> {
 async fn begin(
     State(hub): State<Hub>,
     Extension(visit): Extension<Visit>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -31,7 +32,10 @@ async fn begin(
         return malformed();
     };
     let page = format!("{}{}", origin(&hub, visit, &headers), device::PAGE_PATH);
-    match hub.begin_device(request, page).await {
+    match hub
+        .begin_device(visitor.source(&headers), request, page)
+        .await
+    {
         Ok(grant) => json(grant.write()),
         Err(error) => failure::response(&error),
     }

@@ -11,9 +11,11 @@ use serde::Deserialize;
 
 use super::failure;
 use crate::{
+    access::Source,
     error::HubError,
     guard::{SESSION_COOKIE, Visit, session},
     hub::{Hub, SESSION_LIFE},
+    listener::Visitor,
     store::GrantKind,
     web,
 };
@@ -30,6 +32,7 @@ pub(crate) struct Code {
 pub(crate) async fn with_address(
     State(hub): State<Hub>,
     Extension(visit): Extension<Visit>,
+    Extension(visitor): Extension<Visitor>,
     method: Method,
     headers: HeaderMap,
     Query(Code { code, next }): Query<Code>,
@@ -44,7 +47,9 @@ pub(crate) async fn with_address(
     }
     match code {
         // A preview of the address must not use the code up.
-        Some(code) if method == Method::GET => log_in(&hub, visit, &code, next).await,
+        Some(code) if method == Method::GET => {
+            log_in(&hub, visit, visitor.source(&headers), &code, next).await
+        }
         Some(_) | None => web::login_page(None, next),
     }
 }
@@ -53,10 +58,20 @@ pub(crate) async fn with_address(
 pub(crate) async fn with_form(
     State(hub): State<Hub>,
     Extension(visit): Extension<Visit>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
     Form(Code { code, next }): Form<Code>,
 ) -> Response {
     let typed = code.unwrap_or_default();
-    log_in(&hub, visit, code_in(&typed), own_page(next.as_deref())).await
+    let from = visitor.source(&headers);
+    log_in(
+        &hub,
+        visit,
+        from,
+        code_in(&typed),
+        own_page(next.as_deref()),
+    )
+    .await
 }
 
 /// The code in what was typed: itself, or the whole address that was printed.
@@ -79,8 +94,8 @@ fn own_page(next: Option<&str>) -> &str {
     .unwrap_or("/")
 }
 
-async fn log_in(hub: &Hub, visit: Visit, code: &str, next: &str) -> Response {
-    match hub.log_in(&Secret::new(code)).await {
+async fn log_in(hub: &Hub, visit: Visit, from: Source, code: &str, next: &str) -> Response {
+    match hub.log_in(from, &Secret::new(code)).await {
         Ok(session) => {
             tracing::info!("a browser logged in");
             let life = SESSION_LIFE.as_secs();

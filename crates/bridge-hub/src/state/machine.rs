@@ -18,6 +18,7 @@ use super::{ConnId, Effect, Now};
 use crate::{
     store::{BridgeRecord, LiveRun},
     view::{AgentView, Machine},
+    visible::visible,
 };
 
 /// A paired machine.
@@ -234,9 +235,11 @@ impl MachineState {
             .iter()
             .map(|profile| (profile.id.clone(), profile.clone()))
             .collect();
-        self.record.version = Some(hello.version).filter(|version| !version.is_empty());
-        if !hello.hostname.is_empty() {
-            self.record.hostname = Some(hello.hostname);
+        let version = visible(&hello.version);
+        self.record.version = Some(version).filter(|version| !version.is_empty());
+        let hostname = visible(&hello.hostname);
+        if !hostname.is_empty() {
+            self.record.hostname = Some(hostname);
         }
         self.record.seen = Some(now.wall);
         effects.push(Effect::Remember(self.record.clone()));
@@ -403,6 +406,7 @@ impl MachineState {
                     connection.announced = announced;
                     effects.push(Effect::Changed);
                 }
+                let hostname = visible(&hostname);
                 if !hostname.is_empty() && self.record.hostname.as_deref() != Some(&*hostname) {
                     self.record.hostname = Some(hostname);
                     effects.push(Effect::Remember(self.record.clone()));

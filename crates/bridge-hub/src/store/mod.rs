@@ -25,7 +25,10 @@ use rusqlite::ErrorCode;
 use thiserror::Error;
 
 pub(crate) use self::sqlite::SqliteStore;
-use crate::view::{Mode, OpenAsk, StoredEvent, TaskSummary, TaskView, TokenView};
+use crate::{
+    clock::now,
+    view::{Mode, OpenAsk, StoredEvent, TaskSummary, TaskView, TokenView},
+};
 
 /// The hub's memory.
 #[async_trait]
@@ -172,6 +175,20 @@ pub(crate) struct BridgeRecord {
     pub(crate) hostname: Option<String>,
     pub(crate) version: Option<String>,
     pub(crate) seen: Option<Timestamp>,
+}
+
+impl BridgeRecord {
+    /// A machine that is made now and has not come yet.
+    pub(crate) fn new(id: BridgeId, name: String) -> Self {
+        Self {
+            id,
+            name,
+            created: now(),
+            hostname: None,
+            version: None,
+            seen: None,
+        }
+    }
 }
 
 /// Sorts of grants to viewers.

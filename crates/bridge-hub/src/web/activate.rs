@@ -3,8 +3,8 @@
 
 use axum::{
     Form,
-    extract::{Query, State},
-    http::StatusCode,
+    extract::{Extension, Query, State},
+    http::{HeaderMap, StatusCode},
     response::Response,
 };
 use bridge_proto::ctrlnode::device::{DeviceRequest, PAGE_PATH};
@@ -15,7 +15,7 @@ use super::{
     layout::Page,
     message::{self, sentence},
 };
-use crate::{Hub, devices::Decision, error::HubError};
+use crate::{Hub, error::HubError, hub_devices::Wish, listener::Visitor};
 
 /// The code, in the address or the form.
 #[derive(Debug, Default, Deserialize)]
@@ -25,12 +25,17 @@ pub(crate) struct Typed {
 }
 
 /// `GET /bridge/activate`, with or without `?code=…`.
-pub(crate) async fn page(State(hub): State<Hub>, Query(Typed { code }): Query<Typed>) -> Response {
+pub(crate) async fn page(
+    State(hub): State<Hub>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    Query(Typed { code }): Query<Typed>,
+) -> Response {
     if code.trim().is_empty() {
         return respond(StatusCode::OK, enter(None));
     }
-    match hub.look_at_device(&code).await {
-        Ok(request) => respond(StatusCode::OK, decide(&code, &request)),
+    match hub.look_at_device(visitor.source(&headers), &code).await {
+        Ok((request, free)) => respond(StatusCode::OK, decide(&code, &request, &free)),
         Err(error) => refused(&error),
     }
 }
@@ -45,20 +50,28 @@ pub(crate) struct Decided {
 }
 
 /// `POST /bridge/activate`.
-pub(crate) async fn decision(State(hub): State<Hub>, Form(form): Form<Decided>) -> Response {
+pub(crate) async fn decision(
+    State(hub): State<Hub>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    Form(form): Form<Decided>,
+) -> Response {
     let Decided {
         code,
         name,
         decision,
     } = form;
-    let decision = match decision.as_str() {
-        "allow" => Decision::Allow { name },
-        "deny" => Decision::Deny,
+    let wish = match decision.as_str() {
+        "allow" => Wish::Allow { name },
+        "replace" => Wish::Replace { name },
+        "deny" => Wish::Deny,
         _ => return respond(StatusCode::BAD_REQUEST, enter(Some("nothing was decided"))),
     };
-    let allowed = decision != Decision::Deny;
-    match hub.decide_device(&code, decision).await {
+    let allowed = wish != Wish::Deny;
+    let from = visitor.source(&headers);
+    match hub.decide_device(from, &code, wish).await {
         Ok(()) => respond(StatusCode::OK, done(allowed)),
+        Err(HubError::NameTaken { name }) => respond(StatusCode::CONFLICT, taken(&code, &name)),
         Err(error) => refused(&error),
     }
 }
@@ -88,7 +101,8 @@ fn enter(problem: Option<&str>) -> Markup {
     }
 }
 
-fn decide(code: &str, request: &DeviceRequest) -> Markup {
+/// `free` is a name that no machine has yet: its own, where that is one.
+fn decide(code: &str, request: &DeviceRequest, free: &str) -> Markup {
     let DeviceRequest {
         hostname,
         platform,
@@ -99,12 +113,36 @@ fn decide(code: &str, request: &DeviceRequest) -> Markup {
             h1 { "Let this machine in?" }
             p { "It calls itself " strong { (hostname) } " (" (platform) ", bridge " (bridge_version) ")." }
             p { "Allow it only if you have just started " code { "ctrlnode login" } " there yourself and it shows this code: " strong { (code) } ". Tasks and files you send to it can be read there." }
+            @if free != hostname {
+                p.alert.attention { "A machine called " strong { (hostname) } " is here already. If this is that machine, call it the same and it is replaced after you were asked; otherwise it needs another name." }
+            }
             form.reply method="post" action=(PAGE_PATH) {
                 input type="hidden" name="code" value=(code);
                 label.sr for="name" { "What to call it" }
-                input #name name="name" value=(hostname) maxlength="100" required autocomplete="off";
+                input #name name="name" value=(free) maxlength="100" required autocomplete="off";
                 button.button.primary type="submit" name="decision" value="allow" { "Allow" }
                 button.button type="submit" name="decision" value="deny" { "Deny" }
+            }
+        }
+    }
+}
+
+/// The person chose the name of another machine.
+fn taken(code: &str, name: &str) -> Markup {
+    let again = format!(
+        "{PAGE_PATH}?code={}",
+        code.replace([' ', '&', '#', '+', '%'], "")
+    );
+    html! {
+        div.notice {
+            h1 { "Replace a machine?" }
+            p.alert.bad role="alert" { "Another machine is called " strong { (name) } "." }
+            p { "Replaced, it loses its token, is disconnected, and what runs there is ended in the books of this hub. That happens when the new machine comes for its own token." }
+            form.reply method="post" action=(PAGE_PATH) {
+                input type="hidden" name="code" value=(code);
+                input type="hidden" name="name" value=(name);
+                a.button.primary href=(again) { "Choose another name" }
+                button.button type="submit" name="decision" value="replace" { "Replace it" }
             }
         }
     }
@@ -147,9 +185,12 @@ mod tests {
             platform: "\"><img src=x>".into(),
             bridge_version: "v1".into(),
         };
-        let html = decide("\"><b>", &request).into_string();
+        let html = decide("\"><b>", &request, "\"><b>").into_string();
         assert_nothing_inline(&html);
         assert!(!html.contains("<script") && !html.contains("<img") && !html.contains("<b>"));
+        let html = taken("\"><b>&x#", "<script>x</script>").into_string();
+        assert_nothing_inline(&html);
+        assert!(!html.contains("<script") && !html.contains("<b>"), "{html}");
         assert_nothing_inline(&enter(Some("no")).into_string());
     }
 }

@@ -22,6 +22,17 @@ async fn poll(world: &World, grant: &Value) -> Response {
     post(world, "/api/bridge/device/token", &body).await
 }
 
+/// As soon as the machine may ask again.
+async fn answered(world: &World, grant: &Value) -> Response {
+    loop {
+        let answer = poll(world, grant).await;
+        if answer.status != 429 {
+            return answer;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
 async fn session(world: &World) -> (String, String) {
     let code = world.hub().create_login_code().await.unwrap();
     let path = format!("/login?code={}", code.expose());
@@ -68,13 +79,7 @@ async fn a_machine_that_a_person_allows_gets_a_token_that_works_once() {
         "the world's own"
     );
     assert_eq!(decide(&world, &grant, "allow").await.status, 200);
-    let answer = loop {
-        let answer = poll(&world, &grant).await;
-        if answer.status != 429 {
-            break answer;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    };
+    let answer = answered(&world, &grant).await;
     assert_eq!(answer.status, 200);
     let token = Secret::new(answer.json()["pairingToken"].as_str().unwrap());
     let names = world.hub().bridge_tokens().await.unwrap();
@@ -86,11 +91,121 @@ async fn a_machine_that_a_person_allows_gets_a_token_that_works_once() {
         .await
         .unwrap();
     bridge.greet().await;
-    let again = poll(&world, &grant).await;
+    let again = answered(&world, &grant).await;
     assert_eq!(
         (again.status, again.json()["error"].as_str()),
-        (400, Some("expired_token"))
+        (400, Some("expired_token")),
+        "it was used"
     );
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_is_given_again_with_the_same_token() {
+    let world = World::new().await;
+    let grant = begin(&world).await;
+    assert_eq!(decide(&world, &grant, "allow").await.status, 200);
+    let lost = answered(&world, &grant).await;
+    let again = answered(&world, &grant).await;
+    assert_eq!((lost.status, again.status), (200, 200));
+    assert_eq!(lost.json(), again.json());
+    assert_eq!(world.hub().bridge_tokens().await.unwrap().len(), 2);
+    // Taken back, it is not made once more.
+    let machines = world.hub().bridge_tokens().await.unwrap();
+    let laptop = machines.iter().find(|token| token.name == "laptop");
+    let laptop = bridge_proto::BridgeId::parse(&laptop.unwrap().id).unwrap();
+    world.hub().revoke_bridge_token(&laptop).await.unwrap();
+    let after = answered(&world, &grant).await;
+    assert_ne!(after.status, 200);
+    assert_eq!(world.hub().bridge_tokens().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_is_given_to_a_second_machine_only_on_the_persons_word() {
+    let world = World::new().await;
+    let mut first = begin(&world).await;
+    assert_eq!(decide(&world, &first, "allow").await.status, 200);
+    assert_eq!(answered(&world, &first).await.status, 200);
+    first = begin(&world).await;
+    let refused = decide(&world, &first, "allow").await;
+    assert_eq!(refused.status, 409);
+    let text = String::from_utf8_lossy(&refused.body).into_owned();
+    assert!(
+        text.contains("Another machine is called") && text.contains("laptop"),
+        "{text}"
+    );
+    assert_eq!(
+        poll(&world, &first).await.status,
+        202,
+        "nothing was decided"
+    );
+    let before = world.hub().bridge_tokens().await.unwrap();
+    assert_eq!(decide(&world, &first, "replace").await.status, 200);
+    let same = world.hub().bridge_tokens().await.unwrap();
+    assert_eq!(before, same, "replaced when the new one comes");
+    assert_eq!(answered(&world, &first).await.status, 200);
+    let after = world.hub().bridge_tokens().await.unwrap();
+    let laptops = |all: &[bridge_hub::TokenView]| -> Vec<String> {
+        let called = all.iter().filter(|token| token.name == "laptop");
+        called.map(|token| token.id.clone()).collect()
+    };
+    assert_eq!((laptops(&before).len(), laptops(&after).len()), (1, 1));
+    assert_ne!(laptops(&before), laptops(&after));
+}
+
+#[tokio::test]
+async fn the_page_says_when_the_name_of_a_machine_is_taken() {
+    let world = World::new().await;
+    world.hub().create_bridge_token("BOX-7").await.unwrap();
+    let grant = begin(&world).await;
+    let path = format!(
+        "/bridge/activate?code={}",
+        grant["userCode"].as_str().unwrap()
+    );
+    let shown = world.ask("GET", &path, &[session(&world).await], "").await;
+    let text = String::from_utf8_lossy(&shown.body).into_owned();
+    assert!(text.contains("is here already"), "{text}");
+    assert!(text.contains(r#"value="box-7 2""#), "{text}");
+}
+
+#[tokio::test]
+async fn marks_that_turn_text_round_are_not_shown() {
+    let world = World::new().await;
+    let body = json!({ "hostname": "gnp.\u{202e}evil\u{2066}", "platform": "l\u{200b}inux", "bridgeVersion": "v\u{200f}9" });
+    let grant = post(&world, "/api/bridge/device/code", &body).await.json();
+    let path = format!(
+        "/bridge/activate?code={}",
+        grant["userCode"].as_str().unwrap()
+    );
+    let shown = world.ask("GET", &path, &[session(&world).await], "").await;
+    let text = String::from_utf8_lossy(&shown.body).into_owned();
+    assert!(
+        text.contains("gnp.evil") && text.contains("linux"),
+        "{text}"
+    );
+    let marks = ['\u{202e}', '\u{2066}', '\u{200b}', '\u{200f}'];
+    assert!(!text.contains(marks), "{text}");
+    let named = world.hub().create_bridge_token("a\u{202e}b").await;
+    assert!(named.is_err(), "a name with such a mark");
+}
+
+#[tokio::test]
+async fn a_flood_from_one_place_does_not_lock_out_a_machine_in_another() {
+    let world = World::new().await;
+    let begin = async |from: &str| {
+        let headers = [
+            header("Host", &world.host()),
+            header("X-Forwarded-For", from),
+        ];
+        let path = "/api/bridge/device/code";
+        world.ask("POST", path, &headers, "{}").await.status
+    };
+    let mut last = 200;
+    for n in 0..11 {
+        // What a client says of itself stands before the proxy's own word.
+        last = begin(&format!("198.51.100.{n}, 192.0.2.1")).await;
+    }
+    assert_eq!(last, 429);
+    assert_eq!(begin("192.0.2.2").await, 200);
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ pub use outbound::{CANCELLED_REASON, Profile, RunFacts, encode_event};
 pub use refusal::encode_refusal;
 pub use reply::encode_reply;
 pub use status_tag::{status_tag, strip_status_tags};
+pub use token::is_numbered;
 
 /// Largest frame accepted in either direction, in bytes: a PDF of 15 MiB is 20 MB of base64.
 pub const MAX_FRAME_BYTES: usize = 32 << 20;

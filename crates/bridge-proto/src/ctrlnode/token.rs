@@ -17,6 +17,11 @@ pub(super) struct Token {
     pub(super) agent_id: Option<String>,
 }
 
+/// Whether the asker numbered its request, so that it knows the answer to it at any time.
+pub fn is_numbered(origin: &Origin) -> bool {
+    Token::of(origin).is_some_and(|token| token.request_id.is_some())
+}
+
 impl Token {
     /// `None` for commands that did not come over this wire.
     pub(super) fn of(origin: &Origin) -> Option<Self> {

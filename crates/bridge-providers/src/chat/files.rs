@@ -207,22 +207,8 @@ const READ_BYTES: usize = 64 << 10;
 mod tests {
     use std::fs;
 
-    use tempfile::TempDir;
-
     use super::*;
-
-    fn place() -> (TempDir, Place) {
-        let folder = TempDir::new().unwrap();
-        let place = Place::open(folder.path(), &[]).unwrap();
-        (folder, place)
-    }
-
-    fn write(path: &str, content: &str) -> Deed {
-        Deed::Write {
-            path: path.into(),
-            content: content.into(),
-        }
-    }
+    use crate::chat::stage::{place, write};
 
     fn edit(old: &str, every: bool) -> Deed {
         Deed::Edit {

@@ -32,6 +32,8 @@ mod run;
 mod search;
 mod settings;
 mod sse;
+#[cfg(test)]
+mod stage;
 mod talk;
 mod tools;
 mod trouble;

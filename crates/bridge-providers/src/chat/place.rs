@@ -282,20 +282,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::chat::tools::Deed;
-
-    fn place() -> (TempDir, Place) {
-        let folder = TempDir::new().unwrap();
-        let place = Place::open(folder.path(), &[]).unwrap();
-        (folder, place)
-    }
-
-    fn write(path: &str, content: &str) -> Deed {
-        Deed::Write {
-            path: path.into(),
-            content: content.into(),
-        }
-    }
+    use crate::chat::stage::{place, write};
 
     fn refused(place: &Place, path: &str) -> [FileError; 2] {
         [

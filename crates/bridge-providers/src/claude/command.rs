@@ -10,7 +10,7 @@ use crate::{
     host::Host,
     plain::head,
     process::{AllowList, Environment},
-    provider::RunSpec,
+    provider::{Asking, RunSpec},
 };
 
 /// The arguments of one conversation. Prompts never stand here: arguments are seen by everybody
@@ -26,7 +26,11 @@ pub(crate) fn arguments(spec: &RunSpec) -> Vec<OsString> {
         .map(Into::into),
     );
     args.extend(["--permission-mode", "default"].map(Into::into));
-    if !spec.trusted {
+    let only_looks = spec.asking == Asking::ReadOnly;
+    if only_looks {
+        args.push(LOOKING.into());
+    }
+    if !spec.trusted || only_looks {
         args.extend(UNTRUSTED.map(Into::into));
     }
     if let Some(model) = spec.model.as_deref().filter(|model| !model.is_empty()) {
@@ -95,6 +99,9 @@ const DUPLEX: [&str; 6] = [
 ];
 /// Keeps a folder's own settings out: its hooks are commands.
 const UNTRUSTED: [&str; 3] = ["--setting-sources", "user", "--strict-mcp-config"];
+/// The tools of a conversation that must change nothing: with others, rules of the user could let
+/// them act without a question.
+const LOOKING: &str = "--tools=Read,Glob,Grep";
 /// Longest instructions in bytes: one argument may have 128 KiB on Linux, a whole command line
 /// 32 KiB on Windows.
 const MAX_INSTRUCTIONS: usize = if cfg!(windows) { 20_000 } else { 100_000 };
@@ -146,7 +153,6 @@ mod tests {
     use bridge_proto::{ResumeId, TaskId};
 
     use super::*;
-    use crate::provider::Asking;
 
     fn spec() -> RunSpec {
         RunSpec {
@@ -190,6 +196,20 @@ mod tests {
             ..spec()
         });
         assert!(!trusted.contains(&"--strict-mcp-config".to_owned()));
+    }
+
+    #[test]
+    fn who_only_plans_has_no_tool_that_acts_and_no_servers() {
+        let asking = Asking::ReadOnly;
+        let planner = texts(&RunSpec {
+            asking,
+            trusted: true,
+            ..spec()
+        });
+        assert!(planner.contains(&"--tools=Read,Glob,Grep".to_owned()));
+        assert!(planner.contains(&"--strict-mcp-config".to_owned()));
+        let worker = texts(&spec());
+        assert!(!worker.iter().any(|arg| arg.starts_with("--tools")));
     }
 
     #[test]

@@ -159,6 +159,7 @@ mod tests {
     use bridge_proto::ResumeId;
 
     use super::*;
+    use crate::provider::Asking;
 
     fn trust(names: &[&str], trusted: bool) -> Trust {
         Trust {
@@ -213,6 +214,24 @@ mod tests {
         assert!(args.contains(&r#"sandbox_workspace_write.writable_roots=["/t"]"#.to_owned()));
         let end = ["resume", "--", "--last", "-"];
         assert_eq!(args.last_chunk(), Some(&end.map(str::to_owned)));
+    }
+
+    #[test]
+    fn who_only_plans_works_in_a_sandbox_that_only_reads() {
+        for (asking, sandbox) in [
+            (Asking::ReadOnly, "read-only"),
+            (Asking::Unneeded, "workspace-write"),
+        ] {
+            let start = CodexStart {
+                asking,
+                ..CodexStart::default()
+            };
+            let args = texts(exec(&start, &always()));
+            assert!(
+                args.contains(&format!("sandbox_mode=\"{sandbox}\"")),
+                "{args:?}"
+            );
+        }
     }
 
     #[test]

@@ -6,12 +6,12 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     process::ChildStdout,
-    sync::watch,
     time,
 };
 
 use super::{
     child::Child,
+    finish::{Taking, finish, read_until_exit},
     launch::{Launch, spawn},
     terminate::Ladder,
 };
@@ -35,8 +35,10 @@ pub async fn capture(
         max: max_output,
         too_much: false,
     };
-    let ended = time::timeout(limit, read_until_exit(&mut child, &mut output)).await;
-    finish(&mut child, &mut output).await;
+    let too_much = |output: &Bytes| output.too_much;
+    let ended = time::timeout(limit, read_until_exit(&mut child, &mut output, too_much)).await;
+    let ladder = Ladder::usual(time::Instant::now().into_std());
+    finish(&mut child, ladder, &mut output).await;
     let exit = child.exit();
     child.release().await;
     if output.too_much {
@@ -91,6 +93,19 @@ struct Bytes<R = ChildStdout> {
     too_much: bool,
 }
 
+impl Taking for Bytes {
+    async fn next(&mut self, child: &mut Child) {
+        tokio::select! {
+            _ = child.next_event(false) => {}
+            () = self.read_some() => {}
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.pipe.is_none()
+    }
+}
+
 impl<R: AsyncRead + Unpin> Bytes<R> {
     /// Takes in a piece. Nothing is lost when the future is dropped.
     async fn read_some(&mut self) {
@@ -110,44 +125,3 @@ impl<R: AsyncRead + Unpin> Bytes<R> {
         }
     }
 }
-
-async fn read_until_exit(child: &mut Child, output: &mut Bytes) {
-    while !child.has_exited() && !output.too_much {
-        tokio::select! {
-            _ = child.next_event(false) => {}
-            () = output.read_some() => {}
-        }
-    }
-}
-
-/// Ends what is left, and reads what was printed until then.
-async fn finish(child: &mut Child, output: &mut Bytes) {
-    let ladder = Ladder::usual(time::Instant::now().into_std());
-    let (_unchanged, plan) = watch::channel(ladder);
-    let Some(end) = child.end(plan) else { return };
-    tokio::pin!(end);
-    let survivors = loop {
-        tokio::select! {
-            survivors = &mut end => break survivors,
-            _ = child.next_event(false) => {}
-            () = output.read_some() => {}
-        }
-    };
-    if survivors > 0 {
-        tracing::warn!(survivors, "processes would not end");
-    }
-    let rest = async {
-        while !(child.has_exited() && child.is_drained() && output.pipe.is_none()) {
-            tokio::select! {
-                _ = child.next_event(false) => {}
-                () = output.read_some() => {}
-            }
-        }
-    };
-    if time::timeout(DRAIN_LIMIT, rest).await.is_err() {
-        tracing::debug!("somebody else holds the output of a program that ended");
-    }
-}
-
-/// How long output is waited for when everybody who could print is dead.
-const DRAIN_LIMIT: Duration = Duration::from_millis(500);

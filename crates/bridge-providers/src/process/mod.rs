@@ -15,6 +15,7 @@
 mod capture;
 mod child;
 mod environment;
+mod finish;
 mod input;
 mod kin;
 mod launch;

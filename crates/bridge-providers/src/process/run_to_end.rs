@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::{sync::watch, time};
+use tokio::time;
 
 use super::{
     child::{Child, ChildEvent},
+    finish::{Taking, finish, read_until_exit},
     launch::{Launch, spawn},
     output::Line,
     terminate::Ladder,
@@ -25,20 +26,23 @@ pub async fn run_to_end(
 ) -> Result<Output, RunError> {
     let mut child = spawn(launch).await?;
     child.close_input();
-    let mut stdout = Vec::new();
-    let ended = time::timeout(limit, read_until_exit(&mut child, &mut stdout, max_output)).await;
+    let mut output = Lines {
+        taken: Vec::new(),
+        max: max_output,
+    };
+    let ended = time::timeout(limit, read_until_exit(&mut child, &mut output, |_| false)).await;
     let ladder = if ended.is_ok() {
         Ladder::usual(time::Instant::now().into_std())
     } else {
         Ladder::kill()
     };
-    finish(&mut child, ladder, &mut stdout, max_output).await;
+    finish(&mut child, ladder, &mut output).await;
     let exit = child.exit();
     child.release().await;
     match ended {
         Ok(()) => Ok(Output {
             code: exit.code,
-            stdout,
+            stdout: output.taken,
             stderr_tail: exit.stderr_tail,
         }),
         Err(_) => Err(RunError::TimedOut {
@@ -75,47 +79,27 @@ pub enum RunError {
     },
 }
 
-async fn read_until_exit(child: &mut Child, stdout: &mut Vec<u8>, max_output: usize) {
-    while !child.has_exited() {
-        note(child.next_event(true).await, stdout, max_output);
-    }
+/// The beginning of standard output, line by line.
+struct Lines {
+    taken: Vec<u8>,
+    max: usize,
 }
 
-/// Ends what is left, and reads what was printed until then.
-async fn finish(child: &mut Child, ladder: Ladder, stdout: &mut Vec<u8>, max_output: usize) {
-    let (_unchanged, plan) = watch::channel(ladder);
-    let Some(end) = child.end(plan) else { return };
-    tokio::pin!(end);
-    let survivors = loop {
-        tokio::select! {
-            survivors = &mut end => break survivors,
-            event = child.next_event(true) => note(event, stdout, max_output),
-        }
-    };
-    if survivors > 0 {
-        tracing::warn!(survivors, "processes would not end");
-    }
-    let rest = async {
-        while !(child.has_exited() && child.is_drained()) {
-            note(child.next_event(true).await, stdout, max_output);
-        }
-    };
-    if time::timeout(DRAIN_LIMIT, rest).await.is_err() {
-        tracing::debug!("somebody else holds the output of a program that ended");
-    }
-}
-
-fn note(event: ChildEvent, stdout: &mut Vec<u8>, max_output: usize) {
-    match event {
-        ChildEvent::Line(Line::Whole(line)) => {
-            if stdout.len() + line.len() < max_output {
-                stdout.extend_from_slice(&line);
-                stdout.push(b'\n');
+impl Taking for Lines {
+    async fn next(&mut self, child: &mut Child) {
+        match child.next_event(true).await {
+            ChildEvent::Line(Line::Whole(line)) => {
+                if self.taken.len() + line.len() < self.max {
+                    self.taken.extend_from_slice(&line);
+                    self.taken.push(b'\n');
+                }
+            }
+            ChildEvent::Line(Line::Oversized { .. }) | ChildEvent::Exited | ChildEvent::Drained => {
             }
         }
-        ChildEvent::Line(Line::Oversized { .. }) | ChildEvent::Exited | ChildEvent::Drained => {}
+    }
+
+    fn is_over(&self) -> bool {
+        true
     }
 }
-
-/// How long output is waited for when everybody who could print is dead.
-const DRAIN_LIMIT: Duration = Duration::from_millis(500);

@@ -134,7 +134,7 @@ impl Job<'_> {
         // Also what somebody staged before: it would be in the same commit.
         let new = porcelain.files.iter().filter(|file| file.is_new());
         let names = new.map(|file| file.path.as_str());
-        if let Some((name, what)) = tree.protected_file(names) {
+        if let Some((name, what)) = self.tools.workspace.protected_file(tree, names) {
             return Err(GitFault::Said(format!(
                 "nothing was committed: {name} is new and a protected place ({what}); ignore it, or commit it on the machine itself"
             )));

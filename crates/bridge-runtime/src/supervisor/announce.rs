@@ -349,6 +349,7 @@ impl Daemon {
                 }
             }
             Scan::Probed(key, health) => self.health.on_probe(key, health),
+            Scan::Planned(planned) => self.on_planned(*planned).await,
             Scan::Models(key, models) => {
                 if self.models.get(&key) != Some(&models) {
                     self.models.insert(key, models);

@@ -21,7 +21,7 @@ use bridge_proto::{
     model::{AgentProfile, AskEnd, EventBody, Fault, Health, Outcome, RunEvent},
 };
 use bridge_providers::{host::Host, provider::Provider};
-use bridge_transport::{Handle, Inbox, Phase};
+use bridge_transport::{ConnId, Handle, Inbox, Phase};
 use bridge_workspace::{Journal, RunEntry, Workspace};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -29,8 +29,8 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
-use self::announce::Announcer;
 pub use self::announce::first_greeting;
+use self::{announce::Announcer, planning::Planned};
 use crate::{
     agents::Agents,
     approvals::{Approvals, Decision},
@@ -44,6 +44,7 @@ use crate::{
     intake::{Intake, Taken},
     manifest::{PlaneWords, SideWord},
     outgoing::Outgoing,
+    plans::Plans,
     policy::{Policy, Surroundings},
     rules::{Doer, Rules},
     runner::{FromRunner, Ticket, ToRunner, Turn},
@@ -208,8 +209,10 @@ impl Supervisor {
             runners: BTreeMap::new(),
             closing: JoinSet::new(),
             viewer: None,
+            plans: Plans::default(),
+            current: None,
             planners: Arc::new(Semaphore::new(PLANNERS)),
-            plans: Arc::new(Semaphore::new(PLANS)),
+            places: Arc::new(Semaphore::new(PLANS)),
             stopping: watch::Sender::new(false),
             providers,
             link: link.clone(),
@@ -247,6 +250,7 @@ enum Scan {
     Agents(Vec<AgentProfile>, BTreeSet<AgentId>),
     Probed(ProviderKey, Health),
     Models(ProviderKey, Vec<String>),
+    Planned(Box<Planned>),
 }
 
 /// Where everything comes from that the loop acts on.
@@ -279,10 +283,13 @@ struct Daemon {
     closing: JoinSet<()>,
     /// Whether our hub is (or last was) on the other end; `None` before the first connection.
     viewer: Option<bool>,
+    plans: Plans,
+    /// The newest connection.
+    current: Option<ConnId>,
     /// Places for those who plan.
     planners: Arc<Semaphore>,
     /// Places for plans that are wanted, those at work among them.
-    plans: Arc<Semaphore>,
+    places: Arc<Semaphore>,
     /// Tells them that the daemon stops.
     stopping: watch::Sender<bool>,
     providers: BTreeMap<ProviderKey, Arc<dyn Provider>>,
@@ -355,7 +362,8 @@ impl Daemon {
 
     async fn on_taken(&mut self, taken: Taken) -> Vec<Effect<Box<Turn>>> {
         match taken {
-            Taken::Opened { extended } => {
+            Taken::Opened { conn, extended } => {
+                self.current = Some(conn);
                 self.viewer = Some(extended);
                 self.announce_agents(false).await;
                 self.announce_health().await;

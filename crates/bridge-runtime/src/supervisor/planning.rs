@@ -2,23 +2,33 @@
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bridge_proto::{
-    RunKey, TaskId,
+    Digest, RunKey, TaskId, ctrlnode,
     model::{AgentProfile, GraphPhase, Health, HealthReason, Origin, PlanGraph, PlanReply, Reply},
 };
 use bridge_providers::provider::{Asking, Provider, RunSpec};
-use bridge_transport::ConnId;
+use bridge_transport::{ConnId, Phase};
 
 use super::{Daemon, Scan};
 use crate::{
     blueprint::{Planning, stopped},
     clock::now,
     intake::send_reply,
+    plans::{PlanKey, Wanted},
     prompt,
 };
+
+/// A plan whose asker has been told, on the connection it was seen on last.
+pub(super) struct Planned {
+    key: PlanKey,
+    result: Result<String, String>,
+    reply: Reply,
+    origin: Origin,
+    told: ConnId,
+}
 
 impl Daemon {
     pub(super) async fn on_plan(&mut self, plan: PlanGraph, origin: Origin, conn: ConnId) {
@@ -41,22 +51,36 @@ impl Daemon {
             self.no_plan(error, &plan, &origin, conn).await;
             return;
         };
+        let key = key(&plan, &origin);
+        if let Some(key) = &key {
+            match self.plans.on_wanted(Instant::now(), key, conn) {
+                Wanted::New => {}
+                Wanted::AtWork => return,
+                Wanted::Ready(result) => {
+                    let task = plan.task;
+                    let reply = Reply::Plan(PlanReply::Result { task, result });
+                    self.answer(reply, &origin, conn).await;
+                    return;
+                }
+            }
+        }
         let work = self.work(&agent, &plan, provider);
-        let (link, places, scans) = (
+        let (link, planners, scans) = (
             self.link.clone(),
             Arc::clone(&self.planners),
             self.scans.clone(),
         );
-        let key = agent.provider;
-        let Ok(wanted) = Arc::clone(&self.plans).try_acquire_owned() else {
+        let provider = agent.provider;
+        let Ok(wanted) = Arc::clone(&self.places).try_acquire_owned() else {
             let error = "GRAPH_GENERATION_PROVIDER_ERROR: too many plans wait".into();
             self.no_plan(error, &plan, &origin, conn).await;
             return;
         };
+        let asked = key.map(|key| (key.clone(), self.plans.begin(key, conn)));
         let mut stopping = self.stopping.subscribe();
         self.closing.spawn(async move {
             let waited = tokio::select! {
-                place = places.acquire_owned() => place.ok(),
+                place = planners.acquire_owned() => place.ok(),
                 () = stopped(&mut stopping) => None,
             };
             let Some(place) = waited else {
@@ -70,7 +94,8 @@ impl Daemon {
                 })
             };
             let planning = tell(GraphPhase::Planning, "The agent is planning.");
-            send_reply(&link, &planning, &origin, conn).await;
+            let asker = || asked.as_ref().map_or(conn, |(_, asker)| *asker.borrow());
+            send_reply(&link, &planning, &origin, asker()).await;
             let result = work.run().await;
             drop((place, wanted));
             let (phase, message) = match &result {
@@ -78,7 +103,7 @@ impl Daemon {
                 Err(_) => (GraphPhase::Failed, "There is no plan."),
             };
             if let Err(failure) = &result {
-                tracing::info!(provider = %key, error = failure.error, "no plan");
+                tracing::info!(%provider, error = failure.error, "no plan");
                 if failure.login {
                     let health = Health {
                         available: false,
@@ -86,18 +111,54 @@ impl Daemon {
                         version: None,
                         hint: None,
                     };
-                    if scans.send(Scan::Probed(key, health)).await.is_err() {
+                    if scans.send(Scan::Probed(provider, health)).await.is_err() {
                         tracing::debug!("nobody takes the result of a look");
                     }
                 }
             }
-            send_reply(&link, &tell(phase, message), &origin, conn).await;
+            let result = result.map_err(|failure| failure.error);
             let reply = Reply::Plan(PlanReply::Result {
                 task: plan.task,
-                result: result.map_err(|failure| failure.error),
+                result: result.clone(),
             });
+            let conn = asker();
+            send_reply(&link, &tell(phase, message), &origin, conn).await;
             send_reply(&link, &reply, &origin, conn).await;
+            if let Some((key, _)) = asked {
+                let planned = Planned {
+                    key,
+                    result,
+                    reply,
+                    origin,
+                    told: conn,
+                };
+                if scans.send(Scan::Planned(Box::new(planned))).await.is_err() {
+                    tracing::debug!("nobody keeps a plan");
+                }
+            }
         });
+    }
+
+    /// Whoever was not there to hear it may ask again.
+    pub(super) async fn on_planned(&mut self, planned: Planned) {
+        let Planned {
+            key,
+            result,
+            reply,
+            origin,
+            told,
+        } = planned;
+        let asker = self.plans.on_made(Instant::now(), key, result);
+        let asker = asker.unwrap_or(told);
+        if asker != told {
+            self.answer(reply, &origin, asker).await;
+        }
+        let online = self.link.state().borrow().phase == Phase::Online;
+        if !online || self.current != Some(asker) {
+            tracing::warn!(
+                "a plan is ready, and the connection that asked is gone; asked again, it is told"
+            );
+        }
     }
 
     fn work(
@@ -150,6 +211,12 @@ impl Daemon {
         )
         .await;
     }
+}
+
+/// `None` for a request without a number: its asker could not tell answers apart.
+fn key(plan: &PlanGraph, origin: &Origin) -> Option<PlanKey> {
+    let parts = [&*origin.reply.0, plan.agent.as_str(), &*plan.prompt];
+    ctrlnode::is_numbered(origin).then(|| PlanKey(Digest::of(&parts)))
 }
 
 /// Plans are no runs; the name only marks their processes.

@@ -290,6 +290,39 @@ async fn a_new_key_or_login_is_not_committed_from_outside() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_staged_or_only_meant_to_be_is_new_as_well() {
+    for how in [
+        &["add", "-f", "home/.ssh/id_ed25519"][..],
+        &["add", "-f", "--intent-to-add", "home/.ssh/id_ed25519"],
+        &["mv", "-f", "a.txt", "home/.ssh/id_ed25519"],
+    ] {
+        let stage = Stage::new();
+        let repository = stage.repository("r");
+        fs::create_dir_all(repository.join("home/.ssh")).unwrap();
+        if how[0] == "add" {
+            fs::write(repository.join("home/.ssh/id_ed25519"), "key\n").unwrap();
+        }
+        stage.git(&repository, how);
+        let before = stage.git(&repository, &["rev-parse", "HEAD"]);
+        let text = said(stage.commit("r", "all").await);
+        assert!(
+            text.contains("home/.ssh/id_ed25519 is new"),
+            "{how:?}: {text}"
+        );
+        assert_eq!(stage.git(&repository, &["rev-parse", "HEAD"]), before);
+    }
+    // One that is in the repository already is the person's own affair.
+    let stage = Stage::new();
+    let repository = stage.repository("r");
+    fs::create_dir_all(repository.join(".ssh")).unwrap();
+    fs::write(repository.join(".ssh/config"), "one\n").unwrap();
+    stage.git(&repository, &["add", "-A"]);
+    stage.git(&repository, &["commit", "-qm", "mine"]);
+    fs::write(repository.join(".ssh/config"), "two\n").unwrap();
+    stage.commit("r", "changed").await.unwrap();
+}
+
+#[tokio::test]
 async fn messages_that_no_program_can_be_given_are_refused() {
     let stage = Stage::new();
     let repository = stage.repository("r");

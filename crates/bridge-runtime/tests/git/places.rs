@@ -84,6 +84,28 @@ async fn a_working_tree_or_objects_elsewhere_make_no_repository() {
 }
 
 #[tokio::test]
+async fn objects_borrowed_from_elsewhere_make_no_repository() {
+    let stage = Stage::new();
+    let outside = stage.outside();
+    stage.make_repository(&outside);
+    let (theirs, clone) = (outside.display().to_string(), stage.base().join("clone"));
+    let home = stage.base();
+    stage.git(&home, &["clone", "-q", "--shared", &theirs, "clone"]);
+    fs::write(clone.join("a.txt"), "changed\n").unwrap();
+    let text = stage.git(&clone, &["diff", "a.txt"]);
+    assert!(text.contains("-one"), "it is borrowed: {text}");
+    assert_eq!(stage.try_status("clone").await, Ok(None));
+    let diff = stage.try_diff("clone", "a.txt", false).await;
+    assert_eq!(diff, Err(GitFault::NotARepository));
+    // From one in the workspace they may be.
+    stage.repository("r");
+    stage.git(&home, &["clone", "-q", "--shared", "r", "second"]);
+    fs::write(home.join("second/a.txt"), "changed\n").unwrap();
+    let diff = stage.try_diff("second", "a.txt", false).await.unwrap();
+    assert!(diff.contains("-one"), "{diff}");
+}
+
+#[tokio::test]
 async fn a_second_working_tree_of_a_repository_is_one() {
     let stage = Stage::new();
     let repository = stage.repository("r");

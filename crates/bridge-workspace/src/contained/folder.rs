@@ -47,6 +47,12 @@ pub enum ContainError {
         /// Relative to the folder.
         path: String,
     },
+    /// A file stands there that can be executed, and must not be replaced.
+    #[error("{path:?} can be executed")]
+    Executable {
+        /// Relative to the folder.
+        path: String,
+    },
     /// The system said no.
     #[error("{path:?} cannot be used")]
     Io {
@@ -140,12 +146,28 @@ impl Folder {
         self.replace_with(path, durable, |file| file.write_all(content))
     }
 
+    /// As [`Folder::replace`], for content that must never become a program: a file that can be
+    /// executed stays as it is.
+    pub fn replace_data(&self, path: &ContainedPath, content: &[u8]) -> Result<(), ContainError> {
+        self.put(path, false, Programs::Stay, |file| file.write_all(content))
+    }
+
     /// As [`Folder::replace`], with content that is written piece by piece. When that fails the
     /// old content stays.
     pub fn replace_with(
         &self,
         path: &ContainedPath,
         durable: bool,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), ContainError> {
+        self.put(path, durable, Programs::AreReplaced, write)
+    }
+
+    fn put(
+        &self,
+        path: &ContainedPath,
+        durable: bool,
+        programs: Programs,
         write: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> Result<(), ContainError> {
         let (parents, name) = path.split_last()?;
@@ -160,6 +182,11 @@ impl Folder {
             }
             Err(other) => return Err(other),
         };
+        if programs == Programs::Stay && sys::is_executable(&dir, name) {
+            return Err(ContainError::Executable {
+                path: path.to_string(),
+            });
+        }
         let temporary = temporary_name();
         let written = (|| {
             let mut file = sys::open_file(&dir, &temporary, Access::CreateNew)?;
@@ -299,6 +326,13 @@ impl Folder {
             })
         }
     }
+}
+
+/// What becomes of a file that can be executed when new content comes for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Programs {
+    AreReplaced,
+    Stay,
 }
 
 /// One direct child of a folder.

@@ -9,6 +9,7 @@
 
 pub mod branch;
 pub mod command;
+mod objects;
 pub mod place;
 pub mod settings;
 pub mod status;

@@ -10,9 +10,10 @@ use std::{
 use bridge_proto::model::GitFault;
 use thiserror::Error;
 
+use super::objects;
 use crate::{
     contained::{MAX_DEPTH, MAX_PATH_BYTES},
-    guard::{ContentsPolicy, Guard},
+    guard::ContentsPolicy,
     repository::Repository,
     root::{PlaceError, Workspace},
 };
@@ -84,18 +85,6 @@ impl WorkTree {
         }
         Ok(None)
     }
-
-    /// The first of these files, relative to the top, that must not be committed from outside, and
-    /// what it is: keys and logins.
-    pub fn protected_file<'a>(
-        &self,
-        names: impl IntoIterator<Item = &'a str>,
-    ) -> Option<(&'a str, &'static str)> {
-        names.into_iter().find_map(|name| {
-            let what = Guard::protects(&self.top.join(name))?;
-            Some((name, what))
-        })
-    }
 }
 
 /// A file in a working tree that a diff may be about.
@@ -149,7 +138,7 @@ impl Workspace {
     /// The working tree that git found around a place, from what [`GitCommand::find_top`] printed.
     ///
     /// `None` where it found none, or one whose tree or objects lie elsewhere: the file `.git` and
-    /// the setting `core.worktree` can name any folder.
+    /// the setting `core.worktree` can name any folder, and objects can be borrowed from any.
     ///
     /// [`GitCommand::find_top`]: super::GitCommand::find_top
     pub fn work_tree(&self, place: &GitPlace, printed: &[u8]) -> Option<WorkTree> {
@@ -167,6 +156,9 @@ impl Workspace {
         let allowed = self.guard.may_work_in(&top).is_ok()
             && self.guard.may_hold_objects(&own).is_ok()
             && self.guard.may_hold_objects(&common).is_ok()
+            && objects::all_allowed(&common.join("objects"), &|path| {
+                self.guard.may_hold_objects(path).is_ok()
+            })
             && place.directory.starts_with(&top);
         allowed.then_some(WorkTree {
             top,
@@ -213,6 +205,19 @@ impl Workspace {
             name: named.to_owned(),
             plain,
             size: meta.map_or(0, |meta| meta.len()),
+        })
+    }
+
+    /// The first of these files, relative to the top, that must not be committed from outside, and
+    /// what it is: keys and logins.
+    pub fn protected_file<'a>(
+        &self,
+        tree: &WorkTree,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Option<(&'a str, &'static str)> {
+        names.into_iter().find_map(|name| {
+            let what = self.guard.protects(&tree.top.join(name))?;
+            Some((name, what))
         })
     }
 

@@ -79,6 +79,14 @@ pub(crate) fn copy_mode(_from: &File, _to: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a direct child file is one that the system executes: here its name tells.
+pub(crate) fn is_executable(dir: &Dir, name: &str) -> bool {
+    let extension = name.rsplit_once('.').map(|(_, last)| last);
+    let executed = ["bat", "cmd", "com", "exe", "ps1"];
+    let known = |extension: &str| executed.iter().any(|e| e.eq_ignore_ascii_case(extension));
+    extension.is_some_and(known) && dir.symlink_metadata(name).is_ok()
+}
+
 /// Creates the folder and its parents; the profile folder of the user is private already.
 pub(crate) fn create_private_dirs(path: &std::path::Path) -> io::Result<()> {
     std::fs::create_dir_all(path)

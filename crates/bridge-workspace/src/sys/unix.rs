@@ -86,6 +86,12 @@ pub(crate) fn copy_mode(from: &File, to: &File) -> io::Result<()> {
     to.set_permissions(from.metadata()?.permissions())
 }
 
+/// Whether anybody may execute a direct child file.
+pub(crate) fn is_executable(dir: &Dir, name: &str) -> bool {
+    let found = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+    found.is_ok_and(|found| found.st_mode & 0o111 != 0)
+}
+
 /// Creates the folder and its parents for this user only; folders that exist are left as they are.
 pub(crate) fn create_private_dirs(path: &std::path::Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;

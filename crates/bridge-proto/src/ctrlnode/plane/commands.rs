@@ -4,12 +4,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{git, pipeline, tree};
+use super::{file_request::FileRequest, git, pipeline, tree};
 use crate::{
     ctrlnode::{capabilities::QueryFrame, frames::to_text, graph, outbound::intent_type},
     id::{AgentId, AskId, Digest, ProviderKey, RunKey, TaskFolder, TaskId},
     model::{
-        AgentChange, AgentPatch, AgentProfile, Answer, CommandBody, FileRoot, FileScope, FollowUp,
+        AgentChange, AgentPatch, AgentProfile, Answer, CommandBody, FileRoot, FollowUp,
         ModelManifest, Place, Request, RunKind, StartRun, Tuning, When,
     },
 };
@@ -362,46 +362,4 @@ struct SyncedAgent<'a> {
     description: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     emoji: &'a str,
-}
-
-#[derive(Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct FileRequest<'a> {
-    action: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agent_id: Option<&'a AgentId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider: Option<&'a ProviderKey>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    use_ctrlnode: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    use_base_path: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content_encoding: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subpath: Option<&'a str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    recursive: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    shallow_include_files: bool,
-}
-
-impl<'a> FileRequest<'a> {
-    fn new(action: &'static str, request_id: Option<&'a str>, scope: &'a FileScope) -> Self {
-        Self {
-            action,
-            request_id,
-            agent_id: scope.agent.as_ref(),
-            provider: scope.provider.as_ref(),
-            use_ctrlnode: scope.root == FileRoot::Ctrlnode,
-            use_base_path: scope.root == FileRoot::Base,
-            ..Self::default()
-        }
-    }
 }

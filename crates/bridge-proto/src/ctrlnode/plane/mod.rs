@@ -3,6 +3,7 @@
 //! with a [`Translator`].
 
 mod commands;
+mod file_request;
 mod git;
 mod meaning;
 mod messages;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::file_request::FileRequest;
 use crate::{
     ctrlnode::{
         DecodeError,
@@ -9,22 +10,16 @@ use crate::{
         frames::to_text,
         tree::{AGENT_FOLDERS_RESPONSE, WORKSPACE_RESPONSE},
     },
-    id::{AgentId, ProviderKey},
-    model::{FileRoot, FileScope, NewFile, TreeAct, TreeChange, TreeChanged},
+    model::{NewFile, TreeAct, TreeChange, TreeChanged},
 };
 
 /// The frame that asks for a change.
 pub(super) fn encode(change: &TreeChange, request_id: &str) -> String {
-    let about = |action, scope: &FileScope, path, new_path| {
-        to_text(&PathRequest {
-            action,
-            request_id,
-            agent_id: scope.agent.as_ref(),
-            provider: scope.provider.as_ref(),
-            use_ctrlnode: scope.root == FileRoot::Ctrlnode,
-            use_base_path: scope.root == FileRoot::Base,
-            path,
+    let about = |action, scope, path, new_path| {
+        to_text(&FileRequest {
+            path: Some(path),
             new_path,
+            ..FileRequest::new(action, Some(request_id), scope)
         })
     };
     match change {
@@ -95,24 +90,6 @@ pub(super) fn decode(action: &str, fields: Fields<'_>) -> Result<Option<TreeChan
             }
         }
     }))
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct PathRequest<'a> {
-    action: &'static str,
-    request_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agent_id: Option<&'a AgentId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider: Option<&'a ProviderKey>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    use_ctrlnode: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    use_base_path: bool,
-    path: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    new_path: Option<&'a str>,
 }
 
 #[derive(Serialize)]
