@@ -10,7 +10,7 @@ use std::{
 
 use bridge_proto::Secret;
 use bridge_providers::{host::Host, process};
-use bridge_runtime::{CommandRule, EditRule, Policy, Rules};
+use bridge_runtime::{CommandRule, EditRule, Policy, RemoteRule, Rules};
 use bridge_workspace::{
     ContentsPolicy,
     env_file::{self, Discovery, Disk, Pairing, Places},
@@ -138,6 +138,8 @@ impl Settings {
             edits: one_of("CTRLNODE_EDITS", text("CTRLNODE_EDITS"), EDITS)?
                 .unwrap_or(defaults.edits),
             commands: commands(&text)?.unwrap_or(defaults.commands),
+            remote: one_of("OPENCLAW_REMOTE", text("OPENCLAW_REMOTE"), REMOTE)?
+                .unwrap_or(defaults.remote),
             send_thinking: text("LOG_THINKING")
                 .is_none_or(|value| value.eq_ignore_ascii_case("true")),
             ..defaults
@@ -270,6 +272,13 @@ const COMMANDS: &[(&str, CommandRule)] = &[
     ("ask", CommandRule::Ask),
     ("allow", CommandRule::Allow),
     ("deny", CommandRule::Deny),
+];
+
+const REMOTE: &[(&str, RemoteRule)] = &[
+    ("off", RemoteRule::Off),
+    ("tools", RemoteRule::Tools),
+    ("config", RemoteRule::Config),
+    ("all", RemoteRule::All),
 ];
 
 /// What switches something off.

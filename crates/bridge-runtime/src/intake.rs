@@ -163,6 +163,7 @@ impl Intake {
             | CommandBody::Plan(_)
             | CommandBody::Agents(_)
             | CommandBody::Models(_)
+            | CommandBody::Gateway(_)
             | CommandBody::Capabilities(_)) => other,
         };
         let command = Command { origin, body };
@@ -329,14 +330,14 @@ fn resolve(workspace: &Workspace, trusted: &[PathBuf], asked: &Asked) -> Result<
 
 /// Counts what a broken plane can send without end, so that it does not fill the log.
 #[derive(Debug, Default)]
-struct Rarely {
+pub(crate) struct Rarely {
     count: u64,
 }
 
 impl Rarely {
     /// Counts one more; the count, if it is worth a line: all of the first ten, then one line each
     /// time the count has doubled.
-    fn next(&mut self) -> Option<u64> {
+    pub(crate) fn next(&mut self) -> Option<u64> {
         self.count += 1;
         (self.count <= 10 || self.count.is_power_of_two()).then_some(self.count)
     }

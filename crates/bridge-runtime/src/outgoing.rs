@@ -193,6 +193,8 @@ fn slot_of(notice: &Notice) -> u64 {
         Notice::Agents { .. } => 2,
         Notice::ProviderHealth { .. } => 3,
         Notice::AvailableModels { .. } => 4,
+        // Of no slot: every file is one of its own.
+        Notice::FileChanged { .. } => 5,
     }
 }
 

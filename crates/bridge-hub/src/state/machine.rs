@@ -424,6 +424,8 @@ impl MachineState {
                 connection.models.extend(models);
                 effects.push(Effect::Changed);
             }
+            // The page shows files when they are asked for.
+            Notice::FileChanged { .. } => {}
         }
         found
     }

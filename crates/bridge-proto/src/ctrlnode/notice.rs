@@ -3,8 +3,8 @@
 use super::{
     Profile,
     frames::{
-        AgentStatusEntry, AgentSummary, AgentUpdate, AvailableModels, Handshake, Heartbeat,
-        ProviderHealth, to_text,
+        AgentStatusEntry, AgentSummary, AgentUpdate, AvailableModels, FileChanged, Handshake,
+        Heartbeat, ProviderHealth, to_text,
     },
 };
 use crate::model::{AgentStatus, Health, Notice, ProviderReport};
@@ -102,6 +102,18 @@ pub fn encode_notice(notice: &Notice, profile: Profile) -> Vec<String> {
             }
             to_text(&frame)
         }
+        Notice::FileChanged {
+            agent,
+            path,
+            change,
+            content,
+        } => to_text(&FileChanged {
+            action: "file_changed",
+            agent_id: agent,
+            path,
+            event: *change,
+            content: content.as_deref(),
+        }),
     };
     vec![frame]
 }

@@ -297,7 +297,7 @@ pub(super) async fn look(door: &Door, limit: Duration) -> Result<(), Health> {
 
 /// A client that goes where it was told and nowhere else: no proxy, no redirect, because it
 /// carries the secret of the gateway.
-async fn client(door: &Door) -> Result<Client, String> {
+pub(super) async fn client(door: &Door) -> Result<Client, String> {
     let roots = door.roots.clone();
     let config = tokio::task::spawn_blocking(move || tls(roots))
         .await
@@ -341,7 +341,7 @@ where
 }
 
 /// An error without the address it belongs to, which is told beside it.
-fn what(error: &reqwest::Error) -> String {
+pub(super) fn what(error: &reqwest::Error) -> String {
     let mut deepest: &dyn std::error::Error = error;
     while let Some(source) = deepest.source() {
         deepest = source;

@@ -7,11 +7,14 @@
 //! `turn` for its turns, `recovery` after a lost connection), `events` (what each message means)
 //! and its parts: `texts` (every text is shown once), `tools`, `asks` (approvals), `outcome` (what
 //! a failure means); `driver` and `socket` carry it all out, `logbook` remembers what
-//! works. `agents` and `edit` read and change the agents its configuration names. `http` with [`HttpAnswer`] is the fallback for gateways
+//! works. `agents` and `edit` read and change the agents its configuration names, `whole` with `judge` puts a new
+//! configuration in its place. `calls` and `caller` are single calls of its tools. `http` with [`HttpAnswer`] is the fallback for gateways
 //! of another protocol.
 
 mod agents;
 mod asks;
+mod caller;
+mod calls;
 mod config;
 mod dialogue;
 mod door;
@@ -23,6 +26,7 @@ mod handshake;
 mod http;
 mod http_answer;
 mod identity;
+mod judge;
 mod line;
 mod logbook;
 mod opening;
@@ -36,6 +40,7 @@ mod steer;
 mod texts;
 mod tools;
 mod turn;
+mod whole;
 
 pub use config::own_folder;
 pub use dialogue::{Act, Lost, OpenclawDialogue, Plan, Work};

@@ -9,13 +9,13 @@ use std::{
 use async_trait::async_trait;
 use bridge_proto::{
     Digest, ProviderKey, TaskId,
-    model::{AgentProfile, Health},
+    model::{AgentProfile, Health, ToolCall},
 };
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    agents,
+    agents, caller, calls,
     config::{self, Gateway, NoGateway},
     dialogue::{OpenclawDialogue, Plan},
     door::{CallError, Door, Key},
@@ -23,6 +23,7 @@ use super::{
     edit, http,
     identity::{Keyring, hex},
     refusal::Refusal,
+    whole,
 };
 use crate::{
     host::Host,
@@ -32,6 +33,7 @@ use crate::{
         Abilities, AgentEdit, Asking, Choosing, Conversation, EditError, Found, Heard, ListError,
         Provider, RunSpec, StartError, Steer,
     },
+    remote::{CallFault, ConfigFault, DirectAnswer, DirectCall},
 };
 
 /// The gateway of OpenClaw that runs on this machine, or the one `OPENCLAW_GATEWAY_URL` names.
@@ -248,6 +250,23 @@ impl Provider for OpenclawProvider {
         }
     }
 
+    fn tool_calls(&self, call: &ToolCall) -> Result<Vec<DirectCall>, CallFault> {
+        Gateway::find(&self.host).map_err(|missing| not_called(&missing))?;
+        let own = call.agent.as_ref();
+        let own = own.and_then(|agent| agents::spelled(&self.host, agent));
+        calls::planned(call, own.or_else(|| self.agent()).as_deref())
+    }
+
+    async fn call_tool(&self, call: &DirectCall) -> Result<DirectAnswer, CallFault> {
+        let door = self.door().map_err(|missing| not_called(&missing))?;
+        caller::make(&door, call).await
+    }
+
+    fn replace_config(&self, text: &str) -> Result<bool, ConfigFault> {
+        let file = config::file(&self.host).ok_or(ConfigFault::NotHere)?;
+        whole::replace_whole(&file, self.host.home(), text)
+    }
+
     /// Looks at files only; whether the gateway lets us in is told by the first turn.
     async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {
         let door = self.door().map_err(|missing| match missing {
@@ -275,6 +294,18 @@ impl Provider for OpenclawProvider {
         tokio::spawn(converse(door, plan, tell, asked));
         let pid = None;
         Ok(Conversation { heard, steer, pid })
+    }
+}
+
+fn not_called(missing: &NoGateway) -> CallFault {
+    match missing {
+        NoGateway::NotInstalled => CallFault::NotHere,
+        NoGateway::Unreadable(_)
+        | NoGateway::Elsewhere
+        | NoGateway::SecretElsewhere
+        | NoGateway::AuthMode(_)
+        | NoGateway::Address(_)
+        | NoGateway::ClearText => CallFault::Broken(missing.hint()),
     }
 }
 

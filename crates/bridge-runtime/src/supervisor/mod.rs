@@ -4,6 +4,7 @@
 mod announce;
 mod commands;
 mod effects;
+mod gateway;
 mod planning;
 mod restart;
 mod roster;
@@ -38,10 +39,11 @@ use crate::{
     clock,
     dispatch::{Dispatch, Effect},
     ends::Ends,
+    gateway::Finished,
     git::{Desk, Limits, Tools},
     health::HealthBoard,
     homes::{Homes, Residents},
-    intake::{Intake, Taken},
+    intake::{Intake, Rarely, Taken},
     manifest::{PlaneWords, SideWord},
     outgoing::Outgoing,
     policy::{Policy, Surroundings},
@@ -193,6 +195,7 @@ impl Supervisor {
         let intake = tokio::spawn(intake.run());
         let (reports, from_runners) = mpsc::channel(256);
         let (scans, from_scans) = mpsc::channel(16);
+        let (called, from_calls) = mpsc::channel(16);
         let mut daemon = Daemon {
             dispatch: Dispatch::new(settings.policy),
             approvals: Approvals::default(),
@@ -211,6 +214,9 @@ impl Supervisor {
             planners: Arc::new(Semaphore::new(PLANNERS)),
             plans: Arc::new(Semaphore::new(PLANS)),
             stopping: watch::Sender::new(false),
+            calls: Arc::new(Semaphore::new(CALLS)),
+            called,
+            unwanted: Rarely::default(),
             providers,
             link: link.clone(),
             scribe,
@@ -225,6 +231,7 @@ impl Supervisor {
             commands,
             reports: from_runners,
             scans: from_scans,
+            called: from_calls,
             side,
         };
         daemon.drive(inputs, stop).await;
@@ -254,6 +261,7 @@ struct Inputs {
     commands: mpsc::Receiver<Taken>,
     reports: mpsc::Receiver<FromRunner>,
     scans: mpsc::Receiver<Scan>,
+    called: mpsc::Receiver<Finished>,
     side: Option<mpsc::Receiver<SideWord>>,
 }
 
@@ -285,6 +293,11 @@ struct Daemon {
     plans: Arc<Semaphore>,
     /// Tells them that the daemon stops.
     stopping: watch::Sender<bool>,
+    /// Places for calls of single tools.
+    calls: Arc<Semaphore>,
+    called: mpsc::Sender<Finished>,
+    /// Requests for OpenClaw that the user does not want.
+    unwanted: Rarely,
     providers: BTreeMap<ProviderKey, Arc<dyn Provider>>,
     link: Handle<Outgoing>,
     scribe: Scribe,
@@ -300,6 +313,7 @@ impl Daemon {
             mut commands,
             mut reports,
             mut scans,
+            mut called,
             mut side,
         } = inputs;
         let mut heartbeat = interval(self.settings.heartbeat);
@@ -333,6 +347,10 @@ impl Daemon {
                 Some(report) = reports.recv() => self.on_report(report),
                 Some(taken) = commands.recv() => self.on_taken(taken).await,
                 Some(scan) = scans.recv() => { self.on_scan(scan).await; Vec::new() }
+                Some(finished) = called.recv() => {
+                    self.on_called(finished).await;
+                    Vec::new()
+                }
                 Some(word) = heard => { self.on_side_word(word).await; Vec::new() }
                 () = due => self.on_due(),
                 _ = heartbeat.tick() => { self.heartbeat().await; Vec::new() }
@@ -511,6 +529,8 @@ impl Daemon {
 const PLANNERS: usize = 2;
 /// Plans wanted at the same time.
 const PLANS: usize = 64;
+/// Calls of single tools at the same time; further ones are refused.
+const CALLS: usize = 16;
 /// How long a stop waits for the network to take what is left.
 const FLUSH: Duration = Duration::from_secs(5);
 

@@ -3,6 +3,7 @@
 //! with a [`Translator`].
 
 mod commands;
+mod gateway;
 mod git;
 mod meaning;
 mod messages;
