@@ -384,7 +384,8 @@ impl MachineState {
             return found;
         };
         match notice {
-            Notice::Hello(_) => {}
+            // The page shows files when they are asked for.
+            Notice::Hello(_) | Notice::FileChanged { .. } => {}
             Notice::Heartbeat(beat) => {
                 let statuses: BTreeMap<_, _> = beat.agents.into_iter().collect();
                 if statuses != connection.statuses {
@@ -424,8 +425,6 @@ impl MachineState {
                 connection.models.extend(models);
                 effects.push(Effect::Changed);
             }
-            // The page shows files when they are asked for.
-            Notice::FileChanged { .. } => {}
         }
         found
     }

@@ -68,7 +68,7 @@ impl Asked<'_> {
         let session = self.session()?.unwrap_or_else(|| MAIN.to_owned());
         let mut args = json!({ "sessionKey": session, "message": self.message()? });
         self.time(&mut args);
-        Ok(self.made(SEND.to_owned(), args, None))
+        Ok(self.made(SEND.to_owned(), &args, None))
     }
 
     /// The same message to a session made for it.
@@ -86,7 +86,7 @@ impl Asked<'_> {
         self.time(&mut args);
         let agent = self.agent.unwrap_or(MAIN);
         let session = format!("agent:{agent}:{MAIN}");
-        Ok(self.made(SPAWN.to_owned(), args, Some(session)))
+        Ok(self.made(SPAWN.to_owned(), &args, Some(session)))
     }
 
     fn other(&self, tool: String) -> Result<DirectCall, CallFault> {
@@ -94,12 +94,12 @@ impl Asked<'_> {
         if let Some(session) = self.session()? {
             args.insert("sessionKey".to_owned(), session.into());
         }
-        Ok(self.made(tool, Value::Object(args), None))
+        Ok(self.made(tool, &Value::Object(args), None))
     }
 
-    fn made(&self, tool: String, args: Value, session: Option<String>) -> DirectCall {
+    fn made(&self, tool: String, args: &Value, session: Option<String>) -> DirectCall {
         let seconds = self.seconds().unwrap_or(USUAL_SECONDS);
-        let (kind, action) = action(&tool, &args);
+        let (kind, action) = action(&tool, args);
         let talks = tool == SEND || tool == SPAWN;
         let mut body = json!({ "tool": tool, "args": args });
         if let Some(agent) = self.agent {
