@@ -4,9 +4,10 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
-use bridge_providers::openclaw::OpenclawProvider;
+use bridge_proto::model::{CallPurpose, ToolCall};
+use bridge_providers::{openclaw::OpenclawProvider, provider::Provider as _, remote::CallFault};
 use bridge_runtime::{ActionKind, CommandRule, RemoteRule, Rule, RuleDecision, Rules};
 use bridge_testkit::{
     bridge::{Bridge, Setup},
@@ -15,7 +16,7 @@ use bridge_testkit::{
     raw_endpoint::{Asked, Part, RawEndpoint},
 };
 use bridge_workspace::ContentsPolicy;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 const TOKEN: &str = "gateway-token-hush";
 const TASK: &str = "9f8e7d6c-1111-4222-8333-444455556666";
@@ -84,7 +85,7 @@ fn said(text: &str) -> Vec<Part> {
     Part::response(200, &["Content-Type: application/json"], &body.to_string())
 }
 
-fn send(more: Value) -> Value {
+fn send(more: &Value) -> Value {
     let mut frame = json!({ "action": "invoke_tool", "requestId": "q", "agentId": "Scout",
         "tool": "sessions_send", "args": { "message": "How far are you?" } });
     for (name, value) in more.as_object().unwrap() {
@@ -103,7 +104,12 @@ impl World {
         let (seen, _) = self.plane.heard_after(before, last).await;
         let log = self.plane.log();
         let frames = log.iter().take(seen).skip(before).filter_map(frame);
-        let beside = ["heartbeat", "provider_health", "available_models"];
+        let beside = [
+            "agent_update",
+            "available_models",
+            "heartbeat",
+            "provider_health",
+        ];
         frames
             .filter(|frame| !beside.iter().any(|action| frame["action"] == *action))
             .cloned()
@@ -146,7 +152,7 @@ async fn nothing_is_asked_of_openclaw_unless_the_user_says_so() {
         let before = world.config();
         let ping = json!({ "action": "init_ping", "requestId": "q", "agentId": "scout" });
         let sync = json!({ "action": "sync_config", "requestId": "q", "configContent": "{" });
-        for (request, wanted) in [(send(json!({})), tools), (ping, tools), (sync, configured)] {
+        for (request, wanted) in [(send(&json!({})), tools), (ping, tools), (sync, configured)] {
             let action = request["action"].as_str().unwrap().to_owned();
             let answers = world.ask(&request).await;
             let refused = answers == [not_supported(&action)];
@@ -170,7 +176,7 @@ async fn without_openclaw_the_three_are_answered_as_by_a_bridge_without_it() {
     let sync = json!({ "action": "sync_openclaw_agents", "requestId": "s", "agents": list });
     plane.send(&sync).await;
     for request in [
-        send(json!({})),
+        send(&json!({})),
         json!({ "action": "init_ping", "requestId": "q", "agentId": "scout" }),
         json!({ "action": "sync_config", "requestId": "q", "configContent": "{}" }),
     ] {
@@ -188,7 +194,7 @@ async fn without_openclaw_the_three_are_answered_as_by_a_bridge_without_it() {
 async fn a_tool_answers_with_the_agents_words_then_the_result() {
     let world = world(|_| {}, |_| said("Half way.")).await;
     let answers = world
-        .ask(&send(json!({ "contextTaskId": TASK, "executionId": "e7" })))
+        .ask(&send(&json!({ "contextTaskId": TASK, "executionId": "e7" })))
         .await;
     let raw = answers.last().unwrap()["result"].as_str().unwrap().to_owned();
     let preview: String = raw.chars().take(200).collect();
@@ -249,7 +255,7 @@ async fn a_session_that_cannot_be_seen_is_reached_by_a_new_one() {
     .await;
     let args = json!({ "sessionKey": "agent:scout:web", "message": "Go" });
     let answers = world
-        .ask(&send(json!({ "args": args.to_string(), "taskId": TASK })))
+        .ask(&send(&json!({ "args": args.to_string(), "taskId": TASK })))
         .await;
     let over = json!({ "action": "task_complete", "agentId": "scout", "taskId": TASK,
         "source": "keyword_detection" });
@@ -278,23 +284,23 @@ async fn what_cannot_be_called_is_answered_with_its_code_and_reaches_nobody() {
     let withheld = "the answer of read may hold contents of files, which the contents policy \
                     task-outputs keeps";
     for (request, answer) in [
-        (send(json!({ "agentId": "nobody" })), bare("nobody", "AGENT_NOT_FOUND")),
-        (send(json!({ "agentId": null })), bare("", "AGENT_NOT_FOUND")),
-        (send(json!({ "agentId": "fake" })), bare("fake", "AGENT_NOT_FOUND")),
-        (send(json!({ "tool": " ", "taskId": "t" })), {
+        (send(&json!({ "agentId": "nobody" })), bare("nobody", "AGENT_NOT_FOUND")),
+        (send(&json!({ "agentId": null })), bare("", "AGENT_NOT_FOUND")),
+        (send(&json!({ "agentId": "fake" })), bare("fake", "AGENT_NOT_FOUND")),
+        (send(&json!({ "tool": " ", "taskId": "t" })), {
             let mut missing = bare("scout", "MISSING_TOOL");
             missing["contextTaskId"] = json!("t");
             missing
         }),
         (
-            send(json!({ "args": { "sessionKey": "agent:admin:main", "message": "x" } })),
+            send(&json!({ "args": { "sessionKey": "agent:admin:main", "message": "x" } })),
             bare("scout", "the session belongs to another agent"),
         ),
         (
-            send(json!({ "tool": "read", "args": { "path": "secrets.md" } })),
+            send(&json!({ "tool": "read", "args": { "path": "secrets.md" } })),
             of_scout("read", withheld),
         ),
-        (send(json!({ "args": 7 })), bare("scout", "INVOKE_ERROR")),
+        (send(&json!({ "args": 7 })), bare("scout", "INVOKE_ERROR")),
     ] {
         assert_eq!(world.ask(&request).await, [answer], "{request}");
     }
@@ -328,14 +334,14 @@ async fn a_rule_that_denies_holds_for_a_single_tool_and_for_the_second_try() {
     )
     .await;
     let exec = |tool: &str| json!({ "tool": tool, "args": { "command": "id" } });
-    let denied = world.ask(&send(exec("exec"))).await;
+    let denied = world.ask(&send(&exec("exec"))).await;
     let error = denied[0]["error"].as_str().unwrap();
     assert!(error.contains("rule 2"), "{error}");
-    let spawn = world.ask(&send(json!({ "tool": "sessions_spawn" }))).await;
+    let spawn = world.ask(&send(&json!({ "tool": "sessions_spawn" }))).await;
     assert!(spawn[0]["error"].as_str().unwrap().contains("rule 1"));
-    let tried = world.ask(&send(json!({}))).await;
+    let tried = world.ask(&send(&json!({}))).await;
     assert_eq!(tried[0]["error"], "HTTP_403: not visible");
-    let allowed = world.ask(&send(exec("bash"))).await;
+    let allowed = world.ask(&send(&exec("bash"))).await;
     assert_eq!(allowed.last().unwrap()["tool"], "bash");
     let tools: Vec<Value> = world.calls().iter().map(|call| call["tool"].clone()).collect();
     assert_eq!(tools, ["sessions_send", "bash"]);
@@ -377,7 +383,7 @@ async fn whatever_the_gateway_answers_the_plane_hears_a_short_and_true_word() {
         ("cut", "intent_exception", ""),
         ("closed", "intent_exception", ""),
     ] {
-        let request = send(json!({ "args": { "message": message }, "taskId": TASK }));
+        let request = send(&json!({ "args": { "message": message }, "taskId": TASK }));
         let answers = world.ask(&request).await;
         let [over, result] = answers.as_slice() else {
             panic!("{message}: {answers:?}");
@@ -391,7 +397,7 @@ async fn whatever_the_gateway_answers_the_plane_hears_a_short_and_true_word() {
         assert_eq!(*over, expected);
     }
     for (message, shown) in [("secret", "It is ***."), ("bytes", "\u{fffd}\u{fffd}")] {
-        let answers = world.ask(&send(json!({ "args": { "message": message } }))).await;
+        let answers = world.ask(&send(&json!({ "args": { "message": message } }))).await;
         assert_eq!(answers[0]["message"], shown);
     }
     world.finish().await;
@@ -409,16 +415,36 @@ async fn a_gateway_that_never_answers_holds_up_neither_others_nor_a_stop() {
     .await;
     for n in 0..3 {
         let hang = json!({ "requestId": format!("h{n}"), "args": { "message": "hang" } });
-        world.plane.send(&send(hang)).await;
+        world.plane.send(&send(&hang)).await;
     }
-    let late = json!({ "requestId": "h", "args": { "message": "hang", "timeoutSeconds": 0 } });
-    world.plane.send(&send(late)).await;
-    let answers = world.ask(&send(json!({}))).await;
+    let answers = world.ask(&send(&json!({}))).await;
     assert_eq!(answers.len(), 2, "{answers:?}");
-    let in_time = |frame: &Value| frame["requestId"] == "h";
-    let late = world.plane.heard(in_time).await;
-    assert_eq!(late["error"], "no answer within 15 s");
     world.finish().await;
+}
+
+#[tokio::test]
+async fn a_call_is_waited_for_as_long_as_it_says_and_no_longer() {
+    let home = Home::new();
+    let gateway = RawEndpoint::start(|_, _| vec![Part::Wait]).await.unwrap();
+    let address = gateway.address();
+    let variables = [("OPENCLAW_GATEWAY_URL", address.as_str())];
+    let openclaw = OpenclawProvider::new(home.host(&variables), &home.path().join("state"));
+    let asked = ToolCall {
+        purpose: CallPurpose::Greeting,
+        agent: None,
+        tool: String::new(),
+        args: Map::new(),
+        content: None,
+        task: None,
+    };
+    let mut planned = openclaw.tool_calls(&asked).unwrap();
+    let mut call = planned.remove(0);
+    call.limit = Duration::from_secs(1);
+    let broken = CallFault::Broken("no answer within 1 s".into());
+    assert_eq!(openclaw.call_tool(&call).await, Err(broken));
+    let mut seen = gateway.seen();
+    // Whoever is not waited for any longer is not left at work.
+    seen.wait_for(|seen| seen.hung_up == 1).await.unwrap();
 }
 
 #[tokio::test]
@@ -430,7 +456,7 @@ async fn the_end_of_a_run_is_told_by_the_run_alone() {
     world.plane.send(&dispatch).await;
     let works = |frame: &Value| frame["action"] == "heartbeat" && frame["status"] == "running";
     world.plane.heard(works).await;
-    let answers = world.ask(&send(json!({ "taskId": TASK }))).await;
+    let answers = world.ask(&send(&json!({ "taskId": TASK }))).await;
     assert!(
         answers.iter().all(|frame| frame["action"] != "task_complete"),
         "{answers:?}"
