@@ -46,7 +46,13 @@ async fn world(
         None => Part::response(404, &[], ""),
     });
     let gateway = gateway.await.unwrap();
-    let port = gateway.address().rsplit(':').next().unwrap().parse().unwrap();
+    let port = gateway
+        .address()
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
     fs::create_dir_all(home.path().join(".openclaw/workspace")).unwrap();
     fs::write(config_of(&home), config(port).to_string()).unwrap();
     let mut setup = Setup::new(&home, plane.url());
@@ -130,7 +136,9 @@ impl World {
         assert!(self.bridge.stop().await.clean);
         let frames = self.plane.frames();
         assert!(
-            frames.iter().all(|frame| !frame.to_string().contains(TOKEN)),
+            frames
+                .iter()
+                .all(|frame| !frame.to_string().contains(TOKEN)),
             "the secret of the gateway never leaves"
         );
     }
@@ -194,9 +202,14 @@ async fn without_openclaw_the_three_are_answered_as_by_a_bridge_without_it() {
 async fn a_tool_answers_with_the_agents_words_then_the_result() {
     let world = world(|_| {}, |_| said("Half way.")).await;
     let answers = world
-        .ask(&send(&json!({ "contextTaskId": TASK, "executionId": "e7" })))
+        .ask(&send(
+            &json!({ "contextTaskId": TASK, "executionId": "e7" }),
+        ))
         .await;
-    let raw = answers.last().unwrap()["result"].as_str().unwrap().to_owned();
+    let raw = answers.last().unwrap()["result"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let preview: String = raw.chars().take(200).collect();
     assert_eq!(
         answers,
@@ -215,7 +228,12 @@ async fn a_tool_answers_with_the_agents_words_then_the_result() {
     );
     let seen = world.gateway.seen().borrow().requests.clone();
     let bearer = format!("authorization: Bearer {TOKEN}");
-    let shown = |asked: &Asked| asked.headers.iter().any(|line| line.eq_ignore_ascii_case(&bearer));
+    let shown = |asked: &Asked| {
+        asked
+            .headers
+            .iter()
+            .any(|line| line.eq_ignore_ascii_case(&bearer))
+    };
     assert!(seen.iter().any(shown), "{seen:?}");
     world.finish().await;
 }
@@ -231,8 +249,18 @@ async fn a_greeting_goes_to_the_main_session_and_is_answered_as_an_intent() {
     };
     assert_eq!(message["message"], "Hello.");
     assert_eq!(
-        [&result["action"], &result["intentType"], &result["providerMethod"], &result["tool"]],
-        ["intent_result", "init_ping", "sessions.send", "sessions_send"]
+        [
+            &result["action"],
+            &result["intentType"],
+            &result["providerMethod"],
+            &result["tool"]
+        ],
+        [
+            "intent_result",
+            "init_ping",
+            "sessions.send",
+            "sessions_send"
+        ]
     );
     assert_eq!(
         world.calls()[0]["args"],
@@ -284,9 +312,18 @@ async fn what_cannot_be_called_is_answered_with_its_code_and_reaches_nobody() {
     let withheld = "the answer of read may hold contents of files, which the contents policy \
                     task-outputs keeps";
     for (request, answer) in [
-        (send(&json!({ "agentId": "nobody" })), bare("nobody", "AGENT_NOT_FOUND")),
-        (send(&json!({ "agentId": null })), bare("", "AGENT_NOT_FOUND")),
-        (send(&json!({ "agentId": "fake" })), bare("fake", "AGENT_NOT_FOUND")),
+        (
+            send(&json!({ "agentId": "nobody" })),
+            bare("nobody", "AGENT_NOT_FOUND"),
+        ),
+        (
+            send(&json!({ "agentId": null })),
+            bare("", "AGENT_NOT_FOUND"),
+        ),
+        (
+            send(&json!({ "agentId": "fake" })),
+            bare("fake", "AGENT_NOT_FOUND"),
+        ),
         (send(&json!({ "tool": " ", "taskId": "t" })), {
             let mut missing = bare("scout", "MISSING_TOOL");
             missing["contextTaskId"] = json!("t");
@@ -343,7 +380,11 @@ async fn a_rule_that_denies_holds_for_a_single_tool_and_for_the_second_try() {
     assert_eq!(tried[0]["error"], "HTTP_403: not visible");
     let allowed = world.ask(&send(&exec("bash"))).await;
     assert_eq!(allowed.last().unwrap()["tool"], "bash");
-    let tools: Vec<Value> = world.calls().iter().map(|call| call["tool"].clone()).collect();
+    let tools: Vec<Value> = world
+        .calls()
+        .iter()
+        .map(|call| call["tool"].clone())
+        .collect();
     assert_eq!(tools, ["sessions_send", "bash"]);
     world.finish().await;
 }
@@ -363,22 +404,32 @@ async fn whatever_the_gateway_answers_the_plane_hears_a_short_and_true_word() {
                 Part::Repeat(vec![b'x'; 64 * 1024], 1 << 16),
             ],
             "garbage" => vec![Part::Bytes(b"\0\xff\xfenot http".to_vec())],
-            "cut" => vec![Part::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{".to_vec())],
+            "cut" => vec![Part::Bytes(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{".to_vec(),
+            )],
             "secret" => said(&format!("It is {TOKEN}.")),
-            "bytes" => vec![
-                Part::Bytes(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n\xff\xfe".to_vec()),
-            ],
+            "bytes" => vec![Part::Bytes(
+                b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n\xff\xfe".to_vec(),
+            )],
             _ => Vec::new(),
         },
     )
     .await;
     for (message, source, error) in [
-        ("401", "intent_response_error", r#"HTTP_401: {"error":"Unauthorized"}"#),
+        (
+            "401",
+            "intent_response_error",
+            r#"HTTP_401: {"error":"Unauthorized"}"#,
+        ),
         ("500", "intent_response_error", "HTTP_500: *** x"),
         ("redirect", "intent_response_error", "HTTP_302: "),
         ("not ok", "intent_exception", "no"),
         ("not ok at all", "intent_exception", "INVOKE_ERROR"),
-        ("endless", "intent_exception", "the answer of the gateway has more than 1 MiB"),
+        (
+            "endless",
+            "intent_exception",
+            "the answer of the gateway has more than 1 MiB",
+        ),
         ("garbage", "intent_exception", ""),
         ("cut", "intent_exception", ""),
         ("closed", "intent_exception", ""),
@@ -389,15 +440,24 @@ async fn whatever_the_gateway_answers_the_plane_hears_a_short_and_true_word() {
             panic!("{message}: {answers:?}");
         };
         let told = result["error"].as_str().unwrap();
-        assert!(told.starts_with(error) && !told.is_empty(), "{message}: {told}");
+        assert!(
+            told.starts_with(error) && !told.is_empty(),
+            "{message}: {told}"
+        );
         assert!(told.chars().count() <= 530, "{message}");
-        let status = if message == "401" { "blocked" } else { "failed" };
+        let status = if message == "401" {
+            "blocked"
+        } else {
+            "failed"
+        };
         let expected = json!({ "action": "task_complete", "agentId": "scout", "taskId": TASK,
             "status": status, "reason": told, "source": source });
         assert_eq!(*over, expected);
     }
     for (message, shown) in [("secret", "It is ***."), ("bytes", "\u{fffd}\u{fffd}")] {
-        let answers = world.ask(&send(&json!({ "args": { "message": message } }))).await;
+        let answers = world
+            .ask(&send(&json!({ "args": { "message": message } })))
+            .await;
         assert_eq!(answers[0]["message"], shown);
     }
     world.finish().await;
@@ -458,7 +518,9 @@ async fn the_end_of_a_run_is_told_by_the_run_alone() {
     world.plane.heard(works).await;
     let answers = world.ask(&send(&json!({ "taskId": TASK }))).await;
     assert!(
-        answers.iter().all(|frame| frame["action"] != "task_complete"),
+        answers
+            .iter()
+            .all(|frame| frame["action"] != "task_complete"),
         "{answers:?}"
     );
     let cancel = json!({ "action": "cancel_task", "taskId": TASK });
@@ -521,7 +583,10 @@ async fn a_configuration_that_reaches_for_the_machine_changes_nothing() {
     let kept = |place: &str| format!("{place} is for the user of this machine to change");
     for (request, error) in [
         (with("/gateway/bind", json!("lan")), kept("gateway")),
-        (with("/mcp", json!({ "servers": { "x": { "command": "sh" } } })), kept("mcp")),
+        (
+            with("/mcp", json!({ "servers": { "x": { "command": "sh" } } })),
+            kept("mcp"),
+        ),
         (with("/hooks", json!({ "enabled": true })), kept("hooks")),
         (sync_config(&json!({})), kept("gateway")),
         (

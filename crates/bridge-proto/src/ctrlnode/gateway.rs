@@ -50,7 +50,10 @@ fn args(fields: Fields<'_>) -> Result<(Map<String, Value>, Option<String>), Deco
         Some(Value::Object(map)) => Ok((map.clone(), None)),
         Some(Value::String(text)) => Ok(match serde_json::from_str(text) {
             Ok(map) => (map, None),
-            Err(_) => (Map::new(), Some(text.clone()).filter(|text| !text.is_empty())),
+            Err(_) => (
+                Map::new(),
+                Some(text.clone()).filter(|text| !text.is_empty()),
+            ),
         }),
         Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_)) => {
             Err(fields.wrong_type("args", "an object or a text"))

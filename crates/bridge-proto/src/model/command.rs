@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AgentChange, Answer, CapabilityQuery, GatewayRequest, GitRequest, ModelManifest, PipelineRequest, PlanGraph,
-    Request,
+    AgentChange, Answer, CapabilityQuery, GatewayRequest, GitRequest, ModelManifest,
+    PipelineRequest, PlanGraph, Request,
 };
 use crate::id::{AgentId, AskId, Digest, RunKey, TaskFolder, TaskId};
 

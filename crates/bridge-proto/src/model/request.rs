@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Capabilities, GatewayReply, GitReply, PipelineReply, PlanReply, TreeChange, TreeChanged};
+use super::{
+    Capabilities, GatewayReply, GitReply, PipelineReply, PlanReply, TreeChange, TreeChanged,
+};
 use crate::id::{AgentId, ProviderKey, RunKey};
 
 /// A question that gets one reply (or none, for `write_file`).

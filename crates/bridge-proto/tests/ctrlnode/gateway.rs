@@ -109,7 +109,11 @@ fn replies() -> Vec<(&'static str, &'static str, GatewayReply)> {
                 message: "Hello.".into(),
             },
         ),
-        ("invoke_tool_send", "tool_result", tool(Ok(r#"{"ok":true}"#))),
+        (
+            "invoke_tool_send",
+            "tool_result",
+            tool(Ok(r#"{"ok":true}"#)),
+        ),
         (
             "invoke_tool_send",
             "tool_result_http",
@@ -240,7 +244,12 @@ fn arguments_that_are_no_object_are_a_message() {
 #[test]
 fn a_changed_file_is_told_with_its_text_or_without() {
     for (name, path, change, content) in [
-        ("file_changed", "notes/today.md", FileChange::Change, Some("# Today\n")),
+        (
+            "file_changed",
+            "notes/today.md",
+            FileChange::Change,
+            Some("# Today\n"),
+        ),
         ("file_changed_withheld", "logo.png", FileChange::Add, None),
     ] {
         let notice = Notice::FileChanged {

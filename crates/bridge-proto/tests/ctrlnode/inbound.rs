@@ -10,7 +10,9 @@ use bridge_proto::{
     },
 };
 
-use crate::{FOLDER, TASK, agent, folder, gateway, golden, golden_names, provider, run, task, tree};
+use crate::{
+    FOLDER, TASK, agent, folder, gateway, golden, golden_names, provider, run, task, tree,
+};
 
 /// Every golden frame of this direction with what it means, by name.
 fn expected() -> Vec<(&'static str, CommandBody)> {

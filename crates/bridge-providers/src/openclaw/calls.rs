@@ -121,7 +121,10 @@ impl Asked<'_> {
     /// The session that is meant, as the agent itself calls it. That of another agent is none of
     /// this request.
     fn session(&self) -> Result<Option<String>, CallFault> {
-        if self.text("agentId").is_some_and(|named| !self.is_own(named)) {
+        if self
+            .text("agentId")
+            .is_some_and(|named| !self.is_own(named))
+        {
             return Err(broken("the arguments name another agent"));
         }
         let Some(named) = self.text("sessionKey") else {
@@ -323,9 +326,15 @@ mod tests {
         let mut ping = call("", json!({}));
         ping.purpose = CallPurpose::Greeting;
         let args = |ping: &ToolCall| bodies(ping)[0]["args"].clone();
-        assert_eq!(args(&ping), json!({ "sessionKey": "main", "message": "ping" }));
+        assert_eq!(
+            args(&ping),
+            json!({ "sessionKey": "main", "message": "ping" })
+        );
         ping.content = Some("Hello".into());
-        assert_eq!(args(&ping), json!({ "sessionKey": "main", "message": "Hello" }));
+        assert_eq!(
+            args(&ping),
+            json!({ "sessionKey": "main", "message": "Hello" })
+        );
     }
 
     #[test]
@@ -363,7 +372,11 @@ mod tests {
         };
         let id = Some("id".to_owned());
         for (tool, args, expected) in [
-            ("exec", json!({ "command": "id" }), (AskKind::Command, id, vec![])),
+            (
+                "exec",
+                json!({ "command": "id" }),
+                (AskKind::Command, id, vec![]),
+            ),
             (
                 "exec",
                 json!({ "command": "id", "env": { "LD_PRELOAD": "/x" } }),
@@ -399,30 +412,55 @@ mod tests {
         let secret = Secret::new("hush-hush");
         let body = format!("no hush-hush \u{1b}[2J{}", "ä".repeat(2000));
         let fault = read(500, body.as_bytes(), Some(&secret)).unwrap_err();
-        let CallFault::Refused { status, text, unseen } = fault else {
+        let CallFault::Refused {
+            status,
+            text,
+            unseen,
+        } = fault
+        else {
             panic!("{fault:?}");
         };
         assert_eq!((status, unseen), (500, false));
         assert!(text.starts_with("no *** [2Jää"), "{text}");
-        assert!(text.chars().count() <= MAX_REFUSAL, "{}", text.chars().count());
+        assert!(
+            text.chars().count() <= MAX_REFUSAL,
+            "{}",
+            text.chars().count()
+        );
         let unseen = read(403, b"session is not VISIBLE from here", None);
-        assert!(matches!(unseen, Err(CallFault::Refused { unseen: true, .. })));
+        assert!(matches!(
+            unseen,
+            Err(CallFault::Refused { unseen: true, .. })
+        ));
     }
 
     #[test]
     fn an_answer_is_the_agents_words_or_the_text_of_the_result() {
         let message = |body: &str| read(200, body.as_bytes(), None).unwrap().message;
         for (body, expected) in [
-            (r#"{"ok":true,"result":{"content":[{"type":"text","text":"{}"}],"details":{"reply":"Done."}}}"#, Some("Done.")),
-            (r#"{"ok":true,"result":{"content":[{"text":"a"},{"text":7},{"text":"b"}]}}"#, Some("a\nb")),
-            (r#"{"ok":true,"result":{"content":"x","details":{"reply":" "}}}"#, None),
+            (
+                r#"{"ok":true,"result":{"content":[{"type":"text","text":"{}"}],"details":{"reply":"Done."}}}"#,
+                Some("Done."),
+            ),
+            (
+                r#"{"ok":true,"result":{"content":[{"text":"a"},{"text":7},{"text":"b"}]}}"#,
+                Some("a\nb"),
+            ),
+            (
+                r#"{"ok":true,"result":{"content":"x","details":{"reply":" "}}}"#,
+                None,
+            ),
             ("[]", None),
             ("plain", Some("plain")),
             (" ", None),
         ] {
             assert_eq!(message(body).as_deref(), expected, "{body}");
         }
-        let failed = read(200, br#"{"ok":false,"error":{"message":"no such tool"}}"#, None);
+        let failed = read(
+            200,
+            br#"{"ok":false,"error":{"message":"no such tool"}}"#,
+            None,
+        );
         assert_eq!(failed, Err(CallFault::Broken("no such tool".into())));
     }
 }

@@ -140,7 +140,8 @@ fn sandbox_is_off(sandbox: Option<&Value>) -> bool {
     let Some(map) = sandbox.as_object() else {
         return false;
     };
-    map.iter().all(|(name, value)| name == "mode" && value == "off")
+    map.iter()
+        .all(|(name, value)| name == "mode" && value == "off")
 }
 
 /// Texts, numbers, and lists and maps of them by plain names.
@@ -259,11 +260,17 @@ mod tests {
         for new in [
             config(),
             with("/agents/list/0/name", json!("Scout 2")),
-            with("/agents/list/0/model", json!({ "primary": "p/b", "fallbacks": ["p/c"] })),
+            with(
+                "/agents/list/0/model",
+                json!({ "primary": "p/b", "fallbacks": ["p/c"] }),
+            ),
             with("/agents/list/0/workspace", json!("workspaces/scout")),
             with("/agents/list/0/workspace", json!(".openclaw/scout")),
             with("/agents/list/0/workspace", json!("~/.openclaw/scout")),
-            with("/agents/list/-", json!({ "id": "new", "sandbox": { "mode": "off" } })),
+            with(
+                "/agents/list/-",
+                json!({ "id": "new", "sandbox": { "mode": "off" } }),
+            ),
             with("/agents/defaults/model", json!("p/b")),
             with("/agents/list", json!([])),
             with("/agents/entries", json!({ "x": { "name": "X" } })),
@@ -281,11 +288,23 @@ mod tests {
             ("/gateway/auth", json!({ "mode": "none" }), "gateway"),
             ("/gateway/nodes", json!({}), "gateway"),
             ("/models/providers", json!({}), "models"),
-            ("/mcp", json!({ "servers": { "x": { "command": "sh" } } }), "mcp"),
+            (
+                "/mcp",
+                json!({ "servers": { "x": { "command": "sh" } } }),
+                "mcp",
+            ),
             ("/hooks", json!({ "enabled": true }), "hooks"),
             ("/env", json!({ "vars": { "PATH": "/x" } }), "env"),
-            ("/tools", json!({ "elevated": { "enabled": true } }), "tools"),
-            ("/plugins", json!({ "load": { "paths": ["/x"] } }), "plugins"),
+            (
+                "/tools",
+                json!({ "elevated": { "enabled": true } }),
+                "tools",
+            ),
+            (
+                "/plugins",
+                json!({ "load": { "paths": ["/x"] } }),
+                "plugins",
+            ),
             ("/$include", json!("./other.json"), "$include"),
             ("/tomorrow", json!(1), "tomorrow"),
             ("/agents", json!([]), "agents"),
@@ -301,23 +320,83 @@ mod tests {
                 json!({ "x": { "command": "sh" } }),
                 "agents.defaults.cliBackends",
             ),
-            ("/agents/defaults/heartbeat", json!({ "every": "1m" }), "agents.defaults.heartbeat"),
-            ("/agents/defaults/workspace", json!("/"), "agents.defaults.workspace"),
+            (
+                "/agents/defaults/heartbeat",
+                json!({ "every": "1m" }),
+                "agents.defaults.heartbeat",
+            ),
+            (
+                "/agents/defaults/workspace",
+                json!("/"),
+                "agents.defaults.workspace",
+            ),
             ("/agents/list/0/tools", json!({}), "agents.list[0].tools"),
-            ("/agents/list/0/agentDir", json!("x"), "agents.list[0].agentDir"),
-            ("/agents/list/0/workspace", json!("/etc"), "agents.list[0].workspace"),
-            ("/agents/list/0/workspace", json!("a/../../x"), "agents.list[0].workspace"),
-            ("/agents/list/0/workspace", json!("."), "agents.list[0].workspace"),
-            ("/agents/list/0/workspace", json!("${HOME}"), "agents.list[0].workspace"),
-            ("/agents/list/0/workspace", json!(7), "agents.list[0].workspace"),
-            ("/agents/list/0/name", json!("${OPENAI_API_KEY}"), "agents.list[0].name"),
-            ("/agents/list/0/model", json!({ "$include": "x" }), "agents.list[0].model"),
+            (
+                "/agents/list/0/agentDir",
+                json!("x"),
+                "agents.list[0].agentDir",
+            ),
+            (
+                "/agents/list/0/workspace",
+                json!("/etc"),
+                "agents.list[0].workspace",
+            ),
+            (
+                "/agents/list/0/workspace",
+                json!("a/../../x"),
+                "agents.list[0].workspace",
+            ),
+            (
+                "/agents/list/0/workspace",
+                json!("."),
+                "agents.list[0].workspace",
+            ),
+            (
+                "/agents/list/0/workspace",
+                json!("${HOME}"),
+                "agents.list[0].workspace",
+            ),
+            (
+                "/agents/list/0/workspace",
+                json!(7),
+                "agents.list[0].workspace",
+            ),
+            (
+                "/agents/list/0/name",
+                json!("${OPENAI_API_KEY}"),
+                "agents.list[0].name",
+            ),
+            (
+                "/agents/list/0/model",
+                json!({ "$include": "x" }),
+                "agents.list[0].model",
+            ),
             ("/agents/list/0", json!("scout"), "agents.list[0]"),
-            ("/agents/list/0", json!({ "name": "x" }), "agents.list[0].id"),
-            ("/agents/list/1/sandbox", json!({ "mode": "off" }), "agents.list[1].sandbox"),
-            ("/agents/list/-", json!({ "id": "SCOUT" }), "agents.list[2].id"),
-            ("/agents/list/-", json!({ "id": "new", "tools": {} }), "agents.list[2].tools"),
-            ("/agents/entries", json!({ "x": { "tools": {} } }), "agents.entries.x.tools"),
+            (
+                "/agents/list/0",
+                json!({ "name": "x" }),
+                "agents.list[0].id",
+            ),
+            (
+                "/agents/list/1/sandbox",
+                json!({ "mode": "off" }),
+                "agents.list[1].sandbox",
+            ),
+            (
+                "/agents/list/-",
+                json!({ "id": "SCOUT" }),
+                "agents.list[2].id",
+            ),
+            (
+                "/agents/list/-",
+                json!({ "id": "new", "tools": {} }),
+                "agents.list[2].tools",
+            ),
+            (
+                "/agents/entries",
+                json!({ "x": { "tools": {} } }),
+                "agents.entries.x.tools",
+            ),
         ] {
             assert_eq!(said(&with(pointer, value)), Err(place.into()), "{pointer}");
         }
@@ -325,7 +404,12 @@ mod tests {
 
     #[test]
     fn what_the_user_set_does_not_vanish() {
-        for pointer in ["/gateway", "/models", "/agents/defaults", "/agents/list/0/tools"] {
+        for pointer in [
+            "/gateway",
+            "/models",
+            "/agents/defaults",
+            "/agents/list/0/tools",
+        ] {
             let mut new = config();
             let (above, name) = pointer.rsplit_once('/').unwrap();
             let map = new.pointer_mut(above).unwrap().as_object_mut().unwrap();

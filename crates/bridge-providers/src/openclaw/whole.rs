@@ -90,7 +90,10 @@ mod tests {
         fs::write(&file, old).unwrap();
         let done = replace_whole(&file, None, new);
         let kept = folder.path().join("openclaw.json.ctrlnode-bak");
-        assert!(fs::read_dir(folder.path()).unwrap().count() <= 2, "no draft is left");
+        assert!(
+            fs::read_dir(folder.path()).unwrap().count() <= 2,
+            "no draft is left"
+        );
         let kept = fs::read_to_string(kept).ok();
         (done, fs::read_to_string(&file).unwrap(), kept)
     }

@@ -79,7 +79,10 @@ impl Calling {
                     Called::refused(call.tool, why)
                 };
             }
-            tracing::info!(tool = call.tool, "a tool of OpenClaw is called for the plane");
+            tracing::info!(
+                tool = call.tool,
+                "a tool of OpenClaw is called for the plane"
+            );
             let outcome = self.outcome(&call).await;
             let again = matches!(outcome, Err(CallFault::Refused { unseen: true, .. }));
             last = Called::made(call.tool, outcome);

@@ -154,11 +154,12 @@ fn says_completed(text: &str) -> bool {
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_part = |c: char| c.is_alphanumeric() || c == '\'';
     let mut at = 0;
-    text.split_inclusive(move |c| !is_part(c)).map(move |piece| {
-        let begins = at;
-        at += piece.chars().count();
-        (begins, piece.trim_end_matches(|c| !is_part(c)))
-    })
+    text.split_inclusive(move |c| !is_part(c))
+        .map(move |piece| {
+            let begins = at;
+            at += piece.chars().count();
+            (begins, piece.trim_end_matches(|c| !is_part(c)))
+        })
 }
 
 const INVOKE_ERROR: &str = "INVOKE_ERROR";

@@ -41,9 +41,11 @@ pub(super) fn judge(
             Verdict::Allow { .. } => {}
             Verdict::Deny { rule, why } => return Err(format!("{why} ({rule})")),
             Verdict::Ask => {
-                return Err("this machine asks a person before that, and nobody can be asked \
+                return Err(
+                    "this machine asks a person before that, and nobody can be asked \
                             about a single tool"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
         }
     }
@@ -131,7 +133,10 @@ mod tests {
         use ContentsPolicy::{Never, TaskOutputs, Workspace};
         let send = call("sessions_send", AskKind::Other, None);
         for contents in [Never, TaskOutputs, Workspace] {
-            assert!(allowed(&send, CommandRule::Deny, &[], contents), "{contents}");
+            assert!(
+                allowed(&send, CommandRule::Deny, &[], contents),
+                "{contents}"
+            );
         }
         for decision in [RuleDecision::Deny, RuleDecision::Ask] {
             for rule in [
@@ -143,7 +148,10 @@ mod tests {
                 },
             ] {
                 let rules = [rule];
-                assert!(!allowed(&send, CommandRule::Allow, &rules, Workspace), "{rules:?}");
+                assert!(
+                    !allowed(&send, CommandRule::Allow, &rules, Workspace),
+                    "{rules:?}"
+                );
             }
         }
         let other = rule(None, Some("sessions_spawn"), RuleDecision::Deny);

@@ -3,9 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use bridge_proto::model::{
-    CallPurpose, GatewayReply, GatewayRequest, Origin, Reply, ToolCall,
-};
+use bridge_proto::model::{CallPurpose, GatewayReply, GatewayRequest, Origin, Reply, ToolCall};
 use bridge_providers::{provider::Provider, remote::ConfigFault};
 use bridge_transport::ConnId;
 

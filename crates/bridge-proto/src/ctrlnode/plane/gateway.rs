@@ -32,10 +32,7 @@ pub(super) fn encode(request: &GatewayRequest, request_id: &str) -> String {
 }
 
 /// Reads an answer; `None` when the action is none of these.
-pub(super) fn decode(
-    action: &str,
-    fields: Fields<'_>,
-) -> Result<Option<FromBridge>, DecodeError> {
+pub(super) fn decode(action: &str, fields: Fields<'_>) -> Result<Option<FromBridge>, DecodeError> {
     let greeting = action == "intent_result" && fields.text("intentType")? == Some("init_ping");
     let answer = match action {
         "agent_message" => GatewayReply::Said {
@@ -46,7 +43,11 @@ pub(super) fn decode(
             let error = fields.text("error")?.map(str::to_owned);
             let good = fields.flag("success")?;
             GatewayReply::Configured {
-                error: if good { None } else { Some(error.unwrap_or_default()) },
+                error: if good {
+                    None
+                } else {
+                    Some(error.unwrap_or_default())
+                },
             }
         }
         "tool_result" => called(CallPurpose::Tool, fields)?,

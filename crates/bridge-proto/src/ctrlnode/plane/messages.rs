@@ -16,8 +16,8 @@ use crate::{
     },
     id::{AgentId, ProviderKey, TaskId},
     model::{
-        AgentProfile, AgentStatus, Event, FileChange, FileEntry, Health, HealthReason, Heartbeat, Hello,
-        Listing, Notice, PipelineReply, ProviderReport, ReadOutcome, Reply,
+        AgentProfile, AgentStatus, Event, FileChange, FileEntry, Health, HealthReason, Heartbeat,
+        Hello, Listing, Notice, PipelineReply, ProviderReport, ReadOutcome, Reply,
     },
     time::Timestamp,
 };
