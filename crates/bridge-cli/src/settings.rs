@@ -12,7 +12,7 @@ use bridge_proto::Secret;
 use bridge_providers::{host::Host, process};
 use bridge_runtime::{CommandRule, EditRule, Policy, RemoteRule, Rules};
 use bridge_workspace::{
-    ContentsPolicy,
+    ContentsPolicy, Watching,
     env_file::{self, Discovery, Disk, Pairing, Places},
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) allow_plain: bool,
     /// Whether the control plane is asked over HTTP what it knows of versions, models and providers.
     pub(crate) side_channel: bool,
+    /// How the workspaces of OpenClaw's agents are watched, if they are.
+    pub(crate) watching: Option<Watching>,
     pub(crate) trusted: Vec<PathBuf>,
     /// What the user decided beforehand about single actions.
     pub(crate) rules: Rules,
@@ -79,6 +81,8 @@ impl Settings {
         let places = places(base.map(named_folder));
         let mut settings = Self::below(places.base.or(places.home))?;
         settings.side_channel = false;
+        // Its page has no use for it.
+        settings.watching = None;
         if variable("CTRLNODE_CONTENTS").is_none() {
             settings.contents = ContentsPolicy::Workspace;
         }
@@ -170,6 +174,7 @@ impl Settings {
             allow_plain: text("CTRLNODE_ALLOW_PLAIN").is_some_and(|value| value == "1"),
             side_channel: !text("CTRLNODE_SIDE_CHANNEL")
                 .is_some_and(|value| OFF.iter().any(|off| value.trim().eq_ignore_ascii_case(off))),
+            watching: watching(&text, millis("WATCHER_POLL_INTERVAL", 1000)?),
             trusted: trusted.collect(),
             rules,
             planning: Duration::from_secs(planning.clamp(5, 24 * 3600)),
@@ -308,6 +313,18 @@ fn one_of<T: Copy>(
         Problem::new(format!("{key} is none of {}: {value}", names.join(", ")))
             .exit(Exit::NotConfigured),
     )
+}
+
+/// Not at all with `CTRLNODE_WATCHER=off`.
+fn watching(text: &impl Fn(&str) -> Option<String>, interval: Duration) -> Option<Watching> {
+    let is = |key: &str, words: &[&str]| {
+        let value = text(key);
+        value.is_some_and(|value| words.iter().any(|it| value.trim().eq_ignore_ascii_case(it)))
+    };
+    (!is("CTRLNODE_WATCHER", &OFF)).then(|| Watching {
+        polling: is("WATCHER_USE_POLLING", &["true", "1"]),
+        interval,
+    })
 }
 
 /// `CTRLNODE_COMMANDS`, or else what the existing bridge's variable says, with a warning.

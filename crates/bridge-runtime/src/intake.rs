@@ -12,7 +12,7 @@ use bridge_proto::{
     },
 };
 use bridge_transport::{ConnId, Handle, Inbound, Inbox};
-use bridge_workspace::{PlaceError, Repository, Served, Workspace};
+use bridge_workspace::{PlaceError, Repository, Served, Watch, Workspace};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -68,6 +68,8 @@ pub(crate) struct Intake {
     pub(crate) git: mpsc::Sender<git::Asked>,
     pub(crate) homes: Homes,
     pub(crate) serving: Serving,
+    /// Hears which files were written here.
+    pub(crate) watch: Option<Arc<Watch>>,
 }
 
 impl Intake {
@@ -232,7 +234,12 @@ impl Intake {
         let served =
             tokio::task::spawn_blocking(move || workspace.serve(&request, tree.as_ref())).await;
         match served {
-            Ok(Served::Write(Ok(file))) => self.unwritten.written(&file),
+            Ok(Served::Write(Ok(file))) => {
+                self.unwritten.written(&file);
+                if let Some(watch) = &self.watch {
+                    watch.wrote(&file);
+                }
+            }
             Ok(Served::Write(Err(error))) => {
                 tracing::warn!(file = %asked.display(), %error, "write_file was refused");
                 if for_a_task {

@@ -10,8 +10,9 @@ use super::{
 use crate::model::{AgentStatus, Health, Notice, ProviderReport};
 
 /// The frames for one notice: one, or none when there is nothing to tell (a heartbeat while no
-/// agent is known, no health entry, no model). The extended profile adds `hostname` to the
-/// handshake and `version`, `hint`, `can` and `trouble` to health entries.
+/// agent is known, no health entry, no model, for our hub a file that changed). The extended
+/// profile adds `hostname` to the handshake and `version`, `hint`, `can` and `trouble` to health
+/// entries.
 pub fn encode_notice(notice: &Notice, profile: Profile) -> Vec<String> {
     let extended = match profile {
         Profile::Plain => false,
@@ -102,6 +103,8 @@ pub fn encode_notice(notice: &Notice, profile: Profile) -> Vec<String> {
             }
             to_text(&frame)
         }
+        // Our hub's page reads files when they are asked for.
+        Notice::FileChanged { .. } if extended => return Vec::new(),
         Notice::FileChanged {
             agent,
             path,

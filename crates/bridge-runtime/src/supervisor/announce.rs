@@ -302,6 +302,11 @@ impl Daemon {
                 *status = AgentStatus::Running;
             }
         }
+        for (agent, status) in &mut agents {
+            if self.stirring.stirs(agent) {
+                *status = AgentStatus::Running;
+            }
+        }
         if agents.is_empty() {
             return;
         }

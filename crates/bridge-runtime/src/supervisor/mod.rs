@@ -23,7 +23,7 @@ use bridge_proto::{
 };
 use bridge_providers::{host::Host, provider::Provider};
 use bridge_transport::{Handle, Inbox, Phase};
-use bridge_workspace::{Journal, RunEntry, Workspace};
+use bridge_workspace::{Journal, RunEntry, Watching, Workspace};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::{AbortHandle, JoinError, JoinSet},
@@ -51,7 +51,9 @@ use crate::{
     runner::{FromRunner, Ticket, ToRunner, Turn},
     scribe::Scribe,
     serving::Serving,
+    stirring::Stirring,
     unwritten::Unwritten,
+    watching,
 };
 
 /// What the daemon is told once, at its start.
@@ -101,6 +103,7 @@ pub struct Supervisor {
     inbox: Inbox,
     settings: Settings,
     side: Option<mpsc::Receiver<SideWord>>,
+    watching: Option<Watching>,
 }
 
 impl std::fmt::Debug for Supervisor {
@@ -134,7 +137,15 @@ impl Supervisor {
             inbox,
             settings,
             side: None,
+            watching: None,
         }
+    }
+
+    /// Also watches the workspaces of OpenClaw's agents.
+    #[must_use]
+    pub fn watching(mut self, how: Option<Watching>) -> Self {
+        self.watching = how;
+        self
     }
 
     /// Also listens to what is heard over the side channel.
@@ -155,6 +166,7 @@ impl Supervisor {
             inbox,
             settings,
             side,
+            watching,
         } = self;
         let interrupted: Vec<RunEntry> = journal.open_runs().cloned().collect();
         let mut ends = Ends::default();
@@ -177,6 +189,11 @@ impl Supervisor {
             limits: Limits::default(),
         };
         let (residents, living_here) = watch::channel(Residents::default());
+        let (stirring, stirred) = mpsc::channel(64);
+        let watch = watching.and_then(|how| {
+            let (workspace, link) = (Arc::clone(&workspace), link.clone());
+            watching::start(workspace, how, link, residents.subscribe(), stirring)
+        });
         let intake = Intake {
             inbox,
             link: link.clone(),
@@ -191,6 +208,7 @@ impl Supervisor {
                 residents: living_here,
             },
             serving: Serving::start(Arc::clone(&workspace), link.clone()),
+            watch,
         };
         let intake = tokio::spawn(intake.run());
         let (reports, from_runners) = mpsc::channel(256);
@@ -217,6 +235,7 @@ impl Supervisor {
             calls: Arc::new(Semaphore::new(CALLS)),
             called,
             unwanted: Rarely::default(),
+            stirring: Stirring::default(),
             providers,
             link: link.clone(),
             scribe,
@@ -232,6 +251,7 @@ impl Supervisor {
             reports: from_runners,
             scans: from_scans,
             called: from_calls,
+            stirred,
             side,
         };
         daemon.drive(inputs, stop).await;
@@ -262,6 +282,8 @@ struct Inputs {
     reports: mpsc::Receiver<FromRunner>,
     scans: mpsc::Receiver<Scan>,
     called: mpsc::Receiver<Finished>,
+    /// Whose files say that it works.
+    stirred: mpsc::Receiver<AgentId>,
     side: Option<mpsc::Receiver<SideWord>>,
 }
 
@@ -298,6 +320,7 @@ struct Daemon {
     called: mpsc::Sender<Finished>,
     /// Requests for OpenClaw that the user does not want.
     unwanted: Rarely,
+    stirring: Stirring,
     providers: BTreeMap<ProviderKey, Arc<dyn Provider>>,
     link: Handle<Outgoing>,
     scribe: Scribe,
@@ -314,6 +337,7 @@ impl Daemon {
             mut reports,
             mut scans,
             mut called,
+            mut stirred,
             mut side,
         } = inputs;
         let mut heartbeat = interval(self.settings.heartbeat);
@@ -323,7 +347,11 @@ impl Daemon {
         let mut stop = std::pin::pin!(stop);
         let mut stopping = false;
         loop {
-            let deadline = [self.dispatch.deadline(), self.approvals.deadline()];
+            let deadline = [
+                self.dispatch.deadline(),
+                self.approvals.deadline(),
+                self.stirring.deadline(),
+            ];
             let deadline = deadline.into_iter().flatten().min();
             let due = async {
                 match deadline {
@@ -352,7 +380,20 @@ impl Daemon {
                     Vec::new()
                 }
                 Some(word) = heard => { self.on_side_word(word).await; Vec::new() }
-                () = due => self.on_due(),
+                Some(agent) = stirred.recv() => {
+                    if self.agents.find(&agent).is_some()
+                        && self.stirring.stirred(Instant::now(), agent)
+                    {
+                        self.heartbeat().await;
+                    }
+                    Vec::new()
+                }
+                () = due => {
+                    if self.stirring.expire(Instant::now()) {
+                        self.heartbeat().await;
+                    }
+                    self.on_due()
+                }
                 _ = heartbeat.tick() => { self.heartbeat().await; Vec::new() }
                 _ = rescan.tick() => {
                     self.look_around();
