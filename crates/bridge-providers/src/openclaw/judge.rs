@@ -242,11 +242,11 @@ mod tests {
     fn with(pointer: &str, value: Value) -> Value {
         let mut config = config();
         let (above, name) = pointer.rsplit_once('/').unwrap();
-        match config.pointer_mut(above).unwrap() {
-            Value::Object(map) => drop(map.insert(name.to_owned(), value)),
-            Value::Array(list) if name == "-" => list.push(value),
-            Value::Array(list) => list[name.parse::<usize>().unwrap()] = value,
-            other => panic!("{other}"),
+        let above = config.pointer_mut(above).unwrap();
+        match above.as_array_mut() {
+            None => above[name] = value,
+            Some(list) if name == "-" => list.push(value),
+            Some(list) => list[name.parse::<usize>().unwrap()] = value,
         }
         config
     }

@@ -9,7 +9,7 @@
 //! a failure means); `driver` and `socket` carry it all out, `logbook` remembers what
 //! works. `agents` and `edit` read and change the agents its configuration names, `whole` with `judge` puts a new
 //! configuration in its place. `calls` and `caller` are single calls of its tools. `http` with [`HttpAnswer`] is the fallback for gateways
-//! of another protocol.
+//! of another protocol; `follow` with [`SessionLog`] adds its tools from the log of the session.
 
 mod agents;
 mod asks;
@@ -21,6 +21,7 @@ mod door;
 mod driver;
 mod edit;
 mod events;
+mod follow;
 mod frames;
 mod handshake;
 mod http;
@@ -35,6 +36,7 @@ mod provider;
 mod recovery;
 mod refusal;
 mod running;
+mod session_log;
 mod socket;
 mod steer;
 mod texts;
@@ -48,3 +50,4 @@ pub use handshake::Credentials;
 pub use http_answer::HttpAnswer;
 pub use identity::{BadKey, DeviceKey, Grant};
 pub use provider::OpenclawProvider;
+pub use session_log::{Look, SessionLog, log_of};

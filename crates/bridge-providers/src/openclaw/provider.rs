@@ -20,7 +20,9 @@ use super::{
     dialogue::{OpenclawDialogue, Plan},
     door::{CallError, Door, Key},
     driver::{Left, drive},
-    edit, http,
+    edit,
+    follow::Logs,
+    http,
     identity::{Keyring, hex},
     refusal::Refusal,
     whole,
@@ -135,6 +137,18 @@ impl OpenclawProvider {
             further: !spec.extra_directories.is_empty(),
             fallback: self.fallback(&door.gateway, spec.asking),
         }
+    }
+
+    /// Where a gateway on this machine keeps the logs of its sessions.
+    fn logs(&self, gateway: &Gateway) -> Option<Logs> {
+        let own = config::own_folder(&self.host).filter(|_| gateway.is_here())?;
+        let millis = self.host.value("SESSION_HISTORY_POLL_MS");
+        let millis = millis.and_then(|millis| millis.trim().parse().ok());
+        let millis: u64 = millis.unwrap_or(LOG_POLL_MILLIS);
+        Some(Logs {
+            agents: own.join("agents"),
+            interval: Duration::from_millis(millis.clamp(100, 60_000)),
+        })
     }
 
     async fn ask(&self, limit: Duration) -> Result<Vec<String>, String> {
@@ -291,7 +305,8 @@ impl Provider for OpenclawProvider {
         let plan = self.plan(&door, &spec);
         let (tell, heard) = mpsc::channel(HEARD_ROOM);
         let (steer, asked) = mpsc::channel(STEER_ROOM);
-        tokio::spawn(converse(door, plan, tell, asked));
+        let logs = self.logs(&door.gateway);
+        tokio::spawn(converse(door, plan, logs, tell, asked));
         let pid = None;
         Ok(Conversation { heard, steer, pid })
     }
@@ -313,6 +328,7 @@ fn not_called(missing: &NoGateway) -> CallFault {
 async fn converse(
     door: Door,
     mut plan: Plan,
+    logs: Option<Logs>,
     tell: mpsc::Sender<Heard>,
     mut asked: mpsc::Receiver<Steer>,
 ) {
@@ -323,6 +339,7 @@ async fn converse(
         resume: plan.resume.clone(),
         model: plan.model.clone(),
         instructions: plan.instructions.clone(),
+        logs,
     };
     let rules = Box::new(OpenclawDialogue::new(plan));
     match drive(door.clone(), rules, &tell, &mut asked).await {
@@ -371,6 +388,8 @@ fn models_in(list: &Value) -> Vec<String> {
 const HEARD_ROOM: usize = 32;
 const STEER_ROOM: usize = 16;
 const TOKEN: &str = "set OPENCLAW_GATEWAY_TOKEN to the gateway's gateway.auth.token";
+/// Between two looks at the log of a session.
+const LOG_POLL_MILLIS: u64 = 1000;
 const MAX_NAME: usize = 40;
 const MAX_MODELS: usize = 500;
 
