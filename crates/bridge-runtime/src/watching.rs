@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{homes::Residents, outgoing::Outgoing};
 
 /// Starts watching, for the agents that live here from now on. `stirring` hears whose files say
-/// that it works. `None` when the system does not let anything be watched.
+/// that it works. `None` where OpenClaw is not here, and when the system gives no thread.
 ///
 /// Must be called on a tokio runtime; what it started ends with the list of agents.
 pub(crate) fn start(
@@ -20,6 +20,9 @@ pub(crate) fn start(
     residents: watch::Receiver<Residents>,
     stirring: mpsc::Sender<AgentId>,
 ) -> Option<Arc<Watch>> {
+    if !workspace.has_openclaw() {
+        return None;
+    }
     let (tell, news) = mpsc::channel(NEWS);
     let watch = Watch::start(workspace, how, move |one| tell.blocking_send(one).is_ok());
     let watch = match watch {

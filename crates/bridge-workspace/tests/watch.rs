@@ -183,6 +183,12 @@ fn what_leads_out_is_ignored_or_protected_is_not_told_at_all() {
             put(&world.own(name), "hush");
         }
         put(&world.outside.join("secrets/more.md"), "hush");
+        // A folder under watch that becomes a link keeps its name, and nothing else.
+        fs::create_dir(world.own("turned")).unwrap();
+        fs::rename(world.own("turned"), world.outside.join("turned")).unwrap();
+        symlink(world.outside.join("secrets"), world.own("turned")).unwrap();
+        put(&world.own("turned/inside.md"), "hush");
+        put(&world.outside.join("turned/left.md"), "hush");
         let fifo = world.own("pipe");
         rustix::fs::mknodat(
             rustix::fs::CWD,

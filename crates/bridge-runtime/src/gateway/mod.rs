@@ -71,7 +71,7 @@ impl Calling {
         let mut last = Called::not(NotCalled::MissingTool);
         for call in planned {
             if let Err(why) = self.judged(&call) {
-                tracing::info!(tool = call.tool, why, "a call of a tool is not made");
+                tracing::debug!(tool = call.tool, why, "a call of a tool is not made");
                 // What was tried before and did not work says more.
                 return if last.was_made() {
                     last
