@@ -228,13 +228,22 @@ pub(super) fn read(
         let message = Some(text.clone()).filter(|text| !text.trim().is_empty());
         return Ok(DirectAnswer { raw: text, message });
     };
-    if value.get("ok") == Some(&Value::Bool(false)) {
-        let said = value.pointer("/error/message").and_then(Value::as_str);
-        let said: String = said.unwrap_or_default().chars().take(MAX_REFUSAL).collect();
+    if let Some(said) = failure(&value) {
+        let said: String = said.chars().take(MAX_REFUSAL).collect();
         return Err(CallFault::Broken(readable(&said, said.len())));
     }
     let message = message(&value);
     Ok(DirectAnswer { raw: text, message })
+}
+
+/// What went wrong, where the status alone does not tell.
+fn failure(answer: &Value) -> Option<&str> {
+    let said = |place: &str| answer.pointer(place).and_then(Value::as_str);
+    if answer.get("ok") == Some(&Value::Bool(false)) {
+        return Some(said("/error/message").unwrap_or_default());
+    }
+    (said("/result/details/status") == Some("error"))
+        .then(|| said("/result/details/error").unwrap_or_default())
 }
 
 /// What the agent answered, or else the text of the result.
@@ -462,5 +471,24 @@ mod tests {
             None,
         );
         assert_eq!(failed, Err(CallFault::Broken("no such tool".into())));
+    }
+
+    #[test]
+    fn a_gateway_that_could_not_reach_the_session_did_not_answer() {
+        // As version 2026.9.6 says it.
+        let body = br#"{"ok":true,"result":{"content":[{"type":"text","text":"{}"}],"details":{"runId":"95d32827","status":"error","error":"Session not found: web (use the full sessionKey from sessions_list)"}}}"#;
+        let said = "Session not found: web (use the full sessionKey from sessions_list)";
+        assert_eq!(read(200, body, None), Err(CallFault::Broken(said.into())));
+        let whole = br#"{"ok":true,"result":{"content":[{"type":"text","text":"{}"}],"details":{"sessionKey":"main","status":"ok","delivery":{"status":"pending"},"reply":"the quick brown fox jumps."}}}"#;
+        let answer = read(200, whole, None).unwrap();
+        assert_eq!(
+            answer.message.as_deref(),
+            Some("the quick brown fox jumps.")
+        );
+        let spawned = br#"{"ok":true,"result":{"content":[{"type":"text","text":"accepted"}],"details":{"status":"accepted","childSessionKey":"agent:scout:subagent:8429"}}}"#;
+        assert_eq!(
+            read(200, spawned, None).unwrap().message.as_deref(),
+            Some("accepted")
+        );
     }
 }
