@@ -26,7 +26,7 @@ use bridge_runtime::{
     Outgoing, Policy, Rules, Settings, Stopped, SuperviseError, Supervisor, first_greeting,
 };
 use bridge_transport::{Endpoint, Limits, LinkState, Timings};
-use bridge_workspace::{ContentsPolicy, Journal, Workspace};
+use bridge_workspace::{ContentsPolicy, Journal, Watching, Workspace};
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
@@ -56,6 +56,10 @@ pub struct Setup<'a> {
     pub host: Host,
     /// What may leave it.
     pub contents: ContentsPolicy,
+    /// OpenClaw's own folder, where it is here.
+    pub openclaw: Option<PathBuf>,
+    /// How the workspaces of OpenClaw's agents are watched.
+    pub watching: Option<Watching>,
     /// Its agents.
     pub providers: Vec<Arc<dyn Provider>>,
     /// How long its agents may plan.
@@ -95,6 +99,8 @@ impl<'a> Setup<'a> {
             rules: Rules::default(),
             host: home.host(&[]),
             contents: ContentsPolicy::default(),
+            openclaw: None,
+            watching: None,
             providers: vec![demo(home), fake(home, "fake", &["acp"]), claude(home)],
             planning: Duration::from_secs(60),
             timings,
@@ -108,7 +114,9 @@ impl<'a> Setup<'a> {
     /// When the home cannot be used or the URL is no address.
     pub fn start(self) -> Bridge {
         let workspace = Workspace::open(&self.home.workspace(), None).expect("a fresh workspace");
-        let workspace = workspace.with_policy(self.contents);
+        let workspace = workspace
+            .with_policy(self.contents)
+            .with_openclaw(self.openclaw.as_deref());
         let journal = Journal::open(&workspace).expect("a fresh journal");
         let settings = Settings {
             policy: self.policy,
@@ -132,7 +140,8 @@ impl<'a> Setup<'a> {
         let link = bridge_transport::connect::<Outgoing>(endpoint);
         let state = link.0.state();
         let supervisor =
-            Supervisor::new(Arc::new(workspace), journal, self.providers, link, settings);
+            Supervisor::new(Arc::new(workspace), journal, self.providers, link, settings)
+                .watching(self.watching);
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(supervisor.run(async {
             // A test that forgot its bridge wants it stopped as well.

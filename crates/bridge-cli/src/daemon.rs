@@ -109,6 +109,7 @@ pub(crate) fn assemble(
     };
     let state = link.0.state();
     let mut supervisor = Supervisor::new(Arc::new(workspace), journal, providers, link, daemon);
+    supervisor = supervisor.watching(settings.watching);
     if let Some(words) = side_channel(settings, &address, &root) {
         supervisor = supervisor.hearing(words);
     }

@@ -10,9 +10,9 @@ use std::{
 
 use bridge_proto::Secret;
 use bridge_providers::{host::Host, process};
-use bridge_runtime::{CommandRule, EditRule, Policy, Rules};
+use bridge_runtime::{CommandRule, EditRule, Policy, RemoteRule, Rules};
 use bridge_workspace::{
-    ContentsPolicy,
+    ContentsPolicy, Watching,
     env_file::{self, Discovery, Disk, EnvFile, Pairing, Places},
 };
 
@@ -45,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) side_channel: bool,
     /// Whether events wait on the disk until the other end has them.
     pub(crate) spool: bool,
+    /// How the workspaces of OpenClaw's agents are watched, if they are.
+    pub(crate) watching: Option<Watching>,
     pub(crate) trusted: Vec<PathBuf>,
     /// What the user decided beforehand about single actions.
     pub(crate) rules: Rules,
@@ -87,6 +89,8 @@ impl Settings {
         let places = places(base.map(named_folder));
         let mut settings = Self::below(places.base.or(places.home))?.whole()?;
         settings.side_channel = false;
+        // Its page has no use for it.
+        settings.watching = None;
         if variable("CTRLNODE_CONTENTS").is_none() {
             settings.contents = ContentsPolicy::Workspace;
         }
@@ -164,6 +168,8 @@ impl Settings {
             edits: one_of("CTRLNODE_EDITS", text("CTRLNODE_EDITS"), EDITS)?
                 .unwrap_or(defaults.edits),
             commands: commands(&text)?.unwrap_or(defaults.commands),
+            remote: one_of("OPENCLAW_REMOTE", text("OPENCLAW_REMOTE"), REMOTE)?
+                .unwrap_or(defaults.remote),
             send_thinking: text("LOG_THINKING")
                 .is_none_or(|value| value.eq_ignore_ascii_case("true")),
             ..defaults
@@ -205,6 +211,7 @@ impl Settings {
             allow_plain: text("CTRLNODE_ALLOW_PLAIN").is_some_and(|value| value == "1"),
             side_channel: !is_off(text("CTRLNODE_SIDE_CHANNEL")),
             spool: !is_off(text("CTRLNODE_SPOOL")),
+            watching: watching(&text, millis("WATCHER_POLL_INTERVAL", 1000)?),
             trusted: trusted.collect(),
             rules,
             planning: Duration::from_secs(planning.clamp(5, 24 * 3600)),
@@ -311,6 +318,13 @@ const COMMANDS: &[(&str, CommandRule)] = &[
     ("deny", CommandRule::Deny),
 ];
 
+const REMOTE: &[(&str, RemoteRule)] = &[
+    ("off", RemoteRule::Off),
+    ("tools", RemoteRule::Tools),
+    ("config", RemoteRule::Config),
+    ("all", RemoteRule::All),
+];
+
 /// Whether a value switches something off.
 fn is_off(value: Option<String>) -> bool {
     const OFF: [&str; 3] = ["off", "false", "0"];
@@ -341,6 +355,18 @@ fn one_of<T: Copy>(
         Problem::new(format!("{key} is none of {}: {value}", names.join(", ")))
             .exit(Exit::NotConfigured),
     )
+}
+
+/// Not at all with `CTRLNODE_WATCHER=off`.
+fn watching(text: &impl Fn(&str) -> Option<String>, interval: Duration) -> Option<Watching> {
+    let polling = text("WATCHER_USE_POLLING").is_some_and(|value| {
+        let value = value.trim();
+        value == "1" || value.eq_ignore_ascii_case("true")
+    });
+    (!is_off(text("CTRLNODE_WATCHER"))).then_some(Watching {
+        polling,
+        interval,
+    })
 }
 
 /// `CTRLNODE_COMMANDS`, or else what the existing bridge's variable says, with a warning.

@@ -540,7 +540,8 @@ fn unexpected(reply: &Reply) -> HubError {
         | Reply::Plan(_)
         | Reply::Capabilities(_)
         | Reply::Git { .. }
-        | Reply::Pipeline { .. } => "UNEXPECTED_REPLY",
+        | Reply::Pipeline { .. }
+        | Reply::Gateway { .. } => "UNEXPECTED_REPLY",
     };
     HubError::FileRefused {
         code: code.to_owned(),

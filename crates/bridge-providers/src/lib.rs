@@ -27,5 +27,6 @@ mod plain;
 pub mod process;
 mod program;
 pub mod provider;
+pub mod remote;
 pub mod skills;
 mod trust;

@@ -7,13 +7,14 @@ use async_trait::async_trait;
 pub use bridge_proto::model::Choosing;
 use bridge_proto::{
     AgentId, AskId, ProviderKey, ResumeId, RunKey,
-    model::{AgentPatch, AgentProfile, Answer, Health, Observed, Outcome, Tuning},
+    model::{AgentPatch, AgentProfile, Answer, Health, Observed, Outcome, ToolCall, Tuning},
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::{
     process::AllowList,
+    remote::{CallFault, ConfigFault, DirectAnswer, DirectCall},
     skills::{SkillQuery, Skills},
 };
 
@@ -55,6 +56,25 @@ pub trait Provider: Send + Sync {
     /// carries a skill out.
     async fn skills(&self, _: SkillQuery, _: Duration) -> Skills {
         Skills::default()
+    }
+
+    /// The calls of its tools that a plane's request leads to: the first is made, each further one
+    /// only if the one before it was refused because its session cannot be seen. Looks at files
+    /// only. Most programs have no tools that could be called: then nobody is here.
+    fn tool_calls(&self, _: &ToolCall) -> Result<Vec<DirectCall>, CallFault> {
+        Err(CallFault::NotHere)
+    }
+
+    /// Makes one call of [`Self::tool_calls`], within its limit. Whether it may be made was decided
+    /// before.
+    async fn call_tool(&self, _: &DirectCall) -> Result<DirectAnswer, CallFault> {
+        Err(CallFault::NotHere)
+    }
+
+    /// Puts a whole new text in place of the program's own configuration, if it changes only what a
+    /// plane may; whether anything changed. Reads and writes files.
+    fn replace_config(&self, _: &str) -> Result<bool, ConfigFault> {
+        Err(ConfigFault::NotHere)
     }
 
     /// Starts the program for one conversation. The first prompt is sent through

@@ -24,6 +24,14 @@ pub(crate) struct Resident {
     workspace: Option<String>,
 }
 
+impl Resident {
+    /// Where it works, if it is one of OpenClaw's.
+    pub(crate) fn openclaw_workspace(&self) -> Option<&str> {
+        let workspace = self.workspace.as_deref();
+        workspace.filter(|_| is_openclaw(&self.provider))
+    }
+}
+
 /// The agents as file requests see them.
 pub(crate) fn residents<'a>(agents: impl Iterator<Item = &'a AgentProfile>) -> Residents {
     let resident = |agent: &AgentProfile| Resident {

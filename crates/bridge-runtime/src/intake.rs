@@ -12,7 +12,7 @@ use bridge_proto::{
     },
 };
 use bridge_transport::{ConnId, Handle, Inbound, Inbox};
-use bridge_workspace::{PlaceError, Repository, Served, Workspace};
+use bridge_workspace::{PlaceError, Repository, Served, Watch, Workspace};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -68,6 +68,8 @@ pub(crate) struct Intake {
     pub(crate) git: mpsc::Sender<git::Asked>,
     pub(crate) homes: Homes,
     pub(crate) serving: Serving,
+    /// Hears which files were written here.
+    pub(crate) watch: Option<Arc<Watch>>,
 }
 
 impl Intake {
@@ -172,6 +174,7 @@ impl Intake {
             | CommandBody::Plan(_)
             | CommandBody::Agents(_)
             | CommandBody::Models(_)
+            | CommandBody::Gateway(_)
             | CommandBody::Capabilities(_)) => other,
         };
         let command = Command { origin, body };
@@ -240,7 +243,12 @@ impl Intake {
         let served =
             tokio::task::spawn_blocking(move || workspace.serve(&request, tree.as_ref())).await;
         match served {
-            Ok(Served::Write(Ok(file))) => self.unwritten.written(&file),
+            Ok(Served::Write(Ok(file))) => {
+                self.unwritten.written(&file);
+                if let Some(watch) = &self.watch {
+                    watch.wrote(&file);
+                }
+            }
             Ok(Served::Write(Err(error))) => {
                 tracing::warn!(file = %asked.display(), %error, "write_file was refused");
                 if for_a_task {
@@ -338,14 +346,14 @@ fn resolve(workspace: &Workspace, trusted: &[PathBuf], asked: &Asked) -> Result<
 
 /// Counts what a broken plane can send without end, so that it does not fill the log.
 #[derive(Debug, Default)]
-struct Rarely {
+pub(crate) struct Rarely {
     count: u64,
 }
 
 impl Rarely {
     /// Counts one more; the count, if it is worth a line: all of the first ten, then one line each
     /// time the count has doubled.
-    fn next(&mut self) -> Option<u64> {
+    pub(crate) fn next(&mut self) -> Option<u64> {
         self.count += 1;
         (self.count <= 10 || self.count.is_power_of_two()).then_some(self.count)
     }

@@ -10,7 +10,7 @@
 //!
 //! Reading order: [`policy`] and [`rules`] (what this machine allows), [`dispatch`] (which run may work when),
 //! [`approvals`] (what waits for a person), [`supervisor`] (the loop), `intake` (frames to
-//! commands) with `homes` and `serving` (file requests), [`git`] (what is asked of repositories), `runner` (one task at work), [`outgoing`] (events to frames).
+//! commands) with `homes` and `serving` (file requests), [`git`] (what is asked of repositories), `gateway` (what is asked of OpenClaw past its runs), `runner` (one task at work), [`outgoing`] (events to frames), `watching` with `stirring` (files of OpenClaw's agents that change).
 //! Numbered decisions are those of `docs/decisions.md`.
 //! Nothing here knows a wire's field names or an agent's protocol.
 
@@ -22,6 +22,7 @@ mod clock;
 mod contents;
 pub mod dispatch;
 mod ends;
+mod gateway;
 pub mod git;
 pub mod health;
 mod homes;
@@ -38,11 +39,13 @@ mod run_log;
 mod runner;
 mod scribe;
 mod serving;
+mod stirring;
 pub mod supervisor;
 mod unwritten;
+mod watching;
 
 pub use manifest::SideWord;
 pub use outgoing::Outgoing;
-pub use policy::{CommandRule, EditRule, Policy};
+pub use policy::{CommandRule, EditRule, Policy, RemoteRule};
 pub use rules::{ActionKind, Pattern, PatternError, Rule, RuleDecision, Rules};
 pub use supervisor::{Settings, Stopped, SuperviseError, Supervisor, first_greeting};

@@ -49,11 +49,11 @@ impl Outgoing {
     }
 
     /// Something the machine says of itself; a newer one of its sort replaces an older one that
-    /// still waits.
+    /// still waits. Changes of files are none of these: each of them is told.
     pub fn notice(notice: Notice) -> Self {
         Self {
+            bytes: notice_weight(&notice),
             what: What::Notice(Box::new(notice)),
-            bytes: FRAME_WEIGHT,
         }
     }
 
@@ -87,8 +87,11 @@ impl Payload for Outgoing {
                     Class::Coalesce { stream }
                 }
             }
-            What::Notice(notice) => Class::Latest {
-                slot: slot_of(notice),
+            What::Notice(notice) => match slot_of(notice) {
+                Some(slot) => Class::Latest { slot },
+                None => Class::Coalesce {
+                    stream: OUTSIDE_OF_TASKS,
+                },
             },
             What::Reply { conn, .. } => Class::Reply { conn: *conn },
             What::Nothing => Class::Coalesce {
@@ -220,14 +223,27 @@ fn stream_of(run: &RunKey) -> u64 {
     hasher.finish()
 }
 
-fn slot_of(notice: &Notice) -> u64 {
+fn slot_of(notice: &Notice) -> Option<u64> {
     match notice {
-        Notice::Hello(_) => 0,
-        Notice::Heartbeat(_) => 1,
-        Notice::Agents { .. } => 2,
-        Notice::ProviderHealth { .. } => 3,
-        Notice::AvailableModels { .. } => 4,
+        Notice::Hello(_) => Some(0),
+        Notice::Heartbeat(_) => Some(1),
+        Notice::Agents { .. } => Some(2),
+        Notice::ProviderHealth { .. } => Some(3),
+        Notice::AvailableModels { .. } => Some(4),
+        Notice::FileChanged { .. } => None,
     }
+}
+
+fn notice_weight(notice: &Notice) -> usize {
+    let content = match notice {
+        Notice::FileChanged { content, .. } => content.as_ref().map_or(0, String::len),
+        Notice::Hello(_)
+        | Notice::Heartbeat(_)
+        | Notice::Agents { .. }
+        | Notice::ProviderHealth { .. }
+        | Notice::AvailableModels { .. } => 0,
+    };
+    content + FRAME_WEIGHT
 }
 
 /// About how many bytes the event takes on the wire.

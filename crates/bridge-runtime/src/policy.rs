@@ -30,6 +30,8 @@ pub struct Policy {
     pub ask_wait: Duration,
     /// Whether an agent's thinking leaves the machine.
     pub send_thinking: bool,
+    /// What a plane may ask of OpenClaw past its runs.
+    pub remote: RemoteRule,
 }
 
 impl Default for Policy {
@@ -44,6 +46,7 @@ impl Default for Policy {
             commands: CommandRule::AskViewer,
             ask_wait: Duration::from_secs(10 * 60),
             send_thinking: true,
+            remote: RemoteRule::Off,
         }
     }
 }
@@ -167,6 +170,37 @@ pub enum CommandRule {
     Allow,
     /// Denied without a question.
     Deny,
+}
+
+/// What a plane may ask of OpenClaw past its runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteRule {
+    /// Nothing.
+    Off,
+    /// Single calls of its tools.
+    Tools,
+    /// A new configuration.
+    Config,
+    /// Both.
+    All,
+}
+
+impl RemoteRule {
+    /// Whether single tools may be called.
+    pub fn tools(self) -> bool {
+        match self {
+            Self::Tools | Self::All => true,
+            Self::Off | Self::Config => false,
+        }
+    }
+
+    /// Whether the configuration may be replaced.
+    pub fn config(self) -> bool {
+        match self {
+            Self::Config | Self::All => true,
+            Self::Off | Self::Tools => false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -234,7 +234,10 @@ fn read(opened: &Opened<'_>, asked: &ContainedPath) -> Result<ReadOutcome, ReadO
 }
 
 /// The open file and its real path, which is the one that was asked for where no link is on the way.
-fn open(folder: &Folder, asked: &ContainedPath) -> Result<(ContainedPath, File), ContainError> {
+pub(crate) fn open(
+    folder: &Folder,
+    asked: &ContainedPath,
+) -> Result<(ContainedPath, File), ContainError> {
     match folder.read(asked) {
         Ok(file) => Ok((asked.clone(), file)),
         Err(ContainError::Link { .. }) => {

@@ -10,7 +10,8 @@
 //! about), [`files`] and [`tree_changes`] (file requests), [`git`] (what may be asked of a
 //! repository), [`pipeline`] (from one task to the next), [`journal`] (what survives a crash),
 //! [`env_file`] (settings on disk), [`status`] (what others on this machine may know of a running
-//! bridge), [`model_manifest`] (what the plane said of models).
+//! bridge), [`model_manifest`] (what the plane said of models), [`watch`] (what is new in the
+//! workspaces of OpenClaw's agents).
 
 pub mod contained;
 pub mod env_file;
@@ -30,6 +31,7 @@ pub mod task_dir;
 pub mod task_log;
 pub mod tree_changes;
 pub mod trees;
+pub mod watch;
 
 pub use contained::{ContainError, ContainedPath, Folder, PathFault};
 pub use files::{FileRefusal, Served};
@@ -43,3 +45,4 @@ pub use root::{OpenError, PlaceError, Workspace};
 pub use task_dir::{TaskDir, TaskDirError};
 pub use task_log::{Appended, LogError, TaskLog};
 pub use trees::Tree;
+pub use watch::{FileNews, Watch, Watching};

@@ -387,7 +387,8 @@ impl MachineState {
             return found;
         };
         match notice {
-            Notice::Hello(_) => {}
+            // The page shows files when they are asked for.
+            Notice::Hello(_) | Notice::FileChanged { .. } => {}
             Notice::Heartbeat(beat) => {
                 let statuses: BTreeMap<_, _> = beat.agents.into_iter().collect();
                 if statuses != connection.statuses {

@@ -86,6 +86,16 @@ pub(super) struct AvailableModels<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
+pub(super) struct FileChanged<'a> {
+    pub(super) action: &'static str,
+    pub(super) agent_id: &'a AgentId,
+    pub(super) path: &'a str,
+    pub(super) event: crate::model::FileChange,
+    pub(super) content: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct BridgeEvent<'a> {
     pub(super) action: &'static str,
     pub(super) agent_id: &'a AgentId,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     DecodeError, agents, capabilities,
     fields::{Fields, Frame, shortened, with_slashes},
-    git, graph, pipeline,
+    gateway, git, graph, pipeline,
     token::Token,
     tree,
 };
@@ -79,6 +79,9 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
         other if pipeline::is_pipeline(other) => {
             CommandBody::Pipeline(pipeline::request(other, fields)?)
         }
+        other if gateway::is_gateway(other) => {
+            CommandBody::Gateway(gateway::request(other, fields)?)
+        }
         other => match (tree::decode(other, fields)?, synced_provider(other)) {
             (Some(change), _) => CommandBody::Request(Request::Tree(change)),
             (None, Some(provider)) => CommandBody::Agents(AgentChange::Sync {
@@ -112,7 +115,8 @@ pub fn decode(frame: &[u8], source: Source) -> Result<Command, DecodeError> {
         | CommandBody::Models(_)
         | CommandBody::Request(_)
         | CommandBody::Git(_)
-        | CommandBody::Pipeline(_) => Token {
+        | CommandBody::Pipeline(_)
+        | CommandBody::Gateway(_) => Token {
             request_id: fields.text("requestId")?.map(str::to_owned),
             execution_id: fields.text("executionId")?.map(str::to_owned),
             agent_id: Some(

@@ -16,6 +16,7 @@ pub mod device;
 mod error;
 mod fields;
 mod frames;
+mod gateway;
 mod git;
 mod graph;
 mod inbound;

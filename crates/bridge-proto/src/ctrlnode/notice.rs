@@ -3,15 +3,16 @@
 use super::{
     Profile,
     frames::{
-        AgentStatusEntry, AgentSummary, AgentUpdate, AvailableModels, Handshake, Heartbeat,
-        ProviderHealth, to_text,
+        AgentStatusEntry, AgentSummary, AgentUpdate, AvailableModels, FileChanged, Handshake,
+        Heartbeat, ProviderHealth, to_text,
     },
 };
 use crate::model::{AgentStatus, Health, Notice, ProviderReport};
 
 /// The frames for one notice: one, or none when there is nothing to tell (a heartbeat while no
-/// agent is known, no health entry, no model). The extended profile adds `hostname` to the
-/// handshake and `version`, `hint`, `can` and `trouble` to health entries.
+/// agent is known, no health entry, no model, for our hub a file that changed). The extended
+/// profile adds `hostname` to the handshake and `version`, `hint`, `can` and `trouble` to health
+/// entries.
 pub fn encode_notice(notice: &Notice, profile: Profile) -> Vec<String> {
     let extended = match profile {
         Profile::Plain => false,
@@ -102,6 +103,20 @@ pub fn encode_notice(notice: &Notice, profile: Profile) -> Vec<String> {
             }
             to_text(&frame)
         }
+        // Our hub's page reads files when they are asked for.
+        Notice::FileChanged { .. } if extended => return Vec::new(),
+        Notice::FileChanged {
+            agent,
+            path,
+            change,
+            content,
+        } => to_text(&FileChanged {
+            action: "file_changed",
+            agent_id: agent,
+            path,
+            event: *change,
+            content: content.as_deref(),
+        }),
     };
     vec![frame]
 }

@@ -4,7 +4,7 @@ use super::{
     DecodeError,
     fields::{Fields, Frame},
     frames::{IntentResult, ListFilesResponse, Nullable, ReadFileResponse, SyncAck, to_text},
-    git, graph,
+    gateway, git, graph,
     inbound::synced_provider,
     outbound::{intent_type, provider_method},
     pipeline,
@@ -56,6 +56,14 @@ pub fn encode_refusal(frame: &[u8], error: &DecodeError) -> Option<String> {
             truncated: false,
         })),
         other if git::is_git(other) => Some(git::refusal(other, fields, request_id)),
+        other if gateway::is_gateway(other) => {
+            let token = Token {
+                request_id: request_id.map(str::to_owned),
+                execution_id: text(fields, "executionId").map(str::to_owned),
+                agent_id: Some(agent_id(fields)),
+            };
+            Some(gateway::refusal(other, &token))
+        }
         other if pipeline::is_pipeline(other) => Some(pipeline::refusal(
             other,
             fields,

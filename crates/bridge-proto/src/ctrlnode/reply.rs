@@ -9,7 +9,7 @@ use super::{
         ListFilesResponse, ListedFile, Nullable, ReadFileResponse, RunChecked, SyncAck,
         UnknownAction, to_text,
     },
-    git, graph, pipeline,
+    gateway, git, graph, pipeline,
     token::Token,
     tree,
 };
@@ -83,6 +83,7 @@ pub fn encode_reply(reply: &Reply, origin: &Origin) -> Option<String> {
             token.agent_id.as_deref().unwrap_or_default(),
             origin.source == Source::Hub,
         )),
+        Reply::Gateway { reply } => gateway::reply(reply, &token, origin.source == Source::Hub),
         Reply::Tree(changed) => Some(tree::encode(changed, request_id)),
         Reply::RunChecked { run, known } => Some(to_text(&RunChecked {
             action: "run_checked",
@@ -116,8 +117,8 @@ pub fn encode_reply(reply: &Reply, origin: &Origin) -> Option<String> {
     }
 }
 
-/// Actions for OpenClaw alone, which the wire lets a bridge refuse. They would let the plane use
-/// the gateway's tools and change its settings past everything this machine decides.
+/// Actions for OpenClaw alone, which the wire lets a bridge refuse: where it is not here, and where
+/// the user did not say that a plane may use it past its runs.
 const OF_OPENCLAW: [&str; 3] = ["init_ping", "invoke_tool", "sync_config"];
 
 fn read_file<'a>(

@@ -208,6 +208,27 @@ pub enum Notice {
         /// By provider.
         models: BTreeMap<ProviderKey, Vec<String>>,
     },
+    /// A file in the workspace of an agent of OpenClaw is new or different.
+    FileChanged {
+        /// Whose workspace.
+        agent: AgentId,
+        /// Relative to it, with `/`.
+        path: String,
+        /// What happened to it.
+        change: FileChange,
+        /// Its text; `None` when it is none, is too long, or must not leave the machine.
+        content: Option<String>,
+    },
+}
+
+/// What happened to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileChange {
+    /// It is new.
+    Add,
+    /// It is different.
+    Change,
 }
 
 /// The greeting.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AgentChange, Answer, CapabilityQuery, GitRequest, ModelManifest, PipelineRequest, PlanGraph,
-    Request,
+    AgentChange, Answer, CapabilityQuery, GatewayRequest, GitRequest, ModelManifest,
+    PipelineRequest, PlanGraph, Request,
 };
 use crate::id::{AgentId, AskId, Digest, RunKey, TaskFolder, TaskId};
 
@@ -104,6 +104,8 @@ pub enum CommandBody {
     Git(GitRequest),
     /// A question about, or a step of, a pipeline.
     Pipeline(PipelineRequest),
+    /// A request for OpenClaw itself.
+    Gateway(GatewayRequest),
     /// An action this version does not know; counted and logged (decision 24).
     Unknown {
         /// The action as received, shortened.

@@ -7,6 +7,7 @@ mod ask;
 mod capabilities;
 mod command;
 mod event;
+mod gateway;
 mod git;
 mod graph;
 mod manifest;
@@ -15,8 +16,8 @@ mod request;
 mod tree;
 
 pub use agent::{
-    AgentChange, AgentPatch, AgentProfile, AgentStatus, Can, Choosing, Health, HealthReason,
-    Heartbeat, Hello, Notice, ProviderReport, Trouble,
+    AgentChange, AgentPatch, AgentProfile, AgentStatus, Can, Choosing, FileChange, Health,
+    HealthReason, Heartbeat, Hello, Notice, ProviderReport, Trouble,
 };
 pub use answer::match_answer;
 pub use ask::{Action, Answer, Ask, AskEnd, AskKind, Choice, ChoiceKind};
@@ -31,6 +32,7 @@ pub use event::{
     Actor, Event, EventBody, Fault, FileDiff, Fix, Location, Observed, Outcome, PlanItem,
     PlanStatus, Rejection, Retry, RunEvent, ToolKind, ToolState, ToolStatus, Usage,
 };
+pub use gateway::{CallEnd, CallPurpose, GatewayReply, GatewayRequest, ToolCall};
 pub use git::{GitFault, GitFile, GitOperation, GitReply, GitRequest, GitStatus, GitStep};
 pub use graph::{GraphPhase, PlanGraph, PlanReply};
 pub use manifest::ModelManifest;

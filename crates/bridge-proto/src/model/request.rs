@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Capabilities, GitReply, PipelineReply, PlanReply, TreeChange, TreeChanged};
+use super::{
+    Capabilities, GatewayReply, GitReply, PipelineReply, PlanReply, TreeChange, TreeChanged,
+};
 use crate::id::{AgentId, ProviderKey, RunKey};
 
 /// A question that gets one reply (or none, for `write_file`).
@@ -110,6 +112,11 @@ pub enum Reply {
     Pipeline {
         /// The answer.
         reply: PipelineReply,
+    },
+    /// To a request for OpenClaw itself; a call has up to three.
+    Gateway {
+        /// The answer.
+        reply: GatewayReply,
     },
     /// To a change of the tree of files.
     Tree(TreeChanged),

@@ -10,11 +10,14 @@ use bridge_proto::{
     },
 };
 
-use crate::{FOLDER, TASK, agent, folder, golden, golden_names, provider, run, task, tree};
+use crate::{
+    FOLDER, TASK, agent, folder, gateway, golden, golden_names, provider, run, task, tree,
+};
 
 /// Every golden frame of this direction with what it means, by name.
 fn expected() -> Vec<(&'static str, CommandBody)> {
     let mut all = others();
+    all.extend(gateway::expected());
     all.extend(tree::requests());
     all.sort_by_key(|(name, _)| *name);
     all
@@ -325,12 +328,6 @@ fn others() -> Vec<(&'static str, CommandBody)> {
             }),
         ),
     ];
-    all.extend(
-        ["init_ping", "invoke_tool", "sync_config"].map(|of_openclaw| {
-            let kind = of_openclaw.into();
-            (of_openclaw, CommandBody::Unknown { kind })
-        }),
-    );
     all.extend(crate::graph::expected());
     all.extend(crate::git::expected());
     all.sort_by_key(|(name, _)| *name);
@@ -396,7 +393,8 @@ fn every_command_survives_the_way_from_the_hub_to_the_bridge() {
             | CommandBody::Capabilities(_)
             | CommandBody::Request(_)
             | CommandBody::Git(_)
-            | CommandBody::Pipeline(_) => {
+            | CommandBody::Pipeline(_)
+            | CommandBody::Gateway(_) => {
                 for request_id in ["q9", "another"] {
                     let frame = plane::encode(&body, request_id).unwrap();
                     let command = decode(frame.as_bytes(), Source::Hub).unwrap();

@@ -7,6 +7,7 @@
 )]
 
 mod answers;
+mod gateway;
 mod git;
 mod graph;
 mod hostile;

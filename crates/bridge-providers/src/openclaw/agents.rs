@@ -93,7 +93,7 @@ fn profiles(
 
 /// A path of the configuration. A relative one is meant from the configuration's own folder, whose
 /// name it may begin with.
-fn resolved(path: &str, folder: &Path, home: Option<&Path>) -> PathBuf {
+pub(super) fn resolved(path: &str, folder: &Path, home: Option<&Path>) -> PathBuf {
     if let (Some(rest), Some(home)) = (path.strip_prefix("~/"), home) {
         return home.join(rest);
     }

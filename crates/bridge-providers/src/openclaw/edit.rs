@@ -157,7 +157,7 @@ fn remove(root: &mut Map<String, Value>, agent: &AgentId) {
 
 /// Puts the new text in place of the old; `false` if the old one is no longer there. Mode and
 /// owner's rights stay.
-fn replace(target: &Path, before: &[u8], after: &[u8]) -> io::Result<bool> {
+pub(super) fn replace(target: &Path, before: &[u8], after: &[u8]) -> io::Result<bool> {
     let rights = fs::metadata(target)?.permissions();
     let put = |text: &[u8], place: &Path, still: bool| {
         let draft = draft_beside(target)?;
@@ -189,7 +189,7 @@ fn draft_beside(target: &Path) -> io::Result<PathBuf> {
     Ok(target.with_file_name(name))
 }
 
-fn small(file: &Path) -> io::Result<String> {
+pub(super) fn small(file: &Path) -> io::Result<String> {
     let found = fs::metadata(file)?;
     if !found.is_file() || found.len() > MAX_FILE {
         return Err(io::Error::other("it is no file of at most 1 MiB"));
@@ -197,11 +197,11 @@ fn small(file: &Path) -> io::Result<String> {
     fs::read_to_string(file)
 }
 
-const MAX_FILE: u64 = 1 << 20;
+pub(super) const MAX_FILE: u64 = 1 << 20;
 /// Beside the configuration: what was in it before the last change.
 const KEPT: &str = ".ctrlnode-bak";
 /// How often a change is made anew because the file changed meanwhile.
-const ATTEMPTS: usize = 3;
+pub(super) const ATTEMPTS: usize = 3;
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,12 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time};
 
-use super::{door::Door, http_answer::HttpAnswer, socket::tls};
+use super::{
+    door::Door,
+    follow::{Following, Logs},
+    http_answer::HttpAnswer,
+    socket::tls,
+};
 use crate::{
     plain::one_line,
     provider::{Heard, Injection, Steer, TurnEnd},
@@ -31,6 +36,9 @@ struct Talk {
     model: Option<String>,
     instructions: String,
     answers: u64,
+    logs: Option<Logs>,
+    /// The log of the session, while a turn is at work.
+    following: Option<Following>,
 }
 
 /// What the conversation is to be.
@@ -40,6 +48,8 @@ pub(super) struct Wish {
     pub(super) resume: Option<ResumeId>,
     pub(super) model: Option<String>,
     pub(super) instructions: String,
+    /// Where the logs of the sessions are, if the gateway is on this machine.
+    pub(super) logs: Option<Logs>,
 }
 
 impl Talk {
@@ -62,6 +72,8 @@ impl Talk {
             model: wish.model,
             instructions,
             answers: 0,
+            logs: wish.logs,
+            following: None,
         })
     }
 
@@ -104,7 +116,15 @@ impl Talk {
         asked: &mut mpsc::Receiver<Steer>,
     ) -> bool {
         self.answers += 1;
-        say(tell, status(UNSEEN)).await;
+        self.following = match &self.logs {
+            Some(logs) => {
+                let agent = self.agent.as_deref().unwrap_or(DEFAULT_AGENT);
+                Following::start(logs, agent, &self.session, tell.clone()).await
+            }
+            None => None,
+        };
+        let seen = self.following.is_some();
+        say(tell, status(if seen { LATER } else { UNSEEN })).await;
         say(tell, Heard::Prompted).await;
         let mut answer = HttpAnswer::new(self.answers);
         let mut response = None;
@@ -138,7 +158,7 @@ impl Talk {
                 steer = asked.recv() => match steer {
                     Some(Steer::Interrupt) => {
                         let outcome = Outcome::Cancelled { by: Actor::Person };
-                        over(tell, outcome, answer.text()).await;
+                        self.end(tell, outcome, answer.text()).await;
                         return true;
                     }
                     Some(Steer::Close) => closing = true,
@@ -157,7 +177,7 @@ impl Talk {
             }
         }
         let outcome = answer.outcome().cloned().unwrap_or(Outcome::Completed);
-        over(tell, outcome, answer.text()).await;
+        self.end(tell, outcome, answer.text()).await;
         !(closing && waiting.is_empty())
     }
 
@@ -217,14 +237,22 @@ impl Talk {
         request
     }
 
-    async fn broken(&self, error: &reqwest::Error, tell: &mpsc::Sender<Heard>) -> bool {
+    /// The turn is over, with all that is known of it.
+    async fn end(&mut self, tell: &mpsc::Sender<Heard>, outcome: Outcome, answer: &str) {
+        if let Some(following) = self.following.take() {
+            following.stop().await;
+        }
+        over(tell, outcome, answer).await;
+    }
+
+    async fn broken(&mut self, error: &reqwest::Error, tell: &mpsc::Sender<Heard>) -> bool {
         let reason = format!(
             "the connection to the OpenClaw gateway at {} broke: {}",
             self.door.gateway.url,
             what(error)
         );
         let fault = Fault::Agent;
-        over(tell, Outcome::Failed { fault, reason }, "").await;
+        self.end(tell, Outcome::Failed { fault, reason }, "").await;
         true
     }
 }
@@ -297,7 +325,7 @@ pub(super) async fn look(door: &Door, limit: Duration) -> Result<(), Health> {
 
 /// A client that goes where it was told and nowhere else: no proxy, no redirect, because it
 /// carries the secret of the gateway.
-async fn client(door: &Door) -> Result<Client, String> {
+pub(super) async fn client(door: &Door) -> Result<Client, String> {
     let roots = door.roots.clone();
     let config = tokio::task::spawn_blocking(move || tls(roots))
         .await
@@ -341,7 +369,7 @@ where
 }
 
 /// An error without the address it belongs to, which is told beside it.
-fn what(error: &reqwest::Error) -> String {
+pub(super) fn what(error: &reqwest::Error) -> String {
     let mut deepest: &dyn std::error::Error = error;
     while let Some(source) = deepest.source() {
         deepest = source;
@@ -371,7 +399,12 @@ fn now() -> Instant {
 
 const UNSEEN: &str = "OpenClaw is asked over HTTP, which gives text only: its tools work unseen, in \
                       the agent's own workspace, with full access and without questions";
+const LATER: &str = "OpenClaw is asked over HTTP, which gives text only: its tools work in the agent's own \
+                     workspace, with full access and without questions, and are shown by the log \
+                     of the session";
 const DEAF: &str = "over HTTP OpenClaw takes no answers and no settings while it works";
+/// Who answers where none is named.
+const DEFAULT_AGENT: &str = "main";
 const CONNECT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(60);
 /// Most bytes of a body that is no stream.

@@ -7,22 +7,27 @@
 //! `turn` for its turns, `recovery` after a lost connection), `events` (what each message means)
 //! and its parts: `texts` (every text is shown once), `tools`, `asks` (approvals), `outcome` (what
 //! a failure means); `driver` and `socket` carry it all out, `logbook` remembers what
-//! works. `agents` and `edit` read and change the agents its configuration names. `http` with [`HttpAnswer`] is the fallback for gateways
-//! of another protocol.
+//! works. `agents` and `edit` read and change the agents its configuration names, `whole` with `judge` puts a new
+//! configuration in its place. `calls` and `caller` are single calls of its tools. `http` with [`HttpAnswer`] is the fallback for gateways
+//! of another protocol; `follow` with [`SessionLog`] adds its tools from the log of the session.
 
 mod agents;
 mod asks;
+mod caller;
+mod calls;
 mod config;
 mod dialogue;
 mod door;
 mod driver;
 mod edit;
 mod events;
+mod follow;
 mod frames;
 mod handshake;
 mod http;
 mod http_answer;
 mod identity;
+mod judge;
 mod line;
 mod logbook;
 mod opening;
@@ -31,11 +36,13 @@ mod provider;
 mod recovery;
 mod refusal;
 mod running;
+mod session_log;
 mod socket;
 mod steer;
 mod texts;
 mod tools;
 mod turn;
+mod whole;
 
 pub use config::own_folder;
 pub use dialogue::{Act, Lost, OpenclawDialogue, Plan, Work};
@@ -43,3 +50,4 @@ pub use handshake::Credentials;
 pub use http_answer::HttpAnswer;
 pub use identity::{BadKey, DeviceKey, Grant};
 pub use provider::OpenclawProvider;
+pub use session_log::{Look, SessionLog, log_of};

@@ -9,20 +9,23 @@ use std::{
 use async_trait::async_trait;
 use bridge_proto::{
     Digest, ProviderKey, TaskId,
-    model::{AgentProfile, Health},
+    model::{AgentProfile, Health, ToolCall},
 };
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    agents,
+    agents, caller, calls,
     config::{self, Gateway, NoGateway},
     dialogue::{OpenclawDialogue, Plan},
     door::{CallError, Door, Key},
     driver::{Left, drive},
-    edit, http,
+    edit,
+    follow::Logs,
+    http,
     identity::{Keyring, hex},
     refusal::Refusal,
+    whole,
 };
 use crate::{
     host::Host,
@@ -32,6 +35,7 @@ use crate::{
         Abilities, AgentEdit, Asking, Choosing, Conversation, EditError, Found, Heard, ListError,
         Provider, RunSpec, StartError, Steer,
     },
+    remote::{CallFault, ConfigFault, DirectAnswer, DirectCall},
 };
 
 /// The gateway of OpenClaw that runs on this machine, or the one `OPENCLAW_GATEWAY_URL` names.
@@ -133,6 +137,18 @@ impl OpenclawProvider {
             further: !spec.extra_directories.is_empty(),
             fallback: self.fallback(&door.gateway, spec.asking),
         }
+    }
+
+    /// Where a gateway on this machine keeps the logs of its sessions.
+    fn logs(&self, gateway: &Gateway) -> Option<Logs> {
+        let own = config::own_folder(&self.host).filter(|_| gateway.is_here())?;
+        let millis = self.host.value("SESSION_HISTORY_POLL_MS");
+        let millis = millis.and_then(|millis| millis.trim().parse().ok());
+        let millis: u64 = millis.unwrap_or(LOG_POLL_MILLIS);
+        Some(Logs {
+            agents: own.join("agents"),
+            interval: Duration::from_millis(millis.clamp(100, 60_000)),
+        })
     }
 
     async fn ask(&self, limit: Duration) -> Result<Vec<String>, String> {
@@ -248,6 +264,23 @@ impl Provider for OpenclawProvider {
         }
     }
 
+    fn tool_calls(&self, call: &ToolCall) -> Result<Vec<DirectCall>, CallFault> {
+        Gateway::find(&self.host).map_err(|missing| not_called(&missing))?;
+        let own = call.agent.as_ref();
+        let own = own.and_then(|agent| agents::spelled(&self.host, agent));
+        calls::planned(call, own.or_else(|| self.agent()).as_deref())
+    }
+
+    async fn call_tool(&self, call: &DirectCall) -> Result<DirectAnswer, CallFault> {
+        let door = self.door().map_err(|missing| not_called(&missing))?;
+        caller::make(&door, call).await
+    }
+
+    fn replace_config(&self, text: &str) -> Result<bool, ConfigFault> {
+        let file = config::file(&self.host).ok_or(ConfigFault::NotHere)?;
+        whole::replace_whole(&file, self.host.home(), text)
+    }
+
     /// Looks at files only; whether the gateway lets us in is told by the first turn.
     async fn open(&self, spec: RunSpec) -> Result<Conversation, StartError> {
         let door = self.door().map_err(|missing| match missing {
@@ -272,9 +305,22 @@ impl Provider for OpenclawProvider {
         let plan = self.plan(&door, &spec);
         let (tell, heard) = mpsc::channel(HEARD_ROOM);
         let (steer, asked) = mpsc::channel(STEER_ROOM);
-        tokio::spawn(converse(door, plan, tell, asked));
+        let logs = self.logs(&door.gateway);
+        tokio::spawn(converse(door, plan, logs, tell, asked));
         let pid = None;
         Ok(Conversation { heard, steer, pid })
+    }
+}
+
+fn not_called(missing: &NoGateway) -> CallFault {
+    match missing {
+        NoGateway::NotInstalled => CallFault::NotHere,
+        NoGateway::Unreadable(_)
+        | NoGateway::Elsewhere
+        | NoGateway::SecretElsewhere
+        | NoGateway::AuthMode(_)
+        | NoGateway::Address(_)
+        | NoGateway::ClearText => CallFault::Broken(missing.hint()),
     }
 }
 
@@ -282,6 +328,7 @@ impl Provider for OpenclawProvider {
 async fn converse(
     door: Door,
     mut plan: Plan,
+    logs: Option<Logs>,
     tell: mpsc::Sender<Heard>,
     mut asked: mpsc::Receiver<Steer>,
 ) {
@@ -292,6 +339,7 @@ async fn converse(
         resume: plan.resume.clone(),
         model: plan.model.clone(),
         instructions: plan.instructions.clone(),
+        logs,
     };
     let rules = Box::new(OpenclawDialogue::new(plan));
     match drive(door.clone(), rules, &tell, &mut asked).await {
@@ -340,6 +388,8 @@ fn models_in(list: &Value) -> Vec<String> {
 const HEARD_ROOM: usize = 32;
 const STEER_ROOM: usize = 16;
 const TOKEN: &str = "set OPENCLAW_GATEWAY_TOKEN to the gateway's gateway.auth.token";
+/// Between two looks at the log of a session.
+const LOG_POLL_MILLIS: u64 = 1000;
 const MAX_NAME: usize = 40;
 const MAX_MODELS: usize = 500;
 

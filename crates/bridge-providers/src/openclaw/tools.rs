@@ -207,7 +207,7 @@ fn goes_on(command: &str, pid: Option<&Value>) -> RunEvent {
 }
 
 /// Sorts a tool by its name.
-fn kind(name: &str) -> ToolKind {
+pub(super) fn kind(name: &str) -> ToolKind {
     match name {
         "read" | "image" | "pdf" => ToolKind::Read,
         "write" | "edit" | "apply_patch" => ToolKind::Edit,
@@ -219,7 +219,7 @@ fn kind(name: &str) -> ToolKind {
     }
 }
 
-fn locations(input: &Value) -> Vec<Location> {
+pub(super) fn locations(input: &Value) -> Vec<Location> {
     let path = PATHS
         .into_iter()
         .find_map(|field| input.get(field).and_then(Value::as_str));

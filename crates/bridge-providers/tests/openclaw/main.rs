@@ -11,3 +11,4 @@ mod play;
 mod recordings;
 mod replay;
 mod rules;
+mod session_log;

@@ -143,6 +143,15 @@ fn wire_version(settings: &Settings) -> String {
     format!("v{}", settings.version)
 }
 
+impl Scan {
+    /// Looks who lives here; reads files.
+    pub(super) fn of_agents(providers: &[Arc<dyn Provider>]) -> Self {
+        let agents = own_agents(providers.iter());
+        let existing = existing(&agents);
+        Self::Agents(agents, existing)
+    }
+}
+
 impl Daemon {
     /// Refreshes the greeting of the next connection.
     pub(super) fn greet(&self) {
@@ -293,6 +302,11 @@ impl Daemon {
                 *status = AgentStatus::Running;
             }
         }
+        for (agent, status) in &mut agents {
+            if self.stirring.stirs(agent) {
+                *status = AgentStatus::Running;
+            }
+        }
         if agents.is_empty() {
             return;
         }
@@ -314,9 +328,7 @@ impl Daemon {
                     .iter()
                     .map(|provider| (provider.key().clone(), provider.find().health))
                     .collect::<BTreeMap<ProviderKey, Health>>();
-                let agents = own_agents(providers.iter());
-                let existing = existing(&agents);
-                [Scan::Found(found), Scan::Agents(agents, existing)]
+                [Scan::Found(found), Scan::of_agents(&providers)]
             });
             match found.await {
                 Ok(found) => {

@@ -217,6 +217,10 @@ impl Daemon {
                 self.on_skills_asked(query, origin, conn);
                 Vec::new()
             }
+            CommandBody::Gateway(request) => {
+                self.on_gateway(request, origin, conn).await;
+                Vec::new()
+            }
             CommandBody::Models(manifest) => {
                 self.on_manifest(manifest).await;
                 Vec::new()
@@ -293,8 +297,17 @@ impl Daemon {
     /// Hands an answer over before what is said next, so that it also goes out before it; a full
     /// outbox must not hold up the loop.
     pub(super) async fn answer(&mut self, reply: Reply, origin: &Origin, conn: ConnId) {
+        self.answer_all(vec![reply], origin, conn).await;
+    }
+
+    /// The same for several, in their order.
+    pub(super) async fn answer_all(&mut self, replies: Vec<Reply>, origin: &Origin, conn: ConnId) {
         let (link, origin) = (self.link.clone(), origin.clone());
-        let mut sending = Box::pin(async move { send_reply(&link, &reply, &origin, conn).await });
+        let mut sending = Box::pin(async move {
+            for reply in replies {
+                send_reply(&link, &reply, &origin, conn).await;
+            }
+        });
         let sent = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_ready())).await;
         if !sent {
             self.closing.spawn(sending);

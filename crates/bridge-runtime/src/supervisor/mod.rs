@@ -4,6 +4,7 @@
 mod announce;
 mod commands;
 mod effects;
+mod gateway;
 mod planning;
 mod restart;
 mod roster;
@@ -22,7 +23,7 @@ use bridge_proto::{
 };
 use bridge_providers::{host::Host, provider::Provider};
 use bridge_transport::{ConnId, Handle, Inbox, Phase};
-use bridge_workspace::{Journal, RunEntry, Workspace};
+use bridge_workspace::{Journal, RunEntry, Watching, Workspace};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::{AbortHandle, JoinError, JoinSet},
@@ -38,10 +39,11 @@ use crate::{
     clock,
     dispatch::{Dispatch, Effect},
     ends::Ends,
+    gateway::Finished,
     git::{Desk, Limits, Tools},
     health::HealthBoard,
     homes::{Homes, Residents},
-    intake::{Intake, Taken},
+    intake::{Intake, Rarely, Taken},
     manifest::{PlaneWords, SideWord},
     outgoing::Outgoing,
     plans::Plans,
@@ -50,7 +52,9 @@ use crate::{
     runner::{FromRunner, Ticket, ToRunner, Turn},
     scribe::Scribe,
     serving::Serving,
+    stirring::Stirring,
     unwritten::Unwritten,
+    watching,
 };
 
 /// What the daemon is told once, at its start.
@@ -100,6 +104,7 @@ pub struct Supervisor {
     inbox: Inbox,
     settings: Settings,
     side: Option<mpsc::Receiver<SideWord>>,
+    watching: Option<Watching>,
 }
 
 impl std::fmt::Debug for Supervisor {
@@ -133,7 +138,15 @@ impl Supervisor {
             inbox,
             settings,
             side: None,
+            watching: None,
         }
+    }
+
+    /// Also watches the workspaces of OpenClaw's agents.
+    #[must_use]
+    pub fn watching(mut self, how: Option<Watching>) -> Self {
+        self.watching = how;
+        self
     }
 
     /// Also listens to what is heard over the side channel.
@@ -154,6 +167,7 @@ impl Supervisor {
             inbox,
             settings,
             side,
+            watching,
         } = self;
         let interrupted: Vec<RunEntry> = journal.open_runs().cloned().collect();
         let mut ends = Ends::default();
@@ -176,6 +190,11 @@ impl Supervisor {
             limits: Limits::default(),
         };
         let (residents, living_here) = watch::channel(Residents::default());
+        let (stirring, stirred) = mpsc::channel(64);
+        let watch = watching.and_then(|how| {
+            let (workspace, link) = (Arc::clone(&workspace), link.clone());
+            watching::start(workspace, how, link, residents.subscribe(), stirring)
+        });
         let intake = Intake {
             inbox,
             link: link.clone(),
@@ -190,10 +209,12 @@ impl Supervisor {
                 residents: living_here,
             },
             serving: Serving::start(Arc::clone(&workspace), link.clone()),
+            watch,
         };
         let intake = tokio::spawn(intake.run());
         let (reports, from_runners) = mpsc::channel(256);
         let (scans, from_scans) = mpsc::channel(16);
+        let (called, from_calls) = mpsc::channel(16);
         let mut daemon = Daemon {
             dispatch: Dispatch::new(settings.policy),
             approvals: Approvals::default(),
@@ -214,6 +235,10 @@ impl Supervisor {
             planners: Arc::new(Semaphore::new(PLANNERS)),
             places: Arc::new(Semaphore::new(PLANS)),
             stopping: watch::Sender::new(false),
+            calls: Arc::new(Semaphore::new(CALLS)),
+            called,
+            unwanted: Rarely::default(),
+            stirring: Stirring::default(),
             providers,
             link: link.clone(),
             scribe,
@@ -228,6 +253,8 @@ impl Supervisor {
             commands,
             reports: from_runners,
             scans: from_scans,
+            called: from_calls,
+            stirred,
             side,
         };
         daemon.drive(inputs, stop).await;
@@ -258,6 +285,9 @@ struct Inputs {
     commands: mpsc::Receiver<Taken>,
     reports: mpsc::Receiver<FromRunner>,
     scans: mpsc::Receiver<Scan>,
+    called: mpsc::Receiver<Finished>,
+    /// Whose files say that it works.
+    stirred: mpsc::Receiver<AgentId>,
     side: Option<mpsc::Receiver<SideWord>>,
 }
 
@@ -292,6 +322,12 @@ struct Daemon {
     places: Arc<Semaphore>,
     /// Tells them that the daemon stops.
     stopping: watch::Sender<bool>,
+    /// Places for calls of single tools.
+    calls: Arc<Semaphore>,
+    called: mpsc::Sender<Finished>,
+    /// Requests for OpenClaw that the user does not want.
+    unwanted: Rarely,
+    stirring: Stirring,
     providers: BTreeMap<ProviderKey, Arc<dyn Provider>>,
     link: Handle<Outgoing>,
     scribe: Scribe,
@@ -307,6 +343,8 @@ impl Daemon {
             mut commands,
             mut reports,
             mut scans,
+            mut called,
+            mut stirred,
             mut side,
         } = inputs;
         let mut heartbeat = interval(self.settings.heartbeat);
@@ -316,7 +354,11 @@ impl Daemon {
         let mut stop = std::pin::pin!(stop);
         let mut stopping = false;
         loop {
-            let deadline = [self.dispatch.deadline(), self.approvals.deadline()];
+            let deadline = [
+                self.dispatch.deadline(),
+                self.approvals.deadline(),
+                self.stirring.deadline(),
+            ];
             let deadline = deadline.into_iter().flatten().min();
             let due = async {
                 match deadline {
@@ -340,8 +382,25 @@ impl Daemon {
                 Some(report) = reports.recv() => self.on_report(report),
                 Some(taken) = commands.recv() => self.on_taken(taken).await,
                 Some(scan) = scans.recv() => { self.on_scan(scan).await; Vec::new() }
+                Some(finished) = called.recv() => {
+                    self.on_called(finished).await;
+                    Vec::new()
+                }
                 Some(word) = heard => { self.on_side_word(word).await; Vec::new() }
-                () = due => self.on_due(),
+                Some(agent) = stirred.recv() => {
+                    if self.agents.find(&agent).is_some()
+                        && self.stirring.stirred(Instant::now(), agent)
+                    {
+                        self.heartbeat().await;
+                    }
+                    Vec::new()
+                }
+                () = due => {
+                    if self.stirring.expire(Instant::now()) {
+                        self.heartbeat().await;
+                    }
+                    self.on_due()
+                }
                 _ = heartbeat.tick() => { self.heartbeat().await; Vec::new() }
                 _ = rescan.tick() => {
                     self.look_around();
@@ -519,6 +578,8 @@ impl Daemon {
 const PLANNERS: usize = 2;
 /// Plans wanted at the same time.
 const PLANS: usize = 64;
+/// Calls of single tools at the same time; further ones are refused.
+const CALLS: usize = 16;
 /// How long a stop waits for the network to take what is left.
 const FLUSH: Duration = Duration::from_secs(5);
 

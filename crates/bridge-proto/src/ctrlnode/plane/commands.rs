@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{file_request::FileRequest, git, pipeline, tree};
+use super::{file_request::FileRequest, gateway, git, pipeline, tree};
 use crate::{
     ctrlnode::{capabilities::QueryFrame, frames::to_text, graph, outbound::intent_type},
     id::{AgentId, AskId, Digest, ProviderKey, RunKey, TaskFolder, TaskId},
@@ -99,6 +99,7 @@ pub fn encode(command: &CommandBody, request_id: &str) -> Result<String, EncodeE
         CommandBody::Request(request) => Ok(self::request(request, request_id)),
         CommandBody::Git(request) => Ok(git::encode(request, request_id)),
         CommandBody::Pipeline(request) => Ok(pipeline::encode(request, request_id)),
+        CommandBody::Gateway(request) => Ok(gateway::encode(request, request_id)),
         CommandBody::Unknown { kind } => Err(EncodeError::NotOnTheWire { what: kind.clone() }),
     }
 }

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::{git, pipeline, tree};
+use super::{gateway, git, pipeline, tree};
 use crate::{
     ctrlnode::{
         DecodeError, capabilities,
@@ -16,8 +16,8 @@ use crate::{
     },
     id::{AgentId, ProviderKey, TaskId},
     model::{
-        AgentProfile, AgentStatus, Event, FileEntry, Health, HealthReason, Heartbeat, Hello,
-        Listing, Notice, PipelineReply, ProviderReport, ReadOutcome, Reply,
+        AgentProfile, AgentStatus, Event, FileChange, FileEntry, Health, HealthReason, Heartbeat,
+        Hello, Listing, Notice, PipelineReply, ProviderReport, ReadOutcome, Reply,
     },
     time::Timestamp,
 };
@@ -136,6 +136,7 @@ pub fn decode(frame: &[u8]) -> Result<FromBridge, DecodeError> {
         "agent_update" => return Ok(FromBridge::Notice(agents(fields)?)),
         "provider_health" => return Ok(FromBridge::Notice(health(fields)?)),
         "available_models" => return Ok(FromBridge::Notice(models(fields)?)),
+        "file_changed" => return Ok(FromBridge::Notice(file_changed(fields)?)),
         "bridge_event" => return event(fields),
         "read_file_response" => return reply(fields, read_file(fields)?),
         "provider_capabilities_response" => {
@@ -197,6 +198,9 @@ pub fn decode(frame: &[u8]) -> Result<FromBridge, DecodeError> {
             if let Some(answer) = pipeline::decode(other, fields) {
                 return pipeline_reply(fields, answer?);
             }
+            if let Some(answer) = gateway::decode(other, fields)? {
+                return Ok(answer);
+            }
             if let Some(changed) = tree::decode(other, fields)? {
                 return reply(fields, Reply::Tree(changed));
             }
@@ -217,6 +221,18 @@ pub fn decode(frame: &[u8]) -> Result<FromBridge, DecodeError> {
         None => FromBridge::Unknown {
             kind: format!("{} without a task", frame.action()),
         },
+    })
+}
+
+fn file_changed(fields: Fields<'_>) -> Result<Notice, DecodeError> {
+    Ok(Notice::FileChanged {
+        agent: fields.need_id("agentId")?,
+        path: fields.file_path("path")?,
+        change: match fields.text("event")? {
+            Some("add") => FileChange::Add,
+            Some(_) | None => FileChange::Change,
+        },
+        content: owned(fields.text("content")?),
     })
 }
 

@@ -4,6 +4,7 @@
 
 mod commands;
 mod file_request;
+mod gateway;
 mod git;
 mod meaning;
 mod messages;
