@@ -72,6 +72,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("axum", &["bridge-hub", "bridge-testkit"]),
     ("clap", &["bridge-cli", "xtask"]),
     ("cap-std", &["bridge-workspace", "bridge-providers"]),
+    ("notify", &["bridge-workspace"]),
 ];
 
 /// Checks the graph; names every wrong edge.

@@ -8,11 +8,12 @@
 //! be read, written and worked in), [`root`] (the workspace and its lock), [`repository`] and
 //! [`task_dir`] (where runs work), [`follow_up`], [`task_log`], [`trees`] (what file requests are
 //! about), [`files`] and [`tree_changes`] (file requests), [`git`] (what may be asked of a
-//! repository), [`pipeline`] (from one task to the next), [`journal`] (what survives a crash),
+//! repository), [`pipeline`] (from one task to the next), [`drops`] (tasks that somebody here drops into a folder), [`journal`] (what survives a crash),
 //! [`env_file`] (settings on disk), [`status`] (what others on this machine may know of a running
 //! bridge), [`model_manifest`] (what the plane said of models).
 
 pub mod contained;
+pub mod drops;
 pub mod env_file;
 pub mod files;
 pub mod follow_up;
@@ -32,6 +33,13 @@ pub mod tree_changes;
 pub mod trees;
 
 pub use contained::{ContainError, ContainedPath, Folder, PathFault};
+pub use drops::{
+    DropBox, DropError, DropRecord, DropState,
+    answer::DropStatus,
+    look::{DropLook, Dropped},
+    text::DropText,
+    watch::DropWatcher,
+};
 pub use files::{FileRefusal, Served};
 pub use follow_up::{FollowUpError, FollowUpFiles, RepositoryContext};
 pub use git::{GitCommand, GitPlace, WorkTree};

@@ -239,6 +239,17 @@ impl Folder {
         }
     }
 
+    /// Removes a file below; a link is removed, not followed. A missing one is success.
+    pub(crate) fn remove_file(&self, path: &ContainedPath) -> Result<(), ContainError> {
+        let (parents, name) = path.split_last()?;
+        let dir = self.walk(parents, false)?;
+        match unlink(&dir, name) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(fault(path.to_string(), error)),
+        }
+    }
+
     pub(super) fn walk(&self, parts: &[String], create: bool) -> Result<Dir, ContainError> {
         let mut dir = self.dir.try_clone().map_err(|source| ContainError::Io {
             path: String::new(),
