@@ -164,7 +164,8 @@ fn input_looks_another_way_after_every_change_and_the_same_otherwise() {
 fn links_pipes_long_and_unreadable_texts_are_refused_with_what_is_wrong() {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
-    let make: [(&str, &dyn Fn(&Place)); 6] = [
+    type Making<'a> = &'a dyn Fn(&Place);
+    let make: [(&str, Making<'_>); 6] = [
         ("input/TASK.md is a symbolic link", &|place| {
             let secret = place.scene.outside().join("secret");
             fs::write(&secret, "secret").unwrap();
