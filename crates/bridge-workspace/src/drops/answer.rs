@@ -73,8 +73,10 @@ impl DropBox {
     }
 
     /// Whether something was told of the task in this folder and is still there.
-    pub(super) fn is_told(&self, folder: &ContainedPath) -> bool {
-        let file = folder.child(OUTPUT).and_then(|output| output.child(TASK));
+    pub(super) fn is_told(&self, folder: &str) -> bool {
+        let file = ContainedPath::parse(folder)
+            .and_then(|folder| folder.child(OUTPUT))
+            .and_then(|output| output.child(TASK));
         file.is_ok_and(|file| self.root.read(&file).is_ok())
     }
 

@@ -33,7 +33,7 @@ pub struct Dropped {
     pub fault: Option<String>,
     /// Whether `input/CANCEL` is there.
     pub cancel: bool,
-    /// What was dealt with before; `None` as well when its `output/TASK.md` was taken away.
+    /// What was dealt with before, as [`DropBox::record`] gives it.
     pub record: Option<DropRecord>,
 }
 
@@ -88,15 +88,11 @@ impl DropBox {
         let record = self.record(&folder);
         let elsewhere = match &record {
             Some(record) => record.state == DropState::Elsewhere,
-            None => self.has_traces(path),
+            None => self.has_traces(path) && self.kept(&folder).is_none(),
         };
         if elsewhere {
             return;
         }
-        let record = record.filter(|record| {
-            let anew = record.told && !self.is_told(path);
-            matches!(record.state, DropState::Working { .. }) || !anew
-        });
         let mut seen = Seen::default();
         if input == EntryKind::Folder {
             let input = path.child(INPUT).unwrap_or_default();

@@ -151,9 +151,19 @@ impl DropBox {
         String::from_utf8(bytes).map_err(|_| DropError::NotText)
     }
 
-    /// What was dealt with in this folder. A record that cannot be read counts as one of a folder
-    /// that is none of ours: nothing may run twice.
+    /// What was dealt with in this folder. `None` as well when its `output/TASK.md` was written and
+    /// is gone: then somebody wants it done anew.
+    ///
+    /// A record that cannot be read counts as one of a folder that is none of ours: nothing may
+    /// run twice.
     pub fn record(&self, folder: &str) -> Option<DropRecord> {
+        self.kept(folder).filter(|record| {
+            let handed_on = matches!(record.state, DropState::Working { .. });
+            handed_on || !record.told || self.is_told(folder)
+        })
+    }
+
+    fn kept(&self, folder: &str) -> Option<DropRecord> {
         let file = match self.root.read(&record_path(folder)) {
             Ok(file) => file,
             Err(ContainError::Missing { .. }) => return None,
@@ -181,7 +191,7 @@ impl DropBox {
     /// Notes that a control plane uses this folder, unless it is a dropped task already.
     pub fn leave_to_the_plane(&self, folder: &str) -> Result<(), DropError> {
         let folder = ContainedPath::parse(folder)?.to_string();
-        if self.record(&folder).is_none() {
+        if self.kept(&folder).is_none() {
             self.keep(&elsewhere(&folder))?;
         }
         Ok(())
