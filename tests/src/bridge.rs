@@ -23,7 +23,8 @@ use bridge_providers::{
     provider::Provider,
 };
 use bridge_runtime::{
-    Outgoing, Policy, Rules, Settings, Stopped, SuperviseError, Supervisor, first_greeting,
+    DropSettings, Outgoing, Policy, Rules, Settings, Stopped, SuperviseError, Supervisor,
+    first_greeting,
 };
 use bridge_transport::{Endpoint, Limits, LinkState, Timings};
 use bridge_workspace::{ContentsPolicy, Journal, Watching, Workspace};
@@ -62,6 +63,8 @@ pub struct Setup<'a> {
     pub watching: Option<Watching>,
     /// Its agents.
     pub providers: Vec<Arc<dyn Provider>>,
+    /// Whether it looks for dropped tasks.
+    pub drops: Option<DropSettings>,
     /// How long its agents may plan.
     pub planning: Duration,
     /// Its waits.
@@ -102,6 +105,7 @@ impl<'a> Setup<'a> {
             openclaw: None,
             watching: None,
             providers: vec![demo(home), fake(home, "fake", &["acp"]), claude(home)],
+            drops: None,
             planning: Duration::from_secs(60),
             timings,
             limits: Limits::default(),
@@ -128,6 +132,7 @@ impl<'a> Setup<'a> {
             rules: self.rules,
             planning: self.planning,
             host: self.host,
+            drops: self.drops,
         };
         let token = watch::Sender::new(bearer(&self.token));
         let endpoint = Endpoint::new(self.url.parse().expect("an address"))

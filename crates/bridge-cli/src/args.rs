@@ -148,6 +148,11 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) workspace: Option<PathBuf>,
 
+    /// Do the tasks that are dropped as folders into the bridge's folder of tasks, see
+    /// CTRLNODE_WATCH_TASKS
+    #[arg(long)]
+    pub(crate) watch_tasks: bool,
+
     /// Further origin under which the page is reached, for example `https://hub.example.org`
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) public_origin: Vec<String>,
@@ -165,6 +170,11 @@ pub(crate) struct StartArgs {
     /// bridges; tokens and keys are masked, prompts and answers are not
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
+
+    /// Do the tasks that are dropped as folders with an `input/TASK.md` below
+    /// <workspace>/.ctrlnode/tasks, and answer in their `output/`
+    #[arg(long)]
+    pub(crate) watch_tasks: bool,
 }
 
 #[derive(Debug, Default, Args)]

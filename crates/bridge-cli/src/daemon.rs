@@ -92,6 +92,7 @@ pub(crate) fn assemble(
         rules: settings.rules.clone(),
         planning: settings.planning,
         host: settings.host.clone(),
+        drops: settings.watch_tasks.then(|| settings.drops.clone()),
     };
     let address = plane.url.clone();
     let endpoint = endpoint(settings, plane)?.greeting(first_greeting(&daemon, &providers));

@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-use bridge_proto::Secret;
+use bridge_proto::{AgentId, Secret};
 use bridge_providers::{host::Host, process};
-use bridge_runtime::{CommandRule, EditRule, Policy, RemoteRule, Rules};
+use bridge_runtime::{CommandRule, DropSettings, EditRule, Policy, RemoteRule, Rules};
 use bridge_workspace::{
     ContentsPolicy, Watching,
     env_file::{self, Discovery, Disk, EnvFile, Pairing, Places},
@@ -52,6 +52,10 @@ pub(crate) struct Settings {
     pub(crate) rules: Rules,
     /// How long an agent may plan a pipeline.
     pub(crate) planning: Duration,
+    /// Whether dropped tasks are looked for.
+    pub(crate) watch_tasks: bool,
+    /// What is told about them.
+    pub(crate) drops: DropSettings,
     /// Where the rules were read, if there are any.
     pub(crate) rules_file: Option<PathBuf>,
     /// Commands the user named that speak the Agent Client Protocol, by provider key.
@@ -215,6 +219,10 @@ impl Settings {
             trusted: trusted.collect(),
             rules,
             planning: Duration::from_secs(planning.clamp(5, 24 * 3600)),
+            watch_tasks: text("CTRLNODE_WATCH_TASKS").is_some_and(|value| !is_off(Some(value))),
+            drops: DropSettings {
+                agent: watch_agent(text("CTRLNODE_WATCH_AGENT"))?,
+            },
             rules_file,
             agents: named_agents(&discovery)?,
             agents_file,
@@ -329,6 +337,16 @@ const REMOTE: &[(&str, RemoteRule)] = &[
 fn is_off(value: Option<String>) -> bool {
     const OFF: [&str; 3] = ["off", "false", "0"];
     value.is_some_and(|value| OFF.iter().any(|off| value.trim().eq_ignore_ascii_case(off)))
+}
+
+/// Who does the dropped tasks that name nobody.
+fn watch_agent(value: Option<String>) -> Result<Option<AgentId>, Problem> {
+    let agent = value.map(|value| AgentId::parse(&value)).transpose();
+    agent.map_err(|error| {
+        Problem::new("CTRLNODE_WATCH_AGENT cannot be used")
+            .because(error)
+            .exit(Exit::NotConfigured)
+    })
 }
 
 fn number<T: FromStr>(key: &str, value: Option<String>) -> Result<Option<T>, Problem> {

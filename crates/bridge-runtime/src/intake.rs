@@ -5,14 +5,14 @@
 use std::{path::PathBuf, sync::Arc};
 
 use bridge_proto::{
-    ctrlnode,
+    TaskId, ctrlnode,
     model::{
         Command, CommandBody, FileRoot, FollowUp, Origin, Place, Reply, Request, RunKind, Source,
         StartRun, Tuning, When,
     },
 };
 use bridge_transport::{ConnId, Handle, Inbound, Inbox};
-use bridge_workspace::{PlaceError, Repository, Served, Watch, Workspace};
+use bridge_workspace::{DropBox, DropError, PlaceError, Repository, Served, Watch, Workspace};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -36,6 +36,8 @@ pub(crate) enum Taken {
         asked: Box<Asked>,
         site: Result<Box<Site>, String>,
     },
+    /// A task is to end, as somebody on this machine wants it.
+    Cancel { task: TaskId },
     /// Anything else that needs a decision.
     Command { command: Command, conn: ConnId },
 }
@@ -70,6 +72,8 @@ pub(crate) struct Intake {
     pub(crate) serving: Serving,
     /// Hears which files were written here.
     pub(crate) watch: Option<Arc<Watch>>,
+    /// The dropped tasks, where they are looked for.
+    pub(crate) drops: Option<DropBox>,
 }
 
 impl Intake {
@@ -189,8 +193,12 @@ impl Intake {
             tracing::debug!("the link is closed");
         }
         let (workspace, trusted) = (Arc::clone(&self.workspace), Arc::clone(&self.trusted));
+        let drops = self.drops.clone();
         let resolved = tokio::task::spawn_blocking(move || {
             let site = resolve(&workspace, &trusted, &asked);
+            if let (Some(drops), Ok(site)) = (&drops, &site) {
+                leave_to_the_plane(drops.leave_to_the_plane(&site.dir.relative()));
+            }
             (asked, site)
         });
         match resolved.await {
@@ -240,9 +248,15 @@ impl Intake {
         };
         let for_a_task = scope.root != FileRoot::Base;
         let asked = workspace.root().join(path.trim_start_matches('/'));
-        let served =
-            tokio::task::spawn_blocking(move || workspace.serve(&request, tree.as_ref())).await;
-        match served {
+        let drops = self.drops.clone();
+        let served = tokio::task::spawn_blocking(move || {
+            let served = workspace.serve(&request, tree.as_ref());
+            if let (Some(drops), Served::Write(Ok(file))) = (&drops, &served) {
+                leave_to_the_plane(drops.written_by_the_plane(file));
+            }
+            served
+        });
+        match served.await {
             Ok(Served::Write(Ok(file))) => {
                 self.unwritten.written(&file);
                 if let Some(watch) = &self.watch {
@@ -265,6 +279,13 @@ impl Intake {
     }
 }
 
+/// A folder that a control plane uses is no dropped task.
+fn leave_to_the_plane(kept: Result<(), DropError>) {
+    if let Err(error) = kept {
+        tracing::warn!(%error, "a folder of the control plane may be taken for a dropped task");
+    }
+}
+
 /// Sends a reply, if its dialect has one, on the connection its request came from.
 pub(crate) async fn send_reply(
     link: &Handle<Outgoing>,
@@ -283,7 +304,7 @@ async fn send(link: &Handle<Outgoing>, frame: String, conn: ConnId) {
     }
 }
 
-fn asked_start(start: StartRun, origin: Origin) -> Asked {
+pub(crate) fn asked_start(start: StartRun, origin: Origin) -> Asked {
     Asked {
         run: start.run,
         agent: start.agent,
@@ -298,7 +319,7 @@ fn asked_start(start: StartRun, origin: Origin) -> Asked {
     }
 }
 
-fn asked_follow_up(follow: FollowUp, origin: Origin) -> Asked {
+pub(crate) fn asked_follow_up(follow: FollowUp, origin: Origin) -> Asked {
     Asked {
         run: follow.run,
         agent: follow.agent,
@@ -313,7 +334,12 @@ fn asked_follow_up(follow: FollowUp, origin: Origin) -> Asked {
     }
 }
 
-fn resolve(workspace: &Workspace, trusted: &[PathBuf], asked: &Asked) -> Result<Site, PlaceError> {
+/// Where the run works, if it may.
+pub(crate) fn resolve(
+    workspace: &Workspace,
+    trusted: &[PathBuf],
+    asked: &Asked,
+) -> Result<Site, PlaceError> {
     let dir = workspace.task_dir(&asked.run.task, asked.place.folder())?;
     let repository = match &asked.place {
         Place::Output { .. } => None,

@@ -10,7 +10,7 @@
 //!
 //! Reading order: [`policy`] and [`rules`] (what this machine allows), [`dispatch`] (which run may work when),
 //! [`approvals`] (what waits for a person), [`supervisor`] (the loop), `intake` (frames to
-//! commands) with `homes` and `serving` (file requests), [`git`] (what is asked of repositories), `gateway` (what is asked of OpenClaw past its runs), `runner` (one task at work), [`outgoing`] (events to frames), `watching` with `stirring` (files of OpenClaw's agents that change).
+//! commands) with `homes` and `serving` (file requests), [`git`] (what is asked of repositories), `gateway` (what is asked of OpenClaw past its runs), `drops` (tasks that somebody here drops into a folder), `runner` (one task at work), [`outgoing`] (events to frames), `watching` with `stirring` (files of OpenClaw's agents that change).
 //! Numbered decisions are those of `docs/decisions.md`.
 //! Nothing here knows a wire's field names or an agent's protocol.
 
@@ -21,6 +21,7 @@ mod capabilities;
 mod clock;
 mod contents;
 pub mod dispatch;
+mod drops;
 mod ends;
 mod gateway;
 pub mod git;
@@ -44,6 +45,7 @@ pub mod supervisor;
 mod unwritten;
 mod watching;
 
+pub use drops::DropSettings;
 pub use manifest::SideWord;
 pub use outgoing::Outgoing;
 pub use policy::{CommandRule, EditRule, Policy, RemoteRule};

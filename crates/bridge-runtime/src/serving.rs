@@ -1,15 +1,17 @@
 //! Serving of file requests: a few at a time on blocking threads, in bounded memory, and each with
 //! an answer, whatever becomes of its handler.
 //!
-//! Reads and listings wait in a short queue; when it is full the plane is not read any further. A
-//! thread that serves them hands each answer to the link before it takes the next request, so no
-//! more answers wait than there are threads. Changes are made one after the other, each before the
+//! Reads and listings wait in a short queue; when it is full the plane is not read any further.
+//! Those that are there together are served by one thread, which hands its answers to the link
+//! when it has [`MOST_AT_HAND`] bytes of them or is done, and takes nothing more before the link
+//! has them: so no more wait than that for each thread, and one answer. Changes are made one after the other, each before the
 //! next request or run is looked at, so that a file deleted before a task is not there when the
 //! task starts; other commands do not wait for them.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use bridge_proto::{
@@ -22,6 +24,7 @@ use tokio::{
     runtime,
     sync::{Semaphore, mpsc},
     task::JoinHandle,
+    time::timeout,
 };
 
 use crate::outgoing::Outgoing;
@@ -72,9 +75,9 @@ impl Serving {
         let (workspace, link) = (Arc::clone(&self.workspace), self.link.clone());
         let here = runtime::Handle::current();
         self.changing = Some(tokio::task::spawn_blocking(move || {
-            answer(&job, &here, &link, |job| {
-                workspace.serve(&job.request, job.tree.as_ref())
-            });
+            let mut answers = Answers::new(here, link);
+            answers.add(&job, |job| workspace.serve(&job.request, job.tree.as_ref()));
+            answers.hand_over();
         }));
     }
 
@@ -105,33 +108,66 @@ async fn hand_out(
             return;
         }
         let (workspace, link, here) = (Arc::clone(&workspace), link.clone(), here.clone());
-        tokio::task::spawn_blocking(move || {
+        let served = tokio::task::spawn_blocking(move || {
+            let mut reader = workspace.reader();
+            let mut answers = Answers::new(here, link);
             for job in batch {
-                answer(&job, &here, &link, |job| {
-                    workspace.serve(&job.request, job.tree.as_ref())
-                });
+                answers.add(&job, |job| reader.serve(&job.request, job.tree.as_ref()));
             }
+            answers.hand_over();
             drop(permit);
         });
+        // More of them are begun beside it only if it takes its time: two threads that wake each
+        // other for every small file cost more than the files.
+        match timeout(ALONE, served).await {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(error)) => tracing::error!(%error, "file requests were cut short"),
+        }
     }
 }
 
-/// Serves one request and waits until the link has its answer.
-fn answer(
-    job: &Job,
-    here: &runtime::Handle,
-    link: &Handle<Outgoing>,
-    serve: impl FnOnce(&Job) -> Served,
-) {
-    let reply = reply_to(job, serve);
-    let Some(frame) = reply.and_then(|reply| ctrlnode::encode_reply(&reply, &job.origin)) else {
-        return;
-    };
-    if here
-        .block_on(link.push(Outgoing::reply(job.conn, frame)))
-        .is_err()
-    {
-        tracing::debug!("the link closed before a reply could go out");
+/// Answers of one thread on their way to the link.
+struct Answers {
+    here: runtime::Handle,
+    link: Handle<Outgoing>,
+    at_hand: Vec<Outgoing>,
+    bytes: usize,
+}
+
+impl Answers {
+    fn new(here: runtime::Handle, link: Handle<Outgoing>) -> Self {
+        Self {
+            here,
+            link,
+            at_hand: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Serves one request; its answer goes with those before it.
+    fn add(&mut self, job: &Job, serve: impl FnOnce(&Job) -> Served) {
+        let reply = reply_to(job, serve);
+        let frame = reply.and_then(|reply| ctrlnode::encode_reply(&reply, &job.origin));
+        let Some(frame) = frame else {
+            return;
+        };
+        self.bytes += frame.len();
+        self.at_hand.push(Outgoing::reply(job.conn, frame));
+        if self.bytes >= MOST_AT_HAND {
+            self.hand_over();
+        }
+    }
+
+    /// Waits until the link has all answers.
+    fn hand_over(&mut self) {
+        self.bytes = 0;
+        let answers = std::mem::take(&mut self.at_hand);
+        if answers.is_empty() {
+            return;
+        }
+        if self.here.block_on(self.link.push_all(answers)).is_err() {
+            tracing::debug!("the link closed before a reply could go out");
+        }
     }
 }
 
@@ -171,6 +207,12 @@ const QUEUE: usize = 256;
 
 /// Requests that one thread takes with it.
 const AT_A_TIME: usize = 64;
+
+/// Bytes of answers that a thread keeps until it hands them over.
+const MOST_AT_HAND: usize = 64 * 1024;
+
+/// How long the requests of one thread may take before others are served beside them.
+const ALONE: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {

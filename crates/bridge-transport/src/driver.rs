@@ -88,8 +88,8 @@ struct Driver<P> {
     jitter: Jitter,
     dial: Option<(ConnId, Boxed<Result<Connection, DialError>>)>,
     socket: Option<Socket>,
-    /// Messages that wait for room in the outbox, oldest first, one per producer.
-    waiting: VecDeque<(P, oneshot::Sender<()>)>,
+    /// Messages that wait for room in the outbox, oldest first, one list per producer.
+    waiting: VecDeque<(VecDeque<P>, oneshot::Sender<()>)>,
     drained: Vec<oneshot::Sender<Flushed>>,
     /// No handle is left.
     abandoned: bool,
@@ -158,10 +158,10 @@ impl<P: Payload> Driver<P> {
 
     async fn on_event(&mut self, event: Event<P>) {
         match event {
-            Event::Request(Some(Request::Push { payload, admitted })) => {
+            Event::Request(Some(Request::Push { payloads, admitted })) => {
                 // Dropping `admitted` tells the producer that the link is closed.
                 if self.drained.is_empty() {
-                    self.on_push(payload, admitted).await;
+                    self.on_push(payloads, admitted).await;
                 }
             }
             Event::Request(Some(Request::Drain { limit, done })) => {
@@ -202,32 +202,39 @@ impl<P: Payload> Driver<P> {
         }
     }
 
-    async fn on_push(&mut self, payload: P, admitted: oneshot::Sender<()>) {
-        let patient = match payload.class() {
-            Class::Durable { .. } | Class::Latest { .. } => false,
-            Class::Coalesce { .. } | Class::Paced { .. } | Class::Reply { .. } => true,
-        };
-        let payload = if patient && !self.waiting.is_empty() {
-            payload
-        } else if let Some(payload) = self.offer(payload).await {
-            payload
-        } else {
-            confirm(admitted);
-            return;
-        };
-        // Producers that gave up must not pile up behind one that waits.
-        self.waiting.retain(|(_, admitted)| !admitted.is_closed());
-        self.waiting.push_back((payload, admitted));
+    async fn on_push(&mut self, mut payloads: VecDeque<P>, admitted: oneshot::Sender<()>) {
+        while let Some(payload) = payloads.pop_front() {
+            let patient = match payload.class() {
+                Class::Durable { .. } | Class::Latest { .. } => false,
+                Class::Coalesce { .. } | Class::Paced { .. } | Class::Reply { .. } => true,
+            };
+            let left = if patient && !self.waiting.is_empty() {
+                Some(payload)
+            } else {
+                self.offer(payload).await
+            };
+            if let Some(payload) = left {
+                payloads.push_front(payload);
+                // Producers that gave up must not pile up behind one that waits.
+                self.waiting.retain(|(_, admitted)| !admitted.is_closed());
+                self.waiting.push_back((payloads, admitted));
+                return;
+            }
+        }
+        confirm(admitted);
     }
 
     async fn admit_waiting(&mut self) {
-        while let Some((payload, admitted)) = self.waiting.pop_front() {
+        while let Some((mut payloads, admitted)) = self.waiting.pop_front() {
             if admitted.is_closed() {
                 continue;
             }
-            if let Some(payload) = self.offer(payload).await {
-                self.waiting.push_front((payload, admitted));
-                return;
+            while let Some(payload) = payloads.pop_front() {
+                if let Some(payload) = self.offer(payload).await {
+                    payloads.push_front(payload);
+                    self.waiting.push_front((payloads, admitted));
+                    return;
+                }
             }
             confirm(admitted);
         }

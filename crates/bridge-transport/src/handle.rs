@@ -1,6 +1,6 @@
 //! The embedder's end of a link: push, greet, watch, shut down.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -85,8 +85,21 @@ impl<P: Payload> Handle<P> {
     /// # Errors
     /// Fails when the link is shutting down or has stopped.
     pub async fn push(&self, payload: P) -> Result<(), Closed> {
+        self.push_all([payload]).await
+    }
+
+    /// Hands several messages to the link in one go, which costs far less than one after another;
+    /// resolves when the outbox has taken all of them.
+    ///
+    /// As [`push`](Self::push), except that a message also waits behind those of its own list that
+    /// wait. Of a list that is dropped with the future, those that wait are not sent.
+    ///
+    /// # Errors
+    /// Fails when the link is shutting down or has stopped.
+    pub async fn push_all(&self, payloads: impl Into<VecDeque<P>>) -> Result<(), Closed> {
         let (admitted, taken) = oneshot::channel();
-        let request = Request::Push { payload, admitted };
+        let payloads = payloads.into();
+        let request = Request::Push { payloads, admitted };
         self.requests.send(request).await.map_err(|_| Closed)?;
         taken.await.map_err(|_| Closed)
     }
@@ -157,7 +170,7 @@ pub enum Flushed {
 /// What handles ask of the driver.
 pub(crate) enum Request<P> {
     Push {
-        payload: P,
+        payloads: VecDeque<P>,
         admitted: oneshot::Sender<()>,
     },
     Drain {

@@ -284,6 +284,36 @@ async fn a_producer_waits_while_the_outbox_is_full() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_waits_for_room_in_its_own_order_and_holds_up_no_terminal_message() {
+    let mut bench = start(Limits {
+        outbox: 10,
+        ..Limits::default()
+    });
+    let dial = bench.dial().await;
+    let of = |stream| Class::Coalesce { stream };
+    let list = [
+        Note(of(1), "first".into()),
+        Note(of(2), "sec".into()),
+        Note(of(3), "waits".into()),
+        Note(of(4), "last".into()),
+    ];
+    let mut waiting = pin!(bench.link.push_all(list));
+    let short = Duration::from_secs(1);
+    assert!(timeout(short, waiting.as_mut()).await.is_err());
+    let mut behind = pin!(bench.link.push(Note(of(5), "behind".into())));
+    assert!(timeout(short, behind.as_mut()).await.is_err());
+    bench.link.push(durable("end")).await.unwrap();
+    let mut peer = dial.accept();
+    assert_eq!(peer.read().await, ["hello"]);
+    assert_eq!(peer.read().await, ["first", "sec", "end"]);
+    waiting.await.unwrap();
+    assert_eq!(peer.read().await, ["waits"]);
+    assert_eq!(peer.read().await, ["last"]);
+    behind.await.unwrap();
+    assert_eq!(peer.read().await, ["behind"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_given_up_while_waiting_is_not_sent() {
     let mut bench = start(Limits {
         outbox: 4,

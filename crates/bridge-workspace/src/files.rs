@@ -1,9 +1,8 @@
 //! File requests: write one, read one, list a folder; within their root, the protected places, the
 //! contents policy and the limits.
 
-use std::{cmp::Reverse, fs::File, io::Read as _, path::PathBuf};
+use std::{cmp::Reverse, path::PathBuf};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bridge_proto::{
     ctrlnode::strip_status_tags,
     model::{FileEntry, Listing, ReadOutcome, Reply, Request},
@@ -11,10 +10,9 @@ use bridge_proto::{
 use thiserror::Error;
 
 use crate::{
-    contained::{Child, ContainError, ContainedPath, Folder, MAX_CHILDREN, PathFault},
+    contained::{Child, ContainError, ContainedPath, MAX_CHILDREN, PathFault},
     guard::Kept,
     root::Workspace,
-    sys,
     trees::{Opened, Tree},
 };
 
@@ -118,14 +116,7 @@ impl Workspace {
     /// Reads one file. Gives the cleaned path (as received where it cannot be parsed) and what
     /// came of it. Images and PDF come as base64, all else as UTF-8 text.
     pub fn read_file(&self, tree: &Tree, path: &str) -> (String, ReadOutcome) {
-        let Some(opened) = self.open_tree(tree, path) else {
-            return (path.to_owned(), ReadOutcome::NoRoot);
-        };
-        let Ok(asked) = ContainedPath::parse_wire(path) else {
-            return (path.to_owned(), ReadOutcome::InvalidPath);
-        };
-        let outcome = read(&opened, &asked).unwrap_or_else(|refused| refused);
-        (asked.to_string(), outcome)
+        self.reader().read_file(tree, path)
     }
 
     /// Lists a folder, or says `INVALID_PATH`. A missing folder, and one the contents policy
@@ -169,83 +160,6 @@ impl Workspace {
             ) => {}
         }
         Ok(walk.found)
-    }
-}
-
-fn read(opened: &Opened<'_>, asked: &ContainedPath) -> Result<ReadOutcome, ReadOutcome> {
-    let may_leave = |path: &ContainedPath| {
-        let kept = opened.guard.may_leave(&opened.absolute(path));
-        kept.map_err(|_| ReadOutcome::InvalidPath)
-    };
-    let (real, mut file) = match open(opened.folder(), asked) {
-        Ok(found) => found,
-        Err(error) => {
-            // Whether something exists is told only of what could be read.
-            may_leave(asked)?;
-            return Err(refusal(&error));
-        }
-    };
-    may_leave(&real)?;
-    let meta = file.metadata().map_err(|_| ReadOutcome::Unreadable)?;
-    // Another name of the same file may lie anywhere.
-    if sys::has_other_names(&meta) {
-        return Err(ReadOutcome::InvalidPath);
-    }
-    let content_type = content_type(asked.name().unwrap_or_default());
-    let form = Form::of(content_type);
-    let too_large = |bytes| ReadOutcome::TooLarge {
-        bytes,
-        content_type: form.too_large_type(content_type).to_owned(),
-    };
-    if meta.len() > form.limit() {
-        return Err(too_large(meta.len()));
-    }
-    let mut bytes = Vec::new();
-    // One byte more than allowed tells that the file grew meanwhile.
-    file.by_ref()
-        .take(form.limit() + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|_| ReadOutcome::Unreadable)?;
-    if bytes.len() as u64 > form.limit() {
-        return Err(too_large(bytes.len() as u64));
-    }
-    let content = match form {
-        Form::Image | Form::Pdf => STANDARD.encode(&bytes),
-        Form::Text => {
-            let text = match String::from_utf8(bytes) {
-                Ok(text) => text,
-                Err(error) => {
-                    return Ok(ReadOutcome::Binary {
-                        bytes: error.into_bytes(),
-                        content_type: content_type.to_owned(),
-                    });
-                }
-            };
-            if escaped_len(&text) > MAX_ESCAPED_BYTES {
-                return Err(too_large(text.len() as u64));
-            }
-            text
-        }
-    };
-    Ok(ReadOutcome::Content {
-        content,
-        content_type: content_type.to_owned(),
-    })
-}
-
-/// The open file and its real path, which is the one that was asked for where no link is on the way.
-pub(crate) fn open(
-    folder: &Folder,
-    asked: &ContainedPath,
-) -> Result<(ContainedPath, File), ContainError> {
-    match folder.read(asked) {
-        Ok(file) => Ok((asked.clone(), file)),
-        Err(ContainError::Link { .. }) => {
-            let real = folder.resolve(asked)?;
-            let file = folder.read(&real)?;
-            Ok((real, file))
-        }
-        Err(error) => Err(error),
     }
 }
 
@@ -313,20 +227,8 @@ fn folders_first(child: &Child) -> (Reverse<bool>, String, String) {
     )
 }
 
-fn refusal(error: &ContainError) -> ReadOutcome {
-    match error {
-        ContainError::Outside { .. }
-        | ContainError::Link { .. }
-        | ContainError::Executable { .. } => ReadOutcome::InvalidPath,
-        ContainError::Missing { .. }
-        | ContainError::NotAFolder { .. }
-        | ContainError::NotAFile { .. } => ReadOutcome::NotFound,
-        ContainError::Io { .. } => ReadOutcome::Unreadable,
-    }
-}
-
 /// How many bytes the text takes as a JSON string, without the quotes.
-fn escaped_len(text: &str) -> usize {
+pub(crate) fn escaped_len(text: &str) -> usize {
     text.bytes()
         .map(|byte| match byte {
             b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
@@ -338,14 +240,14 @@ fn escaped_len(text: &str) -> usize {
 
 /// How a content type travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(crate) enum Form {
     Image,
     Pdf,
     Text,
 }
 
 impl Form {
-    fn of(content_type: &str) -> Self {
+    pub(crate) fn of(content_type: &str) -> Self {
         if content_type.starts_with("image/") {
             Self::Image
         } else if content_type == "application/pdf" {
@@ -355,14 +257,14 @@ impl Form {
         }
     }
 
-    fn limit(self) -> u64 {
+    pub(crate) fn limit(self) -> u64 {
         match self {
             Self::Image => MAX_IMAGE_BYTES,
             Self::Pdf | Self::Text => MAX_PDF_BYTES,
         }
     }
 
-    fn too_large_type(self, content_type: &str) -> &str {
+    pub(crate) fn too_large_type(self, content_type: &str) -> &str {
         match self {
             Self::Image => "application/octet-stream",
             Self::Pdf | Self::Text => content_type,
@@ -413,7 +315,7 @@ pub const MAX_IMAGE_BYTES: u64 = 10 * 1024 * 1024;
 pub const MAX_PDF_BYTES: u64 = 15 * 1024 * 1024;
 
 /// Text longer than this inside its frame would break the 32 MiB limit of a frame.
-const MAX_ESCAPED_BYTES: usize = 30 * 1024 * 1024;
+pub(crate) const MAX_ESCAPED_BYTES: usize = 30 * 1024 * 1024;
 
 /// Most entries of a listing.
 pub const MAX_ENTRIES: usize = 20_000;

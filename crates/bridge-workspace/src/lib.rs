@@ -7,13 +7,14 @@
 //! Reading order: [`contained`] (a path proven to stay beneath an open folder), [`guard`] (what may
 //! be read, written and worked in), [`root`] (the workspace and its lock), [`repository`] and
 //! [`task_dir`] (where runs work), [`follow_up`], [`task_log`], [`trees`] (what file requests are
-//! about), [`files`] and [`tree_changes`] (file requests), [`git`] (what may be asked of a
-//! repository), [`pipeline`] (from one task to the next), [`journal`] (what survives a crash),
+//! about), [`files`], [`reader`] and [`tree_changes`] (file requests), [`git`] (what may be asked of a
+//! repository), [`pipeline`] (from one task to the next), [`drops`] (tasks that somebody here drops into a folder), [`journal`] (what survives a crash),
 //! [`env_file`] (settings on disk), [`status`] (what others on this machine may know of a running
 //! bridge), [`model_manifest`] (what the plane said of models), [`watch`] (what is new in the
 //! workspaces of OpenClaw's agents).
 
 pub mod contained;
+pub mod drops;
 pub mod env_file;
 pub mod files;
 pub mod follow_up;
@@ -23,6 +24,7 @@ pub mod journal;
 pub mod lock;
 pub mod model_manifest;
 pub mod pipeline;
+pub mod reader;
 pub mod repository;
 pub mod root;
 pub mod status;
@@ -34,12 +36,20 @@ pub mod trees;
 pub mod watch;
 
 pub use contained::{ContainError, ContainedPath, Folder, PathFault};
+pub use drops::{
+    DropBox, DropError, DropRecord, DropState,
+    answer::DropStatus,
+    look::{DropLook, Dropped},
+    text::DropText,
+    watch::DropWatcher,
+};
 pub use files::{FileRefusal, Served};
 pub use follow_up::{FollowUpError, FollowUpFiles, RepositoryContext};
 pub use git::{GitCommand, GitPlace, WorkTree};
 pub use guard::{ContentsPolicy, Keep, Kept, OwnPlace};
 pub use journal::{EndedRun, Journal, JournalError, RunEntry, RunState};
 pub use pipeline::HandOverError;
+pub use reader::Reader;
 pub use repository::Repository;
 pub use root::{OpenError, PlaceError, Workspace};
 pub use task_dir::{TaskDir, TaskDirError};

@@ -1,6 +1,7 @@
 //! The trees of files that requests are about, opened.
 
 use std::{
+    borrow::Cow,
     io,
     path::{Path, PathBuf},
 };
@@ -30,7 +31,7 @@ pub enum Tree {
 #[derive(Debug)]
 pub(crate) struct Opened<'a> {
     folder: Held<'a>,
-    pub(crate) guard: Guard,
+    pub(crate) guard: Cow<'a, Guard>,
 }
 
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl Workspace {
     pub(crate) fn open_tree(&self, tree: &Tree, path: &str) -> Option<Opened<'_>> {
         let lent = |folder| Opened {
             folder: Held::Lent(folder),
-            guard: self.guard.clone(),
+            guard: Cow::Borrowed(&self.guard),
         };
         match tree {
             Tree::Base => Some(lent(&self.base)),
@@ -80,7 +81,7 @@ impl Workspace {
 
     fn own(&self, folder: Folder) -> Opened<'_> {
         Opened {
-            guard: self.guard.about(folder.path()),
+            guard: Cow::Owned(self.guard.about(folder.path())),
             folder: Held::Own(folder),
         }
     }

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_tungstenite::{
     WebSocketStream, accept_hdr_async_with_config,
     tungstenite::{
-        Message,
+        Error, Message,
         handshake::server::{ErrorResponse, Request, Response},
         http::{HeaderName, HeaderValue, StatusCode},
         protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
@@ -26,6 +26,8 @@ use super::{Log, Manners, What, note, note_at};
 pub enum Order {
     /// Send this as a text frame.
     Text(String),
+    /// Send these as text frames, in as few writes as they fit into.
+    Texts(Vec<String>),
     /// Send this as a binary frame.
     Binary(Vec<u8>),
     /// Write these bytes to the socket as they are.
@@ -136,6 +138,17 @@ fn refusal(status: u16, body: &str, headers: &[(String, String)]) -> ErrorRespon
     response
 }
 
+/// Sends them behind each other, as a peer does that does not wait for answers.
+async fn together(
+    socket: &mut WebSocketStream<TcpStream>,
+    texts: Vec<String>,
+) -> Result<(), Error> {
+    for text in texts {
+        socket.feed(Message::text(text)).await?;
+    }
+    socket.flush().await
+}
+
 /// Talks until one side ends it; the close code of the peer, if it sent one.
 async fn talk(
     mut socket: WebSocketStream<TcpStream>,
@@ -157,6 +170,7 @@ async fn talk(
             order = orders.recv() => {
                 let done = match order {
                     Some(Order::Text(text)) => socket.send(Message::text(text)).await.is_ok(),
+                    Some(Order::Texts(texts)) => together(&mut socket, texts).await.is_ok(),
                     Some(Order::Binary(bytes)) => {
                         socket.send(Message::binary(bytes)).await.is_ok()
                     }

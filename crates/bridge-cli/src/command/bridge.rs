@@ -15,7 +15,8 @@ use crate::{
 /// Runs until SIGINT or SIGTERM.
 pub(crate) async fn start(args: StartArgs) -> Result<Exit, Problem> {
     let stop = signals::stop_asked();
-    let settings = Settings::load(None)?;
+    let mut settings = Settings::load(None)?;
+    settings.watch_tasks |= args.watch_tasks;
     let token = settings.token()?;
     let (tokens, token) = watch::channel(token);
     let plane = Plane {

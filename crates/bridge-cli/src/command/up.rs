@@ -27,7 +27,8 @@ use crate::{
 /// Runs until SIGINT or SIGTERM.
 pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
     let stop = signals::stop_asked();
-    let settings = Settings::of_own_hub(args.workspace.clone())?;
+    let mut settings = Settings::of_own_hub(args.workspace.clone())?;
+    settings.watch_tasks |= args.watch_tasks;
     settings.check_workspace()?;
     let state = StateFolder::locate(args.state.as_deref())?;
     let _lock = state.lock()?;
@@ -48,6 +49,15 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
     let reach = Reach::of(running.address(), &args.public_origin);
     leave_note(&hub, &state, &reach).await?;
     print_welcome(&login_address(&hub, &reach).await?, args.state.as_deref())?;
+    if settings.watch_tasks {
+        let tasks = bridge.root.join("tasks");
+        writeln!(
+            io::stdout(),
+            "  Folders with an input/TASK.md that are dropped into {} are done as tasks.\n",
+            tasks.display()
+        )
+        .map_err(Problem::output)?;
+    }
     if args.open {
         let here = Reach::of(running.address(), &[]);
         browser::open(&login_address(&hub, &here).await?);

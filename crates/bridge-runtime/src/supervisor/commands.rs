@@ -7,7 +7,7 @@ use bridge_proto::{
     ctrlnode::RunFacts,
     model::{
         AgentChange, AgentProfile, Command, CommandBody, Event, EventBody, Fault, Origin, Outcome,
-        Rejection, Reply, RunEvent, RunKind, When,
+        Rejection, Reply, RunEvent, RunKind, Source, When,
     },
 };
 use bridge_providers::provider::Provider;
@@ -33,7 +33,7 @@ impl Daemon {
             tracing::debug!(run = %asked.run, "asked again for a run at work");
             return Vec::new();
         }
-        let agent = self.agents.find(&asked.agent).cloned();
+        let agent = self.agent_for(&asked.agent, asked.origin.source);
         let key = agent.as_ref().map(|agent| agent.provider.clone());
         let provider = key
             .as_ref()
@@ -74,7 +74,13 @@ impl Daemon {
         else {
             if let Some(rejection) = rejection {
                 tracing::info!(run = %asked.run, ?rejection, "run rejected");
-                self.publish(&ticket, EventBody::Rejected(rejection)).await;
+                if asked.origin.source == Source::Folder {
+                    // The plane did not ask for it.
+                    let news = self.rejection_of_a_folder(&asked.agent, &rejection);
+                    self.tell_folder(&asked.run, &ticket.facts, news);
+                } else {
+                    self.publish(&ticket, EventBody::Rejected(rejection)).await;
+                }
             }
             return Vec::new();
         };

@@ -12,6 +12,7 @@ use super::{Daemon, RunnerRef, Settings};
 use crate::{
     clock::now,
     dispatch::Effect,
+    drops::DropNews,
     outgoing::Outgoing,
     runner::{FromRunner, Runner, Ticket, ToRunner, Turn},
 };
@@ -64,9 +65,10 @@ impl Daemon {
         let task = run.task.clone();
         let Settings { policy, rules, .. } = &self.settings;
         let facts = &work.ticket.facts;
+        self.tell_folder(run, facts, DropNews::Begun);
         let leaning = rules.leaning(facts.agent.as_str(), facts.provider.as_str());
         let turn = ToRunner::Turn {
-            asking: policy.asking(self.viewer == Some(true), leaning),
+            asking: policy.asking(self.is_watched(facts), leaning),
             turn: work,
         };
         let runner = self.runners.entry(task.clone()).or_insert_with(|| {
@@ -121,6 +123,7 @@ impl Daemon {
         let body = EventBody::Ended {
             outcome: outcome.clone(),
         };
+        self.tell_folder(&run, &ticket.facts, DropNews::Ended(outcome.clone()));
         let provider = ticket.facts.provider.clone();
         let told = self.health.on_end(&provider, &outcome, now());
         self.last_word(ticket, body, outcome).await;

@@ -3,6 +3,7 @@
 
 mod announce;
 mod commands;
+mod dropping;
 mod effects;
 mod gateway;
 mod planning;
@@ -38,6 +39,7 @@ use crate::{
     capabilities::{SkillDesk, SkillQuestion},
     clock,
     dispatch::{Dispatch, Effect},
+    drops::{DropSettings, DropWord, porter::Porter},
     ends::Ends,
     gateway::Finished,
     git::{Desk, Limits, Tools},
@@ -78,6 +80,8 @@ pub struct Settings {
     pub planning: Duration,
     /// Where git is, and the variables it may see.
     pub host: Host,
+    /// Whether dropped tasks are looked for, and who does them.
+    pub drops: Option<DropSettings>,
 }
 
 /// How the daemon ended.
@@ -170,6 +174,7 @@ impl Supervisor {
             watching,
         } = self;
         let interrupted: Vec<RunEntry> = journal.open_runs().cloned().collect();
+        let ended_before = dropping::ended_before(journal.ended_runs());
         let mut ends = Ends::default();
         for ended in journal.ended_runs() {
             let end = match ended.entry.joined.clone() {
@@ -195,12 +200,14 @@ impl Supervisor {
             let (workspace, link) = (Arc::clone(&workspace), link.clone());
             watching::start(workspace, how, link, residents.subscribe(), stirring)
         });
+        let drops = dropping::open(&workspace, settings.drops.as_ref());
+        let (words, words_of_folders) = dropping::words();
         let intake = Intake {
             inbox,
             link: link.clone(),
             workspace: Arc::clone(&workspace),
-            trusted,
-            supervisor: taken,
+            trusted: Arc::clone(&trusted),
+            supervisor: taken.clone(),
             unwritten: Unwritten::default(),
             git: Desk::start(tools, link.clone()),
             homes: Homes {
@@ -210,6 +217,7 @@ impl Supervisor {
             },
             serving: Serving::start(Arc::clone(&workspace), link.clone()),
             watch,
+            drops: drops.as_ref().map(|(drops, _)| drops.clone()),
         };
         let intake = tokio::spawn(intake.run());
         let (reports, from_runners) = mpsc::channel(256);
@@ -239,6 +247,7 @@ impl Supervisor {
             called,
             unwanted: Rarely::default(),
             stirring: Stirring::default(),
+            drops: drops.is_some().then_some(words),
             providers,
             link: link.clone(),
             scribe,
@@ -247,8 +256,21 @@ impl Supervisor {
             settings,
             workspace,
         };
+        let from_folders = dropping::from_folders(&interrupted);
         daemon.report_interrupted(interrupted).await;
         daemon.recall_manifest().await;
+        let porter = drops.map(|(drops, settings)| Porter {
+            drops,
+            settings,
+            workspace: Arc::clone(&daemon.workspace),
+            trusted,
+            supervisor: taken,
+            words: words_of_folders,
+            ended: daemon.ended_of(from_folders, ended_before),
+            stopping: daemon.stopping.subscribe(),
+            told_too_many: false,
+        });
+        let porter = porter.map(|porter| tokio::spawn(porter.run()));
         let inputs = Inputs {
             commands,
             reports: from_runners,
@@ -260,6 +282,8 @@ impl Supervisor {
         daemon.drive(inputs, stop).await;
         let left = daemon.close_everything().await;
         daemon.settle_journal().await;
+        daemon.drops = None;
+        dropping::last_words(porter).await;
         let online = link.state().borrow().phase == Phase::Online;
         let flushed = link
             .shutdown(if online { FLUSH } else { FLUSH_OFFLINE })
@@ -328,6 +352,8 @@ struct Daemon {
     /// Requests for OpenClaw that the user does not want.
     unwanted: Rarely,
     stirring: Stirring,
+    /// Tells folders what became of the tasks in them.
+    drops: Option<mpsc::Sender<DropWord>>,
     providers: BTreeMap<ProviderKey, Arc<dyn Provider>>,
     link: Handle<Outgoing>,
     scribe: Scribe,
@@ -430,6 +456,7 @@ impl Daemon {
                 Vec::new()
             }
             Taken::Run { asked, site } => self.on_asked(*asked, site).await,
+            Taken::Cancel { task } => self.dispatch.cancel(Instant::now(), &task),
             Taken::Command { command, conn } => self.on_command(command, conn).await,
         }
     }
@@ -461,7 +488,7 @@ impl Daemon {
                         directory: &directory,
                     },
                     inside,
-                    viewer: self.viewer == Some(true),
+                    viewer: self.is_watched(facts),
                     patience: ask.expires.map(left),
                 };
                 let Settings { policy, rules, .. } = &self.settings;

@@ -111,6 +111,7 @@ impl Carrier for WebSocket {
             }),
             source: Box::new(Incoming {
                 received,
+                at_hand: VecDeque::new(),
                 _guard: guard,
             }),
             extended: opened.extended,
@@ -134,7 +135,9 @@ struct Outgoing {
 }
 
 struct Incoming {
-    received: mpsc::Receiver<Received>,
+    received: mpsc::Receiver<Vec<Received>>,
+    /// What came together and is not taken yet.
+    at_hand: VecDeque<Received>,
     _guard: Arc<Guard>,
 }
 
@@ -187,17 +190,27 @@ impl FrameSink for Outgoing {
 #[async_trait]
 impl FrameSource for Incoming {
     async fn next(&mut self) -> Received {
-        let ended = || Received::Closed(CloseReason::Lost("socket task ended".to_owned()));
-        self.received.recv().await.unwrap_or_else(ended)
+        loop {
+            if let Some(next) = self.at_hand.pop_front() {
+                return next;
+            }
+            let Some(together) = self.received.recv().await else {
+                let ended = CloseReason::Lost("socket task ended".to_owned());
+                return Received::Closed(ended);
+            };
+            self.at_hand.extend(together);
+        }
     }
 }
 
 type Socket = WebSocketStream<Box<dyn Stream>>;
 
 /// Owns the socket until it ends, reading only when there is room for what is read.
-async fn serve(mut socket: Socket, mut ops: mpsc::Receiver<Op>, out: mpsc::Sender<Received>) {
+async fn serve(mut socket: Socket, mut ops: mpsc::Receiver<Op>, out: mpsc::Sender<Vec<Received>>) {
     let mut writing = None;
     let mut room = None;
+    // What is there already goes on together: waking the link costs more than a small message.
+    let mut gathered = Gathered::default();
     loop {
         let progress = tokio::select! {
             op = ops.recv(), if writing.is_none() => {
@@ -214,7 +227,16 @@ async fn serve(mut socket: Socket, mut ops: mpsc::Receiver<Op>, out: mpsc::Sende
                 }
                 continue;
             }
-            progress = poll_fn(|cx| poll(&mut socket, &mut writing, room.is_some(), cx)) => progress,
+            progress = poll_fn(|cx| {
+                let reading = if room.is_none() {
+                    Reading::Not
+                } else if gathered.messages.is_empty() {
+                    Reading::Waiting
+                } else {
+                    Reading::WhatIsThere
+                };
+                poll(&mut socket, &mut writing, reading, cx)
+            }) => progress,
         };
         let received = match progress {
             Progress::Wrote => {
@@ -222,6 +244,12 @@ async fn serve(mut socket: Socket, mut ops: mpsc::Receiver<Op>, out: mpsc::Sende
                     && done.send(()).is_err()
                 {
                     debug!("nobody waits for a finished write");
+                }
+                continue;
+            }
+            Progress::NothingThere => {
+                if let Some(permit) = room.take() {
+                    permit.send(gathered.take());
                 }
                 continue;
             }
@@ -242,17 +270,21 @@ async fn serve(mut socket: Socket, mut ops: mpsc::Receiver<Op>, out: mpsc::Sende
             }
             Progress::Failed(error) => {
                 let (refused, reason) = end(&mut socket, error).await;
-                if let (Some(refused), Some(permit)) = (refused, room.take()) {
-                    permit.send(Received::Refused(refused));
+                if let Some(refused) = refused {
+                    gathered.push(Received::Refused(refused));
                 }
                 Received::Closed(reason)
             }
         };
         let over = matches!(received, Received::Closed(_));
+        gathered.push(received);
+        if !over && !gathered.is_full() {
+            continue;
+        }
         match room.take() {
-            Some(permit) => permit.send(received),
+            Some(permit) => permit.send(gathered.take()),
             None => {
-                if out.send(received).await.is_err() {
+                if out.send(gathered.take()).await.is_err() {
                     return;
                 }
             }
@@ -263,8 +295,43 @@ async fn serve(mut socket: Socket, mut ops: mpsc::Receiver<Op>, out: mpsc::Sende
     }
 }
 
+/// What was read and is not handed on yet.
+#[derive(Default)]
+struct Gathered {
+    messages: Vec<Received>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn push(&mut self, received: Received) {
+        self.bytes += match &received {
+            Received::Text(text) => text.len(),
+            Received::Pong { .. } | Received::Refused(_) | Received::Closed(_) => 0,
+        };
+        self.messages.push(received);
+    }
+
+    fn is_full(&self) -> bool {
+        self.messages.len() >= MOST_GATHERED || self.bytes >= MOST_GATHERED_BYTES
+    }
+
+    fn take(&mut self) -> Vec<Received> {
+        self.bytes = 0;
+        std::mem::take(&mut self.messages)
+    }
+}
+
+/// Whether the socket is read.
+#[derive(Clone, Copy)]
+enum Reading {
+    Not,
+    Waiting,
+    WhatIsThere,
+}
+
 enum Progress {
     Wrote,
+    NothingThere,
     Read(Message),
     Failed(Error),
 }
@@ -273,7 +340,7 @@ enum Progress {
 fn poll(
     socket: &mut Socket,
     writing: &mut Option<Op>,
-    read: bool,
+    reading: Reading,
     cx: &mut Context<'_>,
 ) -> Poll<Progress> {
     if let Some(op) = writing
@@ -284,14 +351,18 @@ fn poll(
             Err(error) => Progress::Failed(error),
         });
     }
-    if !read {
+    if matches!(reading, Reading::Not) {
         return Poll::Pending;
     }
-    Pin::new(socket).poll_next(cx).map(|item| match item {
-        Some(Ok(message)) => Progress::Read(message),
-        Some(Err(error)) => Progress::Failed(error),
-        None => Progress::Failed(Error::ConnectionClosed),
-    })
+    match Pin::new(socket).poll_next(cx) {
+        Poll::Ready(Some(Ok(message))) => Poll::Ready(Progress::Read(message)),
+        Poll::Ready(Some(Err(error))) => Poll::Ready(Progress::Failed(error)),
+        Poll::Ready(None) => Poll::Ready(Progress::Failed(Error::ConnectionClosed)),
+        Poll::Pending => match reading {
+            Reading::WhatIsThere => Poll::Ready(Progress::NothingThere),
+            Reading::Not | Reading::Waiting => Poll::Pending,
+        },
+    }
 }
 
 fn poll_write(
@@ -393,8 +464,13 @@ fn code_of(frame: Option<CloseFrame>) -> CloseReason {
 
 /// Allocated at once for every connection.
 const READ_BUFFER: usize = 16 << 10;
-/// Messages read ahead of the link; small, because each may be as large as the frame limit.
-const RECEIVED: usize = 2;
+/// Lists read ahead of the link; small, because each may end with a message as large as the frame
+/// limit.
+const RECEIVED: usize = 1;
+/// Messages in such a list.
+const MOST_GATHERED: usize = 64;
+/// Bytes in such a list, before its last message.
+const MOST_GATHERED_BYTES: usize = 16 << 10;
 /// How long the end of a connection may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Stands for a close frame without a code.

@@ -1,7 +1,7 @@
 //! An open directory, and everything that is done beneath it.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -107,12 +107,20 @@ impl Folder {
 
     /// Opens a regular file to read; no link is followed, a pipe does not block.
     pub fn read(&self, path: &ContainedPath) -> Result<File, ContainError> {
+        Ok(self.read_known(path)?.0)
+    }
+
+    /// As [`Folder::read`], with what the system says of the file.
+    pub(crate) fn read_known(
+        &self,
+        path: &ContainedPath,
+    ) -> Result<(File, Metadata), ContainError> {
         self.open_file(path, Access::Read, false)
     }
 
     /// Opens a regular file to add to its end; it and its folders are created when missing.
     pub fn append(&self, path: &ContainedPath) -> Result<File, ContainError> {
-        self.open_file(path, Access::Append, true)
+        Ok(self.open_file(path, Access::Append, true)?.0)
     }
 
     /// Creates a file with this content. `Ok(false)`: the name is taken, nothing was changed.
@@ -173,7 +181,7 @@ impl Folder {
         let (parents, name) = path.split_last()?;
         let dir = self.walk(parents, true)?;
         let old = match self.open_file(path, Access::Read, false) {
-            Ok(file) => Some(file),
+            Ok((file, _)) => Some(file),
             Err(ContainError::Missing { .. }) => None,
             Err(ContainError::Io { source, .. })
                 if source.kind() == io::ErrorKind::PermissionDenied =>
@@ -266,14 +274,23 @@ impl Folder {
         }
     }
 
+    /// Removes a file below; a link is removed, not followed. A missing one is success.
+    pub(crate) fn remove_file(&self, path: &ContainedPath) -> Result<(), ContainError> {
+        let (parents, name) = path.split_last()?;
+        let dir = self.walk(parents, false)?;
+        match unlink(&dir, name) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(fault(path.to_string(), error)),
+        }
+    }
+
     pub(super) fn walk(&self, parts: &[String], create: bool) -> Result<Dir, ContainError> {
-        let mut dir = self.dir.try_clone().map_err(|source| ContainError::Io {
-            path: String::new(),
-            source,
-        })?;
+        let mut reached = None;
         for (depth, name) in parts.iter().enumerate() {
+            let dir = reached.as_ref().unwrap_or(&self.dir);
             let so_far = || parts[..=depth].join("/");
-            let mut step = sys::open_dir(&dir, name);
+            let mut step = sys::open_dir(dir, name);
             if create
                 && step
                     .as_ref()
@@ -284,17 +301,24 @@ impl Folder {
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     Err(error) => return Err(fault(so_far(), error)),
                 }
-                step = sys::open_dir(&dir, name);
+                step = sys::open_dir(dir, name);
             }
-            dir = match step {
+            let next = match step {
                 Ok(next) => next,
-                Err(_) if sys::is_link(&dir, name) => {
+                Err(_) if sys::is_link(dir, name) => {
                     return Err(ContainError::Link { path: so_far() });
                 }
                 Err(error) => return Err(fault(so_far(), error)),
             };
+            reached = Some(next);
         }
-        Ok(dir)
+        match reached {
+            Some(dir) => Ok(dir),
+            None => self.dir.try_clone().map_err(|source| ContainError::Io {
+                path: String::new(),
+                source,
+            }),
+        }
     }
 
     fn open_file(
@@ -302,12 +326,18 @@ impl Folder {
         path: &ContainedPath,
         access: Access,
         create_parents: bool,
-    ) -> Result<File, ContainError> {
+    ) -> Result<(File, Metadata), ContainError> {
         let (parents, name) = path.split_last()?;
-        let dir = self.walk(parents, create_parents)?;
-        let file = match sys::open_file(&dir, name, access) {
+        let walked;
+        let dir = if parents.is_empty() {
+            &self.dir
+        } else {
+            walked = self.walk(parents, create_parents)?;
+            &walked
+        };
+        let file = match sys::open_file(dir, name, access) {
             Ok(file) => file,
-            Err(_) if sys::is_link(&dir, name) => {
+            Err(_) if sys::is_link(dir, name) => {
                 return Err(ContainError::Link {
                     path: path.to_string(),
                 });
@@ -319,7 +349,7 @@ impl Folder {
             source,
         })?;
         if meta.is_file() {
-            Ok(file)
+            Ok((file, meta))
         } else {
             Err(ContainError::NotAFile {
                 path: path.to_string(),

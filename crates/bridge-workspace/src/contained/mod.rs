@@ -7,10 +7,12 @@
 //! link at all, so that nothing can be swapped between the check and the use.
 
 mod folder;
+mod listing;
 mod path;
 mod resolve;
 mod tree;
 
 pub use folder::{Child, ContainError, Folder, MAX_CHILDREN};
+pub(crate) use listing::EntryKind;
 pub use path::{ContainedPath, MAX_DEPTH, MAX_PATH_BYTES, PathFault};
 pub use tree::{MAX_TREE_DEPTH, MAX_TREE_ENTRIES, TreeError};

@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     contained::{ContainedPath, Folder},
-    files,
+    reader,
     guard::{ContentsPolicy, Kept},
     root::Workspace,
     sys,
@@ -316,13 +316,12 @@ impl Workspace {
     fn changed_file(&self, tree: &Tree, path: &str) -> Option<Shown> {
         let opened = self.open_tree(tree, path)?;
         let asked = ContainedPath::parse_wire(path).ok()?;
-        let (real, file) = files::open(opened.folder(), &asked).ok()?;
+        let (real, file, meta) = reader::open(opened.folder(), &asked).ok()?;
         match opened.guard.may_leave(&opened.absolute(&real)) {
             Ok(()) => {}
             Err(Kept::Policy(_)) => return Some(Shown::Name),
             Err(Kept::Outside | Kept::Protected(_) | Kept::Internal) => return None,
         }
-        let meta = file.metadata().ok()?;
         // Another name of the same file may lie anywhere.
         if sys::has_other_names(&meta) || meta.len() > MAX_CONTENT {
             return Some(Shown::Name);

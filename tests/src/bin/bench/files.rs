@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, fs, time::Instant};
 
-use bridge_testkit::fake_plane::frame;
+use bridge_testkit::fake_plane::{Order, frame};
 use serde_json::{Value, json};
 
 use crate::{
@@ -93,11 +93,10 @@ pub(crate) async fn in_a_burst() -> Vec<Figure> {
 /// Sends that many reads without waiting, then waits for all replies.
 async fn answered(world: &World, name: &str, count: usize) {
     let before = world.plane.seen();
-    for n in 0..count {
-        world
-            .plane
-            .send(&request(Kind::Read, &format!("{name}-{n}")))
-            .await;
+    let frames = (0..count).map(|n| request(Kind::Read, &format!("{name}-{n}")).to_string());
+    let frames: Vec<String> = frames.collect();
+    for some in frames.chunks(TOGETHER) {
+        world.plane.order(Order::Texts(some.to_vec())).await;
     }
     let (open, of_these) = (Cell::new(count), format!("{name}-"));
     let last = world.plane.see_after(before, |heard| {
@@ -151,4 +150,6 @@ const FOLDER: &str = "tasks/web/03-14/1a2b3c4d-fix-login";
 const SEQUENTIAL: usize = 5_000;
 const PIPELINED: usize = 1_000;
 const ROUNDS: u32 = 30;
+/// Requests that a plane writes to its socket in one go.
+const TOGETHER: usize = 100;
 const BURST: usize = 10_000;

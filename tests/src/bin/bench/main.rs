@@ -105,9 +105,13 @@ async fn main() -> ExitCode {
     if wanted("cancel") {
         take(cancel::obeyed_and_ignored().await);
     }
-    if wanted("files") {
+    if wanted("files one after the other") {
         take(files::one_after_the_other().await);
+    }
+    if wanted("files pipelined") {
         take(files::pipelined().await);
+    }
+    if wanted("files in a burst") {
         take(files::in_a_burst().await);
     }
     if wanted("spool") {
