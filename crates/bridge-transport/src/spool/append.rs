@@ -6,7 +6,7 @@ use super::{
     disk::{Disk, Name, append_all, is_full, wide},
     index::Segment,
     ledger::Entry,
-    record::{HEAD, MAX_PAYLOAD, SEGMENT_HEAD, SegmentHead, head},
+    record::{HEAD, MAX_PAYLOAD, SEGMENT_HEAD, Salt, SegmentHead, head},
     store::Spool,
 };
 
@@ -115,7 +115,7 @@ impl<D: Disk> Spool<D> {
         if seq > self.reserved || self.told_segment != first {
             self.reserve(seq)?;
         }
-        let salt = super::record::Salt::new(&self.epoch, first);
+        let salt = Salt::new(&self.epoch, first);
         let head = head(salt, place, flags, at_ms, payload)
             .ok_or_else(|| AppendError::Io(io::ErrorKind::InvalidData.into()))?;
         if payload.len() > LARGE {
@@ -147,9 +147,9 @@ impl<D: Disk> Spool<D> {
         let more = wide(self.buffer.len() + SEGMENT_HEAD) + size;
         if self.index.bytes() + more > limit && self.staged.is_empty() {
             // Nothing may be waiting in the segment that takes the room.
-            self.drop_heads(0)
-                .inspect_err(|error| tracing::debug!(%error, "acknowledged records stay"))
-                .ok();
+            if let Err(error) = self.drop_heads(0) {
+                tracing::debug!(%error, "acknowledged records stay");
+            }
         }
         let bytes = self.index.bytes() + wide(self.buffer.len());
         if bytes + size + wide(SEGMENT_HEAD) > limit {

@@ -96,6 +96,12 @@ impl Entry {
         let (after, rest) = take_u64(rest);
         let (synced, rest) = take_u64(rest);
         let (segment, _) = take_u64(rest);
+        if [acked, expired, next, reserved, after, synced, segment]
+            .iter()
+            .any(|number| *number > LAST_NUMBER)
+        {
+            return None;
+        }
         Some(Self {
             epoch: *epoch,
             boot: (*booted == 1).then_some(*boot),
@@ -208,6 +214,9 @@ impl Ledger {
 
 /// More numbers than are ever given out without an entry: added where entries are lost.
 pub(crate) const UNKNOWN: u64 = 1 << 32;
+
+/// No stream gets that far; what claims to is damage that happens to add up.
+pub(crate) const LAST_NUMBER: u64 = 1 << 62;
 
 /// Bytes of an entry.
 const ENTRY: usize = 96;

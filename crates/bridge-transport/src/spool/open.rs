@@ -6,7 +6,7 @@ use super::{
     disk::{Disk, Loaded, Name, load, wide},
     gap::{Found, Gap, MAX_TOLD},
     index::{Index, Segment, hole},
-    ledger::{Entry, Ledger, UNKNOWN},
+    ledger::{Entry, LAST_NUMBER, Ledger, UNKNOWN},
     record::{HEAD, MAX_PAYLOAD, Piece, SEGMENT_HEAD, Salt, Scan, SegmentHead},
     store::{Spool, SpoolConfig, SpoolError},
 };
@@ -200,7 +200,7 @@ impl Survey {
                 load(disk, name, 0, len, &mut bytes).map_err(|source| unreadable(name, source))?;
             let head = SegmentHead::decode(&bytes);
             let is_ours = self.known && head.is_none_or(|head| head.epoch == self.epoch);
-            if !is_ours || *first == 0 {
+            if !is_ours || *first == 0 || *first > LAST_NUMBER {
                 self.strangers += 1;
                 remove(disk, name);
                 continue;
@@ -208,7 +208,7 @@ impl Survey {
             let behind = segments.get(n + 1).map(|(first, _)| *first);
             let after = head
                 .filter(|head| head.first == *first)
-                .map_or(first - 1, |head| head.after);
+                .map_or(first - 1, |head| head.after.min(first - 1));
             if bytes.len() >= SEGMENT_HEAD {
                 self.newest = *first;
             }
