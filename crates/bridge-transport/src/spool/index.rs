@@ -101,9 +101,10 @@ impl Index {
     }
 
     /// What lies behind a number may not be on the disk, and the system may believe that it is.
-    pub(crate) fn distrust_behind(&mut self, synced: u64) {
+    /// Sealed segments are left alone.
+    pub(crate) fn distrust_behind(&mut self, synced: u64, sealed: &[u64]) {
         for segment in self.segments.values_mut() {
-            segment.unsynced = segment.last > synced;
+            segment.unsynced = segment.last > synced && !sealed.contains(&segment.first);
             segment.distrusted = segment.unsynced;
         }
     }
