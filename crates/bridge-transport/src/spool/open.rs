@@ -7,7 +7,7 @@ use super::{
     gap::{Found, Gap, MAX_TOLD},
     index::{Index, Segment, hole},
     ledger::{Entry, LAST_NUMBER, Ledger, UNKNOWN},
-    record::{HEAD, MAX_PAYLOAD, Piece, SEGMENT_HEAD, Salt, Scan, SegmentHead},
+    record::{HEAD, MAX_PAYLOAD, Piece, SEGMENT_HEAD, Scan, SegmentHead},
     store::{Spool, SpoolConfig, SpoolError},
 };
 
@@ -235,14 +235,14 @@ impl Survey {
     /// nothing: not even its name is believed.
     fn scan_segment(&mut self, file: &SegmentFile<'_>) {
         let first = file.first;
-        let mut segment = Segment::new(first, file.after.unwrap_or(first - 1));
+        let mut segment = Segment::new(&self.epoch, first, file.after.unwrap_or(first - 1));
         segment.unsynced = false;
         if file.after.is_some() {
             self.missing(first - 1, segment.after);
         }
         let below = file.behind.map_or(u64::MAX, |behind| behind - first);
         let records = file.bytes.get(SEGMENT_HEAD..).unwrap_or_default();
-        let mut scan = Scan::new(records, Salt::new(&self.epoch, first), 0, below, true);
+        let mut scan = Scan::new(records, segment.salt, 0, below, true);
         let mut torn = None;
         self.ends_well = file.loaded == Loaded::Whole;
         loop {

@@ -7,7 +7,7 @@ use super::{
     gap::{Cause, Gap, Item, Usage},
     index::{Index, Segment},
     ledger::{Entry, Ledger},
-    record::{Piece, SEGMENT_HEAD, Salt, Scan},
+    record::{Piece, SEGMENT_HEAD, Scan},
 };
 
 /// The bounds of a spool.
@@ -211,9 +211,8 @@ impl<D: Disk> Spool<D> {
         if load(&mut self.disk, name, 0, len, &mut bytes)? == Loaded::InPart {
             return Err(io::Error::other("a part of it cannot be read"));
         }
-        let salt = Salt::new(&self.epoch, segment.first);
         let records = bytes.get(SEGMENT_HEAD..).unwrap_or_default();
-        let mut scan = Scan::new(records, salt, 0, u64::MAX, true);
+        let mut scan = Scan::new(records, segment.salt, 0, u64::MAX, true);
         let mut whole = 0;
         while let piece @ (Piece::Record(_) | Piece::Damage(_)) = scan.next() {
             whole += u64::from(matches!(piece, Piece::Record(_)));
