@@ -120,6 +120,13 @@ pub(crate) fn measure(program: &str, args: &[String]) -> Done {
     pass(run.args(args))
 }
 
+/// Bad inputs for a while; built with the checks of debug builds.
+pub(crate) fn fuzz(wishes: &[String]) -> Done {
+    let mut fuzz = cargo();
+    fuzz.args(["run", "--locked", "--quiet", "--package", "bridge-testkit"]);
+    pass(fuzz.args(["--bin", "fuzz", "--"]).args(wishes))
+}
+
 /// A folder with a million files, listed and deleted.
 pub(crate) fn million() -> Done {
     let mut test = cargo();

@@ -66,6 +66,12 @@ enum Task {
         /// Only figures whose name contains this.
         filter: Vec<String>,
     },
+    /// Inputs that nobody would write, for what reads the bytes of others: frames, the spool.
+    Fuzz {
+        /// What to pass on: `--seconds`, `--seed`, `--target decoder` or `spool`, `--input`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        wishes: Vec<String>,
+    },
     /// A folder with a million files: listed within its limits, and deleted.
     Million,
     /// Runs the bridge with the real agents against a model server on loopback.
@@ -105,6 +111,7 @@ fn main() -> ExitCode {
         Task::Figures => checks::figures(),
         Task::Scenario { files } => checks::scenario(&files),
         Task::Bench { filter } => checks::measure("bench", &filter),
+        Task::Fuzz { wishes } => checks::fuzz(&wishes),
         Task::Million => checks::million(),
         Task::Agents {
             task: AgentsTask::Install { all, names },

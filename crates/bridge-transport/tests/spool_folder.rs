@@ -197,7 +197,7 @@ fn a_writer_without_an_end() {
         let batch = spool.append_batch((0..17).map(|n| (0, n, &[7; 200][..])));
         assert!(batch.stopped.is_none());
         println!("accepted {}", batch.seqs.end - 1);
-        let seq = spool.append(0, 0, &[8; 70_000]).unwrap();
+        let seq = spool.append(0, 0, &vec![8; 70_000]).unwrap();
         println!("accepted {seq}");
     }
 }

@@ -108,14 +108,13 @@ impl<D: Disk> Spool<D> {
                 self.roll()?;
             }
         }
-        let (first, place) = self
-            .active
-            .and_then(|first| Some((first, self.index.get(first)?.place(seq)?)))
+        let segment = self.active.and_then(|first| self.index.get(first));
+        let (first, salt, place) = segment
+            .and_then(|segment| Some((segment.first, segment.salt, segment.place(seq)?)))
             .ok_or_else(|| AppendError::Io(io::ErrorKind::InvalidData.into()))?;
         if seq > self.reserved || self.told_segment != first {
             self.reserve(seq)?;
         }
-        let salt = super::record::Salt::new(&self.epoch, first);
         let head = head(salt, place, flags, at_ms, payload)
             .ok_or_else(|| AppendError::Io(io::ErrorKind::InvalidData.into()))?;
         if payload.len() > LARGE {
@@ -147,9 +146,9 @@ impl<D: Disk> Spool<D> {
         let more = wide(self.buffer.len() + SEGMENT_HEAD) + size;
         if self.index.bytes() + more > limit && self.staged.is_empty() {
             // Nothing may be waiting in the segment that takes the room.
-            self.drop_heads(0)
-                .inspect_err(|error| tracing::debug!(%error, "acknowledged records stay"))
-                .ok();
+            if let Err(error) = self.drop_heads(0) {
+                tracing::debug!(%error, "acknowledged records stay");
+            }
         }
         let bytes = self.index.bytes() + wide(self.buffer.len());
         if bytes + size + wide(SEGMENT_HEAD) > limit {
@@ -190,7 +189,8 @@ impl<D: Disk> Spool<D> {
             }
             return Err(error.into());
         }
-        self.index.insert(Segment::new(first, self.after));
+        self.index
+            .insert(Segment::new(&self.epoch, first, self.after));
         self.active = Some(first);
         self.unsynced_names = true;
         Ok(())
@@ -242,10 +242,10 @@ impl<D: Disk> Spool<D> {
             .iter()
             .try_for_each(|part| append_all(&mut self.disk, name, part));
         if written.is_ok() {
-            for (payload, at_ms) in &staged {
-                self.index.note(first, self.next, *payload, *at_ms);
-                self.after = self.next;
-                self.next += 1;
+            self.index.note(first, self.next, &staged);
+            self.next += wide(staged.len());
+            if !staged.is_empty() {
+                self.after = self.next - 1;
             }
         } else {
             self.cut(first);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     disk::wide,
     gap::{Cause, Gap},
-    record::{HEAD, SEGMENT_HEAD},
+    record::{HEAD, SEGMENT_HEAD, Salt},
 };
 
 /// One segment.
@@ -13,6 +13,8 @@ use super::{
 pub(crate) struct Segment {
     /// Its records have this number or greater ones.
     pub(crate) first: u64,
+    /// What its records' sums start from.
+    pub(crate) salt: Salt,
     /// The last number written before it; see [`SegmentHead`](super::record::SegmentHead).
     pub(crate) after: u64,
     /// Its last record's number, `first - 1` while it has none.
@@ -32,9 +34,10 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    pub(crate) fn new(first: u64, after: u64) -> Self {
+    pub(crate) fn new(epoch: &[u8; 16], first: u64, after: u64) -> Self {
         Self {
             first,
+            salt: Salt::new(epoch, first),
             after,
             last: first.saturating_sub(1),
             end: wide(SEGMENT_HEAD),
@@ -101,9 +104,10 @@ impl Index {
     }
 
     /// What lies behind a number may not be on the disk, and the system may believe that it is.
-    pub(crate) fn distrust_behind(&mut self, synced: u64) {
+    /// Sealed segments are left alone.
+    pub(crate) fn distrust_behind(&mut self, synced: u64, sealed: &[u64]) {
         for segment in self.segments.values_mut() {
-            segment.unsynced = segment.last > synced;
+            segment.unsynced = segment.last > synced && !sealed.contains(&segment.first);
             segment.distrusted = segment.unsynced;
         }
     }
@@ -113,11 +117,13 @@ impl Index {
         self.bytes
     }
 
-    /// A record is in a segment; see [`Segment::note`].
-    pub(crate) fn note(&mut self, first: u64, seq: u64, payload: usize, at_ms: u64) {
+    /// Records are in a segment from a number on: the payload's length and the time of each.
+    pub(crate) fn note(&mut self, first: u64, from: u64, records: &[(usize, u64)]) {
         if let Some(segment) = self.segments.get_mut(&first) {
             let before = segment.end;
-            segment.note(seq, before, payload, at_ms);
+            for (seq, (payload, at_ms)) in (from..).zip(records) {
+                segment.note(seq, segment.end, *payload, *at_ms);
+            }
             segment.unsynced = true;
             self.bytes += segment.end - before;
         }

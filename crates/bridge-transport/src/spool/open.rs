@@ -6,8 +6,8 @@ use super::{
     disk::{Disk, Loaded, Name, load, wide},
     gap::{Found, Gap, MAX_TOLD},
     index::{Index, Segment, hole},
-    ledger::{Entry, Ledger, UNKNOWN},
-    record::{HEAD, MAX_PAYLOAD, Piece, SEGMENT_HEAD, Salt, Scan, SegmentHead},
+    ledger::{Entry, LAST_NUMBER, Ledger, UNKNOWN},
+    record::{HEAD, MAX_PAYLOAD, Piece, SEGMENT_HEAD, Scan, SegmentHead},
     store::{Spool, SpoolConfig, SpoolError},
 };
 
@@ -66,7 +66,7 @@ impl<D: Disk> Spool<D> {
             ledger,
         };
         if unsynced {
-            spool.index.distrust_behind(synced);
+            spool.index.distrust_behind(synced, &survey.sealed);
         }
         if found.fresh {
             spool.begin();
@@ -149,8 +149,8 @@ struct Survey {
     torn: Option<u64>,
     /// The newest segment that was begun in order.
     newest: u64,
-    /// A segment that must stay as it is.
-    sealed: Option<u64>,
+    /// Segments that must stay as they are.
+    sealed: Vec<u64>,
 }
 
 impl Survey {
@@ -184,61 +184,67 @@ impl Survey {
             ends_well: true,
             torn: None,
             newest: 0,
-            sealed: None,
+            sealed: Vec::new(),
         })
     }
 
     fn scan(&mut self, disk: &mut impl Disk) -> Result<(), SpoolError> {
         let mut bytes = Vec::new();
-        let segments = std::mem::take(&mut self.segments);
-        for (n, (first, size)) in segments.iter().enumerate() {
+        let mut files = Vec::new();
+        for (first, size) in std::mem::take(&mut self.segments) {
+            files.push((first, size, read_head(disk, first)?));
+        }
+        for (n, (first, size, head)) in files.iter().enumerate() {
             let name = Name::Segment(*first);
+            let is_ours = self.known && head.is_none_or(|head| head.epoch == self.epoch);
+            if !is_ours || *first == 0 || *first > LAST_NUMBER {
+                self.strangers += 1;
+                remove(disk, name);
+                continue;
+            }
             let len = usize::try_from(*size)
                 .unwrap_or(usize::MAX)
                 .min(MAX_SEGMENT);
             let loaded =
                 load(disk, name, 0, len, &mut bytes).map_err(|source| unreadable(name, source))?;
-            let head = SegmentHead::decode(&bytes);
-            let is_ours = self.known && head.is_none_or(|head| head.epoch == self.epoch);
-            if !is_ours || *first == 0 {
-                self.strangers += 1;
-                remove(disk, name);
-                continue;
-            }
-            let behind = segments.get(n + 1).map(|(first, _)| *first);
-            let after = head
-                .filter(|head| head.first == *first)
-                .map_or(first - 1, |head| head.after);
-            if bytes.len() >= SEGMENT_HEAD {
-                self.newest = *first;
-            }
-            let torn_before = self.torn;
-            self.scan_segment(*first, after, behind, &bytes);
-            let is_empty = self.index.get(*first).is_some_and(|it| it.records == 0);
             if loaded == Loaded::InPart {
-                // It may be readable another time: nothing of it is touched, and what is at its
-                // end is not known.
-                self.ends_well = false;
-                self.sealed = Some(*first);
-            } else if behind.is_none() && is_empty && head.is_none() {
-                self.index.remove(*first);
-                self.torn = torn_before;
+                self.sealed.push(*first);
+            }
+            let rest = files.get(n + 1..).unwrap_or_default();
+            let behind = rest
+                .iter()
+                .find(|(first, _, head)| head.is_some_and(|head| head.first == *first));
+            self.scan_segment(&SegmentFile {
+                first: *first,
+                after: head
+                    .filter(|head| head.first == *first)
+                    .map(|head| head.after.min(first - 1)),
+                behind: behind.map(|(first, ..)| *first),
+                is_last: rest.is_empty(),
+                bytes: &bytes,
+                loaded,
+            });
+            if self.index.get(*first).is_none() && loaded == Loaded::Whole {
                 remove(disk, name);
             }
         }
         Ok(())
     }
 
-    /// Takes the records of a segment into the index; `behind` is the next segment's first number.
-    fn scan_segment(&mut self, first: u64, after: u64, behind: Option<u64>, bytes: &[u8]) {
-        let mut segment = Segment::new(first, after);
+    /// Takes the records of a segment into the index. One without a head and without a record says
+    /// nothing: not even its name is believed.
+    fn scan_segment(&mut self, file: &SegmentFile<'_>) {
+        let first = file.first;
+        let mut segment = Segment::new(&self.epoch, first, file.after.unwrap_or(first - 1));
         segment.unsynced = false;
-        self.missing(first - 1, after);
-        let below = behind.map_or(u64::MAX, |behind| behind - first);
-        let records = bytes.get(SEGMENT_HEAD..).unwrap_or_default();
-        let mut scan = Scan::new(records, Salt::new(&self.epoch, first), 0, below, true);
-        self.ends_well = true;
-        self.torn = None;
+        if file.after.is_some() {
+            self.missing(first - 1, segment.after);
+        }
+        let below = file.behind.map_or(u64::MAX, |behind| behind - first);
+        let records = file.bytes.get(SEGMENT_HEAD..).unwrap_or_default();
+        let mut scan = Scan::new(records, segment.salt, 0, below, true);
+        let mut torn = None;
+        self.ends_well = file.loaded == Loaded::Whole;
         loop {
             match scan.next() {
                 Piece::Record(record) => {
@@ -252,18 +258,25 @@ impl Survey {
                 Piece::Damage(range) => self.damaged += wide(range.len()),
                 Piece::End | Piece::More { .. } => break,
                 Piece::Torn { from, cut_short } => {
-                    self.ends_well = cut_short;
-                    self.torn = Some(wide(SEGMENT_HEAD + from));
-                    let torn = wide(records.len() - from);
-                    if behind.is_none() {
-                        self.cut += torn;
+                    self.ends_well &= cut_short;
+                    torn = Some(wide(SEGMENT_HEAD + from));
+                    let rest = wide(records.len() - from);
+                    if file.is_last {
+                        self.cut += rest;
                     } else if !cut_short {
-                        self.damaged += torn;
+                        self.damaged += rest;
                     }
                     break;
                 }
             }
         }
+        if file.bytes.len() >= SEGMENT_HEAD {
+            self.newest = first;
+        }
+        if file.after.is_none() && segment.records == 0 {
+            return;
+        }
+        self.torn = torn;
         self.last = self.last.max(segment.last);
         self.index.insert(segment);
     }
@@ -323,7 +336,7 @@ impl Survey {
     /// Cuts the newest segment after its last record; gives it when the next record goes there.
     fn ready_for_more(&self, disk: &mut impl Disk, next: u64, config: SpoolConfig) -> Option<u64> {
         let newest = self.index.newest()?;
-        if self.sealed == Some(newest.first) {
+        if self.sealed.contains(&newest.first) {
             return None;
         }
         if let Some(torn) = self.torn
@@ -351,6 +364,20 @@ impl Survey {
             strangers: self.strangers,
         }
     }
+}
+
+/// A segment's file.
+struct SegmentFile<'a> {
+    /// The number in its name.
+    first: u64,
+    /// What its head says; `None` without a head that fits the name.
+    after: Option<u64>,
+    /// The first number of the next segment.
+    behind: Option<u64>,
+    /// No file has a greater number.
+    is_last: bool,
+    bytes: &'a [u8],
+    loaded: Loaded,
 }
 
 /// Where the stream is.

@@ -8,7 +8,7 @@ use super::{
     disk::{Disk, Loaded, Name, load, wide},
     gap::{Cause, Gap, Item},
     index::{Segment, hole},
-    record::{Piece, Salt, Scan},
+    record::{Piece, Scan},
     store::{Cursor, Spool, SpoolError},
 };
 
@@ -87,7 +87,6 @@ impl<D: Disk> Spool<D> {
         mut at: u64,
         taken: &mut Taken,
     ) -> io::Result<u64> {
-        let salt = Salt::new(&self.epoch, segment.first);
         let below = segment.last - segment.first + 1;
         let (mut place, mut offset) = match self.cursor {
             Some(cursor) if cursor.seq == at && cursor.segment == segment.first => {
@@ -114,7 +113,7 @@ impl<D: Disk> Spool<D> {
             // A file that is shorter than it was is all there is.
             let whole = len == rest || bytes.len() < len;
             let bytes = Bytes::from(bytes);
-            let mut scan = Scan::new(&bytes, salt, place, below, whole);
+            let mut scan = Scan::new(&bytes, segment.salt, place, below, whole);
             let ended = loop {
                 match scan.next() {
                     Piece::Record(record) => {

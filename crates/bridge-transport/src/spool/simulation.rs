@@ -57,6 +57,8 @@ struct Content {
     seen: Vec<u8>,
     /// What the disk has for sure.
     synced: Vec<u8>,
+    /// What the disk may have as well: it was written on the system's own account, and cut since.
+    stale: Vec<u8>,
     /// A sync of this failed, and the next one will not write it either.
     forgotten: Vec<(usize, usize)>,
 }
@@ -150,6 +152,7 @@ impl SimulatedDisk {
                 Content {
                     seen: bytes.clone(),
                     synced: bytes,
+                    stale: Vec::new(),
                     forgotten: Vec::new(),
                 },
             );
@@ -163,6 +166,7 @@ impl SimulatedDisk {
         let Content {
             seen,
             synced,
+            stale,
             forgotten,
         } = content;
         let (short, long) = (seen.len().min(synced.len()), seen.len().max(synced.len()));
@@ -178,9 +182,10 @@ impl SimulatedDisk {
                 .iter()
                 .any(|(from, to)| start < *to && *from < end);
             let unchanged = seen.get(start..end) == synced.get(start..end);
-            let source = match self.below(3) {
+            let source = match self.below(6) {
                 _ if unchanged => &synced,
-                0 | 1 if !is_forgotten => &seen,
+                0..=2 if !is_forgotten => &seen,
+                3 if !stale.is_empty() => &stale,
                 _ => &synced,
             };
             let there = source.len().clamp(start, end);
@@ -235,6 +240,8 @@ impl SimulatedDisk {
 
 impl Content {
     fn cut(&mut self, len: usize) {
+        self.stale = std::mem::take(&mut self.seen);
+        self.seen = self.stale.clone();
         self.seen.resize(len, 0);
         // What is written there from now on is new to the system.
         self.forgotten.retain_mut(|(from, to)| {
@@ -360,6 +367,7 @@ impl Disk for SimulatedDisk {
             }
         }
         content.synced = synced;
+        content.stale.clear();
         Ok(())
     }
 

@@ -3,11 +3,11 @@
 use std::io;
 
 use super::{
-    disk::{Disk, Name, append_all, load, wide},
+    disk::{Disk, Loaded, Name, append_all, load, wide},
     gap::{Cause, Gap, Item, Usage},
     index::{Index, Segment},
     ledger::{Entry, Ledger},
-    record::{Piece, SEGMENT_HEAD, Salt, Scan},
+    record::{Piece, SEGMENT_HEAD, Scan},
 };
 
 /// The bounds of a spool.
@@ -208,15 +208,14 @@ impl<D: Disk> Spool<D> {
         let name = Name::Segment(segment.first);
         let len = usize::try_from(segment.end).map_err(io::Error::other)?;
         let mut bytes = Vec::new();
-        load(&mut self.disk, name, 0, len, &mut bytes)?;
-        let (_, records) = bytes
-            .split_at_checked(SEGMENT_HEAD)
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        let salt = Salt::new(&self.epoch, segment.first);
-        let mut scan = Scan::new(records, salt, 0, u64::MAX, true);
+        if load(&mut self.disk, name, 0, len, &mut bytes)? == Loaded::InPart {
+            return Err(io::Error::other("a part of it cannot be read"));
+        }
+        let records = bytes.get(SEGMENT_HEAD..).unwrap_or_default();
+        let mut scan = Scan::new(records, segment.salt, 0, u64::MAX, true);
         let mut whole = 0;
-        while let Piece::Record(_) | Piece::Damage(_) = scan.next() {
-            whole += 1;
+        while let piece @ (Piece::Record(_) | Piece::Damage(_)) = scan.next() {
+            whole += u64::from(matches!(piece, Piece::Record(_)));
         }
         if whole < segment.records {
             tracing::warn!(%name, "records of the spool are lost: the disk refused and forgot them");

@@ -205,8 +205,8 @@ fn a_segment_of_another_stream_is_not_taken_for_ours() {
 fn a_bad_spot_costs_what_lies_on_it_and_is_not_overwritten() {
     let (mut disk, items) = three_segments();
     let before = disk.clone().bytes_mut(Name::Segment(1)).unwrap().clone();
-    // Listing, ledger, then the first segment and its only piece as often as it is tried.
-    for operation in 2..6 {
+    // Listing, ledger, three heads, then the first segment, and its only piece as often as it is tried.
+    for operation in 5..9 {
         disk.fail_at(disk.operations() + operation, Fault::Error);
     }
     let (spool, found) = Spool::open(&mut disk, small(), [9; 16]).unwrap();

@@ -207,6 +207,28 @@ fn a_full_disk_refuses_and_the_next_record_gets_the_same_number() {
 }
 
 #[test]
+fn what_was_refused_does_not_come_back_under_a_number_that_was_given_out_since() {
+    for seed in 0..3000 {
+        let mut disk = SimulatedDisk::new(seed);
+        let (mut spool, _) = open(&mut disk);
+        fill(&mut spool, 3);
+        spool.sync().unwrap();
+        // It is written, but an error is told, and it cannot be cut either.
+        let now = spool.disk.operations();
+        spool.disk.fail_at(now, Fault::Error);
+        spool.disk.fail_at(now + 1, Fault::Error);
+        assert!(spool.append(0, 0, b"r").is_err());
+        assert_eq!(spool.append(0, 0, b"a").unwrap(), 4);
+        drop(spool);
+        disk.restart(End::Power);
+        let (mut spool, _) = open(&mut disk);
+        if let Some(Item::Record { payload, .. }) = all(&mut spool, 4).first() {
+            assert_eq!(&payload[..], b"a", "seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn acknowledging_works_on_a_full_disk() {
     let mut disk = SimulatedDisk::new(0);
     let (mut spool, _) = open(&mut disk);
