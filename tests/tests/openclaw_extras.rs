@@ -12,7 +12,7 @@ use bridge_runtime::{ActionKind, CommandRule, RemoteRule, Rule, RuleDecision, Ru
 use bridge_testkit::{
     bridge::{Bridge, Setup},
     fake_plane::{FakePlane, Manners, frame},
-    home::Home,
+    home::{Home, Running},
     raw_endpoint::{Asked, Part, RawEndpoint},
 };
 use bridge_workspace::ContentsPolicy;
@@ -608,4 +608,54 @@ async fn a_configuration_that_reaches_for_the_machine_changes_nothing() {
     let folder = fs::read_dir(world.home.path().join(".openclaw")).unwrap();
     assert_eq!(folder.count(), 2, "the file and the workspace");
     world.finish().await;
+}
+
+/// The daemon itself on a machine with OpenClaw, and the setting.
+fn daemon(home: &Home, plane: &FakePlane, remote: Option<&str>) -> Running {
+    fs::create_dir_all(home.path().join(".openclaw/workspace")).unwrap();
+    fs::write(config_of(home), config(1).to_string()).unwrap();
+    let mut command = home.ctrlnode(&["bridge", "start", "--log", "info"]);
+    command
+        .env("PAIRING_TOKEN", "test-token")
+        .env("SAAS_URL", plane.url())
+        .env("CTRLNODE_SIDE_CHANNEL", "off")
+        .env("BASE_PATH", home.workspace());
+    if let Some(remote) = remote {
+        command.env("OPENCLAW_REMOTE", remote);
+    }
+    Running::start(command)
+}
+
+#[tokio::test]
+async fn the_setting_is_read_and_a_refusal_names_it() {
+    let answer = |frame: &Value| frame["requestId"] == "q";
+    let (home, plane) = (Home::new(), FakePlane::start(Manners::plain()).await);
+    let mut off = daemon(&home, &plane, None);
+    plane.send(&send(&json!({}))).await;
+    assert_eq!(plane.heard(answer).await, not_supported("invoke_tool"));
+    off.line(|line| line.contains("OPENCLAW_REMOTE") && line.contains("invoke_tool"))
+        .await;
+    assert_eq!(off.terminate().await, Some(0));
+
+    let (home, plane) = (Home::new(), FakePlane::start(Manners::plain()).await);
+    let mut on = daemon(&home, &plane, Some("Tools"));
+    plane.send(&send(&json!({ "agentId": "nobody" }))).await;
+    assert_eq!(plane.heard(answer).await["error"], "AGENT_NOT_FOUND");
+    // What changes there is told by the daemon as it is started, too.
+    let changed = home.path().join(".openclaw/workspace/notes.md");
+    loop {
+        fs::write(&changed, "x").unwrap();
+        let told = plane.try_see_after(0, Duration::from_secs(3), |heard| {
+            frame(heard).is_some_and(|frame| frame["action"] == "file_changed")
+        });
+        if told.await.is_some() {
+            break;
+        }
+    }
+    assert_eq!(on.terminate().await, Some(0));
+
+    let wrong = daemon(&home, &plane, Some("maybe"));
+    wrong
+        .line(|line| line.contains("OPENCLAW_REMOTE is none of off, tools, config, all: maybe"))
+        .await;
 }
