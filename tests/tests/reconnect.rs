@@ -7,7 +7,7 @@ use std::time::Duration;
 use bridge_testkit::{
     bridge::Setup,
     fake_plane::{FakePlane, Manners, Order, What, frame},
-    home::Home,
+    home::{Home, Running},
     wire,
 };
 use bridge_transport::Phase;
@@ -359,7 +359,7 @@ async fn a_new_pairing_is_used_without_a_restart() {
     command.env("RECONNECT_MS", "100");
     // What it asks over HTTP would be connections here as well.
     command.env("CTRLNODE_SIDE_CHANNEL", "off");
-    let mut bridge = bridge_testkit::home::Running::start(command);
+    let mut bridge = Running::start(command);
     plane
         .see(|heard| matches!(heard.what, What::Refused(_)))
         .await;
@@ -372,4 +372,35 @@ async fn a_new_pairing_is_used_without_a_restart() {
         .await;
     assert!(opened.conn <= 3, "{}", plane.told());
     assert_eq!(bridge.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_plane_that_repeats_the_token_does_not_bring_it_into_logs_or_notes() {
+    let token = "ctrlb_0123456789abcdef";
+    let home = Home::new();
+    let plane = FakePlane::start(Manners::plain()).await;
+    let mut command = home.ctrlnode(&["bridge", "start", "--log", "trace"]);
+    command
+        .env("PAIRING_TOKEN", token)
+        .env("SAAS_URL", plane.url())
+        .env("CTRLNODE_SIDE_CHANNEL", "off")
+        .env("BASE_PATH", home.workspace());
+    let mut bridge = Running::start(command);
+    plane.opened(1).await;
+    plane.set_manners(Manners::refuse(401, &format!("token {token}")));
+    plane.close(1008, &format!("unknown token {token}\u{1b}[2J"));
+    bridge.line(|line| line.contains("does not accept")).await;
+    let note = home.root().join("link.json");
+    let noted = loop {
+        let text = std::fs::read_to_string(&note).unwrap_or_default();
+        if text.contains("token_refused") {
+            break text;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(noted.contains("[token]"), "{noted}");
+    assert_eq!(bridge.terminate().await, Some(0));
+    let told = bridge.told() + &noted;
+    let piece = token.get(..12).unwrap();
+    assert!(!told.contains(piece), "{told}");
 }
