@@ -198,7 +198,7 @@ fn a_segment_of_another_stream_is_not_taken_for_ours() {
     *disk.bytes_mut(Name::Segment(1)).unwrap() = theirs;
     let (mut spool, found) = open(&mut disk);
     assert_eq!((found.epoch, found.strangers, found.next), ([7; 16], 1, 41));
-    assert_eq!(numbers(&all(&mut spool, 1)), []);
+    assert_eq!(numbers(&all(&mut spool, 1)), [0_u64; 0]);
 }
 
 #[test]
