@@ -357,7 +357,7 @@ impl Guard {
         Place::Root(parts).not_internal()
     }
 
-    /// `parts` are the [`names`] of the path.
+    /// `parts` are the [`names()`] of the path.
     fn place(&self, path: &Path, parts: &[String]) -> Result<Place, Kept> {
         if let Some(rest) = parts.strip_prefix(self.root_names.as_slice()) {
             return Ok(Place::Root(rest.to_vec()));
@@ -376,7 +376,7 @@ impl Guard {
 }
 
 enum Place {
-    /// Below `CTRLNODE_ROOT`, with the components as [`names`] gives them.
+    /// Below `CTRLNODE_ROOT`, with the components as [`names()`] gives them.
     Root(Vec<String>),
     /// Below a tree of OpenClaw, likewise.
     Tree(Vec<String>),
