@@ -2,6 +2,10 @@
 //! control plane is needed for it.
 
 #![cfg(target_os = "linux")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set its scene has failed"
+)]
 
 use std::{fs, path::PathBuf, time::Duration};
 

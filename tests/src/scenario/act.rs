@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     Complaint,
+    call::call,
     script::{Expect, Run, Step},
     stage::{Stage, manners},
     subset::{fill, fill_text, fits},
@@ -103,6 +104,7 @@ pub(super) async fn act(stage: &mut Stage, step: &Step) -> Done {
             Ok(())
         }
         Step::Run(run) => ctrlnode(stage, run).await,
+        Step::Call(asked) => call(stage, asked).await,
     }
 }
 

@@ -2,9 +2,10 @@
 //! sends, expects, cuts, kills and starts again. `tests/scenarios/README.md` documents the format.
 //!
 //! Reading order: [`script`] (what a file says), [`subset`] (what fits an expectation),
-//! `stage` (what is running), `act` (one step).
+//! `stage` (what is running), `act` (one step), `call` (one request to the hub).
 
 mod act;
+mod call;
 pub mod script;
 mod stage;
 pub mod subset;
@@ -14,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use script::Script;
+use script::{Other, Script, Start};
 use stage::Stage;
 use thiserror::Error;
 
@@ -38,10 +39,12 @@ pub enum Failure {
         source: Box<toml::de::Error>,
     },
     /// A step did not do what it should.
-    #[error("{file}: step {number} ({step}) failed: {why}")]
+    #[error("{file} with {other:?}: step {number} ({step}) failed: {why}")]
     Step {
         /// Which file.
         file: PathBuf,
+        /// Played with this other end.
+        other: Other,
         /// Which step, counted from 1.
         number: usize,
         /// What it should do.
@@ -110,12 +113,21 @@ pub async fn play(file: &Path) -> Result<(), Failure> {
         file: file.to_owned(),
         source: Box::new(source),
     })?;
-    let mut stage = Stage::set(&script.start).await;
+    let Start { plane, also, .. } = &script.start;
+    for other in std::iter::once(plane).chain(also) {
+        play_with(file, &script, *other).await?;
+    }
+    Ok(())
+}
+
+async fn play_with(file: &Path, script: &Script, other: Other) -> Result<(), Failure> {
+    let mut stage = Stage::set(&script.start, other).await;
     for (index, step) in script.step.iter().enumerate() {
         if let Err(why) = act::act(&mut stage, step).await {
             let step = step.to_string();
             return Err(Failure::Step {
                 file: file.to_owned(),
+                other,
                 number: index + 1,
                 step,
                 why,

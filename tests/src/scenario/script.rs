@@ -23,6 +23,9 @@ pub struct Script {
 pub struct Start {
     /// The other end.
     pub plane: Other,
+    /// Other ends it is played with as well, one after the other.
+    #[serde(default)]
+    pub also: Vec<Other>,
     /// Further variables of the bridge.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -97,6 +100,8 @@ pub enum Step {
     },
     /// Runs `ctrlnode` with these arguments.
     Run(Run),
+    /// Asks the hub over its API.
+    Call(Call),
 }
 
 /// What is waited for.
@@ -138,6 +143,33 @@ pub struct Run {
     pub background: bool,
 }
 
+/// A request to the API of the hub.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Call {
+    /// `GET`, which is repeated until the answer fits, or another one.
+    #[serde(default = "get")]
+    pub method: String,
+    /// From the first `/` on.
+    pub path: String,
+    /// What is sent.
+    pub body: Option<Value>,
+    /// Whether the token of this machine's command line is shown.
+    #[serde(default = "yes")]
+    pub token: bool,
+    /// The status it has to have.
+    #[serde(default = "ok")]
+    pub status: u16,
+    /// What the answer has at least.
+    pub json: Option<Value>,
+    /// What it has to hold as text.
+    #[serde(default)]
+    pub text: Vec<String>,
+    /// Values of the answer to keep for later steps: name to JSON pointer.
+    #[serde(default)]
+    pub keep: BTreeMap<String, String>,
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Self::Expect(expect) = self {
@@ -146,12 +178,26 @@ impl fmt::Display for Step {
             write!(f, "send {frame}")
         } else if let Self::Never(frame) = self {
             write!(f, "never {frame}")
+        } else if let Self::Call(call) = self {
+            write!(f, "call {} {}", call.method, call.path)
         } else if let Self::Run(run) = self {
             write!(f, "run {}", run.args.join(" "))
         } else {
             write!(f, "{self:?}")
         }
     }
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn ok() -> u16 {
+    200
 }
 
 /// Generous: a busy machine is no failure.

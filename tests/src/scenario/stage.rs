@@ -24,10 +24,10 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) async fn set(start: &Start) -> Self {
+    pub(super) async fn set(start: &Start, other: Other) -> Self {
         let home = Home::new();
-        let plane = match start.plane {
-            Other::Plain | Other::Extended => Some(FakePlane::start(manners(start.plane)).await),
+        let plane = match other {
+            Other::Plain | Other::Extended => Some(FakePlane::start(manners(other)).await),
             Other::Hub => None,
         };
         let kept = BTreeMap::from([
@@ -37,7 +37,7 @@ impl Stage {
         let mut stage = Self {
             home,
             plane,
-            other: start.plane,
+            other,
             bridge: None,
             background: Vec::new(),
             env: start.env.clone(),
