@@ -142,7 +142,7 @@ pub(crate) enum Loaded {
 }
 
 /// Reads `len` bytes from `offset` on, fewer where the file ends. A piece that cannot be read
-/// counts as zeros as long as another can: the disk has a bad spot and the rest still holds.
+/// counts as zeros as long as the disk still answers: it has a bad spot and the rest holds.
 pub(crate) fn load(
     disk: &mut impl Disk,
     name: Name,
@@ -174,21 +174,21 @@ fn read_full(disk: &mut impl Disk, name: Name, offset: u64, into: &mut [u8]) -> 
     Ok(read)
 }
 
-/// `None` when not one piece can be read.
+/// `None` when the disk does not answer at the end of it.
 fn read_around(
     disk: &mut impl Disk,
     name: Name,
     offset: u64,
     into: &mut [u8],
 ) -> Option<(usize, Loaded)> {
-    let (mut end, mut at, mut any, mut loaded) = (0, 0, false, Loaded::Whole);
+    let (mut end, mut at, mut loaded, mut good) = (0, 0, Loaded::Whole, 0);
     for piece in into.chunks_mut(PIECE) {
         let from = offset + wide(at);
         let mut tries = (0..TRIES).map(|_| read_full(disk, name, from, piece));
         match tries.find_map(Result::ok) {
             Some(0) => {}
             Some(read) => {
-                any = true;
+                good = from;
                 end = at + read;
             }
             None => {
@@ -199,8 +199,10 @@ fn read_around(
         }
         at += piece.len();
     }
-    // The beginning of the file tells a bad spot from a disk that does not answer.
-    let answers = any || matches!(disk.read_at(name, 0, &mut [0; 8]), Ok(read) if read > 0);
+    // What could be read before, or the beginning of the file, tells a bad spot from a disk that
+    // does not answer any more.
+    let answers = loaded == Loaded::Whole
+        || matches!(disk.read_at(name, good, &mut [0; 8]), Ok(read) if read > 0);
     answers.then_some((end, loaded))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -115,10 +115,9 @@ impl Disk for Folder {
     fn create(&mut self, name: Name) -> io::Result<()> {
         self.forget(name);
         let path = self.file(name);
-        let file = open_file(&path, OpenOptions::new().append(true).create(true))?;
-        file.set_len(0)?;
-        self.writing = Some((name, file));
-        Ok(())
+        // Windows does not empty a file that was opened to append.
+        let mut options = OpenOptions::new();
+        open_file(&path, options.write(true).create(true).truncate(true)).map(drop)
     }
 
     fn append(&mut self, name: Name, bytes: &[u8]) -> io::Result<usize> {
@@ -130,7 +129,6 @@ impl Disk for Folder {
     }
 
     fn truncate(&mut self, name: Name, len: u64) -> io::Result<()> {
-        // Windows does not cut a file that was opened to append.
         let file = open_file(&self.file(name), OpenOptions::new().write(true))?;
         file.set_len(len)
     }
@@ -284,7 +282,7 @@ fn read_at(file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
 
 #[cfg(not(any(unix, windows)))]
 fn read_at(mut file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-    use std::io::Seek as _;
+    use std::io::{Read as _, Seek as _};
 
     file.seek(io::SeekFrom::Start(offset))?;
     file.read(into)
@@ -293,6 +291,8 @@ fn read_at(mut file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
 /// What the kernel calls the time since it was started.
 #[cfg(target_os = "linux")]
 fn this_boot() -> Option<[u8; 16]> {
+    use std::io::Read as _;
+
     let mut text = String::new();
     let file = File::open("/proc/sys/kernel/random/boot_id").ok()?;
     file.take(64).read_to_string(&mut text).ok()?;

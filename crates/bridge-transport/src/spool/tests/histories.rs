@@ -236,7 +236,8 @@ impl World {
                 12 | 13 => {
                     if spool.sync().is_ok() {
                         self.synced = self.given_out;
-                        let newest = self.accepted.range(self.acked + 1..).next_back();
+                        let gone = self.acked.max(self.expired);
+                        let newest = self.accepted.range(gone + 1..).next_back();
                         assert!(newest.is_none_or(|(seq, _)| spool.synced_up_to() >= *seq));
                     }
                 }
