@@ -381,10 +381,7 @@ fn watching(text: &impl Fn(&str) -> Option<String>, interval: Duration) -> Optio
         let value = value.trim();
         value == "1" || value.eq_ignore_ascii_case("true")
     });
-    (!is_off(text("CTRLNODE_WATCHER"))).then_some(Watching {
-        polling,
-        interval,
-    })
+    (!is_off(text("CTRLNODE_WATCHER"))).then_some(Watching { polling, interval })
 }
 
 /// `CTRLNODE_COMMANDS`, or else what the existing bridge's variable says, with a warning.

@@ -34,9 +34,9 @@ mod outlet;
 mod payload;
 mod proxy;
 mod socket;
+mod spoken;
 #[cfg(feature = "spool")]
 pub mod spool;
-mod spoken;
 mod state;
 mod tls;
 mod upgrade;

@@ -372,8 +372,7 @@ impl<P: Payload> Outbox<P> {
     /// Takes back, in their old places, what was numbered for a peer that is no longer one with the
     /// envelope.
     pub(super) fn take_back(&mut self, numbered: Vec<Numbered<P>>) {
-        let mut earlier = 1;
-        for message in numbered {
+        for (earlier, message) in (1..).zip(numbered) {
             let frames = message.payload.seal(false);
             self.used += message.size;
             let entry = Entry {
@@ -385,7 +384,6 @@ impl<P: Payload> Outbox<P> {
             };
             // Those of an earlier life have no place of their own, and come before all others.
             let at = if message.at == 0 { earlier } else { message.at };
-            earlier += 1;
             self.queue.insert(at, entry);
         }
     }

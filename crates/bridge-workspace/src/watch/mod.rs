@@ -34,8 +34,8 @@ use self::{
 };
 use crate::{
     contained::{ContainedPath, Folder},
-    reader,
     guard::{ContentsPolicy, Kept},
+    reader,
     root::Workspace,
     sys,
     trees::Tree,
