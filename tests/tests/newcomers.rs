@@ -144,3 +144,45 @@ async fn the_address_in_a_projects_file_is_not_paired_with() {
     assert!(!saved.contains("evil"), "{saved} {done:?}");
     assert!(saved.contains("a-pairing-token"), "{saved} {done:?}");
 }
+
+#[tokio::test]
+async fn results_and_attachments_work_where_the_state_lies_in_its_usual_folder() {
+    let home = Home::new();
+    let work = home.workspace().display().to_string();
+    let usual = |args: &[&str]| {
+        let mut command = home.ctrlnode(args);
+        command.env_remove("CTRLNODE_STATE");
+        command
+    };
+    let mut running = Running::start(usual(&["up", "--port", "0", "--workspace", &work]));
+    running.line(|line| line.contains("/login?code=")).await;
+    let attached = home.workspace().join("facts.txt");
+    fs::write(&attached, "The sky is blue.").unwrap();
+    let attached = attached.display().to_string();
+    let run = [
+        "task",
+        "run",
+        "--agent",
+        "demo",
+        "--attach",
+        &attached,
+        "--json",
+        "#demo fast",
+    ];
+    let done = loop {
+        let done = finish(usual(&run), "").await;
+        if done.code == Some(0) {
+            break done;
+        }
+        // The page is there before the bridge has said hello.
+        assert_ne!(done.code, Some(3), "{done:?}");
+    };
+    let task = done.stdout.lines().find_map(|line| {
+        let said: Value = serde_json::from_str(line).ok()?;
+        said["event"]["run"]["task"].as_str().map(str::to_owned)
+    });
+    let task = task.unwrap_or_else(|| panic!("{done:?}"));
+    let shown = finish(usual(&["task", "show", &task]), "").await;
+    assert!(shown.stdout.contains("answer.md"), "{shown:?}");
+    assert_eq!(running.terminate().await, Some(0), "{}", running.told());
+}

@@ -148,13 +148,15 @@ async fn a_file_that_cannot_be_used_stops_the_start_with_its_line() {
         ("colour = \"red\"\n", "line 1: unknown field `colour`"),
     ] {
         write(&home, text);
-        let done = home.run(&["doctor"], "").await;
+        let done = home.run(&["bridge", "start"], "").await;
         assert_eq!(done.code, Some(7), "{done:?}");
         assert!(done.stderr.contains(said), "{said}: {done:?}");
+        let told = home.run(&["doctor"], "").await;
+        assert!(told.stdout.contains(said), "{said}: {told:?}");
     }
     let file = write(&home, "");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
-    let done = home.run(&["doctor"], "").await;
+    let done = home.run(&["bridge", "start"], "").await;
     assert_eq!(done.code, Some(7), "{done:?}");
     assert!(done.stderr.contains("can be written by others"), "{done:?}");
     assert!(

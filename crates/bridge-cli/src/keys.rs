@@ -75,6 +75,10 @@ const SETTINGS: &[&str] = &[
     "CTRLNODE_MODEL_PATIENCE_SECONDS",
     "CTRLNODE_PARALLEL",
     "CTRLNODE_RULES_FILE",
+    "CTRLNODE_SPOOL",
+    "CTRLNODE_WATCHER",
+    "CTRLNODE_WATCH_AGENT",
+    "CTRLNODE_WATCH_TASKS",
     "CTRLNODE_SIDE_CHANNEL",
     "CTRLNODE_STATE",
     "CTRLNODE_TRUSTED",
@@ -117,6 +121,17 @@ mod tests {
             "XCTRLNODE_Y",
         ];
         assert!(unknown(SETTINGS.iter().chain(MARKS).copied().chain(others)).is_empty());
+    }
+
+    #[test]
+    fn what_the_page_of_settings_has_a_row_for_is_known() {
+        let page = include_str!("../../../docs/operating.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+        let names = rows.filter_map(|row| row.split('`').next());
+        let whole = |name: &&str| name.bytes().all(|it| it.is_ascii_uppercase() || it == b'_');
+        let names: Vec<&str> = names.filter(whole).collect();
+        assert!(names.contains(&"CTRLNODE_SPOOL"), "{names:?}");
+        assert_eq!(unknown(names.into_iter()), Vec::<String>::new());
     }
 
     #[test]

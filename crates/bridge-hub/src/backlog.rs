@@ -6,7 +6,7 @@
 //! which bounds what waits: the agents wait in the end.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -35,6 +35,8 @@ pub(crate) struct Backlog {
     ends: VecDeque<(RunKey, Outcome)>,
     /// The store failed; when it is tried again.
     retry_at: Option<Instant>,
+    /// Who sent events of runs that are not known; said once of each.
+    strange: BTreeSet<BridgeId>,
     /// Whether events of bridges are wanted.
     storable: watch::Sender<bool>,
 }
@@ -73,6 +75,7 @@ impl Backlog {
             events: VecDeque::new(),
             ends: VecDeque::new(),
             retry_at: None,
+            strange: BTreeSet::new(),
             storable,
         }
     }
@@ -197,7 +200,12 @@ impl Owner {
 
     fn on_committed(&mut self, bridge: &BridgeId, committed: &Committed) {
         if committed.refused > 0 {
-            tracing::warn!(machine = %bridge, events = committed.refused, "events of runs that are not its own");
+            let events = committed.refused;
+            if self.backlog.strange.insert(bridge.clone()) {
+                tracing::warn!(machine = %bridge, events, "events of runs this hub does not know are dropped");
+            } else {
+                tracing::debug!(machine = %bridge, events, "events of runs this hub does not know");
+            }
         }
         if committed.old > 0 {
             tracing::debug!(machine = %bridge, events = committed.old, "events that were known");

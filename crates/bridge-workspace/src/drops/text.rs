@@ -63,16 +63,12 @@ impl DropText {
         let mut parsed = Self::default();
         let mut lines = text.lines();
         let rest = if lines.next().is_some_and(|line| line.trim_end() == FENCE) {
-            let mut ended = false;
-            for (index, line) in lines.by_ref().enumerate() {
-                if line.trim_end() == FENCE {
-                    ended = true;
-                    break;
-                }
-                parsed.set(line, index + 2)?;
-            }
-            if !ended {
+            if !lines.clone().any(|line| line.trim_end() == FENCE) {
                 return Err(DropTextError::Unended);
+            }
+            let settings = lines.by_ref().enumerate();
+            for (index, line) in settings.take_while(|(_, line)| line.trim_end() != FENCE) {
+                parsed.set(line, index + 2)?;
             }
             lines.collect::<Vec<_>>().join("\n")
         } else {
