@@ -21,7 +21,7 @@ use crate::{
     handle::{Flushed, Handle, Request},
     inbound::{ConnId, Inbox},
     jitter::Jitter,
-    kept::Kept,
+    kept::{Appended, Kept},
     link::{Action, Full, Input, Link, Spooled},
     outlet::Outlet,
     payload::{Class, Greeting, Payload},
@@ -188,8 +188,9 @@ impl<P: Payload> Driver<P> {
             Event::Credential => self.input(Input::CredentialChanged).await,
             Event::Greeting(greeting) => self.input(Input::Greeting(greeting)).await,
             Event::Spool => {
-                if let Some(upto) = self.kept.as_mut().and_then(Kept::go_on) {
-                    self.input(Input::Appended { upto }).await;
+                if let Some(appended) = self.kept.as_mut().map(Kept::go_on) {
+                    self.on_appended(appended);
+                    self.perform_all().await;
                 }
             }
             Event::Deadline => {
@@ -297,6 +298,22 @@ impl<P: Payload> Driver<P> {
         self.perform_all().await;
     }
 
+    fn on_appended(&mut self, appended: Appended) {
+        let input = match appended {
+            Appended::Nothing => return,
+            Appended::Upto(upto) => Input::Appended { upto },
+            Appended::Lost => {
+                self.kept = None;
+                let epoch = Epoch::fresh();
+                Input::SpoolLost { epoch }
+            }
+        };
+        let random = self.jitter.next();
+        if self.link.handle(Now::read(), random, input).is_err() {
+            debug!("a message was refused outside of a push");
+        }
+    }
+
     async fn perform_all(&mut self) {
         while let Some(action) = self.link.next_action() {
             self.perform(action).await;
@@ -311,12 +328,8 @@ impl<P: Payload> Driver<P> {
                 self.on_socket(conn, Op::Frames(frames));
             }
             Action::Append { records } => {
-                if let Some(upto) = self.kept.as_mut().and_then(|kept| kept.append(records)) {
-                    let random = self.jitter.next();
-                    let appended = Input::Appended { upto };
-                    if self.link.handle(Now::read(), random, appended).is_err() {
-                        debug!("a message was refused outside of a push");
-                    }
+                if let Some(appended) = self.kept.as_mut().map(|kept| kept.append(records)) {
+                    self.on_appended(appended);
                 }
             }
             Action::Trim { upto } => {

@@ -29,6 +29,17 @@ pub enum SyncPolicy {
     Each,
 }
 
+/// What came of writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Appended {
+    /// Everything up to this number is on the disk.
+    Upto(u64),
+    /// Nothing was to be written, or it is tried again.
+    Nothing,
+    /// The disk takes nothing; the spool is of no use any more.
+    Lost,
+}
+
 /// A spool in use by a link.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -36,6 +47,8 @@ pub(crate) struct Kept {
     sync: SyncPolicy,
     /// Not on the disk yet.
     waiting: VecDeque<Record>,
+    /// How often in a row it could not be written.
+    failures: u32,
     /// Acknowledged, perhaps before it was on the disk.
     acked: u64,
     /// The oldest that is not synced.
@@ -97,6 +110,7 @@ impl Kept {
             spool,
             sync,
             waiting: VecDeque::new(),
+            failures: 0,
             acked: first - 1,
             unsynced: None,
             retry: None,
@@ -104,28 +118,29 @@ impl Kept {
         Ok((kept, spooled))
     }
 
-    /// Writes records down; gives the last number that is, if all of them are.
-    pub(crate) fn append(&mut self, records: Vec<Record>) -> Option<u64> {
+    /// Writes records down.
+    pub(crate) fn append(&mut self, records: Vec<Record>) -> Appended {
         self.waiting.extend(records);
         self.go_on()
     }
 
     /// Tries again what was not written yet, and syncs what is due.
-    pub(crate) fn go_on(&mut self) -> Option<u64> {
+    pub(crate) fn go_on(&mut self) -> Appended {
         let stored = self.write();
         self.sync_due();
         self.give_back();
         stored
     }
 
-    fn write(&mut self) -> Option<u64> {
-        let first = self.waiting.front()?;
+    fn write(&mut self) -> Appended {
+        let Some(first) = self.waiting.front() else {
+            return Appended::Nothing;
+        };
         let expected = self.spool.next_seq();
         if first.seq != expected {
             // Nothing is sent under a number that the disk would give to another message.
             warn!(number = first.seq, expected, "the spool counts otherwise");
-            self.retry = Some(Instant::now() + RETRY);
-            return None;
+            return Appended::Lost;
         }
         let at = now_millis();
         let records = self
@@ -140,21 +155,23 @@ impl Kept {
         if written > 0 {
             self.unsynced.get_or_insert_with(Instant::now);
         }
-        if let Some(error) = batch.stopped {
-            if self.retry.is_none() {
-                let error = &error as &dyn std::error::Error;
-                warn!(
-                    error,
-                    "nothing more can be written to the spool; what waits is tried again"
-                );
-            }
+        let Some(error) = batch.stopped else {
+            self.retry = None;
+            self.failures = 0;
+            return Appended::Upto(self.spool.next_seq() - 1);
+        };
+        let error = &error as &dyn std::error::Error;
+        self.failures += 1;
+        if self.failures < TRIES {
+            warn!(error, "the spool cannot be written; it is tried again");
             self.retry = Some(Instant::now() + RETRY);
-            return None;
+            return Appended::Nothing;
         }
-        if self.retry.take().is_some() {
-            info!("the spool can be written again");
-        }
-        Some(self.spool.next_seq() - 1)
+        warn!(
+            error,
+            "the spool cannot be written; until the next start events wait in memory alone"
+        );
+        Appended::Lost
     }
 
     fn sync_due(&mut self) {
@@ -222,5 +239,7 @@ fn now_millis() -> u64 {
 
 const READ_BYTES: usize = 1 << 20;
 const READ_RECORDS: usize = 1000;
+/// How often writing is tried before it is done without.
+const TRIES: u32 = 3;
 /// Between two tries to write.
 const RETRY: Duration = Duration::from_secs(1);

@@ -91,6 +91,8 @@ pub(crate) enum Input<P> {
     Wrote { conn: ConnId },
     /// Everything up to this number is on the disk.
     Appended { upto: u64 },
+    /// The disk takes nothing any more; numbers are counted anew under this name.
+    SpoolLost { epoch: Epoch },
     /// A connection has ended.
     Closed { conn: ConnId, reason: CloseReason },
     /// The credential is a new one.
@@ -404,6 +406,7 @@ impl<P: Payload> Link<P> {
                     spooling.appending = false;
                 }
             }
+            Input::SpoolLost { epoch } => self.on_spool_lost(now, random, epoch),
             Input::Traffic(traffic) => self.liveness.on_traffic(traffic),
             Input::Reading { reading } => self.liveness.on_reading(now, reading),
             Input::CredentialChanged => self.on_credential_changed(),
@@ -462,6 +465,22 @@ impl<P: Payload> Link<P> {
             }
         }
         Ok(())
+    }
+
+    /// What has a number gets another: the next start must not give it away a second time.
+    fn on_spool_lost(&mut self, now: Instant, random: u64, epoch: Epoch) {
+        self.spooling = None;
+        self.outbox.take_back(self.writer.give_up());
+        self.writer = Writer::new(epoch);
+        let conn = match &self.stage {
+            Stage::Online(online) if online.extended() => online.conn,
+            Stage::Online(_) | Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => {
+                return;
+            }
+        };
+        self.actions.push_back(Action::HangUp { conn, code: None });
+        let reason = "to number anew what the disk does not take".to_owned();
+        self.lose(now, random, CloseReason::Lost(reason));
     }
 
     /// What was acknowledged, or is sent another way, is given back to the disk.

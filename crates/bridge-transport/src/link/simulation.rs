@@ -90,6 +90,8 @@ enum Event {
     Appended(u64),
     /// This process dies, and another goes on.
     Crash,
+    /// The disk takes nothing any more.
+    SpoolLost,
     Credential,
     Sleep,
     Produce,
@@ -157,6 +159,8 @@ struct World {
     arrived: BTreeMap<u64, Vec<u64>>,
     /// The disk, if there is a spool: numbers and what was written down under them.
     disk: Option<BTreeMap<u64, Vec<u8>>>,
+    /// Whether it takes nothing any more after a while.
+    disk_fails: bool,
     acked: u64,
     last_number: u64,
     /// Not on the disk yet: lost when the process dies.
@@ -216,6 +220,7 @@ impl World {
             waiting: None,
             arrived: BTreeMap::new(),
             disk: (seed % 4 > 1).then(BTreeMap::new),
+            disk_fails: seed % 16 > 13,
             acked: 0,
             last_number: 0,
             unwritten: Vec::new(),
@@ -270,7 +275,9 @@ impl World {
         self.plan(10, Event::Produce);
         self.plan(60_000, Event::Credential);
         self.plan(600_000, Event::Sleep);
-        if self.disk.is_some() && self.extended {
+        if self.disk.is_some() && self.disk_fails {
+            self.plan(600_000, Event::SpoolLost);
+        } else if self.disk.is_some() && self.extended {
             self.plan(300_000, Event::Crash);
         }
     }
@@ -368,10 +375,18 @@ impl World {
                     if let Some(disk) = &mut self.disk {
                         disk.extend(written.into_iter().map(|it| (it.seq, it.stored)));
                     }
-                    self.input(Input::Appended { upto });
+                    if self.disk.is_some() {
+                        self.input(Input::Appended { upto });
+                    }
                 }
             }
             Event::Crash if !self.calm => self.crash(),
+            Event::SpoolLost => {
+                self.disk = None;
+                self.unwritten.clear();
+                let epoch = Epoch(8);
+                self.input(Input::SpoolLost { epoch });
+            }
             Event::Credential => {
                 self.input(Input::CredentialChanged);
                 self.plan(300_000, Event::Credential);
@@ -717,7 +732,12 @@ impl World {
             match words.as_slice() {
                 ["s", stream, item] => {
                     let items = self.arrived.entry(stream.parse().unwrap()).or_default();
-                    items.push(item.parse().unwrap());
+                    let item = item.parse().unwrap();
+                    // What was numbered anew comes again; a store knows what it has.
+                    let known = self.disk_fails && item < items.len() as u64;
+                    if !known {
+                        items.push(item);
+                    }
                 }
                 ["l", slot, value] => {
                     self.arrived_newest
