@@ -73,6 +73,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("clap", &["bridge-cli", "xtask"]),
     ("cap-std", &["bridge-workspace", "bridge-providers"]),
     ("notify", &["bridge-workspace"]),
+    ("notify-debouncer-full", &["bridge-workspace"]),
 ];
 
 /// Checks the graph; names every wrong edge.

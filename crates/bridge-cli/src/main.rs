@@ -103,8 +103,8 @@ fn run(cli: Cli) -> Result<Exit, Problem> {
 
 /// Saves the settings, then tries them out.
 fn set_up(args: &SetupArgs) -> Result<Exit, Problem> {
-    command::setup::run(args)?;
-    on_runtime(command::setup::try_out())
+    let new_token = command::setup::run(args)?;
+    on_runtime(command::setup::try_out(new_token))
 }
 
 /// Two workers are plenty: the work is done by the agents.

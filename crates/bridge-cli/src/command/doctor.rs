@@ -156,27 +156,29 @@ impl Look {
 /// One real dial of the control plane, without greeting it as a bridge would.
 async fn plane(settings: &Settings, hub: Option<&OwnHub>) -> Look {
     let url = settings.url().to_owned();
-    let from = settings.pairing.file.as_ref();
-    let from = from.map(|file| file.display().to_string());
     let Some(token) = settings.pairing.token.clone() else {
         return unpaired(url, hub);
-    };
-    let seen = |(verdict, what, todo): Seen| Look {
-        url: url.clone(),
-        token_from: from,
-        paired: true,
-        verdict,
-        what,
-        todo,
     };
     let root = settings.base.join(".ctrlnode");
     if let Some(holder) = lock::holder(&root) {
         // A plane keeps one connection for a token: a second one would take the bridge off it.
         let (verdict, what, todo) = told(LinkNote::of(&root, &holder));
         let what = format!("{what}, says the bridge that runs (process {})", holder.pid);
-        return seen((verdict, what, todo));
+        return looked(settings, (verdict, what, todo));
     }
-    seen(dial(settings, &url, token).await)
+    looked(settings, dial(settings, &url, token).await)
+}
+
+fn looked(settings: &Settings, (verdict, what, todo): Seen) -> Look {
+    let from = settings.pairing.file.as_ref();
+    Look {
+        url: settings.url().to_owned(),
+        token_from: from.map(|file| file.display().to_string()),
+        paired: true,
+        verdict,
+        what,
+        todo,
+    }
 }
 
 /// The verdict, what it is founded on, what to do.
@@ -220,12 +222,19 @@ async fn dial(settings: &Settings, url: &str, token: Secret) -> Seen {
     }
 }
 
-/// What a look at the plane found, and whether it refused the token. What a bridge that runs says is
-/// about the token it had so far.
-pub(crate) async fn plane_in_words(settings: &Settings) -> (String, bool) {
-    let found = plane(settings, None).await;
+/// What a look at the plane found, and whether it refused the token. A new token is tried by
+/// itself: what a bridge that runs says is about the one it had so far.
+pub(crate) async fn plane_in_words(settings: &Settings, new_token: bool) -> (String, bool) {
     let running = lock::holder(&settings.base.join(".ctrlnode")).is_some();
-    let refused = found.verdict == Verdict::TokenRefused && !running;
+    let found = match &settings.pairing.token {
+        Some(token) if new_token => {
+            let token = token.clone();
+            let seen = dial(settings, settings.url(), token).await;
+            looked(settings, seen)
+        }
+        Some(_) | None => plane(settings, None).await,
+    };
+    let refused = found.verdict == Verdict::TokenRefused && (new_token || !running);
     (plane_lines(&found.report()).join("\n"), refused)
 }
 

@@ -27,7 +27,8 @@ struct Answers {
 }
 
 /// Writes `~/.ctrlnode/.env`, keeping every other line of it.
-pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Problem> {
+/// Tells whether the token is another one than before.
+pub(crate) fn run(args: &SetupArgs) -> Result<bool, Problem> {
     let known = Settings::load(args.workspace.clone())?;
     let answers = if args.token_stdin {
         unasked(args, &known)?
@@ -64,14 +65,14 @@ pub(crate) fn run(args: &SetupArgs) -> Result<Exit, Problem> {
         file.display()
     );
     writeln!(io::stdout(), "{text}").map_err(Problem::output)?;
-    Ok(Exit::Done)
+    Ok(answers.token.is_some() && answers.token != known.pairing.token)
 }
 
 /// One try with what was just saved. Says what came of it; the settings stay either way. A plane
 /// that refuses the token is a failure, one that cannot be reached now is none.
-pub(crate) async fn try_out() -> Result<Exit, Problem> {
+pub(crate) async fn try_out(new_token: bool) -> Result<Exit, Problem> {
     let settings = Settings::load(None)?;
-    let (found, refused) = doctor::plane_in_words(&settings).await;
+    let (found, refused) = doctor::plane_in_words(&settings, new_token).await;
     writeln!(io::stderr(), "{found}").map_err(Problem::output)?;
     Ok(if refused { Exit::Failed } else { Exit::Done })
 }
