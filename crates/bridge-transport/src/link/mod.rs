@@ -24,8 +24,7 @@
 
 mod backoff;
 pub(crate) mod close;
-#[cfg(test)]
-mod envelope_tests;
+mod envelope;
 mod liveness;
 mod outbox;
 mod pace;
@@ -35,7 +34,6 @@ mod simulation;
 mod tests;
 
 use std::{
-    borrow::Cow,
     collections::VecDeque,
     time::{Duration, Instant},
 };
@@ -54,7 +52,7 @@ use crate::{
     carrier::Traffic,
     clock::Now,
     config::{Limits, Timings},
-    delivery::{Epoch, Heard, Position, Reader, Taken, Violation, Writer},
+    delivery::{Epoch, Position, Reader, Taken, Writer},
     dial::Disposition,
     handle::Flushed,
     inbound::{CloseReason, ConnId, FrameRefused, Inbound},
@@ -419,109 +417,6 @@ impl<P: Payload> Link<P> {
         Ok(())
     }
 
-    fn on_frame(&mut self, now: Instant, random: u64, conn: ConnId, text: Bytes) {
-        let Some(online) = self.online(conn) else {
-            return;
-        };
-        online.heard_frame = true;
-        let Some(reader) = &mut online.reader else {
-            self.liveness.on_heard(now);
-            let frame = Inbound::Frame { conn, text };
-            self.actions.push_back(Action::Deliver(frame));
-            return;
-        };
-        let heard = match std::str::from_utf8(&text) {
-            Ok(words) => reader
-                .hear(words)
-                .map(|heard| heard.map_texts(|it| slice(&text, it))),
-            Err(_) => return,
-        };
-        self.liveness.on_heard(now);
-        if let Err(violation) = heard.and_then(|heard| self.on_heard(conn, heard)) {
-            self.violated(now, random, conn, &violation);
-        }
-    }
-
-    fn on_heard(&mut self, conn: ConnId, heard: Heard<Bytes>) -> Result<(), Violation> {
-        match heard {
-            // What the peer numbers is acknowledged by what it asked for: it has no need of more.
-            Heard::Message { texts, upto: _ } => {
-                for text in texts {
-                    let frame = Inbound::Frame { conn, text };
-                    self.actions.push_back(Action::Deliver(frame));
-                }
-            }
-            Heard::Gap { .. } | Heard::Nothing => {}
-            Heard::Resume { epoch, last } => {
-                if let Some(gap) = self.writer.on_resume(epoch, last)?.gap {
-                    self.actions
-                        .push_back(Action::Deliver(Inbound::Gap { conn, gap }));
-                }
-                self.trim();
-            }
-            Heard::Ack { seq } => {
-                self.writer.on_ack(seq)?;
-                self.trim();
-            }
-        }
-        Ok(())
-    }
-
-    /// What has a number gets another: the next start must not give it away a second time.
-    fn on_spool_lost(&mut self, now: Instant, random: u64, epoch: Epoch) {
-        self.spooling = None;
-        self.outbox.take_back(self.writer.give_up());
-        self.writer = Writer::new(epoch);
-        let conn = match &self.stage {
-            Stage::Online(online) if online.extended() => online.conn,
-            Stage::Online(_) | Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => {
-                return;
-            }
-        };
-        self.actions.push_back(Action::HangUp { conn, code: None });
-        let reason = "to number anew what the disk does not take".to_owned();
-        self.lose(now, random, CloseReason::Lost(reason));
-    }
-
-    /// What was acknowledged, or is sent another way, is given back to the disk.
-    fn trim(&mut self) {
-        if self.spooling.is_some() {
-            let upto = self.writer.first() - 1;
-            self.actions.push_back(Action::Trim { upto });
-        }
-    }
-
-    fn spool(&mut self, now: Instant) {
-        let plain = matches!(&self.stage, Stage::Online(online) if !online.extended());
-        let Some(spooling) = self.spooling.as_mut().filter(|it| !it.appending && !plain) else {
-            return;
-        };
-        let paced = self.drain_limit.is_none();
-        let records = self.outbox.store(
-            now,
-            paced,
-            &mut self.writer,
-            spooling.store,
-            self.frame_limit,
-        );
-        if !records.taken.is_empty() {
-            spooling.appending = true;
-            self.actions.push_back(Action::Append {
-                records: records.taken,
-            });
-        }
-        let conn = ConnId(self.last_conn);
-        for bytes in records.refused {
-            self.refuse_own(conn, bytes);
-        }
-    }
-
-    fn violated(&mut self, now: Instant, random: u64, conn: ConnId, violation: &Violation) {
-        let code = Some(PROTOCOL_ERROR);
-        self.actions.push_back(Action::HangUp { conn, code });
-        self.lose(now, random, CloseReason::Protocol(violation.to_string()));
-    }
-
     fn on_timeout(&mut self, now: Instant, random: u64) {
         match &mut self.stage {
             Stage::Waiting { until, .. } if *until <= now => self.dial(),
@@ -815,14 +710,6 @@ impl<P: Payload> Link<P> {
     }
 }
 
-/// The part of a frame that one of its texts is, without a copy where it stands in it.
-fn slice(frame: &Bytes, text: Cow<'_, str>) -> Bytes {
-    match text {
-        Cow::Borrowed(text) => frame.slice_ref(text.as_bytes()),
-        Cow::Owned(text) => text.into(),
-    }
-}
-
 impl From<Disposition> for Verdict {
     fn from(disposition: Disposition) -> Self {
         match disposition {
@@ -835,5 +722,4 @@ impl From<Disposition> for Verdict {
 }
 
 const NORMAL_CLOSURE: u16 = 1000;
-const PROTOCOL_ERROR: u16 = 1002;
 const MESSAGE_TOO_BIG: u16 = 1009;

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
+    delivery::Heard,
     jitter::Jitter,
     payload::{Class, Stored as _},
 };

@@ -1,10 +1,19 @@
 //! What the machine promises on a connection with the delivery envelope.
 
+use std::time::Duration;
+
 use super::{
-    tests::{Bench, FIRST, Note, SECOND, closed, durable, opened, paced, write},
+    super::{
+        Full, Input, Timer,
+        tests::{Bench, FIRST, Note, SECOND, closed, durable, opened, paced, write},
+    },
     *,
 };
-use crate::{delivery::Frame, payload::Class};
+use crate::{
+    delivery::{Frame, Position},
+    handle::Flushed,
+    payload::{Class, TextFrame},
+};
 
 fn extended(conn: ConnId) -> Input<Note> {
     Input::Opened {

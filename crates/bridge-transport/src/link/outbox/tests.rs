@@ -1,0 +1,227 @@
+//! What leaves the outbox, in which order, and what is never lost in it.
+
+use super::*;
+
+#[derive(Debug, PartialEq)]
+struct Note(Class, String);
+
+impl Payload for Note {
+    fn class(&self) -> Class {
+        self.0
+    }
+    fn size(&self) -> usize {
+        self.1.len()
+    }
+    fn absorb(&mut self, next: Self) -> Result<(), Self> {
+        self.1.push_str(&next.1);
+        Ok(())
+    }
+    fn seal(&self, _extended: bool) -> Vec<TextFrame> {
+        vec![self.1.as_str().into()]
+    }
+}
+
+const CONN: ConnId = ConnId(1);
+const PACE: Duration = Duration::from_millis(30);
+
+fn durable(stream: u64, text: &str) -> Note {
+    Note(Class::Durable { stream }, text.to_owned())
+}
+fn text(stream: u64, text: &str) -> Note {
+    Note(Class::Coalesce { stream }, text.to_owned())
+}
+fn paced(stream: u64, text: &str) -> Note {
+    Note(Class::Paced { stream }, text.to_owned())
+}
+fn latest(slot: u64, text: &str) -> Note {
+    Note(Class::Latest { slot }, text.to_owned())
+}
+fn reply(conn: ConnId, text: &str) -> Note {
+    Note(Class::Reply { conn }, text.to_owned())
+}
+
+fn filled(limit: usize, notes: Vec<Note>) -> Outbox<Note> {
+    let mut outbox = Outbox::new(limit, PACE);
+    for note in notes {
+        outbox.push(note, Some(CONN), 0).unwrap();
+    }
+    outbox
+}
+
+fn sent(outbox: &mut Outbox<Note>) -> Vec<String> {
+    sent_at(outbox, Instant::now())
+}
+
+fn sent_at(outbox: &mut Outbox<Note>, now: Instant) -> Vec<String> {
+    let mut batch = Batch::default();
+    outbox.take(&mut batch, now, true, Peer::Plain, 1 << 20);
+    batch
+        .frames
+        .iter()
+        .map(|frame| frame.as_str().to_owned())
+        .collect()
+}
+
+#[test]
+fn merges_text_only_with_its_streams_tail() {
+    let mut outbox = filled(
+        1000,
+        vec![
+            text(1, "a"),
+            text(2, "x"),
+            text(1, "b"),
+            durable(1, "end"),
+            text(1, "c"),
+        ],
+    );
+    assert_eq!(sent(&mut outbox), ["ab", "x", "end", "c"]);
+    outbox.on_wrote();
+    assert!(outbox.is_empty());
+    assert_eq!(outbox.held(), (0, 0));
+}
+
+#[test]
+fn does_not_merge_into_what_was_sealed() {
+    let mut outbox = filled(1000, vec![text(1, "a")]);
+    assert_eq!(sent(&mut outbox), ["a"]);
+    outbox.push(text(1, "b"), None, 0).unwrap();
+    outbox.on_closed(false);
+    outbox.push(text(1, "c"), None, 0).unwrap();
+    assert_eq!(sent(&mut outbox), ["a", "bc"]);
+}
+
+#[test]
+fn keeps_the_newest_of_a_slot_in_the_place_of_the_oldest() {
+    let mut outbox = filled(
+        1000,
+        vec![latest(1, "old"), durable(0, "d"), latest(1, "newer")],
+    );
+    assert_eq!(outbox.held(), (2, 6));
+    assert_eq!(sent(&mut outbox), ["newer", "d"]);
+    outbox.push(latest(1, "newest"), None, 0).unwrap();
+    outbox.on_closed(false);
+    assert_eq!(sent(&mut outbox), ["d", "newest"]);
+}
+
+#[test]
+fn answers_die_with_their_connection() {
+    let mut outbox = filled(1000, vec![reply(CONN, "one"), reply(ConnId(0), "stale")]);
+    assert_eq!(sent(&mut outbox), ["one"]);
+    outbox.push(reply(CONN, "two"), Some(CONN), 0).unwrap();
+    outbox.on_closed(false);
+    assert!(outbox.is_empty());
+    assert_eq!(outbox.held(), (0, 0));
+}
+
+#[test]
+fn a_full_outbox_gives_back_all_but_durable_and_latest() {
+    let mut outbox = filled(10, vec![text(1, "12345678")]);
+    assert_eq!(
+        outbox.push(text(2, "abc"), None, 0),
+        Err(Full(text(2, "abc")))
+    );
+    let answer = || reply(CONN, "abc");
+    assert_eq!(outbox.push(answer(), Some(CONN), 0), Err(Full(answer())));
+    outbox.push(durable(1, "terminal"), None, 0).unwrap();
+    outbox.push(latest(1, "heartbeat"), None, 0).unwrap();
+    assert_eq!(sent(&mut outbox), ["12345678", "terminal", "heartbeat"]);
+    outbox.on_wrote();
+    outbox
+        .push(text(2, "larger than the whole limit"), None, 0)
+        .unwrap();
+}
+
+#[test]
+fn sends_an_unconfirmed_batch_again_before_what_came_later() {
+    let mut outbox = filled(1000, vec![durable(1, "a"), durable(2, "b")]);
+    assert_eq!(sent(&mut outbox), ["a", "b"]);
+    outbox.push(durable(1, "c"), None, 0).unwrap();
+    outbox.on_closed(false);
+    assert_eq!(sent(&mut outbox), ["a", "b", "c"]);
+}
+
+#[test]
+fn takes_out_what_no_peer_will_accept() {
+    let mut outbox = filled(1000, vec![durable(1, "much too long"), durable(1, "ok")]);
+    let mut batch = Batch::default();
+    outbox.take(&mut batch, Instant::now(), true, Peer::Plain, 5);
+    assert_eq!(batch.frames, ["ok".into()]);
+    assert_eq!(batch.refused, [13]);
+}
+
+#[test]
+fn isolates_the_message_a_peer_refuses_as_too_big() {
+    let mut outbox = filled(1000, vec![durable(1, "good"), durable(1, "poison")]);
+    assert_eq!(sent(&mut outbox), ["good", "poison"]);
+    assert_eq!(outbox.on_closed(true), None);
+    assert_eq!(sent(&mut outbox), ["good"]);
+    outbox.on_wrote();
+    assert_eq!(sent(&mut outbox), ["poison"]);
+    assert_eq!(outbox.on_closed(true), Some(6));
+    assert!(outbox.is_empty());
+}
+
+#[test]
+fn an_increment_after_a_pause_goes_at_once_and_those_behind_it_go_together() {
+    let (mut outbox, begun) = (filled(1000, vec![paced(1, "a")]), Instant::now());
+    assert_eq!(sent_at(&mut outbox, begun), ["a"]);
+    outbox.on_wrote();
+    for text in ["b", "c", "d"] {
+        outbox.push(paced(1, text), None, 0).unwrap();
+        assert_eq!(sent_at(&mut outbox, begun + PACE / 2), [""; 0]);
+    }
+    assert_eq!(outbox.due(begun + PACE / 2), Some(begun + PACE));
+    assert_eq!(sent_at(&mut outbox, begun + PACE), ["bcd"]);
+    outbox.on_wrote();
+    assert_eq!(outbox.due(begun + PACE), None);
+    outbox.push(paced(1, "e"), None, 0).unwrap();
+    assert_eq!(sent_at(&mut outbox, begun + PACE * 3), ["e"]);
+}
+
+#[test]
+fn anything_else_of_a_stream_lets_its_increments_go_first() {
+    for other in [durable(1, "end"), text(1, "end")] {
+        let (mut outbox, begun) = (filled(1000, vec![paced(1, "a")]), Instant::now());
+        assert_eq!(sent_at(&mut outbox, begun), ["a"]);
+        outbox.on_wrote();
+        outbox.push(paced(1, "b"), None, 0).unwrap();
+        outbox.push(other, None, 0).unwrap();
+        assert_eq!(sent_at(&mut outbox, begun), ["b", "end"]);
+        outbox.on_wrote();
+        // What was let go counts for the pace as well.
+        outbox.push(paced(1, "c"), None, 0).unwrap();
+        assert_eq!(sent_at(&mut outbox, begun + PACE / 2), [""; 0]);
+    }
+}
+
+#[test]
+fn the_pace_of_one_stream_holds_up_no_other() {
+    let (mut outbox, begun) = (filled(1000, vec![paced(1, "a")]), Instant::now());
+    assert_eq!(sent_at(&mut outbox, begun), ["a"]);
+    outbox.on_wrote();
+    for note in [
+        paced(1, "b"),
+        paced(2, "x"),
+        durable(3, "d"),
+        latest(0, "l"),
+    ] {
+        outbox.push(note, None, 0).unwrap();
+    }
+    assert_eq!(sent_at(&mut outbox, begun), ["x", "d", "l"]);
+    outbox.on_wrote();
+    assert_eq!(sent_at(&mut outbox, begun + PACE), ["b"]);
+}
+
+#[test]
+fn what_is_sent_again_and_what_is_in_a_hurry_waits_for_no_pace() {
+    let (mut outbox, begun) = (filled(1000, vec![paced(1, "a")]), Instant::now());
+    assert_eq!(sent_at(&mut outbox, begun), ["a"]);
+    outbox.on_closed(false);
+    assert_eq!(sent_at(&mut outbox, begun), ["a"]);
+    outbox.on_wrote();
+    outbox.push(paced(1, "b"), None, 0).unwrap();
+    assert_eq!(sent_at(&mut outbox, begun), [""; 0]);
+    let mut hurried = Batch::default();
+    outbox.take(&mut hurried, begun, false, Peer::Plain, 1 << 20);
+    assert_eq!(hurried.frames, ["b".into()]);
+}
