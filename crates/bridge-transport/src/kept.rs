@@ -73,17 +73,15 @@ impl Kept {
             for item in spool.read(next, READ_BYTES, READ_RECORDS)? {
                 match item {
                     Item::Record { seq, payload, .. } => {
-                        let message = P::restore(&payload);
-                        missing += u64::from(message.is_none());
-                        messages.push(message);
+                        match P::restore(&payload) {
+                            Some(message) => messages.push((seq, message)),
+                            None => missing += 1,
+                        }
                         next = seq + 1;
                     }
-                    Item::Gap { to, .. } => {
-                        while next <= to {
-                            messages.push(None);
-                            missing += 1;
-                            next += 1;
-                        }
+                    Item::Gap { from, to, .. } => {
+                        missing += to - from + 1;
+                        next = to + 1;
                     }
                 }
             }
@@ -103,6 +101,7 @@ impl Kept {
         let spooled = Spooled {
             epoch: Epoch(u128::from_be_bytes(spool.epoch())),
             first,
+            next,
             messages,
             store: P::store,
         };

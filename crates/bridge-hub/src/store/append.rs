@@ -48,7 +48,12 @@ fn take_all(
             committed.refused += 1;
             continue;
         }
-        let fresh = i64::try_from(event.n).is_ok_and(|n| n > run.last_n);
+        let n = i64::try_from(event.n).ok().filter(|n| *n <= MOST_N);
+        let Some(n) = n else {
+            committed.old += 1;
+            continue;
+        };
+        let fresh = n > run.last_n;
         if run.ended || !fresh {
             committed.old += 1;
             continue;
@@ -141,7 +146,7 @@ fn end(
     let Some(run) = RunRow::find(transaction, key)?.filter(|run| !run.ended) else {
         return Ok(None);
     };
-    let n = u64::try_from(run.last_n + 1).unwrap_or_default();
+    let n = u64::try_from(run.last_n.saturating_add(1)).unwrap_or_default();
     let body = EventBody::Ended { outcome };
     let event = Event {
         run: key.clone(),
@@ -379,3 +384,6 @@ pub(super) fn run_key(task: &TaskId, attempt: String) -> RunKey {
         attempt,
     }
 }
+
+/// No run ever counts so far; above it there has to be room for the end the hub may give.
+const MOST_N: i64 = 1 << 62;

@@ -354,6 +354,25 @@ async fn an_event_that_comes_twice_is_kept_once() {
 }
 
 #[tokio::test]
+async fn an_event_that_counts_beyond_all_measure_leaves_room_for_the_end() {
+    let world = World::new().await;
+    let run = run("t1", "r1");
+    let event = |n| Event {
+        run: run.clone(),
+        n,
+        at: at(1),
+        body: EventBody::Started { conversation: None },
+    };
+    for n in [u64::MAX, i64::MAX as u64, (1 << 62) + 1] {
+        assert_eq!(world.take(vec![event(n)]).await.old, 1, "{n}");
+    }
+    assert_eq!(world.take(vec![event(1 << 62)]).await.old, 0);
+    let outcome = Outcome::Completed;
+    let ended = world.store.end_run(&run, outcome, at(2)).await.unwrap();
+    assert!(ended.is_some());
+}
+
+#[tokio::test]
 async fn after_the_end_of_a_run_nothing_more_is_taken_for_it() {
     let world = World::new().await;
     let key = run("t1", "r1");

@@ -1,6 +1,9 @@
 //! One thread that owns one SQLite connection and does jobs in order.
 
-use std::thread;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -22,7 +25,12 @@ impl Worker {
             .name(name.to_owned())
             .spawn(move || {
                 while let Some(job) = queue.blocking_recv() {
-                    job(&mut connection);
+                    // Whoever waits for it hears that it was not done; its transaction was rolled
+                    // back when it was dropped.
+                    let done = catch_unwind(AssertUnwindSafe(|| job(&mut connection)));
+                    if done.is_err() {
+                        tracing::error!("a job of the database panicked");
+                    }
                 }
             })?;
         Ok(Self { jobs })
@@ -46,3 +54,16 @@ impl Worker {
 
 /// Callers wait beyond this; jobs are short.
 const QUEUE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_that_panics_is_not_done_and_the_next_one_is() {
+        let worker = Worker::start("test", Connection::open_in_memory().unwrap()).unwrap();
+        let broken = worker.run(|_| -> Result<(), StoreError> { panic!("on purpose") });
+        assert!(matches!(broken.await, Err(StoreError::Closed)));
+        assert!(matches!(worker.run(|_| Ok(7)).await, Ok(7)));
+    }
+}

@@ -296,6 +296,45 @@ fn a_writer_that_counts_anew_is_followed_and_numbers_that_never_come_are_passed_
 }
 
 #[test]
+fn numbers_without_messages_are_told_as_gaps_however_many_they_are() {
+    let taken = |seq, text: &str| Taken {
+        seq,
+        payload: vec![text.to_owned()],
+        stream: 0,
+        size: text.len(),
+    };
+    let next = 1 << 33;
+    let mut writer = Writer::restored(EPOCH, 3, next, [taken(5, "five"), taken(6, "six")]);
+    writer.on_opened();
+    writer.on_resume(None, 0).unwrap();
+    let mut reader = Reader::new(Position::default(), LIMIT);
+    let mut gaps = Vec::new();
+    let mut texts = Vec::new();
+    while let Some(frame) = writer.next_frame(sealed) {
+        match reader.hear(&frame).unwrap() {
+            Heard::Gap { gap, upto } => {
+                gaps.push((gap.from, gap.to));
+                writer.on_ack(upto.last).unwrap();
+            }
+            Heard::Message { texts: said, .. } => {
+                texts.extend(said.into_iter().map(Cow::into_owned));
+            }
+            other @ (Heard::Nothing | Heard::Resume { .. } | Heard::Ack { .. }) => {
+                panic!("{other:?}")
+            }
+        }
+    }
+    assert_eq!(gaps, [(1, 2), (3, 4), (7, next - 1)]);
+    assert_eq!(texts, ["five", "six"]);
+    assert!(writer.is_empty() && writer.is_caught_up());
+    assert_eq!(writer.keep(vec!["new".to_owned()], 0, 3), next);
+    assert_eq!(writer.next_frame(sealed), None, "it is not written down");
+    writer.on_stored(next);
+    let new = writer.next_frame(sealed).unwrap();
+    assert_eq!(heard(&mut reader, &new).1, Some(next));
+}
+
+#[test]
 fn what_breaks_the_rules_is_a_violation_and_holds_nothing() {
     let fresh = || Reader::new(Position::default(), 1000);
     let begun = || {

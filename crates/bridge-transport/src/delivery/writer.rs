@@ -17,7 +17,9 @@ pub struct Writer<P> {
     epoch: Epoch,
     /// The number the next message gets.
     next: u64,
-    /// The newest of them has the number before `next`.
+    /// Everything up to this number is acknowledged.
+    acked: u64,
+    /// By rising numbers; one that is not among them will never come.
     unacked: VecDeque<Unacked<P>>,
     /// What is held: messages until they are acknowledged, large ones without a number until they
     /// are out.
@@ -29,26 +31,23 @@ pub struct Writer<P> {
 
 #[derive(Debug)]
 struct Unacked<P> {
-    /// `None` for a number that will never come.
-    payload: Option<P>,
+    seq: u64,
+    payload: P,
     stream: u64,
     size: usize,
 }
 
-/// A number that a writer takes over from an earlier life.
+/// A message that a writer takes over from an earlier life.
 #[derive(Debug)]
-pub enum Taken<P> {
-    /// Its message.
-    Message {
-        /// What is kept of it.
-        payload: P,
-        /// Its stream.
-        stream: u64,
-        /// What it counts for.
-        size: usize,
-    },
-    /// There is none; the reader is told of a gap.
-    Missing,
+pub struct Taken<P> {
+    /// Its number.
+    pub seq: u64,
+    /// What is kept of it.
+    pub payload: P,
+    /// Its stream.
+    pub stream: u64,
+    /// What it counts for.
+    pub size: usize,
 }
 
 /// What belongs to the connection.
@@ -92,6 +91,7 @@ impl<P> Writer<P> {
         Self {
             epoch,
             next: 1,
+            acked: 0,
             unacked: VecDeque::new(),
             bytes: 0,
             stored: None,
@@ -99,32 +99,32 @@ impl<P> Writer<P> {
         }
     }
 
-    /// Goes on with a numbering that is written down, from `first` with what was not acknowledged.
+    /// Goes on with a numbering that is written down: what was not acknowledged has the numbers from
+    /// `first` on, by rising ones, and the next message gets `next`. Of the numbers in between that
+    /// have no message the reader is told a gap.
     ///
     /// What is [kept](Self::keep) from now on goes out when it [is stored](Self::on_stored).
-    pub fn restored(epoch: Epoch, first: u64, numbers: impl IntoIterator<Item = Taken<P>>) -> Self {
-        let mut writer = Self::new(epoch);
-        let unacked = numbers.into_iter().map(|number| match number {
-            Taken::Message {
-                payload,
-                stream,
-                size,
-            } => Unacked {
-                payload: Some(payload),
-                stream,
-                size,
-            },
-            Taken::Missing => Unacked {
-                payload: None,
-                stream: 0,
-                size: 0,
-            },
+    pub fn restored(
+        epoch: Epoch,
+        first: u64,
+        next: u64,
+        messages: impl IntoIterator<Item = Taken<P>>,
+    ) -> Self {
+        let unacked = messages.into_iter().map(|taken| Unacked {
+            seq: taken.seq,
+            payload: taken.payload,
+            stream: taken.stream,
+            size: taken.size,
         });
-        writer.unacked = unacked.collect();
-        writer.bytes = writer.unacked.iter().map(|it| it.size).sum();
-        writer.next = first + writer.unacked.len() as u64;
-        writer.stored = Some(writer.next - 1);
-        writer
+        let unacked: VecDeque<_> = unacked.collect();
+        Self {
+            next,
+            acked: first - 1,
+            bytes: unacked.iter().map(|it| it.size).sum(),
+            unacked,
+            stored: Some(next - 1),
+            ..Self::new(epoch)
+        }
     }
 
     /// Returns the bytes it holds, as they were named when it was given them.
@@ -212,11 +212,15 @@ impl<P> Writer<P> {
         if seq > last {
             return Err(Violation::NeverSent { seq, last });
         }
-        while self.first() <= seq
+        while self
+            .unacked
+            .front()
+            .is_some_and(|unacked| unacked.seq <= seq)
             && let Some(unacked) = self.unacked.pop_front()
         {
             self.bytes -= unacked.size;
         }
+        self.acked = self.acked.max(seq);
         let first = self.first();
         if let Some(line) = &mut self.line {
             line.forget_below(first);
@@ -226,7 +230,7 @@ impl<P> Writer<P> {
 
     /// The lowest number that is not acknowledged; the next one to be given when all are.
     pub fn first(&self) -> u64 {
-        self.next - self.unacked.len() as u64
+        self.acked + 1
     }
 
     /// Tells whether the reader of this connection has said where to go on.
@@ -241,7 +245,7 @@ impl<P> Writer<P> {
             && line.control.is_empty()
             && line.ready.is_empty()
             && line.cursor == self.next
-            && (self.unacked.len() as u64) < WINDOW
+            && self.next - self.acked <= WINDOW
     }
 
     /// Gives a message its number. `messages` is its [list of texts](super::list), `size` what it
@@ -268,7 +272,8 @@ impl<P> Writer<P> {
         self.next += 1;
         self.bytes += size;
         self.unacked.push_back(Unacked {
-            payload: Some(payload),
+            seq,
+            payload,
             stream,
             size,
         });
@@ -324,24 +329,20 @@ impl<P> Writer<P> {
                 }
                 None => return None,
             };
-            let index = usize::try_from(seq - first).unwrap_or(usize::MAX);
-            let Some(message) = self.unacked.get(index) else {
-                continue;
-            };
-            let Some(payload) = &message.payload else {
+            let index = self.unacked.partition_point(|unacked| unacked.seq < seq);
+            let message = self.unacked.get(index);
+            let Some(message) = message.filter(|message| message.seq == seq) else {
                 // What is on its way in parts lies before it, and would be passed over with it.
                 if !line.large.is_empty() {
                     line.ready.push_front(seq);
                     return None;
                 }
-                let missing = self.unacked.iter().skip(index);
-                let missing = missing.take_while(|it| it.payload.is_none()).count();
-                line.cursor = line.cursor.max(seq + missing as u64);
-                let to = seq + missing as u64 - 1;
+                let to = message.map_or(self.next, |later| later.seq) - 1;
+                line.cursor = line.cursor.max(to + 1);
                 let why = MISSING.into();
                 return Some(Frame::Gap { to, why }.text());
             };
-            let messages = || seal(payload);
+            let messages = || seal(&message.payload);
             if let Some(frame) = line.start(seq, message.stream, messages) {
                 return Some(frame);
             }
@@ -379,8 +380,9 @@ impl<P> Writer<P> {
     pub fn give_up(&mut self) -> Vec<P> {
         self.on_closed();
         self.bytes = 0;
+        self.acked = self.next - 1;
         let unacked = std::mem::take(&mut self.unacked);
-        unacked.into_iter().filter_map(|it| it.payload).collect()
+        unacked.into_iter().map(|it| it.payload).collect()
     }
 }
 

@@ -192,8 +192,10 @@ pub(crate) struct Spooled<P> {
     pub(crate) epoch: Epoch,
     /// The first number that was not acknowledged.
     pub(crate) first: u64,
-    /// From there on; `None` for what is missing.
-    pub(crate) messages: Vec<Option<P>>,
+    /// The number the next message gets.
+    pub(crate) next: u64,
+    /// What there is of those in between, with its numbers.
+    pub(crate) messages: Vec<(u64, P)>,
     pub(crate) store: fn(&P) -> Option<Vec<u8>>,
 }
 
@@ -267,17 +269,25 @@ impl<P: Payload> Link<P> {
 
     /// Takes over what a spool holds; before the first input.
     pub(crate) fn with_spool(mut self, spooled: Spooled<P>) -> Self {
-        let taken = spooled.messages.into_iter().map(|message| {
-            let message = message.and_then(Numbered::earlier);
-            message.map_or(Taken::Missing, |(payload, stream)| Taken::Message {
+        let Spooled {
+            epoch,
+            first,
+            next,
+            messages,
+            store,
+        } = spooled;
+        let taken = messages.into_iter().filter_map(|(seq, message)| {
+            let (payload, stream) = Numbered::earlier(message)?;
+            Some(Taken {
+                seq,
                 size: payload.size(),
                 payload,
                 stream,
             })
         });
-        self.writer = Writer::restored(spooled.epoch, spooled.first, taken);
+        self.writer = Writer::restored(epoch, first, next, taken);
         self.spooling = Some(Spooling {
-            store: spooled.store,
+            store,
             appending: false,
         });
         self

@@ -126,7 +126,11 @@ fn spooled(disk: &BTreeMap<u64, Vec<u8>>, first: u64) -> Spooled<Item> {
     Spooled {
         epoch: Epoch(7),
         first,
-        messages: disk.values().map(|stored| Item::restore(stored)).collect(),
+        next: disk.last_key_value().map_or(first, |(seq, _)| seq + 1),
+        messages: disk
+            .iter()
+            .map(|(seq, stored)| (*seq, Item::restore(stored).expect("what was written")))
+            .collect(),
         store: Item::store,
     }
 }
