@@ -219,11 +219,18 @@ impl Kept {
 
     /// Ends in order.
     pub(crate) fn close(self) {
+        if !self.waiting.is_empty() {
+            let messages = self.waiting.len();
+            warn!(
+                messages,
+                "the disk did not take them; they end with this process"
+            );
+        }
         if let Err(error) = self.spool.close() {
             let error = &error as &dyn std::error::Error;
             warn!(
                 error,
-                "the spool could not be closed in order; nothing of it is lost"
+                "the spool could not be closed in order; the next start reads it as after a crash"
             );
         }
     }
