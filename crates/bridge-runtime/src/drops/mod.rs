@@ -10,7 +10,7 @@
 pub(crate) mod porter;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -92,7 +92,8 @@ pub(crate) enum Step {
 impl Drops {
     /// Takes what a look found; gives what is to be done now.
     pub(crate) fn on_look(&mut self, now: Instant, found: &[Dropped]) -> Vec<Step> {
-        let there = |folder: &String| found.iter().any(|it| it.folder == *folder);
+        let there: BTreeSet<&str> = found.iter().map(|it| it.folder.as_str()).collect();
+        let there = |folder: &String| there.contains(folder.as_str());
         self.seen.retain(|folder, _| there(folder));
         self.later
             .retain(|folder, later| there(folder) && now < later.until);
