@@ -7,7 +7,7 @@ use std::time::Duration;
 use bridge_providers::custom::{PromptBy, Protocol};
 use bridge_testkit::{
     bridge::{self, Bridge, Setup},
-    fake_plane::{FakePlane, Manners},
+    fake_plane::{FakePlane, Heard, Manners, What},
     home::Home,
 };
 use serde_json::{Value, json};
@@ -231,9 +231,11 @@ async fn a_plan_that_became_ready_while_nobody_was_there_is_told_later() {
     world.plane.set_manners(Manners::refuse(503, "later"));
     world.plane.cut();
     world.home.none_left().await;
+    let (dials, opened) = (world.plane.seen(), |heard: &Heard| {
+        matches!(heard.what, What::Opened(_))
+    });
     world.plane.set_manners(Manners::plain());
-    world.plane.opened(2).await;
-    let seen = world.plane.seen();
+    let (seen, _) = world.plane.see_after(dials, opened).await;
     world.plane.send(&asked).await;
     let told = world.result_after(seen, "1").await;
     assert!(told["error"].is_null(), "{told}");
