@@ -172,7 +172,7 @@ pub(crate) struct StartArgs {
     pub(crate) record: Option<PathBuf>,
 
     /// Do the tasks that are dropped as folders with an `input/TASK.md` below
-    /// <workspace>/.ctrlnode/tasks, and answer in their `output/`
+    /// `.ctrlnode/tasks` of the workspace, and answer in their `output/`
     #[arg(long)]
     pub(crate) watch_tasks: bool,
 }
