@@ -17,7 +17,8 @@ use crate::{
 
 /// When what is written is made to survive a power cut.
 ///
-/// The end of the process it survives always.
+/// The end of the process it survives always. The link waits for the disk meanwhile, and so does
+/// everything else on its thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SyncPolicy {
     /// When the system sees fit, and when the link ends.

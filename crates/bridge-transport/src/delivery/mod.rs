@@ -28,7 +28,7 @@ mod writer;
 pub use self::{
     frame::{Epoch, Frame, FrameError, Key, Part, list},
     reader::{Assembly, Heard, Position, Reader},
-    writer::{Resumed, Taken, Writer},
+    writer::{Taken, Writer},
 };
 
 /// Numbers that were given to messages which will never come.

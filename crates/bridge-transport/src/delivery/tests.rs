@@ -168,7 +168,7 @@ fn what_was_not_acknowledged_is_sent_again_and_heard_once() {
         panic!("{resume}")
     };
     let outcome = writer.on_resume(epoch, last).unwrap();
-    assert_eq!((outcome.acked, outcome.gap), (1, None));
+    assert_eq!((outcome, writer.len()), (None, 1));
     let begin = writer.next_frame(sealed).unwrap();
     assert_eq!(again.hear(&begin), Ok(Heard::Nothing));
     let third = writer.next_frame(sealed).unwrap();
@@ -212,12 +212,12 @@ fn a_large_message_lets_others_pass_and_keeps_its_own_stream_in_order() {
 #[test]
 fn a_large_text_without_a_number_goes_in_parts_and_dies_with_its_connection() {
     let (mut writer, mut reader) = resumed();
-    assert_eq!(writer.bare("short").as_deref(), Some("short"));
-    assert_eq!(writer.bare("{\"seq\":1}"), None, "would be misread");
+    assert!(!writer.bare("short"));
+    assert!(writer.bare("{\"seq\":1}"), "would be misread");
     let part = writer.next_part().unwrap();
     assert_eq!(heard(&mut reader, &part).0, ["{\"seq\":1}"]);
     let large = "ü".repeat(PART_BYTES);
-    assert_eq!(writer.bare(&large), None);
+    assert!(writer.bare(&large));
     assert_eq!(writer.bytes(), large.len());
     assert!(!writer.is_empty());
     reader.hear(&writer.next_part().unwrap()).unwrap();
@@ -260,7 +260,7 @@ fn a_reader_that_forgot_is_told_of_the_gap_on_both_sides() {
     }
     writer.on_ack(2).unwrap();
     writer.on_opened();
-    let gap = writer.on_resume(None, 0).unwrap().gap.unwrap();
+    let gap = writer.on_resume(None, 0).unwrap().unwrap();
     assert_eq!((gap.from, gap.to), (1, 2));
     let mut reader = Reader::new(Position::default(), LIMIT);
     let begin = writer.next_frame(sealed).unwrap();
@@ -509,7 +509,7 @@ impl History {
         match Frame::parse(&frame).unwrap() {
             Frame::Resume { epoch, last } => {
                 let outcome = self.writer.on_resume(epoch, last).unwrap();
-                assert_eq!(outcome.gap, None);
+                assert_eq!(outcome, None);
             }
             Frame::Ack { seq } => self.writer.on_ack(seq).unwrap(),
             other @ (Frame::Numbered { .. }

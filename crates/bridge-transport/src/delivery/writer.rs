@@ -76,15 +76,6 @@ struct Large {
     parts: u32,
 }
 
-/// What a resume came to.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Resumed {
-    /// How many messages it acknowledged.
-    pub acked: usize,
-    /// The reader knows another numbering, or none: it has not got what was acknowledged before.
-    pub gap: Option<Gap>,
-}
-
 impl<P> Writer<P> {
     /// Starts a numbering.
     pub fn new(epoch: Epoch) -> Self {
@@ -162,15 +153,17 @@ impl<P> Writer<P> {
 
     /// The reader says where to go on. Everything after that is sent again.
     ///
+    /// Gives what was acknowledged before and is not known to this reader: it knows another
+    /// numbering, or none.
+    ///
     /// # Errors
     /// Fails for a second resume of one connection and for a number that was never given.
-    pub fn on_resume(&mut self, epoch: Option<Epoch>, last: u64) -> Result<Resumed, Violation> {
+    pub fn on_resume(&mut self, epoch: Option<Epoch>, last: u64) -> Result<Option<Gap>, Violation> {
         let turn = Violation::OutOfTurn { what: "resume" };
         if self.line.as_ref().is_none_or(|line| line.resumed) {
             return Err(turn);
         }
         let known = epoch == Some(self.epoch);
-        let before = self.unacked.len();
         if known {
             self.acknowledge(last)?;
         }
@@ -190,10 +183,7 @@ impl<P> Writer<P> {
             line.cursor = first;
             line.control.push_back(begin.text());
         }
-        Ok(Resumed {
-            acked: before - self.unacked.len(),
-            gap,
-        })
+        Ok(gap)
     }
 
     /// The reader has stored everything up to this number.
@@ -285,13 +275,16 @@ impl<P> Writer<P> {
         self.stored = self.stored.map(|stored| stored.max(upto));
     }
 
-    /// Takes a text without a number that is too long for a frame; it goes in parts.
+    /// Takes a text without a number that cannot go as it is, because it is too long for one frame or
+    /// would be taken for one of the envelope; it goes in parts.
     ///
-    /// Returns the text where it can go as it is.
-    pub fn bare(&mut self, text: &str) -> Option<String> {
-        let line = self.line.as_mut()?;
+    /// Tells whether it did.
+    pub fn bare(&mut self, text: &str) -> bool {
+        let Some(line) = &mut self.line else {
+            return false;
+        };
         if text.len() <= PART_BYTES && !is_reserved(text) {
-            return Some(text.to_owned());
+            return false;
         }
         self.bytes += text.len();
         line.last_bare += 1;
@@ -302,7 +295,7 @@ impl<P> Writer<P> {
             sent: 0,
             parts: 0,
         });
-        None
+        true
     }
 
     /// The next frame that goes before anything new: what the envelope has to say, and what has to

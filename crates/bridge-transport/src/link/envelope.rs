@@ -41,7 +41,7 @@ impl<P: Payload> Link<P> {
 
     fn on_heard(&mut self, conn: ConnId, heard: Heard<Bytes>) -> Result<(), Violation> {
         match heard {
-            // What the peer numbers is acknowledged by what it asked for: it has no need of more.
+            // Taken as it comes and not acknowledged: a control plane finds what was lost by asking.
             Heard::Message { texts, upto: _ } => {
                 for text in texts {
                     let frame = Inbound::Frame { conn, text };
@@ -50,7 +50,7 @@ impl<P: Payload> Link<P> {
             }
             Heard::Gap { .. } | Heard::Nothing => {}
             Heard::Resume { epoch, last } => {
-                if let Some(gap) = self.writer.on_resume(epoch, last)?.gap {
+                if let Some(gap) = self.writer.on_resume(epoch, last)? {
                     self.actions
                         .push_back(Action::Deliver(Inbound::Gap { conn, gap }));
                 }

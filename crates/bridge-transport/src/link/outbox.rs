@@ -314,9 +314,9 @@ impl<P: Payload> Outbox<P> {
         }
         entry.size = 0;
         for frame in frames {
-            if let Some(frame) = writer.bare(frame.as_str()) {
+            if !writer.bare(frame.as_str()) {
                 entry.size += frame.len();
-                batch.add(frame.into());
+                batch.add(frame);
             }
         }
         self.used += entry.size;
