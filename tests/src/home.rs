@@ -91,6 +91,26 @@ impl Home {
         folder
     }
 
+    /// Waits until the log of a task in a folder of its own holds these words.
+    ///
+    /// # Panics
+    /// When it does not within a minute.
+    pub async fn logged(&self, task: &str, words: &str) {
+        let log = self
+            .root()
+            .join("tasks")
+            .join(task)
+            .join("output/agent_log.md");
+        let told = || fs::read_to_string(&log).is_ok_and(|text| text.contains(words));
+        let waiting = async {
+            while !told() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let within = timeout(DEADLINE, waiting).await;
+        assert!(within.is_ok(), "{words:?} is not in {}", log.display());
+    }
+
     /// The variables of every program started here.
     pub fn variables(&self) -> Vec<(OsString, OsString)> {
         let mut all: Vec<(OsString, OsString)> = vec![

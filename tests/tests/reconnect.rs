@@ -148,13 +148,7 @@ async fn a_full_outbox_slows_the_agent_and_loses_nothing() {
     plane
         .send(&wire::dispatch("t", "r", "fake", "@stream 5000"))
         .await;
-    let log = home.root().join("tasks/t/output/agent_log.md");
-    while !std::fs::read_to_string(&log)
-        .unwrap_or_default()
-        .contains("w100 ")
-    {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    home.logged("t", "w100 ").await;
     plane.order(Order::GoOn).await;
     assert_eq!(plane.end_of("t", "r").await.status, "completed");
     let text = plane.text_of("t");
@@ -300,13 +294,7 @@ async fn what_was_written_to_a_connection_that_died_unread_comes_again_and_once(
     plane
         .send(&wire::dispatch("t", "r", "fake", "@stream 5000"))
         .await;
-    let log = home.root().join("tasks/t/output/agent_log.md");
-    while !std::fs::read_to_string(&log)
-        .unwrap_or_default()
-        .contains("completed")
-    {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    home.logged("t", "completed").await;
     assert_eq!(plane.ends_of("t").len(), 0, "nothing was read");
     plane.cut();
     assert_eq!(plane.end_of("t", "r").await.status, "completed");

@@ -81,13 +81,7 @@ async fn what_waited_when_the_bridge_was_killed_arrives_after_the_next_start_and
         .await;
     plane.set_manners(Manners::refuse(503, "a moment"));
     plane.cut();
-    let log = home.root().join("tasks/t/output/agent_log.md");
-    while !std::fs::read_to_string(&log)
-        .unwrap_or_default()
-        .contains("completed")
-    {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    home.logged("t", "completed").await;
     bridge.kill().await;
     plane.set_manners(Manners::extended());
 
