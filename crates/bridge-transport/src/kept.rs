@@ -250,3 +250,76 @@ const READ_RECORDS: usize = 1000;
 const TRIES: u32 = 3;
 /// Between two tries to write.
 const RETRY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+    use crate::{payload::Text, spool::SpoolConfig};
+
+    fn kept(folder: &Path) -> (Kept, Spooled<Text>) {
+        let folder = Folder::open(folder).unwrap();
+        let (spool, _) = Spool::open(folder, SpoolConfig::default(), [7; 16]).unwrap();
+        Kept::new(spool, SyncPolicy::Never).unwrap()
+    }
+
+    fn records(seqs: std::ops::RangeInclusive<u64>) -> Vec<Record> {
+        let record = |seq: u64| Record {
+            seq,
+            stored: seq.to_string().into_bytes(),
+        };
+        seqs.map(record).collect()
+    }
+
+    #[test]
+    fn what_was_written_down_and_not_given_back_is_found_again() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("spool");
+        let (mut first, spooled) = kept(&folder);
+        assert_eq!((spooled.first, spooled.next), (1, 1));
+        assert_eq!(first.append(records(1..=3)), Appended::Upto(3));
+        first.trim(1);
+        first.close();
+        let (_, spooled) = kept(&folder);
+        assert_eq!((spooled.first, spooled.next), (2, 4));
+        let found: Vec<_> = spooled
+            .messages
+            .iter()
+            .map(|(seq, it)| (*seq, it.0.as_str()))
+            .collect();
+        assert_eq!(found, [(2, "2"), (3, "3")]);
+    }
+
+    #[test]
+    fn numbers_that_are_lost_with_the_ledger_cost_nothing_each() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("spool");
+        let (mut first, _) = kept(&folder);
+        assert_eq!(first.append(records(1..=3)), Appended::Upto(3));
+        drop(first);
+        fs::remove_file(folder.join("ledger")).unwrap();
+        let (_, spooled) = kept(&folder);
+        assert!(spooled.next > 1 << 32, "{}", spooled.next);
+        assert_eq!(spooled.messages.len(), 3);
+    }
+
+    #[test]
+    fn a_disk_that_takes_nothing_is_tried_again_and_then_done_without() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("spool");
+        let (mut kept, _) = kept(&folder);
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(kept.append(records(1..=1)), Appended::Nothing);
+        assert!(kept.deadline().is_some(), "it is tried again");
+        assert_eq!(kept.go_on(), Appended::Nothing);
+        assert_eq!(kept.go_on(), Appended::Lost);
+    }
+
+    #[test]
+    fn nothing_is_written_under_a_number_the_disk_would_give_to_another_message() {
+        let place = tempfile::tempdir().unwrap();
+        let (mut kept, _) = kept(&place.path().join("spool"));
+        assert_eq!(kept.append(records(5..=5)), Appended::Lost);
+    }
+}
