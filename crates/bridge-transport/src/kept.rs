@@ -136,7 +136,10 @@ impl<P> Kept<P> {
             return None;
         }
         let Wanted { from, upto, .. } = wanted;
-        warn!(error, from, upto, "messages are lost; the other end is told");
+        warn!(
+            error,
+            from, upto, "messages are lost; the other end is told"
+        );
         let messages = Vec::new();
         Some(Read {
             from,

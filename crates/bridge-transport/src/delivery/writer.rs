@@ -133,7 +133,10 @@ impl<P> Writer<P> {
 
     /// Tells whether everything is acknowledged, and nothing large without a number under way.
     pub fn is_empty(&self) -> bool {
-        let large = self.line.as_ref().is_some_and(|line| !line.large.is_empty());
+        let large = self
+            .line
+            .as_ref()
+            .is_some_and(|line| !line.large.is_empty());
         self.unacked.is_empty() && self.is_all_here() && !large
     }
 

@@ -4,6 +4,9 @@
 //! sent again on the next connection until then, if it is durable, and otherwise until a write of it
 //! was confirmed.
 
+#[cfg(test)]
+mod tests;
+
 use super::outbox::{Batch, Numbered};
 use crate::{
     delivery::Writer,
@@ -69,10 +72,7 @@ impl Published {
     }
 
     /// The socket has taken what was handed to it; gives the number up to which.
-    pub(super) fn on_wrote<P: Payload>(
-        &mut self,
-        writer: &mut Writer<Numbered<P>>,
-    ) -> Option<u64> {
+    pub(super) fn on_wrote<P: Payload>(&mut self, writer: &mut Writer<Numbered<P>>) -> Option<u64> {
         let InFlight { last, .. } = self.in_flight.take()?;
         writer.let_go(last, |_, message| message.is_durable());
         Some(last)

@@ -369,6 +369,12 @@ impl World {
                 self.input(Input::Wrote { conn });
             }
             Event::Read(conn) if self.is_alive(conn) => self.read(conn),
+            // What one end says arrives in its order.
+            Event::Said(conn, Said::Ack(_))
+                if self.is_alive(conn) && !self.link.writer.is_resumed() =>
+            {
+                self.plan(100, Event::Said(conn, Said::Ack(self.position)));
+            }
             Event::Said(conn, said) if self.is_alive(conn) => {
                 self.move_bytes();
                 let text = match said {
