@@ -118,6 +118,11 @@ impl<P> Writer<P> {
         writer
     }
 
+    /// The name of the numbering.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// Returns the bytes it holds, as they were named when it was given them.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -196,6 +201,12 @@ impl<P> Writer<P> {
             line.control.push_back(begin.text());
         }
         Ok(gap)
+    }
+
+    /// Counts on under another name, because the reader has messages under this one that this side
+    /// does not know of: its disk was set back. To that reader it is a new numbering.
+    pub fn rename(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
     }
 
     /// The reader has stored everything up to this number.

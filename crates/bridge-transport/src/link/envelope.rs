@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{Action, Link, Read, Stage};
 use crate::{
-    delivery::{Epoch, Heard, Violation, Writer},
+    delivery::{Epoch, Gap, Heard, Violation, Writer},
     inbound::{CloseReason, ConnId, Inbound},
     payload::Payload,
 };
@@ -50,7 +50,22 @@ impl<P: Payload> Link<P> {
             }
             Heard::Gap { .. } | Heard::Nothing => {}
             Heard::Resume { epoch, last } => {
-                if let Some(gap) = self.writer.on_resume(epoch, last)? {
+                let gap = match self.writer.on_resume(epoch, last) {
+                    Err(Violation::NeverSent { seq, last }) => {
+                        let spare = self.spare.take();
+                        let spare = spare.ok_or(Violation::NeverSent { seq, last })?;
+                        self.writer.rename(spare);
+                        self.writer.on_resume(None, 0)?;
+                        epoch.map(|epoch| Gap {
+                            epoch,
+                            from: last + 1,
+                            to: seq,
+                            why: SET_BACK.to_owned(),
+                        })
+                    }
+                    known => known?,
+                };
+                if let Some(gap) = gap {
                     self.actions
                         .push_back(Action::Deliver(Inbound::Gap { conn, gap }));
                 }
@@ -170,3 +185,4 @@ fn slice(frame: &Bytes, text: Cow<'_, str>) -> Bytes {
 }
 
 const PROTOCOL_ERROR: u16 = 1002;
+const SET_BACK: &str = "known to the other end and not to this one, whose disk was set back";

@@ -172,6 +172,8 @@ pub(crate) struct Link<P> {
     /// Messages that have a number.
     writer: Writer<Numbered<P>>,
     spooling: Option<Spooling<P>>,
+    /// A name for the numbering of a spool that turns out to be one of an earlier time.
+    spare: Option<Epoch>,
     plain: Published,
     backoff: Backoff,
     liveness: Liveness,
@@ -285,6 +287,7 @@ impl<P: Payload> Link<P> {
             outbox: Outbox::new(limits.outbox, timings.pace),
             writer: Writer::new(epoch),
             spooling: None,
+            spare: None,
             plain: Published::default(),
             backoff: Backoff::new(timings.clone()),
             liveness: Liveness::new(timings.clone(), now.at),
@@ -312,6 +315,7 @@ impl<P: Payload> Link<P> {
             read,
             store,
         } = spooled;
+        self.spare = Some(self.writer.epoch());
         self.writer = Writer::restored(epoch, first, read.upto, next, read.taken());
         self.spooling = Some(Spooling {
             store,

@@ -7,7 +7,7 @@ use super::super::{
     Action, Epoch, Input, Position, Read, Record, Spooled,
     tests::{Bench, FIRST, Note, SECOND, closed, opened},
 };
-use crate::{inbound::ConnId, payload::Class};
+use crate::{delivery::Frame, inbound::ConnId, payload::Class};
 
 /// A machine with a disk that does at once what it is asked for.
 struct Kept {
@@ -248,4 +248,24 @@ fn a_disk_that_fails_costs_nothing_that_is_on_it_alone() {
     assert!(kept.bench.link.is_all_here());
     kept.tell(Input::SpoolLost { epoch: Epoch(2) });
     assert_eq!(kept.sent.len(), 21);
+}
+
+#[test]
+fn a_disk_that_was_set_back_counts_under_another_name() {
+    let mut kept = Kept::new();
+    kept.bench.link.spare = Some(Epoch(9));
+    kept.push("after");
+    kept.connect(FIRST, true);
+    let later = Position {
+        epoch: Some(Epoch(1)),
+        last: 7,
+    };
+    let text = later.resume().into();
+    kept.tell(Input::Frame { conn: FIRST, text });
+    let begin = Frame::Begin {
+        epoch: Epoch(9),
+        next: 1,
+    };
+    let message = "{\"seq\":1,\"messages\":[\"after+\"]}";
+    assert_eq!(kept.sent[1..], [begin.text().as_str(), message]);
 }
