@@ -25,13 +25,22 @@ use tokio_tungstenite::{
 };
 
 fn link(plane: &TcpListener, folder: &Path, extended: bool) -> (Handle<Text>, Inbox) {
+    link_within(SpoolConfig::default(), plane, folder, extended)
+}
+
+fn link_within(
+    config: SpoolConfig,
+    plane: &TcpListener,
+    folder: &Path,
+    extended: bool,
+) -> (Handle<Text>, Inbox) {
     let address = plane.local_addr().unwrap();
     let url = format!("ws://{address}/ws").parse().unwrap();
     let timings = Timings::default().reconnect_within(Duration::from_millis(20));
     let endpoint = Endpoint::new(url).unwrap().timings(timings);
     let endpoint = endpoint.proxy(ProxySource::None).offer_extension(extended);
     let folder = Folder::open(folder).unwrap();
-    let (spool, _) = Spool::open(folder, SpoolConfig::default(), [7; 16]).unwrap();
+    let (spool, _) = Spool::open(folder, config, [7; 16]).unwrap();
     let carrier = Box::new(WebSocket::new(&endpoint));
     connect_spooled(endpoint, carrier, spool, SyncPolicy::Never).unwrap()
 }
@@ -174,6 +183,26 @@ async fn a_link_that_ends_leaves_what_waits_to_the_next_one() {
     handle.push_all(texts(20_000..20_001)).await.unwrap();
     let arrived = store(&plane, &mut Position::default(), 20_001).await;
     let expected: Vec<String> = texts(0..20_001).into_iter().map(|text| text.0).collect();
+    assert!(
+        arrived == expected,
+        "something is lost, doubled or out of order"
+    );
+}
+
+#[tokio::test]
+async fn what_a_full_disk_does_not_take_waits_and_nothing_is_overtaken() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("spool");
+    let plane = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let small = SpoolConfig {
+        max_bytes: 4 << 20,
+        ..SpoolConfig::default()
+    };
+    let (handle, _inbox) = link_within(small, &plane, &folder, true);
+    handle.push_all(texts(0..30_000)).await.unwrap();
+    assert!(segments(&folder) <= 4 << 20);
+    let arrived = store(&plane, &mut Position::default(), 30_000).await;
+    let expected: Vec<String> = texts(0..30_000).into_iter().map(|text| text.0).collect();
     assert!(
         arrived == expected,
         "something is lost, doubled or out of order"
