@@ -274,16 +274,17 @@ fn named(agent: &NamedAgent, settings: &Settings, this: &Path) -> Arc<dyn Provid
 pub(crate) fn endpoint(settings: &Settings, plane: Plane) -> Result<Endpoint, Problem> {
     let url = plane_url(&plane.url)?;
     let made = if settings.allow_plain {
-        Endpoint::allow_plain(url)
+        Endpoint::allow_plain(url.as_str())
     } else {
-        Endpoint::new(url)
+        Endpoint::new(url.as_str())
     };
     let endpoint = made.map_err(|error| {
         let hint = match &error {
             EndpointError::ClearText { .. } => {
                 "use wss://, or set CTRLNODE_ALLOW_PLAIN=1 on a network you trust"
             }
-            EndpointError::Scheme { .. }
+            EndpointError::Address { .. }
+            | EndpointError::Scheme { .. }
             | EndpointError::NoHost
             | EndpointError::Credentials
             | EndpointError::Token => "write it as wss://host/ws/bridge",

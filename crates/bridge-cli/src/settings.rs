@@ -214,7 +214,7 @@ impl Settings {
             rescan: millis("POLL_CONFIG_MS", 60_000)?,
             reconnect: reconnect.map(Duration::from_millis),
             dial: millis("CONNECTION_TIMEOUT_MS", 10_000)?,
-            tls: tls_settings::read(&text, |name| places.path(name))?,
+            tls: tls_settings::read(text, |name| places.path(name))?,
             allow_plain: text("CTRLNODE_ALLOW_PLAIN").is_some_and(|value| value == "1"),
             side_channel: !is_off(text("CTRLNODE_SIDE_CHANNEL")),
             spool: !is_off(text("CTRLNODE_SPOOL")),

@@ -2,17 +2,18 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
+use http::Uri;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
-use url::Url;
 
 use crate::{
+    address::{self, host_text},
     carrier::{
         Target,
         traffic::{Metered, TrafficMeter},
     },
-    config::{ProxySource, host_text},
+    config::ProxySource,
     link::close::{CloseRules, Verdict},
     proxy::{self, Stream},
     tls,
@@ -179,16 +180,17 @@ pub(crate) async fn dial(
 
 /// Opens a byte stream to a peer, encrypted where its address wants that.
 pub(crate) async fn stream(
-    url: &Url,
+    url: &Uri,
     proxy: &ProxySource,
     tls: &TlsSettings,
     traffic: &TrafficMeter,
 ) -> Result<Box<dyn Stream>, DialError> {
     let proxy = proxy::proxy_for(url, proxy)?;
     // Files that cannot be used are told before anybody is called.
-    let to_peer = match url.scheme() {
-        "wss" => Some(config_of(tls.clone()).await?),
-        _ => None,
+    let to_peer = if address::is_secure(url) {
+        Some(config_of(tls.clone()).await?)
+    } else {
+        None
     };
     let to_proxy = match &proxy {
         // What the peer is held to is not asked of a proxy, nor is it shown who we are.
@@ -205,8 +207,7 @@ pub(crate) async fn stream(
         return Ok(Box::new(stream));
     };
     let failed = |source| not_secure(url, source);
-    let host = url.host_str().unwrap_or_default();
-    let host = host.trim_matches(['[', ']']).to_owned();
+    let host = address::bare_host(url).to_owned();
     let name = ServerName::try_from(host).map_err(|error| failed(io::Error::other(error)))?;
     let connecting = TlsConnector::from(config).connect(name, stream);
     Ok(Box::new(connecting.await.map_err(failed)?))
@@ -221,7 +222,7 @@ async fn config_of(settings: TlsSettings) -> Result<Arc<ClientConfig>, DialError
         })?
 }
 
-fn not_secure(url: &Url, source: io::Error) -> DialError {
+fn not_secure(url: &Uri, source: io::Error) -> DialError {
     let host = host_text(url);
     if tls::refuses_identity(&source) {
         DialError::IdentityRefused { host, source }
@@ -232,7 +233,7 @@ fn not_secure(url: &Url, source: io::Error) -> DialError {
 }
 
 /// A connection that broke because of what we showed in the handshake is not blamed on the network.
-fn blamed(url: &Url, error: DialError) -> DialError {
+fn blamed(url: &Uri, error: DialError) -> DialError {
     if let DialError::Broken(source) = error {
         if tls::refuses_identity(&source) {
             not_secure(url, source)

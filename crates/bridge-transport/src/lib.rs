@@ -16,6 +16,7 @@
 //! 6. `driver`, [`carrier`]: the thin parts that touch the world;
 //! 6. `spool`: messages on disk until they are acknowledged.
 
+mod address;
 pub mod carrier;
 mod clock;
 mod config;

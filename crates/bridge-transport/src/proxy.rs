@@ -26,10 +26,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_service::Service;
-use url::Url;
 
 use crate::{
-    config::{ProxySource, host_text, is_loopback},
+    address::{host_text, is_loopback, is_secure},
+    config::ProxySource,
     dial::DialError,
 };
 
@@ -39,14 +39,14 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Finds the proxy for an address; loopback never leaves the machine.
-pub(crate) fn proxy_for(url: &Url, source: &ProxySource) -> Result<Option<Intercept>, DialError> {
+pub(crate) fn proxy_for(url: &Uri, source: &ProxySource) -> Result<Option<Intercept>, DialError> {
     if is_loopback(url) {
         return Ok(None);
     }
     let matcher = match source {
         ProxySource::Environment => Matcher::from_env(),
         ProxySource::None => return Ok(None),
-        ProxySource::Address(proxy) => Matcher::builder().all(proxy.as_str()).build(),
+        ProxySource::Address(proxy) => Matcher::builder().all(proxy.to_string()).build(),
     };
     Ok(matcher.intercept(&destination(url)?))
 }
@@ -59,7 +59,7 @@ pub(crate) fn wants_tls(proxy: &Intercept) -> bool {
 /// Opens a byte stream to an address. `tls` must be given for a proxy that
 /// [wants it](wants_tls).
 pub(crate) async fn reach(
-    url: &Url,
+    url: &Uri,
     proxy: Option<&Intercept>,
     tls: Option<Arc<ClientConfig>>,
 ) -> Result<Box<dyn Stream>, DialError> {
@@ -160,12 +160,8 @@ impl Service<Uri> for TlsToProxy {
 }
 
 /// Says scheme, host and port in the words the connectors know.
-fn destination(url: &Url) -> Result<Uri, DialError> {
-    let scheme = if url.scheme() == "wss" {
-        "https"
-    } else {
-        "http"
-    };
+fn destination(url: &Uri) -> Result<Uri, DialError> {
+    let scheme = if is_secure(url) { "https" } else { "http" };
     format!("{scheme}://{}/", host_text(url))
         .parse()
         .map_err(|_| DialError::Unreachable {

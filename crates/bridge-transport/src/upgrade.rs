@@ -2,13 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
 };
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
-use url::Url;
 
 use crate::dial::DialError;
 
@@ -23,7 +22,7 @@ pub(crate) struct Upgraded {
 /// Asks for the upgrade and reads the answer.
 pub(crate) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
-    url: &Url,
+    url: &Uri,
     headers: &[(HeaderName, HeaderValue)],
 ) -> Result<Upgraded, DialError> {
     let key = generate_key();
@@ -68,20 +67,16 @@ pub(crate) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     })
 }
 
-fn request(url: &Url, headers: &[(HeaderName, HeaderValue)], key: &str) -> Vec<u8> {
-    let host = url.host_str().unwrap_or_default();
+fn request(url: &Uri, headers: &[(HeaderName, HeaderValue)], key: &str) -> Vec<u8> {
+    let host = url.host().unwrap_or_default();
     let port = url
         .port()
         .map(|port| format!(":{port}"))
         .unwrap_or_default();
-    let query = url
-        .query()
-        .map(|query| format!("?{query}"))
-        .unwrap_or_default();
+    let path = url.path_and_query().map_or("/", PathAndQuery::as_str);
     let mut request = format!(
-        "GET {path}{query} HTTP/1.1\r\nhost: {host}{port}\r\nconnection: Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nhost: {host}{port}\r\nconnection: Upgrade\r\n\
          upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n",
-        path = url.path(),
     )
     .into_bytes();
     for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name)) {
@@ -260,7 +255,7 @@ mod tests {
                 .unwrap();
             request
         };
-        let url = Url::parse("ws://localhost:1/ws?a=b").unwrap();
+        let url = Uri::from_static("ws://localhost:1/ws?a=b");
         let headers = [(header::AUTHORIZATION, HeaderValue::from_static("Bearer x"))];
         let (request, result) = tokio::join!(serve, upgrade(&mut client, &url, &headers));
         assert!(

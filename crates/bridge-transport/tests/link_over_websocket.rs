@@ -47,8 +47,7 @@ impl Plane {
             frames: vec!["hello".into()],
             ..Greeting::default()
         };
-        let url = format!("ws://{}/ws", self.address()).parse().unwrap();
-        Endpoint::new(url)
+        Endpoint::new(&format!("ws://{}/ws", self.address()))
             .unwrap()
             .timings(timings)
             .greeting(greeting)
@@ -334,8 +333,8 @@ async fn a_server_that_never_reads_is_left_and_nothing_is_lost() {
 #[tokio::test]
 async fn what_does_not_speak_tls_or_http_is_a_typed_error() {
     let plane = Plane::start().await;
-    let url = format!("wss://{}/", plane.address()).parse().unwrap();
-    let (secure, _inbox) = connect::<Text>(Endpoint::new(url).unwrap());
+    let url = format!("wss://{}/", plane.address());
+    let (secure, _inbox) = connect::<Text>(Endpoint::new(&url).unwrap());
     let (mut stream, _) = plane.0.accept().await.unwrap();
     stream
         .write_all(b"220 mail server ready\r\n")
@@ -360,8 +359,7 @@ async fn what_does_not_speak_tls_or_http_is_a_typed_error() {
 #[tokio::test]
 async fn a_missing_certificate_file_is_named() {
     let plane = Plane::start().await;
-    let url = format!("wss://{}/", plane.address()).parse().unwrap();
-    let endpoint = Endpoint::new(url)
+    let endpoint = Endpoint::new(&format!("wss://{}/", plane.address()))
         .unwrap()
         .roots("no/such/authority.pem".into());
     let (link, _inbox) = connect::<Text>(endpoint);
@@ -379,7 +377,7 @@ async fn goes_through_an_http_proxy_and_never_to_loopback_through_one() {
     let proxy_url = format!("http://user:pass@{}", proxy.local_addr().unwrap());
     let source = ProxySource::Address(proxy_url.parse().unwrap());
     assert!(!format!("{source:?}").contains("pass"));
-    let endpoint = Endpoint::allow_plain("ws://plane.invalid/ws".parse().unwrap()).unwrap();
+    let endpoint = Endpoint::allow_plain("ws://plane.invalid/ws").unwrap();
     let (link, _inbox) = connect::<Text>(endpoint.proxy(source.clone()));
     let target = plane.address();
     let tunnel = async {
@@ -415,7 +413,7 @@ async fn goes_through_an_http_proxy_and_never_to_loopback_through_one() {
 
 #[test]
 fn addresses_that_would_leak_the_token_are_refused() {
-    let refused = |url: &str| Endpoint::new(url.parse().unwrap()).err();
+    let refused = |url: &str| Endpoint::new(url).err();
     let clear = |host: &str| {
         Some(EndpointError::ClearText {
             host: host.to_owned(),
@@ -431,15 +429,18 @@ fn addresses_that_would_leak_the_token_are_refused() {
         scheme: "https".to_owned(),
     };
     assert_eq!(refused("https://plane.example"), Some(scheme));
+    let unreadable = refused("wss://plane.example:99999");
+    assert!(matches!(unreadable, Some(EndpointError::Address { .. })));
     for good in [
         "wss://plane.example",
+        "WSS://Plane.Example/ws",
         "ws://localhost:1",
         "ws://127.0.0.1:1",
         "ws://[::1]:1",
     ] {
         assert_eq!(refused(good), None, "{good}");
     }
-    assert!(Endpoint::allow_plain("ws://plane.example".parse().unwrap()).is_ok());
-    let endpoint = Endpoint::new("wss://plane.example".parse().unwrap()).unwrap();
+    assert!(Endpoint::allow_plain("ws://plane.example").is_ok());
+    let endpoint = Endpoint::new("wss://plane.example").unwrap();
     assert!(!format!("{:?}", endpoint.bearer("s3cret").unwrap()).contains("s3cret"));
 }

@@ -184,7 +184,7 @@ enum Served {
 
 fn endpoint(url: &str) -> Endpoint {
     let timings = Timings::default().reconnect_within(Duration::from_secs(60));
-    Endpoint::new(url.parse().unwrap())
+    Endpoint::new(url)
         .unwrap()
         .timings(timings)
         .bearer("t0ken")
