@@ -34,19 +34,28 @@ mod kept;
 mod link;
 mod outlet;
 mod payload;
+#[cfg(feature = "proxy")]
+mod proxy;
+#[cfg(not(feature = "proxy"))]
+#[path = "proxy_off.rs"]
 mod proxy;
 mod socket;
 mod spoken;
 #[cfg(feature = "spool")]
 pub mod spool;
 mod state;
+mod tcp;
+#[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls_off.rs"]
+mod tls;
 mod trust;
 mod upgrade;
 
 pub use carrier::{Carrier, websocket::WebSocket};
 pub use config::{Endpoint, EndpointError, Limits, ProxySource, Timings};
-pub use dial::{DialError, Disposition};
+pub use dial::{BuiltWithout, DialError, Disposition};
 #[cfg(feature = "spool")]
 pub use handle::connect_spooled;
 pub use handle::{Closed, Flushed, Handle, connect, connect_over};

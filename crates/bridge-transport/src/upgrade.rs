@@ -1,5 +1,7 @@
 //! The upgrade from HTTP to WebSocket, done by hand so that a refusal can be read in full.
 
+mod key;
+
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
@@ -7,7 +9,6 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
 };
-use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use crate::dial::DialError;
 
@@ -25,7 +26,7 @@ pub(crate) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     url: &Uri,
     headers: &[(HeaderName, HeaderValue)],
 ) -> Result<Upgraded, DialError> {
-    let key = generate_key();
+    let key = key::fresh();
     stream
         .write_all(&request(url, headers, &key))
         .await
@@ -152,7 +153,7 @@ fn check(headers: &HeaderMap, key: &str) -> Result<(), DialError> {
         "its answer does not upgrade to websocket"
     } else if !has(header::CONNECTION, "upgrade") {
         "its answer does not upgrade the connection"
-    } else if accept != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+    } else if accept != Some(key::answer(key).as_bytes()) {
         "its answer has a wrong accept key"
     } else if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
         "it chose an extension nobody offered"
@@ -248,7 +249,7 @@ mod tests {
             let key = request
                 .lines()
                 .find_map(|line| line.strip_prefix("sec-websocket-key: "));
-            let accept = derive_accept_key(key.unwrap().as_bytes());
+            let accept = key::answer(key.unwrap());
             server
                 .write_all(answer.replace("ACCEPT", &accept).as_bytes())
                 .await
