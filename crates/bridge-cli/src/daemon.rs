@@ -141,7 +141,7 @@ fn side_channel(settings: &Settings, plane: &str, root: &Path) -> Option<mpsc::R
     if !settings.side_channel {
         return None;
     }
-    match SideChannel::new(plane, settings.allow_plain, settings.roots.as_deref()) {
+    match SideChannel::new(plane, settings.allow_plain, &settings.tls) {
         Ok(channel) => {
             let (words, heard) = mpsc::channel(4);
             tokio::spawn(channel.listen(root.to_owned(), words));
@@ -274,16 +274,17 @@ fn named(agent: &NamedAgent, settings: &Settings, this: &Path) -> Arc<dyn Provid
 pub(crate) fn endpoint(settings: &Settings, plane: Plane) -> Result<Endpoint, Problem> {
     let url = plane_url(&plane.url)?;
     let made = if settings.allow_plain {
-        Endpoint::allow_plain(url)
+        Endpoint::allow_plain(url.as_str())
     } else {
-        Endpoint::new(url)
+        Endpoint::new(url.as_str())
     };
     let endpoint = made.map_err(|error| {
         let hint = match &error {
             EndpointError::ClearText { .. } => {
                 "use wss://, or set CTRLNODE_ALLOW_PLAIN=1 on a network you trust"
             }
-            EndpointError::Scheme { .. }
+            EndpointError::Address { .. }
+            | EndpointError::Scheme { .. }
             | EndpointError::NoHost
             | EndpointError::Credentials
             | EndpointError::Token => "write it as wss://host/ws/bridge",
@@ -309,15 +310,12 @@ pub(crate) fn endpoint(settings: &Settings, plane: Plane) -> Result<Endpoint, Pr
     }
     let mut limits = endpoint.limits.clone();
     limits.dial = settings.dial;
-    let mut endpoint = endpoint
+    Ok(endpoint
         .authorization(receiver)
         .timings(timings)
         .limits(limits)
-        .offer_extension(true);
-    if let Some(roots) = &settings.roots {
-        endpoint = endpoint.roots(roots.clone());
-    }
-    Ok(endpoint)
+        .tls(settings.tls.clone())
+        .offer_extension(true))
 }
 
 /// Reads the token again whenever the plane refuses it, so that a new pairing is used at once.

@@ -1,23 +1,27 @@
 //! What to connect to, and the limits and timings of the link, checked once.
 
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 use tokio::sync::watch;
-use url::{Host, Url};
 
-use crate::{link::close::CloseRules, payload::Greeting};
+use crate::{
+    address::{self, host_text},
+    link::close::CloseRules,
+    payload::Greeting,
+    trust::{Fingerprint, Identity, TlsSettings},
+};
 
 /// Everything a link needs to know about its peer.
 #[derive(Clone)]
 pub struct Endpoint {
     /// Where to connect: `ws://` or `wss://`.
-    pub url: Url,
+    pub url: Uri,
     /// The value of the `authorization` header, read at every dial; none is sent for `None`.
     /// A changed value is used at once while the link waits to dial again.
     pub authorization: watch::Receiver<Option<HeaderValue>>,
-    /// A PEM file with certificate authorities trusted in addition to the platform's.
-    pub roots: Option<PathBuf>,
+    /// What a TLS handshake is held to.
+    pub tls: TlsSettings,
     /// Where proxies are looked up; never used for loopback addresses.
     pub proxy: ProxySource,
     /// Sizes that bound memory.
@@ -37,12 +41,12 @@ impl Endpoint {
     /// Describes a peer with every setting at its default.
     ///
     /// # Errors
-    /// Fails for a URL that is not `ws` or `wss`, has no host or carries a user name or password,
+    /// Fails for what is no URL, or one that is not `ws` or `wss`, has no host or carries a user name or password,
     /// and for `ws` to another machine, where the credential would travel in clear text; see
     /// [`allow_plain`](Self::allow_plain).
-    pub fn new(url: Url) -> Result<Self, EndpointError> {
+    pub fn new(url: &str) -> Result<Self, EndpointError> {
         let endpoint = Self::allow_plain(url)?;
-        if endpoint.url.scheme() == "ws" && !is_loopback(&endpoint.url) {
+        if !address::is_secure(&endpoint.url) && !address::is_loopback(&endpoint.url) {
             return Err(EndpointError::ClearText {
                 host: host_text(&endpoint.url),
             });
@@ -56,23 +60,25 @@ impl Endpoint {
     ///
     /// # Errors
     /// Fails as [`new`](Self::new) does, except for clear text.
-    pub fn allow_plain(url: Url) -> Result<Self, EndpointError> {
-        if !matches!(url.scheme(), "ws" | "wss") {
+    pub fn allow_plain(url: &str) -> Result<Self, EndpointError> {
+        let url = address::parse(url).map_err(|reason| EndpointError::Address { reason })?;
+        let scheme = url.scheme_str().unwrap_or_default();
+        if !matches!(scheme, "ws" | "wss") {
             return Err(EndpointError::Scheme {
-                scheme: url.scheme().to_owned(),
+                scheme: scheme.to_owned(),
             });
         }
-        if url.host_str().is_none_or(str::is_empty) {
+        if address::bare_host(&url).is_empty() {
             return Err(EndpointError::NoHost);
         }
-        if !url.username().is_empty() || url.password().is_some() {
+        if address::has_credentials(&url) {
             return Err(EndpointError::Credentials);
         }
         let (_, authorization) = watch::channel(None);
         Ok(Self {
             url,
             authorization,
-            roots: None,
+            tls: TlsSettings::default(),
             proxy: ProxySource::Environment,
             limits: Limits::default(),
             timings: Timings::default(),
@@ -104,7 +110,36 @@ impl Endpoint {
     /// Trusts the certificate authorities of a PEM file as well.
     #[must_use]
     pub fn roots(mut self, file: PathBuf) -> Self {
-        self.roots = Some(file);
+        self.tls.roots = Some(file);
+        self
+    }
+
+    /// Shows a client certificate to a peer that asks for one.
+    #[must_use]
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.tls.identity = Some(identity);
+        self
+    }
+
+    /// Accepts only peers with this key, or another pinned one, whose certificate is good as well.
+    #[must_use]
+    pub fn pin(mut self, key: Fingerprint) -> Self {
+        self.tls.pins.push(key);
+        self
+    }
+
+    /// Trusts a pinned key whatever its certificate says, for a hub that signed its own: neither
+    /// authority nor name nor dates count any more.
+    #[must_use]
+    pub fn trust_pins_alone(mut self) -> Self {
+        self.tls.pins_alone = true;
+        self
+    }
+
+    /// Sets everything that a TLS handshake is held to.
+    #[must_use]
+    pub fn tls(mut self, settings: TlsSettings) -> Self {
+        self.tls = settings;
         self
     }
 
@@ -155,7 +190,7 @@ impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
             .field("host", &host_text(&self.url))
-            .field("roots", &self.roots)
+            .field("tls", &self.tls)
             .field("proxy", &self.proxy)
             .field("limits", &self.limits)
             .field("timings", &self.timings)
@@ -173,7 +208,7 @@ pub enum ProxySource {
     None,
     /// This proxy for every address: `http://`, `https://`, `socks4://`, `socks4a://`,
     /// `socks5://` or `socks5h://`, with a user name and password if it wants them.
-    Address(Url),
+    Address(Uri),
 }
 
 impl fmt::Debug for ProxySource {
@@ -276,6 +311,12 @@ impl Default for Timings {
 /// Why an endpoint cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
+    /// The URL cannot be read.
+    #[error("address cannot be read: {reason}")]
+    Address {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The URL is not a WebSocket address.
     #[error("address starts with {scheme}:// instead of wss:// or ws://")]
     Scheme {
@@ -297,27 +338,4 @@ pub enum EndpointError {
     /// The token has characters that cannot stand in a header.
     #[error("token has characters that cannot stand in a header")]
     Token,
-}
-
-/// Tells whether an address stays on this machine.
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        // `ws` and `wss` hosts are parsed as addresses where they are some; the rest is names.
-        Some(Host::Domain(name)) => {
-            let name = name.trim_end_matches('.').to_ascii_lowercase();
-            name == "localhost"
-                || name.ends_with(".localhost")
-                || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        }
-        None => false,
-    }
-}
-
-/// Returns host and port, the part of an address that may be shown.
-pub(crate) fn host_text(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port_or_known_default()
-        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

@@ -1,19 +1,20 @@
 //! One dial of the WebSocket carrier: proxy, TCP, TLS, upgrade; and every way it can fail.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
-use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
-use tokio_rustls::TlsConnector;
+use http::Uri;
 
 use crate::{
+    address,
     carrier::{
         Target,
         traffic::{Metered, TrafficMeter},
     },
-    config::{ProxySource, host_text},
+    config::ProxySource,
     link::close::{CloseRules, Verdict},
     proxy::{self, Stream},
+    tls,
+    trust::TlsSettings,
     upgrade::upgrade,
 };
 
@@ -45,6 +46,24 @@ pub enum DialError {
         #[source]
         source: io::Error,
     },
+    /// The client certificate or its key cannot be used.
+    #[error("client certificate cannot be used, from {}", file.display())]
+    Identity {
+        /// The file to blame.
+        file: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// The peer wants a client certificate, or another one than it was shown.
+    #[error("{host} does not accept the client certificate it was shown, if any")]
+    IdentityRefused {
+        /// Host and port of the peer.
+        host: String,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
     /// The TLS handshake failed.
     #[error("no secure connection to {host}")]
     Tls {
@@ -73,6 +92,9 @@ pub enum DialError {
     /// The connection broke during the upgrade.
     #[error("connection broke during the upgrade")]
     Broken(#[source] io::Error),
+    /// The address or the settings want what this crate was built without.
+    #[error(transparent)]
+    BuiltWithout(BuiltWithout),
     /// The dial took too long.
     #[error("no answer within {after:?}")]
     TimedOut {
@@ -103,12 +125,26 @@ impl DialError {
             | Self::Unreachable { .. }
             | Self::Proxy { .. }
             | Self::Roots { .. }
+            | Self::Identity { .. }
+            | Self::IdentityRefused { .. }
             | Self::Tls { .. }
             | Self::NotWebSocket { .. }
             | Self::Broken(_)
+            | Self::BuiltWithout(_)
             | Self::TimedOut { .. } => Disposition::Retry,
         }
     }
+}
+
+/// A feature of this crate that was left out and is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BuiltWithout {
+    /// For `wss://` and proxies with `https://`.
+    #[error("encrypted connections need bridge-transport's feature `tls`")]
+    Tls,
+    /// For a proxy that was named.
+    #[error("proxies need bridge-transport's feature `proxy`")]
+    Proxy,
 }
 
 /// What a failed dial means for the next one.
@@ -132,45 +168,17 @@ pub(crate) struct Dialled {
 }
 
 /// Goes all the way from a name to an upgraded stream.
-pub(crate) async fn dial<F, T>(
+pub(crate) async fn dial(
     target: &Target,
     proxy: &ProxySource,
-    tls: F,
+    tls: &TlsSettings,
     traffic: &TrafficMeter,
-) -> Result<Dialled, DialError>
-where
-    F: Fn() -> T,
-    T: Future<Output = Result<Arc<ClientConfig>, DialError>>,
-{
+) -> Result<Dialled, DialError> {
     let url = &target.url;
-    let proxy = proxy::proxy_for(url, proxy)?;
-    let to_proxy = match &proxy {
-        Some(proxy) if proxy::wants_tls(proxy) => Some(tls().await?),
-        Some(_) | None => None,
-    };
-    let stream = proxy::reach(url, proxy.as_ref(), to_proxy).await?;
-    let stream = Metered::new(stream, traffic.clone());
-    let mut stream: Box<dyn Stream> = if url.scheme() == "wss" {
-        let failed = |source| DialError::Tls {
-            host: host_text(url),
-            source,
-        };
-        let host = url
-            .host_str()
-            .unwrap_or_default()
-            .trim_matches(['[', ']'])
-            .to_owned();
-        let name = ServerName::try_from(host).map_err(|error| failed(io::Error::other(error)))?;
-        Box::new(
-            TlsConnector::from(tls().await?)
-                .connect(name, stream)
-                .await
-                .map_err(failed)?,
-        )
-    } else {
-        Box::new(stream)
-    };
-    let upgraded = upgrade(&mut stream, url, &target.headers).await?;
+    let mut stream = stream(url, proxy, tls, traffic).await?;
+    let upgraded = upgrade(&mut stream, url, &target.headers)
+        .await
+        .map_err(|error| tls::blamed(url, error))?;
     let accepted = upgraded
         .headers
         .get("x-bridge-extension")
@@ -180,6 +188,30 @@ where
         leftover: upgraded.leftover,
         extended: target.offer_extension && accepted,
     })
+}
+
+/// Opens a byte stream to a peer, encrypted where its address wants that.
+pub(crate) async fn stream(
+    url: &Uri,
+    proxy: &ProxySource,
+    tls: &TlsSettings,
+    traffic: &TrafficMeter,
+) -> Result<Box<dyn Stream>, DialError> {
+    // Files that cannot be used are told before anybody is called.
+    let client = if address::is_secure(url) {
+        Some(tls::Client::new(tls.clone()).await?)
+    } else {
+        None
+    };
+    let stream = proxy::reach(url, proxy, tls).await?;
+    let stream = Metered::new(stream, traffic.clone());
+    let Some(client) = client else {
+        return Ok(Box::new(stream));
+    };
+    let encrypted = client.connect(address::bare_host(url), stream).await;
+    Ok(Box::new(
+        encrypted.map_err(|error| tls::failed(url, error))?,
+    ))
 }
 
 fn in_file(file: Option<&PathBuf>) -> String {

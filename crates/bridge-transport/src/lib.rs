@@ -16,6 +16,7 @@
 //! 6. `driver`, [`carrier`]: the thin parts that touch the world;
 //! 6. `spool`: messages on disk until they are acknowledged.
 
+mod address;
 pub mod carrier;
 mod clock;
 mod config;
@@ -33,18 +34,28 @@ mod kept;
 mod link;
 mod outlet;
 mod payload;
+#[cfg(feature = "proxy")]
+mod proxy;
+#[cfg(not(feature = "proxy"))]
+#[path = "proxy_off.rs"]
 mod proxy;
 mod socket;
 mod spoken;
 #[cfg(feature = "spool")]
 pub mod spool;
 mod state;
+mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls_off.rs"]
 mod tls;
+mod trust;
 mod upgrade;
 
 pub use carrier::{Carrier, websocket::WebSocket};
 pub use config::{Endpoint, EndpointError, Limits, ProxySource, Timings};
-pub use dial::{DialError, Disposition};
+pub use dial::{BuiltWithout, DialError, Disposition};
 #[cfg(feature = "spool")]
 pub use handle::connect_spooled;
 pub use handle::{Closed, Flushed, Handle, connect, connect_over};
@@ -54,3 +65,4 @@ pub use kept::SyncPolicy;
 pub use link::close::{CloseRule, CloseRules, Signal, Stage, Verdict};
 pub use payload::{Class, Greeting, Payload, Stored, Text, TextFrame};
 pub use state::{LinkState, Phase};
+pub use trust::{Fingerprint, Identity, NotAFingerprint, TlsSettings};

@@ -8,8 +8,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
-use url::Url;
+use http::{HeaderName, HeaderValue, Uri};
 
 pub(crate) use self::traffic::Traffic;
 pub use self::traffic::TrafficMeter;
@@ -33,7 +32,7 @@ pub trait Carrier: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Target {
     /// Where to connect.
-    pub url: Url,
+    pub url: Uri,
     /// Headers of the request, the credential among them; sensitive values are marked.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether the extension was offered.
@@ -45,7 +44,7 @@ pub struct Target {
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target")
-            .field("host", &crate::config::host_text(&self.url))
+            .field("host", &crate::address::host_text(&self.url))
             .field("headers", &self.headers.len())
             .finish_non_exhaustive()
     }
