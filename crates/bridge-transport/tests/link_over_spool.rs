@@ -35,9 +35,9 @@ fn link_within(
     extended: bool,
 ) -> (Handle<Text>, Inbox) {
     let address = plane.local_addr().unwrap();
-    let url = format!("ws://{address}/ws").parse().unwrap();
+    let url = format!("ws://{address}/ws");
     let timings = Timings::default().reconnect_within(Duration::from_millis(20));
-    let endpoint = Endpoint::new(url).unwrap().timings(timings);
+    let endpoint = Endpoint::new(&url).unwrap().timings(timings);
     let endpoint = endpoint.proxy(ProxySource::None).offer_extension(extended);
     let folder = Folder::open(folder).unwrap();
     let (spool, _) = Spool::open(folder, config, [7; 16]).unwrap();
