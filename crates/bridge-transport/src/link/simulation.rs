@@ -8,13 +8,16 @@
 //! has to arrive all the same. With a spool this process dies as well, and what was written down
 //! arrives. A failure prints its seed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
 
 use super::*;
 use crate::{
+    carrier::Traffic,
     delivery::Heard,
     jitter::Jitter,
-    payload::{Class, Stored as _},
+    payload::{Class, Stored as _, TextFrame},
 };
 
 #[test]

@@ -1,7 +1,11 @@
 //! What the machine promises, one promise a test, in virtual time.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+
 use super::*;
-use crate::payload::{Class, Text};
+use crate::payload::{Class, Text, TextFrame};
 
 /// A link, a clock that stands until told, and everything the link wanted since last asked.
 pub(super) struct Bench {
