@@ -4,7 +4,9 @@
 //! acknowledged; of two messages of one stream the later one is never begun before the earlier one
 //! has gone out whole.
 
-use std::collections::{HashMap, VecDeque};
+mod lent;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::{
     Epoch, Frame, Gap, Key, PART_BYTES, Part, Violation, WINDOW,
@@ -21,6 +23,8 @@ pub struct Writer<P> {
     acked: u64,
     /// By rising numbers; one that is not among them will never come.
     unacked: VecDeque<Unacked<P>>,
+    /// Numbers whose messages are on their way to a peer that knows none.
+    lent: BTreeSet<u64>,
     /// What is held: messages until they are acknowledged, large ones without a number until they
     /// are out.
     bytes: usize,
@@ -84,6 +88,7 @@ impl<P> Writer<P> {
             next: 1,
             acked: 0,
             unacked: VecDeque::new(),
+            lent: BTreeSet::new(),
             bytes: 0,
             stored: None,
             line: None,

@@ -95,6 +95,8 @@ pub(crate) enum Timer {
     Ping,
     /// The peer has been silent for too long.
     Silence,
+    /// Pings have been unanswered for too long.
+    Unanswered,
     /// A write has stood still for too long.
     Stall,
     /// The peer has not said where to go on.
@@ -103,6 +105,10 @@ pub(crate) enum Timer {
     Healthy,
     /// Increments have waited long enough for others to be merged into them.
     Pace,
+    /// Nothing but time proves a message, or nothing will.
+    Proof,
+    /// The last round trip is too long ago to call it connected.
+    Doubt,
     /// The clocks are compared to notice sleep.
     ClockCheck,
     /// The time to send what waits is over.

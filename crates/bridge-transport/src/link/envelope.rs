@@ -23,6 +23,7 @@ impl<P: Payload> Link<P> {
         online.heard_frame = true;
         let Some(reader) = &mut online.reader else {
             self.liveness.on_heard(now);
+            self.on_sign();
             let frame = Inbound::Frame { conn, text };
             self.actions.push_back(Action::Deliver(frame));
             return;
@@ -66,31 +67,28 @@ impl<P: Payload> Link<P> {
 
     /// What has a number gets another: the next start must not give it away a second time.
     pub(super) fn on_spool_lost(&mut self, now: Instant, random: u64, epoch: Epoch) {
+        if let Stage::Online(online) = &self.stage {
+            let conn = online.conn;
+            self.actions.push_back(Action::HangUp { conn, code: None });
+            let reason = "to number anew what the disk does not take".to_owned();
+            self.lose(now, random, CloseReason::Lost(reason));
+        }
         self.spooling = None;
         self.outbox.take_back(self.writer.give_up());
         self.writer = Writer::new(epoch);
-        let conn = match &self.stage {
-            Stage::Online(online) if online.extended() => online.conn,
-            Stage::Online(_) | Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => {
-                return;
-            }
-        };
-        self.actions.push_back(Action::HangUp { conn, code: None });
-        let reason = "to number anew what the disk does not take".to_owned();
-        self.lose(now, random, CloseReason::Lost(reason));
     }
 
-    /// What was acknowledged, or is sent another way, is given back to the disk.
+    /// What was acknowledged, or arrived another way, is given back to the disk.
     pub(super) fn trim(&mut self) {
-        if self.spooling.is_some() {
-            let upto = self.writer.first() - 1;
+        let upto = self.writer.first() - 1;
+        if self.spooling.is_some() && upto > self.trimmed {
+            self.trimmed = upto;
             self.actions.push_back(Action::Trim { upto });
         }
     }
 
     pub(super) fn spool(&mut self, now: Instant) {
-        let plain = matches!(&self.stage, Stage::Online(online) if !online.extended());
-        let Some(spooling) = self.spooling.as_mut().filter(|it| !it.appending && !plain) else {
+        let Some(spooling) = self.spooling.as_mut().filter(|it| !it.appending) else {
             return;
         };
         let paced = self.drain_limit.is_none();

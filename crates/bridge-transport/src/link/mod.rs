@@ -20,7 +20,8 @@
 //! On a connection with the [envelope](crate::delivery) messages of streams wait until the peer has
 //! said where to go on, are numbered when they are written, and are kept until it has stored them.
 //! With a spool they are numbered as soon as they may go, on line or off, and written only when
-//! they are on the disk.
+//! they are on the disk. To a peer without the envelope terminal messages are kept until it is
+//! [proven](proof) that they arrived.
 
 mod backoff;
 pub(crate) mod close;
@@ -29,6 +30,7 @@ mod envelope;
 mod liveness;
 mod outbox;
 mod pace;
+mod proof;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -78,6 +80,8 @@ pub(crate) struct Link<P> {
     credential: u64,
     dialled_with: u64,
     drain_limit: Option<Instant>,
+    /// Up to where the spool was told that nothing is needed any more.
+    trimmed: u64,
     last_seen: Now,
     published: LinkState,
     actions: VecDeque<Action>,
@@ -112,6 +116,8 @@ struct Online {
     healthy: bool,
     heard_frame: bool,
     writing: bool,
+    /// When the last write was confirmed.
+    wrote: Instant,
 }
 
 impl Online {
@@ -150,6 +156,7 @@ impl<P: Payload> Link<P> {
             credential: 0,
             dialled_with: 0,
             drain_limit: None,
+            trimmed: 0,
             last_seen: now,
             published: LinkState::starting(now.at),
             actions: VecDeque::new(),
@@ -176,6 +183,7 @@ impl<P: Payload> Link<P> {
                 stream,
             })
         });
+        self.trimmed = first - 1;
         self.writer = Writer::restored(epoch, first, next, taken);
         self.spooling = Some(Spooling {
             store,
@@ -193,6 +201,7 @@ impl<P: Payload> Link<P> {
         }
         self.last_seen = now;
         let result = self.on_input(now.at, random, input);
+        self.prove(now.at);
         self.spool(now.at);
         self.write(now.at);
         self.finish_if_drained();
@@ -219,6 +228,7 @@ impl<P: Payload> Link<P> {
             Stage::Online(_) => self.liveness.deadline().map(|(at, wait)| match wait {
                 Wait::Ping => (at, Timer::Ping),
                 Wait::Silence => (at, Timer::Silence),
+                Wait::Unanswered => (at, Timer::Unanswered),
                 Wait::Stall => (at, Timer::Stall),
             }),
             Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => None,
@@ -230,8 +240,8 @@ impl<P: Payload> Link<P> {
         let drain = self.drain_limit.map(|at| (at, Timer::DrainLimit));
         let paced = drain.is_none()
             && match (&self.stage, &self.spooling) {
-                (Stage::Online(online), _) if !online.extended() => !online.writing,
                 (_, Some(spooling)) => !spooling.appending,
+                (Stage::Online(online), None) if !online.extended() => !online.writing,
                 (Stage::Online(online), None) => !online.writing && self.writer.is_caught_up(),
                 (Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped, None) => false,
             };
@@ -245,10 +255,21 @@ impl<P: Payload> Link<P> {
                 None
             }
         };
-        [own, liveness, pace, resume, drain, Some(clock)]
-            .into_iter()
-            .flatten()
-            .min_by_key(|(at, _)| *at)
+        let proof = self.proof_due().map(|at| (at, Timer::Proof));
+        let doubt = self.doubt_due().map(|at| (at, Timer::Doubt));
+        [
+            own,
+            liveness,
+            pace,
+            resume,
+            proof,
+            doubt,
+            drain,
+            Some(clock),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
     }
 
     fn on_push(&mut self, payload: P) -> Result<(), Full<P>> {
@@ -278,6 +299,7 @@ impl<P: Payload> Link<P> {
             Input::Refused { conn, reason } => {
                 if self.online(conn).is_some() {
                     self.liveness.on_heard(now);
+                    self.on_sign();
                     self.actions
                         .push_back(Action::Deliver(Inbound::Refused { conn, reason }));
                 }
@@ -290,8 +312,7 @@ impl<P: Payload> Link<P> {
             Input::Wrote { conn } => {
                 if let Some(online) = self.online(conn) {
                     online.writing = false;
-                    self.outbox.on_wrote();
-                    self.liveness.on_wrote(now);
+                    self.on_wrote(now, random, conn);
                 }
             }
             Input::Closed { conn, reason } => {
@@ -346,6 +367,7 @@ impl<P: Payload> Link<P> {
                         return;
                     }
                     Some(Need::GiveUpSilent(limit)) => CloseReason::Silent(limit),
+                    Some(Need::GiveUpUnanswered(limit)) => CloseReason::Unanswered(limit),
                     Some(Need::GiveUpStalled(limit)) => CloseReason::Stalled(limit),
                     None => return,
                 };
@@ -371,9 +393,8 @@ impl<P: Payload> Link<P> {
         }
         if extended {
             self.writer.on_opened();
-        } else if !self.writer.is_empty() {
+        } else if self.spooling.is_none() && !self.writer.is_empty() {
             self.outbox.take_back(self.writer.give_up());
-            self.trim();
         }
         let parts = self.frame_limit.saturating_mul(2);
         self.stage = Stage::Online(Online {
@@ -383,6 +404,7 @@ impl<P: Payload> Link<P> {
             healthy: false,
             heard_frame: false,
             writing,
+            wrote: now,
         });
     }
 
@@ -452,7 +474,7 @@ impl<P: Payload> Link<P> {
             }
         );
         self.writer.on_closed();
-        if let Some(bytes) = self.outbox.on_closed(too_big) {
+        if let Some(bytes) = self.outbox.on_closed(too_big, &mut self.writer) {
             self.refuse_own(conn, bytes);
         }
         self.last_error = Some(reason.to_string());
@@ -495,6 +517,8 @@ impl<P: Payload> Link<P> {
             } else {
                 Peer::Behind(&mut self.writer)
             }
+        } else if self.spooling.is_some() {
+            Peer::Spooled(&mut self.writer)
         } else {
             Peer::Plain
         };
@@ -522,6 +546,7 @@ impl<P: Payload> Link<P> {
         for bytes in batch.refused {
             self.refuse_own(conn, bytes);
         }
+        self.trim();
     }
 
     fn refuse_own(&mut self, conn: ConnId, bytes: usize) {
@@ -534,8 +559,7 @@ impl<P: Payload> Link<P> {
         let Some(limit) = self.drain_limit else {
             return;
         };
-        let writing = matches!(&self.stage, Stage::Online(online) if online.writing);
-        let sent = self.outbox.is_empty() && self.writer.is_empty() && !writing;
+        let sent = self.is_sent() && (self.outbox.is_empty() || self.proof_given_up());
         if !sent && self.last_seen.at < limit {
             return;
         }
@@ -555,7 +579,7 @@ impl<P: Payload> Link<P> {
         }
         let (messages, bytes) = self.outbox.held();
         let flushed = match (messages + self.writer.len(), bytes + self.writer.bytes()) {
-            (0, _) => Flushed::Everything,
+            _ if sent => Flushed::Everything,
             (messages, bytes) => Flushed::Left { messages, bytes },
         };
         self.publish(self.last_seen.at);
@@ -569,7 +593,10 @@ impl<P: Payload> Link<P> {
             Stage::Online(online) if draining => (Phase::Draining, None, online.extended()),
             Stage::Dialing { .. } if draining => (Phase::Draining, None, false),
             Stage::Waiting { until, .. } if draining => (Phase::Draining, Some(*until), false),
-            Stage::Online(online) => (Phase::Online, None, online.extended()),
+            Stage::Online(online) if self.liveness.is_proven(now) => {
+                (Phase::Online, None, online.extended())
+            }
+            Stage::Online(online) => (Phase::Doubtful, None, online.extended()),
             Stage::Dialing { .. } => (Phase::Dialing, None, false),
             Stage::Waiting {
                 until,

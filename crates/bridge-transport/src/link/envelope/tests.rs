@@ -167,6 +167,7 @@ fn a_plain_peer_after_one_with_the_envelope_is_sent_what_was_not_stored() {
     let frames = bench.tell(Input::Wrote { conn: SECOND });
     assert_eq!(frames, [write(SECOND, &["a", "b", "c"])]);
     bench.tell(Input::Wrote { conn: SECOND });
+    bench.answer_ping();
     assert_eq!(bench.link.outbox.held(), (0, 0));
     assert!(bench.link.writer.is_empty());
 }
