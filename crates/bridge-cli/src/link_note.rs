@@ -29,6 +29,8 @@ pub(crate) enum Connection {
     /// Nothing is known yet.
     Connecting,
     Online,
+    /// It is open, and nothing was heard for too long to say that it works.
+    Doubtful,
     /// The last try failed; there will be another one.
     Failed,
     TokenRefused,
@@ -45,6 +47,7 @@ impl LinkNote {
     fn about(state: &LinkState) -> Option<Self> {
         let connection = match state.phase {
             Phase::Online => Connection::Online,
+            Phase::Doubtful => Connection::Doubtful,
             Phase::AuthRequired => Connection::TokenRefused,
             Phase::Waiting => Connection::Failed,
             Phase::Dialing if state.last_error.is_some() => Connection::Failed,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bridge_proto::{AgentId, model::Notice};
-use bridge_transport::{Handle, Phase};
+use bridge_transport::Handle;
 use bridge_workspace::{FileNews, Watch, Watching, Workspace};
 use tokio::sync::{mpsc, watch};
 
@@ -63,7 +63,7 @@ async fn pass_on(
             tracing::trace!("that the agent works was said just now");
         }
         // Nobody asks later for what changed meanwhile, and runs need the room.
-        if link.state().borrow().phase != Phase::Online {
+        if !link.state().borrow().phase.is_open() {
             continue;
         }
         let notice = Notice::FileChanged {

@@ -110,6 +110,10 @@ pub enum CloseReason {
     /// Nothing was heard for the given time although pings were sent.
     #[error("nothing heard for {0:?}")]
     Silent(Duration),
+    /// Things arrived, but no answer to the pings that were sent for the given time: the way out is
+    /// dead.
+    #[error("pings were not answered for {0:?}")]
+    Unanswered(Duration),
     /// A write made no progress for the given time.
     #[error("sending made no progress for {0:?}")]
     Stalled(Duration),

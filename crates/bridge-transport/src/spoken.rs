@@ -40,6 +40,7 @@ impl Spoken {
             CloseReason::Lost(text) => CloseReason::Lost(self.line(&text)),
             CloseReason::Protocol(text) => CloseReason::Protocol(self.line(&text)),
             own @ (CloseReason::Silent(_)
+            | CloseReason::Unanswered(_)
             | CloseReason::Stalled(_)
             | CloseReason::Slept
             | CloseReason::ShutDown) => own,

@@ -43,15 +43,22 @@ impl LinkState {
 ///            ┌────────── failed ──────────┐
 ///            ▼                            │
 /// Waiting / AuthRequired ── due ──►  Dialing ── opened ──► Online ── shutdown ──► Draining ──► Stopped
-///            ▲                                               │
-///            └──────────────────── closed ───────────────────┘
+///            ▲                                             │  ▲
+///            ├──────────────────── closed ─────────────────┤  │ round trip
+///            │                                   no proof  ▼  │
+///            └──────────────────── closed ─────────────── Doubtful
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// A connection is being opened.
     Dialing,
-    /// A connection is up.
+    /// A connection is up, and a round trip over it succeeded within the last
+    /// [`Timings::silence`](crate::Timings::silence): the upgrade, or a ping and its answer. From a
+    /// peer that was never heard to answer a ping anything that arrives counts.
     Online,
+    /// A connection is open, and nothing proves that it still works. It is used, and left when it
+    /// is known to be dead.
+    Doubtful,
     /// The next dial is due at [`LinkState::next_retry`].
     Waiting,
     /// The peer refused the credential; dialled again slowly, or at once when it changes.
@@ -60,4 +67,16 @@ pub enum Phase {
     Draining,
     /// The link has ended.
     Stopped,
+}
+
+impl Phase {
+    /// Whether a connection is open, proven or not.
+    pub fn is_open(self) -> bool {
+        match self {
+            Self::Online | Self::Doubtful => true,
+            Self::Dialing | Self::Waiting | Self::AuthRequired | Self::Draining | Self::Stopped => {
+                false
+            }
+        }
+    }
 }

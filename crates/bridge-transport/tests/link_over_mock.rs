@@ -10,7 +10,7 @@ use std::{pin::pin, time::Duration};
 use async_trait::async_trait;
 use bridge_transport::{
     Carrier, Class, CloseReason, DialError, Endpoint, Flushed, Greeting, Handle, Inbound, Inbox,
-    Limits, Payload, Phase, TextFrame,
+    Limits, LinkState, Payload, Phase, TextFrame,
     carrier::{Connection, FrameSink, FrameSource, Received, SinkClosed, Target, TrafficMeter},
     connect_over,
 };
@@ -80,7 +80,11 @@ enum Write {
     Close(u16),
 }
 
-struct Sink(mpsc::UnboundedSender<Write>);
+/// Takes writes, and answers pings if there is somebody who does.
+struct Sink(
+    mpsc::UnboundedSender<Write>,
+    Option<mpsc::UnboundedSender<Received>>,
+);
 struct Source(mpsc::UnboundedReceiver<Received>);
 
 #[async_trait]
@@ -96,8 +100,11 @@ impl FrameSink for Sink {
             .map_err(|_| SinkClosed)?;
         done.await.map_err(|_| SinkClosed)
     }
-    async fn ping(&mut self, _id: u64) -> Result<(), SinkClosed> {
-        Ok(())
+    async fn ping(&mut self, id: u64) -> Result<(), SinkClosed> {
+        match &self.1 {
+            Some(say) => say.send(Received::Pong { id }).map_err(|_| SinkClosed),
+            None => Ok(()),
+        }
     }
     async fn close(&mut self, code: u16) {
         self.0.send(Write::Close(code)).unwrap();
@@ -116,10 +123,20 @@ impl FrameSource for Source {
 
 impl Dial {
     fn accept(self) -> Peer {
+        self.accept_as(true)
+    }
+
+    /// Accepts as a peer that never answers a ping.
+    fn accept_mute(self) -> Peer {
+        self.accept_as(false)
+    }
+
+    fn accept_as(self, answers_pings: bool) -> Peer {
         let (sink, writes) = mpsc::unbounded_channel();
         let (say, source) = mpsc::unbounded_channel();
+        let pongs = answers_pings.then(|| say.clone());
         let connection = Connection {
-            sink: Box::new(Sink(sink)),
+            sink: Box::new(Sink(sink, pongs)),
             source: Box::new(Source(source)),
             extended: false,
             traffic: TrafficMeter::new(),
@@ -302,10 +319,10 @@ async fn a_list_waits_for_room_in_its_own_order_and_holds_up_no_terminal_message
     assert!(timeout(short, waiting.as_mut()).await.is_err());
     let mut behind = pin!(bench.link.push(Note(of(5), "behind".into())));
     assert!(timeout(short, behind.as_mut()).await.is_err());
-    bench.link.push(durable("end")).await.unwrap();
+    bench.link.push(durable("!")).await.unwrap();
     let mut peer = dial.accept();
     assert_eq!(peer.read().await, ["hello"]);
-    assert_eq!(peer.read().await, ["first", "sec", "end"]);
+    assert_eq!(peer.read().await, ["first", "sec", "!"]);
     waiting.await.unwrap();
     assert_eq!(peer.read().await, ["waits"]);
     assert_eq!(peer.read().await, ["last"]);
@@ -384,7 +401,6 @@ async fn an_embedder_that_does_not_read_only_slows_the_peer() {
         ..Limits::default()
     });
     let peer = bench.connected().await;
-    peer.say.send(Received::Pong { id: 1 }).unwrap();
     for _ in 0..20 {
         let frame = Received::Text(vec![b'x'; 1024].into());
         peer.say.send(frame).unwrap();
@@ -392,13 +408,15 @@ async fn an_embedder_that_does_not_read_only_slows_the_peer() {
     let minutes = Duration::from_secs(600);
     let disturbed = timeout(minutes, bench.dials.recv()).await;
     assert!(disturbed.is_err(), "dialled again");
-    assert_eq!(bench.link.state().borrow().phase, Phase::Online);
+    // The answers to the pings are not read either.
+    assert_eq!(bench.link.state().borrow().phase, Phase::Doubtful);
     let mut frames = 0;
     while frames < 20 {
         if let Some(Inbound::Frame { .. }) = bench.inbox.recv().await {
             frames += 1;
         }
     }
+    bench.reaches(Phase::Online).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -424,6 +442,57 @@ async fn shutdown_sends_what_waits_and_says_good_bye() {
             ..
         })
     ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_answers_no_ping_holds_up_no_shutdown() {
+    let mut bench = start(Limits::default());
+    let mut peer = bench.dial().await.accept_mute();
+    assert_eq!(peer.read().await, ["hello"]);
+    bench.link.push(durable("last")).await.unwrap();
+    assert_eq!(peer.read().await, ["last"]);
+    let began = Instant::now();
+    let flushed = tokio::spawn(bench.link.shutdown(Duration::from_secs(60)));
+    assert_eq!(peer.read().await, ["close 1000"]);
+    assert_eq!(flushed.await.unwrap(), Flushed::Everything);
+    assert!(began.elapsed() <= Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminal_message_that_was_written_and_not_proven_is_sent_again() {
+    let mut bench = start(Limits::default());
+    let mut first = bench.dial().await.accept_mute();
+    assert_eq!(first.read().await, ["hello"]);
+    bench.link.push(text("gone")).await.unwrap();
+    assert_eq!(first.read().await, ["gone"]);
+    bench.link.push(durable("precious")).await.unwrap();
+    assert_eq!(first.read().await, ["precious"]);
+    let reset = CloseReason::Lost("reset".to_owned());
+    first.say.send(Received::Closed(reset.clone())).unwrap();
+    let mut second = bench.connected().await;
+    assert_eq!(second.read().await, ["precious"]);
+    // Proven now: the next connection does not get it.
+    let round_trip = |state: &LinkState| state.round_trip.is_some();
+    bench.link.state().wait_for(round_trip).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    second.say.send(Received::Closed(reset)).unwrap();
+    let mut third = bench.connected().await;
+    bench.link.push(durable("next")).await.unwrap();
+    assert_eq!(third.read().await, ["next"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_connection_is_called_connected_only_as_long_as_it_is_proven() {
+    let mut bench = start(Limits::default());
+    let mut peer = bench.dial().await.accept_mute();
+    assert_eq!(peer.read().await, ["hello"]);
+    bench.reaches(Phase::Online).await;
+    let began = Instant::now();
+    bench.reaches(Phase::Doubtful).await;
+    assert_eq!(began.elapsed(), Duration::from_secs(25));
+    let frame = Received::Text("{}".into());
+    peer.say.send(frame).unwrap();
+    bench.reaches(Phase::Online).await;
 }
 
 #[tokio::test(start_paused = true)]

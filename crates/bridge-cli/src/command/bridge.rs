@@ -60,7 +60,9 @@ pub(crate) async fn log_state(mut state: watch::Receiver<LinkState>) {
     let mut before = None;
     loop {
         let now = state.borrow_and_update().clone();
-        if before != Some(now.phase) {
+        if now.phase == Phase::Doubtful {
+            tracing::debug!("the connection is open, and no ping was answered for a while");
+        } else if before != Some(now.phase) {
             let error = now.last_error.as_deref().unwrap_or_default();
             match now.phase {
                 Phase::Online => tracing::info!(extended = now.extended, "connected"),
@@ -69,7 +71,7 @@ pub(crate) async fn log_state(mut state: watch::Receiver<LinkState>) {
                     error,
                     "the control plane does not accept the pairing token; run `ctrlnode setup` to pair again"
                 ),
-                Phase::Dialing | Phase::Draining | Phase::Stopped => {}
+                Phase::Doubtful | Phase::Dialing | Phase::Draining | Phase::Stopped => {}
             }
             before = Some(now.phase);
         }

@@ -34,6 +34,7 @@ pub(crate) fn run(as_json: bool) -> Result<Exit, Problem> {
         .and_then(|holder| LinkNote::of(&root, holder));
     let connection = note.as_ref().map(|note| match note.connection {
         Connection::Online => "connected",
+        Connection::Doubtful => "open, but nothing was heard for a while",
         Connection::Connecting => "connecting",
         Connection::Failed => "not connected",
         Connection::TokenRefused => "token refused",

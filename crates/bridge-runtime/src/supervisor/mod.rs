@@ -23,7 +23,7 @@ use bridge_proto::{
     model::{AgentProfile, AskEnd, EventBody, Fault, Health, Outcome, RunEvent},
 };
 use bridge_providers::{host::Host, provider::Provider};
-use bridge_transport::{ConnId, Handle, Inbox, Phase};
+use bridge_transport::{ConnId, Handle, Inbox};
 use bridge_workspace::{Journal, RunEntry, Watching, Workspace};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -284,7 +284,7 @@ impl Supervisor {
         daemon.settle_journal().await;
         daemon.drops = None;
         dropping::last_words(porter).await;
-        let online = link.state().borrow().phase == Phase::Online;
+        let online = link.state().borrow().phase.is_open();
         let flushed = link
             .shutdown(if online { FLUSH } else { FLUSH_OFFLINE })
             .await;

@@ -10,7 +10,7 @@ use bridge_proto::{
     model::{AgentProfile, GraphPhase, Health, HealthReason, Origin, PlanGraph, PlanReply, Reply},
 };
 use bridge_providers::provider::{Asking, Provider, RunSpec};
-use bridge_transport::{ConnId, Phase};
+use bridge_transport::ConnId;
 
 use super::{Daemon, Scan};
 use crate::{
@@ -153,7 +153,7 @@ impl Daemon {
         if asker != told {
             self.answer(reply, &origin, asker).await;
         }
-        let online = self.link.state().borrow().phase == Phase::Online;
+        let online = self.link.state().borrow().phase.is_open();
         if !online || self.current != Some(asker) {
             tracing::warn!(
                 "a plan is ready, and the connection that asked is gone; asked again, it is told"

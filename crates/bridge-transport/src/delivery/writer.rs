@@ -4,7 +4,9 @@
 //! acknowledged; of two messages of one stream the later one is never begun before the earlier one
 //! has gone out whole.
 
-use std::collections::{HashMap, VecDeque};
+mod lent;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::{
     Epoch, Frame, Gap, Key, PART_BYTES, Part, Violation, WINDOW,
@@ -21,6 +23,8 @@ pub struct Writer<P> {
     acked: u64,
     /// By rising numbers; one that is not among them will never come.
     unacked: VecDeque<Unacked<P>>,
+    /// Numbers whose messages are on their way to a peer that knows none.
+    lent: BTreeSet<u64>,
     /// What is held: messages until they are acknowledged, large ones without a number until they
     /// are out.
     bytes: usize,
@@ -86,6 +90,7 @@ impl<P> Writer<P> {
             next: 1,
             acked: 0,
             unacked: VecDeque::new(),
+            lent: BTreeSet::new(),
             bytes: 0,
             stored: None,
             elsewhere: None,
@@ -341,35 +346,6 @@ impl<P> Writer<P> {
             });
         }
         self.elsewhere = Some(upto).filter(|upto| *upto < self.next);
-    }
-
-    /// The first message from a number on that may go and is here, for a peer that knows no numbers.
-    pub fn message(&self, from: u64) -> Option<(u64, &P)> {
-        let index = self.unacked.partition_point(|unacked| unacked.seq < from);
-        let message = self.unacked.get(index)?;
-        let stored = self.stored.is_none_or(|stored| message.seq <= stored);
-        stored.then_some((message.seq, &message.payload))
-    }
-
-    /// Forgets the messages up to a number but for those to be kept: a peer that knows no numbers has
-    /// them, or can never have them. Their numbers stay.
-    pub fn let_go(&mut self, upto: u64, keep: impl Fn(u64, &P) -> bool) {
-        let end = self.unacked.partition_point(|unacked| unacked.seq <= upto);
-        let mut kept: Vec<_> = self.unacked.drain(..end).collect();
-        kept.retain(|unacked| {
-            let keeps = keep(unacked.seq, &unacked.payload);
-            self.bytes -= if keeps { 0 } else { unacked.size };
-            keeps
-        });
-        for unacked in kept.into_iter().rev() {
-            self.unacked.push_front(unacked);
-        }
-    }
-
-    /// A peer that knows no numbers has everything up to this one.
-    pub fn settle(&mut self, upto: u64) {
-        let last = self.elsewhere.unwrap_or(self.next) - 1;
-        self.let_acknowledged_go(upto.min(last));
     }
 
     /// Everything up to this number is written down.

@@ -65,6 +65,7 @@ impl CloseRules {
             CloseReason::Protocol(_)
             | CloseReason::Lost(_)
             | CloseReason::Silent(_)
+            | CloseReason::Unanswered(_)
             | CloseReason::Stalled(_)
             | CloseReason::Slept
             | CloseReason::ShutDown => 1006,

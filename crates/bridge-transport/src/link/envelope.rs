@@ -1,5 +1,4 @@
-//! What the link says and hears on a connection with the [envelope](crate::delivery), and what it
-//! writes down of it.
+//! What the link says and hears on a connection with the [envelope](crate::delivery).
 
 #[cfg(test)]
 mod tests;
@@ -8,9 +7,9 @@ use std::{borrow::Cow, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Action, Link, Read, Stage};
+use super::{Action, Link};
 use crate::{
-    delivery::{Epoch, Gap, Heard, Violation, Writer},
+    delivery::{Gap, Heard, Violation},
     inbound::{CloseReason, ConnId, Inbound},
     payload::Payload,
 };
@@ -23,6 +22,7 @@ impl<P: Payload> Link<P> {
         online.heard_frame = true;
         let Some(reader) = &mut online.reader else {
             self.liveness.on_heard(now);
+            self.on_sign();
             let frame = Inbound::Frame { conn, text };
             self.actions.push_back(Action::Deliver(frame));
             return;
@@ -77,96 +77,6 @@ impl<P: Payload> Link<P> {
             }
         }
         Ok(())
-    }
-
-    /// What has a number gets another: the next start must not give it away a second time.
-    pub(super) fn on_spool_lost(&mut self, now: Instant, random: u64, epoch: Epoch) {
-        self.spooling = None;
-        self.outbox.take_back(self.writer.give_up());
-        self.writer = Writer::new(epoch);
-        let conn = match &self.stage {
-            Stage::Online(online) => online.conn,
-            Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => return,
-        };
-        self.actions.push_back(Action::HangUp { conn, code: None });
-        let reason = "to number anew what the disk does not take".to_owned();
-        self.lose(now, random, CloseReason::Lost(reason));
-    }
-
-    /// What has arrived is given back to the disk.
-    pub(super) fn trim(&mut self) {
-        if self.spooling.is_some() {
-            let upto = self.writer.first() - 1;
-            self.actions.push_back(Action::Trim { upto });
-        }
-    }
-
-    pub(super) fn spool(&mut self, now: Instant) {
-        let Some(spooling) = self.spooling.as_mut().filter(|it| !it.appending) else {
-            return;
-        };
-        let paced = self.drain_limit.is_none();
-        // A peer that takes what there is holds up producers rather than being a detour over the disk.
-        let window = match &self.stage {
-            Stage::Online(_) => self.outbox.limit(),
-            Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => spooling.window,
-        };
-        let records = self.outbox.store(
-            now,
-            paced,
-            &mut self.writer,
-            window,
-            spooling.store,
-            self.frame_limit,
-        );
-        if !records.taken.is_empty() {
-            spooling.appending = true;
-            self.actions.push_back(Action::Append {
-                records: records.taken,
-            });
-        }
-        let conn = ConnId(self.last_conn);
-        for bytes in records.refused {
-            self.refuse_own(conn, bytes);
-        }
-    }
-
-    /// What was handed to a peer of the published wire leaves the spool.
-    pub(super) fn on_wrote_published(&mut self) {
-        if let Some(upto) = self.plain.on_wrote(&mut self.writer) {
-            self.writer.settle(upto);
-            self.trim();
-        }
-    }
-
-    /// Asks the disk for what waits on it alone, when there is room for it here.
-    pub(super) fn read_on(&mut self) {
-        let Some(spooling) = self.spooling.as_mut().filter(|it| !it.reading) else {
-            return;
-        };
-        let room = spooling.window.saturating_sub(self.writer.bytes());
-        if room > spooling.window / 2
-            && let Some((from, upto)) = self.writer.wants()
-        {
-            spooling.reading = true;
-            self.actions.push_back(Action::Read {
-                from,
-                upto,
-                bytes: room,
-            });
-        }
-    }
-
-    pub(super) fn on_read(&mut self, read: Read<P>) {
-        if let Some(spooling) = &mut self.spooling {
-            spooling.reading = false;
-            self.writer.on_read(read.from, read.upto, read.taken());
-        }
-    }
-
-    /// Whether everything that has a number is here, and not on the disk alone.
-    pub(crate) fn is_all_here(&self) -> bool {
-        self.writer.is_all_here()
     }
 
     fn violated(&mut self, now: Instant, random: u64, conn: ConnId, violation: &Violation) {

@@ -1,11 +1,14 @@
 //! Whether the connection still lives.
 //!
-//! Invariant: a connection is dropped only for a silence that pings failed to break, on a peer
-//! known to answer pings, or for a write that moves no byte. Times in which this side did not
-//! read, or could not ping because it wrote, never count as silence.
+//! Invariant: a connection is dropped only for a silence that pings failed to break or for pings
+//! that stay unanswered, on a peer known to answer pings, or for a write that moves no byte. Times
+//! in which this side did not read, or could not ping because it wrote, never count as silence. It
+//! is [proven](Liveness::is_proven) only by a round trip, or by a byte of a peer that never answers
+//! pings.
 
 use std::time::{Duration, Instant};
 
+use super::proof::Proof;
 use crate::{carrier::Traffic, config::Timings, jitter::about};
 
 #[derive(Debug)]
@@ -13,6 +16,9 @@ pub(super) struct Liveness {
     timings: Timings,
     /// Kept over connections: it is a property of the peer.
     answers_pings: bool,
+    /// Pings of a whole silence span went unanswered, and none was ever answered; kept as well.
+    mute: bool,
+    opened: Instant,
     /// Silence is counted from here or from the last byte, whichever is later.
     listening_since: Instant,
     heard: Instant,
@@ -22,6 +28,10 @@ pub(super) struct Liveness {
     ping_due: Instant,
     pings: u64,
     pinged: Instant,
+    /// When the oldest ping was sent that is not answered, as far as it matters.
+    unanswered: Option<Instant>,
+    /// The last ping that was answered on this connection, and when.
+    ponged: Option<(u64, Instant)>,
     round_trip: Option<Duration>,
 }
 
@@ -30,6 +40,7 @@ pub(super) struct Liveness {
 pub(super) enum Need {
     Ping(u64),
     GiveUpSilent(Duration),
+    GiveUpUnanswered(Duration),
     GiveUpStalled(Duration),
 }
 
@@ -38,6 +49,7 @@ pub(super) enum Need {
 pub(super) enum Wait {
     Ping,
     Silence,
+    Unanswered,
     Stall,
 }
 
@@ -46,6 +58,8 @@ impl Liveness {
         Self {
             timings,
             answers_pings: false,
+            mute: false,
+            opened: now,
             listening_since: now,
             heard: now,
             writing_since: None,
@@ -54,6 +68,8 @@ impl Liveness {
             ping_due: now,
             pings: 0,
             pinged: now,
+            unanswered: None,
+            ponged: None,
             round_trip: None,
         }
     }
@@ -62,6 +78,7 @@ impl Liveness {
     pub(super) fn on_opened(&mut self, now: Instant) {
         *self = Self {
             answers_pings: self.answers_pings,
+            mute: self.mute,
             pings: self.pings,
             ..Self::new(self.timings.clone(), now)
         };
@@ -78,7 +95,15 @@ impl Liveness {
 
     pub(super) fn on_pong(&mut self, now: Instant, id: u64) {
         self.answers_pings = true;
+        self.mute = false;
         self.on_heard(now);
+        if id > self.pings {
+            return;
+        }
+        let last = self.ponged.map_or(id, |(last, _)| last.max(id));
+        self.ponged = Some((last, now));
+        // Of those behind it the newest is counted from, which errs on the side of patience.
+        self.unanswered = (last < self.pings).then_some(self.pinged);
         if id == self.pings {
             self.round_trip = Some(now.saturating_duration_since(self.pinged));
         }
@@ -110,23 +135,93 @@ impl Liveness {
         if self.silence_limit().is_some_and(|limit| limit <= now) {
             return Some(Need::GiveUpSilent(self.timings.silence));
         }
-        if self.next_ping().is_some_and(|due| due <= now) {
-            self.pings += 1;
-            self.pinged = now;
-            self.ping_due = now + about(self.timings.ping, random);
-            return Some(Need::Ping(self.pings));
+        if self.unanswered_limit().is_some_and(|limit| limit <= now) {
+            // Another server may stand there now, that answers none.
+            self.answers_pings = self.ponged.is_some();
+            return Some(Need::GiveUpUnanswered(self.timings.silence * PATIENCE));
         }
-        None
+        self.learn(now);
+        let due = self.next_ping().is_some_and(|due| due <= now);
+        due.then(|| Need::Ping(self.ping(now, random)))
+    }
+
+    /// Between two writes goes a ping that came due during the first.
+    pub(super) fn ping_between(&mut self, now: Instant, random: u64) -> Option<u64> {
+        (self.ping_due < now).then(|| self.ping(now, random))
+    }
+
+    /// A ping is wanted to prove a message: soon, and of a few messages together.
+    pub(super) fn want_ping(&mut self, now: Instant, gap: Duration) {
+        let soon = (self.pinged + gap).max(now);
+        self.ping_due = self.ping_due.min(soon);
+    }
+
+    /// The number of the next ping.
+    pub(super) fn next_id(&self) -> u64 {
+        self.pings + 1
+    }
+
+    fn ping(&mut self, now: Instant, random: u64) -> u64 {
+        self.pings += 1;
+        self.pinged = now;
+        self.unanswered.get_or_insert(now);
+        self.ping_due = now + about(self.timings.ping, random);
+        self.pings
+    }
+
+    fn learn(&mut self, now: Instant) {
+        self.mute |= !self.answers_pings
+            && self.reading
+            && self
+                .unanswered
+                .is_some_and(|since| since + self.timings.silence <= now);
     }
 
     pub(super) fn deadline(&self) -> Option<(Instant, Wait)> {
         let stall = self.stall_limit().map(|at| (at, Wait::Stall));
         let silence = self.silence_limit().map(|at| (at, Wait::Silence));
+        let unanswered = self.unanswered_limit().map(|at| (at, Wait::Unanswered));
         let ping = self.next_ping().map(|at| (at, Wait::Ping));
-        [stall, silence, ping]
+        [stall, silence, unanswered, ping]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
+    }
+
+    /// Whether a round trip succeeded within the limit; on a peer that was never heard to answer a
+    /// ping, whether it was heard at all. The upgrade is the first round trip.
+    pub(super) fn is_proven(&self, now: Instant) -> bool {
+        now < self.proven_until()
+    }
+
+    /// Until when the connection counts as proven if nothing comes.
+    pub(super) fn proven_until(&self) -> Instant {
+        let last = match self.ponged {
+            Some((_, at)) => at,
+            None if self.answers_pings => self.opened,
+            None => self.heard,
+        };
+        last + self.timings.silence
+    }
+
+    pub(super) fn answers_pings(&self) -> bool {
+        self.answers_pings
+    }
+
+    /// Whether the peer is known never to answer pings.
+    pub(super) fn is_mute(&self) -> bool {
+        self.mute
+    }
+
+    /// Whether a message that waits for this arrived.
+    pub(super) fn proves(&self, now: Instant, proof: Proof) -> bool {
+        self.ponged.is_some_and(|(last, _)| proof.ping <= last)
+            || self.proves_by_age(proof).is_some_and(|at| at <= now)
+    }
+
+    /// When the mere life of the connection proves a message, because nothing else can.
+    pub(super) fn proves_by_age(&self, proof: Proof) -> Option<Instant> {
+        (!self.answers_pings).then(|| proof.wrote + self.timings.silence)
     }
 
     pub(super) fn round_trip(&self) -> Option<Duration> {
@@ -143,11 +238,21 @@ impl Liveness {
         judged.then(|| self.heard.max(self.listening_since) + self.timings.silence)
     }
 
+    /// A pong may stand behind a long frame, or many; so this is longer while bytes arrive.
+    fn unanswered_limit(&self) -> Option<Instant> {
+        let judged = self.answers_pings && self.reading;
+        let since = self.unanswered.filter(|_| judged)?;
+        Some(since.max(self.listening_since) + self.timings.silence * PATIENCE)
+    }
+
     fn stall_limit(&self) -> Option<Instant> {
         self.writing_since
             .map(|since| self.sent.max(since) + self.timings.silence)
     }
 }
+
+/// How many times the silence limit pings may stay unanswered while bytes arrive.
+const PATIENCE: u32 = 3;
 
 #[cfg(test)]
 mod tests {

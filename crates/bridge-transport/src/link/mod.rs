@@ -20,145 +20,45 @@
 //! On a connection with the [envelope](crate::delivery) messages of streams wait until the peer has
 //! said where to go on, are numbered when they are written, and are kept until it has stored them.
 //! With a spool they are numbered as soon as they may go, on line or off, and written only when
-//! they are on the disk.
+//! they are on the disk. To a peer without the envelope terminal messages are kept until it is
+//! [proven](proof) that they arrived.
 
 mod backoff;
 pub(crate) mod close;
+mod contract;
 mod envelope;
 mod liveness;
 mod outbox;
 mod pace;
-mod published;
+mod proof;
 #[cfg(test)]
 mod simulation;
+mod spooled;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Instant};
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
-
-pub(crate) use self::outbox::{Full, Record};
 use self::{
     backoff::Backoff,
     close::{CloseRules, Verdict},
     liveness::{Liveness, Need, Wait},
     outbox::{Batch, Numbered, Outbox, Peer},
-    published::Published,
+};
+pub(crate) use self::{
+    contract::{Action, Input, Read, Spooled, Timer},
+    outbox::{Full, Record},
 };
 use crate::{
-    carrier::Traffic,
     clock::Now,
     config::{Limits, Timings},
-    delivery::{Epoch, Position, Reader, Taken, Writer},
+    delivery::{Epoch, Position, Reader, Writer},
     dial::Disposition,
     handle::Flushed,
     inbound::{CloseReason, ConnId, FrameRefused, Inbound},
-    payload::{Greeting, Payload, TextFrame},
+    payload::{Greeting, Payload},
     state::{LinkState, Phase},
 };
-
-/// What happened.
-#[derive(Debug)]
-pub(crate) enum Input<P> {
-    /// The embedder has a message.
-    Push(P),
-    /// The embedder has a new greeting.
-    Greeting(Greeting),
-    /// A dial succeeded.
-    Opened { conn: ConnId, extended: bool },
-    /// A dial failed.
-    DialFailed {
-        conn: ConnId,
-        disposition: Disposition,
-        reason: String,
-    },
-    /// A text frame arrived.
-    Frame { conn: ConnId, text: Bytes },
-    /// A frame was refused.
-    Refused { conn: ConnId, reason: FrameRefused },
-    /// A ping came back.
-    Pong { conn: ConnId, id: u64 },
-    /// When bytes last moved on the open connection.
-    Traffic(Traffic),
-    /// Reading was paused because the inbox is full, or goes on.
-    Reading { reading: bool },
-    /// The socket has taken the last write.
-    Wrote { conn: ConnId },
-    /// Everything up to this number is on the disk.
-    Appended { upto: u64 },
-    /// What the disk holds from a number on.
-    Read(Read<P>),
-    /// The disk takes nothing any more; numbers are counted anew under this name.
-    SpoolLost { epoch: Epoch },
-    /// A connection has ended.
-    Closed { conn: ConnId, reason: CloseReason },
-    /// The credential is a new one.
-    CredentialChanged,
-    /// The embedder wants to stop; what waits may be sent for this long.
-    Drain { limit: Duration },
-    /// The deadline has come.
-    Timeout,
-}
-
-/// What to do, in order.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Open a connection; give up one still being opened.
-    Dial {
-        conn: ConnId,
-        headers: Vec<(HeaderName, HeaderValue)>,
-    },
-    /// Send these frames, then report [`Input::Wrote`]. There is one write at a time.
-    Write {
-        conn: ConnId,
-        frames: Vec<TextFrame>,
-    },
-    /// Write these down, then report [`Input::Appended`]. There is one such action at a time.
-    Append { records: Vec<Record> },
-    /// Read what was written down from a number on and before another, until about so many bytes
-    /// are together; then report [`Input::Read`]. There is one such action at a time.
-    Read { from: u64, upto: u64, bytes: usize },
-    /// Nothing up to this number is needed any more.
-    Trim { upto: u64 },
-    /// Send a ping.
-    Ping { conn: ConnId, id: u64 },
-    /// Drop the connection or the dial; with a good-bye if a code is given.
-    HangUp { conn: ConnId, code: Option<u16> },
-    /// Tell the embedder.
-    Deliver(Inbound),
-    /// Publish the state.
-    State(LinkState),
-    /// The end; no input is expected any more.
-    Stopped(Flushed),
-}
-
-/// What a deadline is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Timer {
-    /// The next dial is due.
-    Redial,
-    /// A ping is due.
-    Ping,
-    /// The peer has been silent for too long.
-    Silence,
-    /// A write has stood still for too long.
-    Stall,
-    /// The peer has not said where to go on.
-    Resume,
-    /// The connection has lived long enough to end the outage.
-    Healthy,
-    /// Increments have waited long enough for others to be merged into them.
-    Pace,
-    /// The clocks are compared to notice sleep.
-    ClockCheck,
-    /// The time to send what waits is over.
-    DrainLimit,
-}
 
 /// The machine; see the module.
 #[derive(Debug)]
@@ -174,7 +74,6 @@ pub(crate) struct Link<P> {
     spooling: Option<Spooling<P>>,
     /// A name for the numbering of a spool that turns out to be one of an earlier time.
     spare: Option<Epoch>,
-    plain: Published,
     backoff: Backoff,
     liveness: Liveness,
     last_conn: u64,
@@ -184,6 +83,8 @@ pub(crate) struct Link<P> {
     credential: u64,
     dialled_with: u64,
     drain_limit: Option<Instant>,
+    /// Up to where the spool was told that nothing is needed any more.
+    trimmed: u64,
     last_seen: Now,
     published: LinkState,
     actions: VecDeque<Action>,
@@ -198,42 +99,6 @@ struct Spooling<P> {
     reading: bool,
     /// Beyond these bytes here, what waits stays on the disk alone.
     window: usize,
-}
-
-/// What a spool held when it was opened.
-#[derive(Debug)]
-pub(crate) struct Spooled<P> {
-    pub(crate) epoch: Epoch,
-    /// The first number that was not acknowledged.
-    pub(crate) first: u64,
-    /// The number the next message gets.
-    pub(crate) next: u64,
-    /// The first part of what there is in between.
-    pub(crate) read: Read<P>,
-    pub(crate) store: fn(&P) -> Option<Vec<u8>>,
-}
-
-/// What a spool holds from a number on and before another; a number that is not among them is
-/// missing.
-#[derive(Debug)]
-pub(crate) struct Read<P> {
-    pub(crate) from: u64,
-    pub(crate) upto: u64,
-    pub(crate) messages: Vec<(u64, P)>,
-}
-
-impl<P: Payload> Read<P> {
-    fn taken(self) -> impl Iterator<Item = Taken<Numbered<P>>> {
-        self.messages.into_iter().filter_map(|(seq, message)| {
-            let (payload, stream) = Numbered::earlier(message)?;
-            Some(Taken {
-                seq,
-                size: payload.size(),
-                payload,
-                stream,
-            })
-        })
-    }
 }
 
 #[derive(Debug)]
@@ -258,6 +123,8 @@ struct Online {
     healthy: bool,
     heard_frame: bool,
     writing: bool,
+    /// When the last write was confirmed.
+    wrote: Instant,
 }
 
 impl Online {
@@ -288,7 +155,6 @@ impl<P: Payload> Link<P> {
             writer: Writer::new(epoch),
             spooling: None,
             spare: None,
-            plain: Published::default(),
             backoff: Backoff::new(timings.clone()),
             liveness: Liveness::new(timings.clone(), now.at),
             timings,
@@ -298,6 +164,7 @@ impl<P: Payload> Link<P> {
             credential: 0,
             dialled_with: 0,
             drain_limit: None,
+            trimmed: 0,
             last_seen: now,
             published: LinkState::starting(now.at),
             actions: VecDeque::new(),
@@ -315,6 +182,7 @@ impl<P: Payload> Link<P> {
             read,
             store,
         } = spooled;
+        self.trimmed = first - 1;
         self.spare = Some(self.writer.epoch());
         self.writer = Writer::restored(epoch, first, read.upto, next, read.taken());
         self.spooling = Some(Spooling {
@@ -335,6 +203,7 @@ impl<P: Payload> Link<P> {
         }
         self.last_seen = now;
         let result = self.on_input(now.at, random, input);
+        self.prove(now.at);
         self.spool(now.at);
         self.write(now.at);
         self.read_on();
@@ -362,6 +231,7 @@ impl<P: Payload> Link<P> {
             Stage::Online(_) => self.liveness.deadline().map(|(at, wait)| match wait {
                 Wait::Ping => (at, Timer::Ping),
                 Wait::Silence => (at, Timer::Silence),
+                Wait::Unanswered => (at, Timer::Unanswered),
                 Wait::Stall => (at, Timer::Stall),
             }),
             Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => None,
@@ -388,10 +258,21 @@ impl<P: Payload> Link<P> {
                 None
             }
         };
-        [own, liveness, pace, resume, drain, Some(clock)]
-            .into_iter()
-            .flatten()
-            .min_by_key(|(at, _)| *at)
+        let proof = self.proof_due().map(|at| (at, Timer::Proof));
+        let doubt = self.doubt_due().map(|at| (at, Timer::Doubt));
+        [
+            own,
+            liveness,
+            pace,
+            resume,
+            proof,
+            doubt,
+            drain,
+            Some(clock),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
     }
 
     fn on_push(&mut self, payload: P) -> Result<(), Full<P>> {
@@ -421,6 +302,7 @@ impl<P: Payload> Link<P> {
             Input::Refused { conn, reason } => {
                 if self.online(conn).is_some() {
                     self.liveness.on_heard(now);
+                    self.on_sign();
                     self.actions
                         .push_back(Action::Deliver(Inbound::Refused { conn, reason }));
                 }
@@ -433,9 +315,7 @@ impl<P: Payload> Link<P> {
             Input::Wrote { conn } => {
                 if let Some(online) = self.online(conn) {
                     online.writing = false;
-                    self.outbox.on_wrote();
-                    self.liveness.on_wrote(now);
-                    self.on_wrote_published();
+                    self.on_wrote(now, random, conn);
                 }
             }
             Input::Closed { conn, reason } => {
@@ -491,6 +371,7 @@ impl<P: Payload> Link<P> {
                         return;
                     }
                     Some(Need::GiveUpSilent(limit)) => CloseReason::Silent(limit),
+                    Some(Need::GiveUpUnanswered(limit)) => CloseReason::Unanswered(limit),
                     Some(Need::GiveUpStalled(limit)) => CloseReason::Stalled(limit),
                     None => return,
                 };
@@ -516,9 +397,7 @@ impl<P: Payload> Link<P> {
         }
         if extended {
             self.writer.on_opened();
-        } else if self.spooling.is_some() {
-            self.plain.on_opened();
-        } else if !self.writer.is_empty() {
+        } else if self.spooling.is_none() && !self.writer.is_empty() {
             self.outbox.take_back(self.writer.give_up());
         }
         let parts = self.frame_limit.saturating_mul(2);
@@ -529,6 +408,7 @@ impl<P: Payload> Link<P> {
             healthy: false,
             heard_frame: false,
             writing,
+            wrote: now,
         });
     }
 
@@ -598,8 +478,7 @@ impl<P: Payload> Link<P> {
             }
         );
         self.writer.on_closed();
-        let spooled = self.plain.on_closed(too_big, &mut self.writer);
-        for bytes in self.outbox.on_closed(too_big).into_iter().chain(spooled) {
+        if let Some(bytes) = self.outbox.on_closed(too_big, &mut self.writer) {
             self.refuse_own(conn, bytes);
         }
         self.last_error = Some(reason.to_string());
@@ -643,9 +522,7 @@ impl<P: Payload> Link<P> {
                 Peer::Behind(&mut self.writer)
             }
         } else if self.spooling.is_some() {
-            self.plain
-                .take(&mut batch, &mut self.writer, self.frame_limit);
-            Peer::Published
+            Peer::Spooled(&mut self.writer)
         } else {
             Peer::Plain
         };
@@ -673,6 +550,7 @@ impl<P: Payload> Link<P> {
         for bytes in batch.refused {
             self.refuse_own(conn, bytes);
         }
+        self.trim();
     }
 
     fn refuse_own(&mut self, conn: ConnId, bytes: usize) {
@@ -685,8 +563,7 @@ impl<P: Payload> Link<P> {
         let Some(limit) = self.drain_limit else {
             return;
         };
-        let writing = matches!(&self.stage, Stage::Online(online) if online.writing);
-        let sent = self.outbox.is_empty() && self.writer.is_empty() && !writing;
+        let sent = self.is_sent() && (self.outbox.is_empty() || self.proof_given_up());
         if !sent && self.last_seen.at < limit {
             return;
         }
@@ -706,7 +583,7 @@ impl<P: Payload> Link<P> {
         }
         let (messages, bytes) = self.outbox.held();
         let flushed = match (messages + self.writer.len(), bytes + self.writer.bytes()) {
-            (0, _) => Flushed::Everything,
+            _ if sent => Flushed::Everything,
             (messages, bytes) => Flushed::Left { messages, bytes },
         };
         self.publish(self.last_seen.at);
@@ -720,7 +597,10 @@ impl<P: Payload> Link<P> {
             Stage::Online(online) if draining => (Phase::Draining, None, online.extended()),
             Stage::Dialing { .. } if draining => (Phase::Draining, None, false),
             Stage::Waiting { until, .. } if draining => (Phase::Draining, Some(*until), false),
-            Stage::Online(online) => (Phase::Online, None, online.extended()),
+            Stage::Online(online) if self.liveness.is_proven(now) => {
+                (Phase::Online, None, online.extended())
+            }
+            Stage::Online(online) => (Phase::Doubtful, None, online.extended()),
             Stage::Dialing { .. } => (Phase::Dialing, None, false),
             Stage::Waiting {
                 until,

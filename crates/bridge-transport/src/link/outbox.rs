@@ -1,22 +1,23 @@
 //! What waits to be sent.
 //!
-//! Invariant: to a plain peer a durable message leaves only when a write was confirmed (or the peer
-//! refused it as too big), to one with the envelope a message of a stream leaves when it gets its
-//! number; messages of one stream leave in the order they came; the bytes held, here and under
-//! numbers, stay under the limit but for durable messages, one per slot, and a single message
-//! larger than the limit. What is paced waits only while it is the last of its stream.
+//! Invariant: to a plain peer a durable message leaves only when it is [proven](Proof) that it
+//! arrived (or the peer refused it as too big), any other when its write was confirmed; to one with
+//! the envelope a message of a stream leaves when it gets its number; messages of one stream leave
+//! in the order they came; the bytes held, here and under numbers, stay under the limit but for
+//! durable messages, one per slot, and a single message larger than the limit. What is paced waits
+//! only while it is the last of its stream.
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use super::pace::Pace;
+use super::{pace::Pace, proof::Proof};
 use crate::{
-    delivery::{self, Writer},
+    delivery::{self, Taken, Writer},
     inbound::ConnId,
     payload::{Class, Payload, TextFrame},
 };
@@ -32,6 +33,8 @@ pub(super) struct Outbox<P> {
     slots: HashMap<u64, u64>,
     /// Handed to the socket, not yet confirmed, in order.
     in_flight: Vec<(u64, Entry<P>)>,
+    /// Written to a plain peer, not proven yet, in order.
+    proving: VecDeque<(Proof, u64, Entry<P>)>,
     used: usize,
     limit: usize,
     pace: Pace,
@@ -42,8 +45,22 @@ struct Entry<P> {
     class: Class,
     held: Held<P>,
     size: usize,
-    /// Sent by itself, because a batch it was in was refused as too big.
+    /// Sent by itself, because the peer refused something as too big that may have been it.
     alone: bool,
+    /// Its number, where the writer lent it to be sent to a plain peer.
+    lent: Option<u64>,
+}
+
+impl<P> Entry<P> {
+    /// Whether a confirmed write is not enough to let it go. What is sent alone is waited for
+    /// whatever it is, or it could not be told which message the peer refuses.
+    fn wants_proof(&self) -> bool {
+        match self.class {
+            Class::Durable { .. } => true,
+            Class::Coalesce { .. } | Class::Paced { .. } | Class::Latest { .. } => self.alone,
+            Class::Reply { .. } => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -108,6 +125,7 @@ pub(super) struct Numbered<P> {
     class: Class,
     size: usize,
     payload: P,
+    alone: bool,
 }
 
 impl<P: Payload> Numbered<P> {
@@ -120,6 +138,7 @@ impl<P: Payload> Numbered<P> {
             class,
             size,
             payload,
+            alone: false,
         };
         Some((numbered, stream))
     }
@@ -131,22 +150,15 @@ impl<P: Payload> Numbered<P> {
     pub(super) fn messages(&self) -> String {
         list(&self.payload.seal(true))
     }
-
-    pub(super) fn plain(&self) -> Vec<TextFrame> {
-        self.payload.seal(false)
-    }
-
-    pub(super) fn is_durable(&self) -> bool {
-        matches!(self.class, Class::Durable { .. })
-    }
 }
 
 /// What the peer of the connection takes.
 pub(super) enum Peer<'a, P> {
     /// The published wire.
     Plain,
-    /// The published wire, where messages of streams go over a spool.
-    Published,
+    /// The published wire, with a spool: messages of streams come from the writer, which has them
+    /// on the disk.
+    Spooled(&'a mut Writer<Numbered<P>>),
     /// The envelope; it has not taken what came before yet, so that nothing may get a number.
     Behind(&'a mut Writer<Numbered<P>>),
     /// The envelope.
@@ -158,7 +170,35 @@ impl<P> Peer<'_, P> {
     fn takes(&self, class: Class) -> bool {
         match self {
             Self::Plain | Self::Current(_) => true,
-            Self::Published | Self::Behind(_) => class.stream().is_none(),
+            Self::Spooled(_) | Self::Behind(_) => class.stream().is_none(),
+        }
+    }
+
+    /// Whether the writer has a message that goes before the one at this place, and then whether it
+    /// goes alone.
+    fn lends(&self, own: Option<u64>) -> Option<bool> {
+        let numbered = match self {
+            Self::Spooled(writer) => writer.waiting()?,
+            Self::Plain | Self::Behind(_) | Self::Current(_) => return None,
+        };
+        own.is_none_or(|at| numbered.at < at)
+            .then_some(numbered.alone)
+    }
+
+    fn lend(&mut self) -> Option<(u64, Entry<P>)> {
+        match self {
+            Self::Spooled(writer) => {
+                let (seq, numbered) = writer.lend()?;
+                let entry = Entry {
+                    class: numbered.class,
+                    held: Held::Waiting(numbered.payload),
+                    size: numbered.size,
+                    alone: numbered.alone,
+                    lent: Some(seq),
+                };
+                Some((numbered.at, entry))
+            }
+            Self::Plain | Self::Behind(_) | Self::Current(_) => None,
         }
     }
 }
@@ -171,6 +211,7 @@ impl<P: Payload> Outbox<P> {
             tails: HashMap::new(),
             slots: HashMap::new(),
             in_flight: Vec::new(),
+            proving: VecDeque::new(),
             used: 0,
             limit,
             pace: Pace::new(pace),
@@ -182,12 +223,24 @@ impl<P: Payload> Outbox<P> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
+        self.is_written() && self.proving.is_empty()
+    }
+
+    /// Tells whether all that is held is written, and only not proven.
+    pub(super) fn is_written(&self) -> bool {
         self.queue.is_empty() && self.in_flight.is_empty()
     }
 
     /// Returns the number of messages held and their bytes.
     pub(super) fn held(&self) -> (usize, usize) {
-        (self.queue.len() + self.in_flight.len(), self.used)
+        let messages = self.queue.len() + self.in_flight.len() + self.proving.len();
+        (messages, self.used)
+    }
+
+    /// What the oldest and the newest message wait for that are written and not proven.
+    pub(super) fn proving(&self) -> Option<(Proof, Proof)> {
+        let (oldest, newest) = (self.proving.front()?, self.proving.back()?);
+        Some((oldest.0, newest.0))
     }
 
     /// Takes a message in, or gives it back when it has to wait for room.
@@ -239,8 +292,8 @@ impl<P: Payload> Outbox<P> {
         waiting.min()
     }
 
-    /// Adds to a batch what may go to this peer. What has no number stays in flight until
-    /// [`on_wrote`](Self::on_wrote) or [`on_closed`](Self::on_closed).
+    /// Adds to a batch what may go to this peer. What has no number of the envelope stays in flight
+    /// until [`on_wrote`](Self::on_wrote) or [`on_closed`](Self::on_closed).
     ///
     /// Without `paced` nothing waits for its pace.
     pub(super) fn take(
@@ -251,23 +304,41 @@ impl<P: Payload> Outbox<P> {
         mut peer: Peer<'_, P>,
         frame_limit: usize,
     ) {
+        if self.proving.iter().any(|(.., entry)| entry.alone) {
+            return;
+        }
         let mut from = 0;
-        while let Some(at) = self.next_from(from, now, paced, |class| peer.takes(class)) {
-            from = at + 1;
-            let alone = self.queue.get(&at).is_some_and(|entry| entry.alone);
-            if batch.is_full() || (alone && !batch.frames.is_empty()) {
+        while !batch.is_full() {
+            let own = self.next_from(from, now, paced, |class| peer.takes(class));
+            let lent = peer.lends(own);
+            let alone = match (lent, own.and_then(|at| self.queue.get(&at))) {
+                (Some(alone), _) => alone,
+                (None, Some(entry)) => entry.alone,
+                (None, None) => break,
+            };
+            if alone && !batch.frames.is_empty() {
                 break;
             }
-            let Some(entry) = self.queue.remove(&at) else {
-                break;
+            let next = match (lent, own) {
+                (Some(_), _) => peer.lend(),
+                (None, Some(at)) => self.next_own(at, now),
+                (None, None) => None,
             };
-            self.forget(at, entry.class);
-            self.used -= entry.size;
-            if let Class::Paced { stream } = entry.class {
-                self.pace.on_written(stream, now);
+            let Some((at, entry)) = next else { break };
+            if lent.is_none() {
+                from = at + 1;
             }
             match &mut peer {
-                Peer::Plain | Peer::Published => self.take_plain(batch, at, entry, frame_limit),
+                Peer::Plain => {
+                    self.take_plain(batch, at, entry, frame_limit);
+                }
+                Peer::Spooled(writer) => {
+                    let lent = entry.lent;
+                    let goes = self.take_plain(batch, at, entry, frame_limit);
+                    if let Some(seq) = lent.filter(|_| !goes) {
+                        writer.settle(seq);
+                    }
+                }
                 Peer::Behind(writer) => self.take_bare(batch, at, entry, writer, frame_limit),
                 Peer::Current(writer) => match entry.class.stream() {
                     Some(stream) => number(batch, at, stream, entry, writer, frame_limit),
@@ -275,7 +346,7 @@ impl<P: Payload> Outbox<P> {
                 },
             }
             let current = match &peer {
-                Peer::Plain | Peer::Published | Peer::Behind(_) => true,
+                Peer::Plain | Peer::Spooled(_) | Peer::Behind(_) => true,
                 Peer::Current(writer) => writer.is_caught_up(),
             };
             if alone || !current {
@@ -284,7 +355,24 @@ impl<P: Payload> Outbox<P> {
         }
     }
 
-    fn take_plain(&mut self, batch: &mut Batch, at: u64, mut entry: Entry<P>, limit: usize) {
+    fn next_own(&mut self, at: u64, now: Instant) -> Option<(u64, Entry<P>)> {
+        let entry = self.queue.remove(&at)?;
+        self.forget(at, entry.class);
+        self.used -= entry.size;
+        if let Class::Paced { stream } = entry.class {
+            self.pace.on_written(stream, now);
+        }
+        Some((at, entry))
+    }
+
+    /// Tells whether it goes; one that does not is let go.
+    fn take_plain(
+        &mut self,
+        batch: &mut Batch,
+        at: u64,
+        mut entry: Entry<P>,
+        limit: usize,
+    ) -> bool {
         let (payload, frames) = match entry.held {
             Held::Waiting(payload) => {
                 let frames = payload.seal(false);
@@ -293,11 +381,11 @@ impl<P: Payload> Outbox<P> {
             Held::Sealed(payload, frames) => (payload, frames),
         };
         let Some(longest) = frames.iter().map(TextFrame::len).max() else {
-            return;
+            return false;
         };
         if longest > limit {
             batch.refused.push(longest);
-            return;
+            return false;
         }
         entry.size = frames.iter().map(TextFrame::len).sum();
         self.used += entry.size;
@@ -306,6 +394,7 @@ impl<P: Payload> Outbox<P> {
         }
         entry.held = Held::Sealed(payload, frames);
         self.in_flight.push((at, entry));
+        true
     }
 
     /// A message without a number, to a peer with the envelope.
@@ -376,14 +465,15 @@ impl<P: Payload> Outbox<P> {
                 continue;
             }
             bytes += stored.len();
-            let used = writer.bytes();
-            let fits = used == 0 || used.saturating_add(size) <= window;
+            let held = self.used.saturating_add(writer.bytes());
+            let fits = held == 0 || held.saturating_add(size) <= window;
             let seq = if fits && writer.is_all_here() {
                 let numbered = Numbered {
                     at,
                     class,
                     size,
                     payload,
+                    alone: false,
                 };
                 writer.keep(numbered, stream, size)
             } else {
@@ -405,7 +495,8 @@ impl<P: Payload> Outbox<P> {
                 // It may have arrived before: what is merged into it would arrive twice.
                 held: Held::Sealed(message.payload, frames),
                 size: message.size,
-                alone: false,
+                alone: message.alone,
+                lent: None,
             };
             // Those of an earlier life have no place of their own, and come before all others.
             let at = if message.at == 0 { earlier } else { message.at };
@@ -413,27 +504,62 @@ impl<P: Payload> Outbox<P> {
         }
     }
 
-    /// The socket has taken the batch.
-    pub(super) fn on_wrote(&mut self) {
-        for (_, entry) in self.in_flight.drain(..) {
-            self.used -= entry.size;
+    /// The socket has taken the batch. What has to be proven is kept until then; to a peer with the
+    /// envelope nothing has, and there is no `proof`.
+    pub(super) fn on_wrote(&mut self, proof: Option<Proof>, writer: &mut Writer<Numbered<P>>) {
+        for (at, entry) in std::mem::take(&mut self.in_flight) {
+            match proof.filter(|_| entry.wants_proof()) {
+                Some(proof) => self.proving.push_back((proof, at, entry)),
+                None => self.let_go(&entry, writer),
+            }
         }
     }
 
-    /// The connection is gone: answers die, the rest of an unconfirmed batch waits again.
+    /// Lets go, in order, what is proven to have arrived.
+    pub(super) fn on_proof(
+        &mut self,
+        proves: impl Fn(Proof) -> bool,
+        writer: &mut Writer<Numbered<P>>,
+    ) {
+        while self
+            .proving
+            .front()
+            .is_some_and(|(proof, ..)| proves(*proof))
+            && let Some((.., entry)) = self.proving.pop_front()
+        {
+            self.let_go(&entry, writer);
+        }
+    }
+
+    fn let_go(&mut self, entry: &Entry<P>, writer: &mut Writer<Numbered<P>>) {
+        self.used -= entry.size;
+        if let Some(seq) = entry.lent {
+            writer.settle(seq);
+        }
+    }
+
+    /// The connection is gone: answers die, the rest of what is not confirmed or not proven waits
+    /// again.
     ///
-    /// With `too_big` the peer refused the batch for its size: its messages go out one by one
-    /// next time, and a message that was alone is taken out. Returns that one's size.
-    pub(super) fn on_closed(&mut self, too_big: bool) -> Option<usize> {
-        let in_flight = std::mem::take(&mut self.in_flight);
-        let lone = in_flight.len() == 1;
+    /// With `too_big` the peer refused something for its size: what may have been it goes out one
+    /// by one next time, and a message that was alone is taken out. Returns that one's size.
+    pub(super) fn on_closed(
+        &mut self,
+        too_big: bool,
+        writer: &mut Writer<Numbered<P>>,
+    ) -> Option<usize> {
+        let proving = std::mem::take(&mut self.proving);
+        let written = proving.into_iter().map(|(_, at, entry)| (at, entry));
+        let gone: Vec<_> = written.chain(std::mem::take(&mut self.in_flight)).collect();
+        let lone = too_big && gone.len() == 1;
         let mut refused = None;
-        for (at, mut entry) in in_flight.into_iter().rev() {
-            self.used -= entry.size;
-            if too_big && lone {
+        for (at, mut entry) in gone.into_iter().rev() {
+            if lone && entry.alone {
                 refused = Some(entry.size);
+                self.let_go(&entry, writer);
                 continue;
             }
+            self.used -= entry.size;
             match entry.class {
                 Class::Durable { .. } | Class::Coalesce { .. } | Class::Paced { .. } => {}
                 Class::Latest { slot } if self.slots.contains_key(&slot) => continue,
@@ -444,8 +570,12 @@ impl<P: Payload> Outbox<P> {
                 Class::Reply { .. } => continue,
             }
             entry.alone |= too_big;
-            self.used += entry.size;
-            self.queue.insert(at, entry);
+            if let (Some(seq), Some(stream)) = (entry.lent, entry.class.stream()) {
+                give_back(at, seq, stream, entry, writer);
+            } else {
+                self.used += entry.size;
+                self.queue.insert(at, entry);
+            }
         }
         let mut freed = 0;
         self.queue.retain(|_, entry| {
@@ -530,6 +660,7 @@ impl<P: Payload> Outbox<P> {
                 held: Held::Waiting(payload),
                 size,
                 alone: false,
+                lent: None,
             },
         );
     }
@@ -546,6 +677,31 @@ impl<P: Payload> Outbox<P> {
             index.remove(&key);
         }
     }
+}
+
+/// Gives a message that was lent back to the writer, to be sent again under its number.
+fn give_back<P: Payload>(
+    at: u64,
+    seq: u64,
+    stream: u64,
+    entry: Entry<P>,
+    writer: &mut Writer<Numbered<P>>,
+) {
+    let payload = entry.held.payload();
+    let numbered = Numbered {
+        at,
+        class: entry.class,
+        size: payload.size(),
+        payload,
+        alone: entry.alone,
+    };
+    let size = numbered.size;
+    writer.take_back(Taken {
+        seq,
+        payload: numbered,
+        stream,
+        size,
+    });
 }
 
 /// Gives a message its number. One that was sealed for a plain peer before is new to this one.
@@ -575,6 +731,7 @@ fn number<P: Payload>(
         class,
         size,
         payload,
+        alone: false,
     };
     if let Some(frame) = writer.number(numbered, stream, size, messages) {
         batch.add(frame.into());

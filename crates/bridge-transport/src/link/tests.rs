@@ -1,7 +1,11 @@
 //! What the machine promises, one promise a test, in virtual time.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+
 use super::*;
-use crate::payload::{Class, Text};
+use crate::payload::{Class, Text, TextFrame};
 
 /// A link, a clock that stands until told, and everything the link wanted since last asked.
 pub(super) struct Bench {
@@ -92,7 +96,7 @@ impl Bench {
         }
     }
 
-    fn online() -> Self {
+    pub(super) fn online() -> Self {
         let mut bench = Self::new();
         bench.tell(opened(FIRST));
         bench.tell(Input::Wrote { conn: FIRST });
@@ -110,6 +114,11 @@ impl Bench {
     fn pass(&mut self, seconds: u64) {
         self.now.at += Duration::from_secs(seconds);
         self.now.boot += Duration::from_secs(seconds);
+    }
+
+    pub(super) fn pass_millis(&mut self, millis: u64) {
+        self.now.at += Duration::from_millis(millis);
+        self.now.boot += Duration::from_millis(millis);
     }
 
     /// Lets deadlines come until something is to be done; returns how long that took.
@@ -133,6 +142,15 @@ impl Bench {
         self.now.boot += passed;
         self.now.at += passed;
         self.tell(Input::Timeout)
+    }
+
+    /// Lets time pass until a ping goes out, and answers it.
+    pub(super) fn answer_ping(&mut self) -> Vec<Action> {
+        loop {
+            if let [Action::Ping { conn, id }] = *self.step() {
+                return self.tell(Input::Pong { conn, id });
+            }
+        }
     }
 
     pub(super) fn state(&self) -> &LinkState {
@@ -430,7 +448,8 @@ fn shuts_down_after_everything_is_sent() {
         }),
         Action::Stopped(Flushed::Everything),
     ];
-    assert_eq!(bench.tell(Input::Wrote { conn: FIRST }), expected);
+    assert_eq!(bench.tell(Input::Wrote { conn: FIRST }), []);
+    assert_eq!(bench.answer_ping(), expected);
     assert_eq!(bench.state().phase, Phase::Stopped);
     assert_eq!(bench.link.deadline(), None);
 }

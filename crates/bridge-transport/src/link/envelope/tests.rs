@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::{
     super::{
-        Full, Input, Timer,
+        Full, Input, Stage, Timer,
         tests::{Bench, FIRST, Note, SECOND, closed, durable, opened, paced, write},
     },
     *,
 };
 use crate::{
-    delivery::{Frame, Position},
+    delivery::{Epoch, Frame, Position},
     handle::Flushed,
     payload::{Class, TextFrame},
 };
@@ -168,6 +168,7 @@ fn a_plain_peer_after_one_with_the_envelope_is_sent_what_was_not_stored() {
     let frames = bench.tell(Input::Wrote { conn: SECOND });
     assert_eq!(frames, [write(SECOND, &["a", "b", "c"])]);
     bench.tell(Input::Wrote { conn: SECOND });
+    bench.answer_ping();
     assert_eq!(bench.link.outbox.held(), (0, 0));
     assert!(bench.link.writer.is_empty());
 }

@@ -1,6 +1,7 @@
 //! What leaves the outbox, in which order, and what is never lost in it.
 
 use super::*;
+use crate::delivery::Epoch;
 
 #[derive(Debug, PartialEq)]
 struct Note(Class, String);
@@ -62,6 +63,18 @@ fn sent_at(outbox: &mut Outbox<Note>, now: Instant) -> Vec<String> {
         .collect()
 }
 
+/// The peer has what was written.
+fn wrote(outbox: &mut Outbox<Note>) {
+    let (ping, wrote) = (1, Instant::now());
+    let mut none = Writer::new(Epoch(1));
+    outbox.on_wrote(Some(Proof { ping, wrote }), &mut none);
+    outbox.on_proof(|_| true, &mut none);
+}
+
+fn closed(outbox: &mut Outbox<Note>, too_big: bool) -> Option<usize> {
+    outbox.on_closed(too_big, &mut Writer::new(Epoch(1)))
+}
+
 #[test]
 fn merges_text_only_with_its_streams_tail() {
     let mut outbox = filled(
@@ -75,7 +88,7 @@ fn merges_text_only_with_its_streams_tail() {
         ],
     );
     assert_eq!(sent(&mut outbox), ["ab", "x", "end", "c"]);
-    outbox.on_wrote();
+    wrote(&mut outbox);
     assert!(outbox.is_empty());
     assert_eq!(outbox.held(), (0, 0));
 }
@@ -85,7 +98,7 @@ fn does_not_merge_into_what_was_sealed() {
     let mut outbox = filled(1000, vec![text(1, "a")]);
     assert_eq!(sent(&mut outbox), ["a"]);
     outbox.push(text(1, "b"), None, 0).unwrap();
-    outbox.on_closed(false);
+    closed(&mut outbox, false);
     outbox.push(text(1, "c"), None, 0).unwrap();
     assert_eq!(sent(&mut outbox), ["a", "bc"]);
 }
@@ -99,7 +112,7 @@ fn keeps_the_newest_of_a_slot_in_the_place_of_the_oldest() {
     assert_eq!(outbox.held(), (2, 6));
     assert_eq!(sent(&mut outbox), ["newer", "d"]);
     outbox.push(latest(1, "newest"), None, 0).unwrap();
-    outbox.on_closed(false);
+    closed(&mut outbox, false);
     assert_eq!(sent(&mut outbox), ["d", "newest"]);
 }
 
@@ -108,7 +121,7 @@ fn answers_die_with_their_connection() {
     let mut outbox = filled(1000, vec![reply(CONN, "one"), reply(ConnId(0), "stale")]);
     assert_eq!(sent(&mut outbox), ["one"]);
     outbox.push(reply(CONN, "two"), Some(CONN), 0).unwrap();
-    outbox.on_closed(false);
+    closed(&mut outbox, false);
     assert!(outbox.is_empty());
     assert_eq!(outbox.held(), (0, 0));
 }
@@ -125,7 +138,7 @@ fn a_full_outbox_gives_back_all_but_durable_and_latest() {
     outbox.push(durable(1, "terminal"), None, 0).unwrap();
     outbox.push(latest(1, "heartbeat"), None, 0).unwrap();
     assert_eq!(sent(&mut outbox), ["12345678", "terminal", "heartbeat"]);
-    outbox.on_wrote();
+    wrote(&mut outbox);
     outbox
         .push(text(2, "larger than the whole limit"), None, 0)
         .unwrap();
@@ -136,7 +149,7 @@ fn sends_an_unconfirmed_batch_again_before_what_came_later() {
     let mut outbox = filled(1000, vec![durable(1, "a"), durable(2, "b")]);
     assert_eq!(sent(&mut outbox), ["a", "b"]);
     outbox.push(durable(1, "c"), None, 0).unwrap();
-    outbox.on_closed(false);
+    closed(&mut outbox, false);
     assert_eq!(sent(&mut outbox), ["a", "b", "c"]);
 }
 
@@ -153,11 +166,11 @@ fn takes_out_what_no_peer_will_accept() {
 fn isolates_the_message_a_peer_refuses_as_too_big() {
     let mut outbox = filled(1000, vec![durable(1, "good"), durable(1, "poison")]);
     assert_eq!(sent(&mut outbox), ["good", "poison"]);
-    assert_eq!(outbox.on_closed(true), None);
+    assert_eq!(closed(&mut outbox, true), None);
     assert_eq!(sent(&mut outbox), ["good"]);
-    outbox.on_wrote();
+    wrote(&mut outbox);
     assert_eq!(sent(&mut outbox), ["poison"]);
-    assert_eq!(outbox.on_closed(true), Some(6));
+    assert_eq!(closed(&mut outbox, true), Some(6));
     assert!(outbox.is_empty());
 }
 
@@ -165,14 +178,14 @@ fn isolates_the_message_a_peer_refuses_as_too_big() {
 fn an_increment_after_a_pause_goes_at_once_and_those_behind_it_go_together() {
     let (mut outbox, begun) = (filled(1000, vec![paced(1, "a")]), Instant::now());
     assert_eq!(sent_at(&mut outbox, begun), ["a"]);
-    outbox.on_wrote();
+    wrote(&mut outbox);
     for text in ["b", "c", "d"] {
         outbox.push(paced(1, text), None, 0).unwrap();
         assert_eq!(sent_at(&mut outbox, begun + PACE / 2), [""; 0]);
     }
     assert_eq!(outbox.due(begun + PACE / 2), Some(begun + PACE));
     assert_eq!(sent_at(&mut outbox, begun + PACE), ["bcd"]);
-    outbox.on_wrote();
+    wrote(&mut outbox);
     assert_eq!(outbox.due(begun + PACE), None);
     outbox.push(paced(1, "e"), None, 0).unwrap();
     assert_eq!(sent_at(&mut outbox, begun + PACE * 3), ["e"]);
@@ -183,11 +196,11 @@ fn anything_else_of_a_stream_lets_its_increments_go_first() {
     for other in [durable(1, "end"), text(1, "end")] {
         let (mut outbox, begun) = (filled(1000, vec![paced(1, "a")]), Instant::now());
         assert_eq!(sent_at(&mut outbox, begun), ["a"]);
-        outbox.on_wrote();
+        wrote(&mut outbox);
         outbox.push(paced(1, "b"), None, 0).unwrap();
         outbox.push(other, None, 0).unwrap();
         assert_eq!(sent_at(&mut outbox, begun), ["b", "end"]);
-        outbox.on_wrote();
+        wrote(&mut outbox);
         // What was let go counts for the pace as well.
         outbox.push(paced(1, "c"), None, 0).unwrap();
         assert_eq!(sent_at(&mut outbox, begun + PACE / 2), [""; 0]);
@@ -198,7 +211,7 @@ fn anything_else_of_a_stream_lets_its_increments_go_first() {
 fn the_pace_of_one_stream_holds_up_no_other() {
     let (mut outbox, begun) = (filled(1000, vec![paced(1, "a")]), Instant::now());
     assert_eq!(sent_at(&mut outbox, begun), ["a"]);
-    outbox.on_wrote();
+    wrote(&mut outbox);
     for note in [
         paced(1, "b"),
         paced(2, "x"),
@@ -208,7 +221,7 @@ fn the_pace_of_one_stream_holds_up_no_other() {
         outbox.push(note, None, 0).unwrap();
     }
     assert_eq!(sent_at(&mut outbox, begun), ["x", "d", "l"]);
-    outbox.on_wrote();
+    wrote(&mut outbox);
     assert_eq!(sent_at(&mut outbox, begun + PACE), ["b"]);
 }
 
@@ -216,9 +229,9 @@ fn the_pace_of_one_stream_holds_up_no_other() {
 fn what_is_sent_again_and_what_is_in_a_hurry_waits_for_no_pace() {
     let (mut outbox, begun) = (filled(1000, vec![paced(1, "a")]), Instant::now());
     assert_eq!(sent_at(&mut outbox, begun), ["a"]);
-    outbox.on_closed(false);
+    closed(&mut outbox, false);
     assert_eq!(sent_at(&mut outbox, begun), ["a"]);
-    outbox.on_wrote();
+    wrote(&mut outbox);
     outbox.push(paced(1, "b"), None, 0).unwrap();
     assert_eq!(sent_at(&mut outbox, begun), [""; 0]);
     let mut hurried = Batch::default();

@@ -1,7 +1,6 @@
-//! What the machine promises of a spool: to peers of either wire, and of what does not fit into
-//! memory.
+//! What the machine promises of a spool, to peers of either wire.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::super::{
     Action, Epoch, Input, Position, Read, Record, Spooled,
@@ -62,11 +61,26 @@ impl Kept {
         self.tell(Input::Push(note(text.as_bytes())));
     }
 
-    /// Gives an input, and does what the machine wants of the disk; what it writes is confirmed.
+    /// Gives an input, and does what the machine wants of the disk; what it writes is confirmed,
+    /// and its pings are answered.
     fn tell(&mut self, input: Input<Note>) {
-        let mut inputs = vec![input];
-        while let Some(input) = inputs.pop() {
-            for action in self.bench.tell(input) {
+        let actions = self.bench.tell(input);
+        self.perform(actions);
+    }
+
+    /// Lets time pass until everything has arrived.
+    fn settle(&mut self) {
+        while !(self.bench.link.writer.is_empty() && self.bench.link.outbox.is_empty()) {
+            let actions = self.bench.step();
+            self.perform(actions);
+        }
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        let mut todo = VecDeque::from([actions]);
+        while let Some(actions) = todo.pop_front() {
+            let mut inputs = Vec::new();
+            for action in actions {
                 match action {
                     Action::Append { records } => {
                         let upto = records.last().map_or(0, |record| record.seq);
@@ -83,13 +97,16 @@ impl Kept {
                         self.sent.extend(frames);
                         inputs.push(Input::Wrote { conn });
                     }
+                    Action::Ping { conn, id } => inputs.push(Input::Pong { conn, id }),
                     Action::Dial { .. }
-                    | Action::Ping { .. }
                     | Action::HangUp { .. }
                     | Action::Deliver(_)
                     | Action::State(_)
                     | Action::Stopped(_) => {}
                 }
+            }
+            for input in inputs {
+                todo.push_back(self.bench.tell(input));
             }
         }
     }
@@ -164,10 +181,13 @@ fn a_peer_of_the_published_wire_gets_everything_in_order_and_gives_the_disk_back
         kept.push(text);
     }
     kept.connect(FIRST, false);
+    kept.settle();
     assert_eq!(kept.sent[1..], texts);
     kept.push("one more");
     assert_eq!(kept.sent.last().map(String::as_str), Some("one more"));
-    assert!(kept.bench.link.writer.is_empty());
+    assert_eq!(kept.disk.len(), 1, "it is not proven yet");
+    kept.settle();
+    assert!(kept.disk.is_empty());
 }
 
 #[test]
@@ -203,6 +223,7 @@ fn a_message_the_peer_refuses_as_too_big_is_taken_out_and_no_other() {
             }
             arrived.extend(texts);
             actions = kept.bench.tell(Input::Wrote { conn });
+            actions.extend(kept.bench.answer_ping());
         }
         conn = ConnId(conn.0 + 1);
     }
@@ -246,8 +267,8 @@ fn a_disk_that_fails_costs_nothing_that_is_on_it_alone() {
     }
     assert!(!kept.bench.link.is_all_here(), "the driver goes on trying");
     kept.connect(FIRST, false);
+    kept.settle();
     assert!(kept.bench.link.is_all_here());
-    kept.tell(Input::SpoolLost { epoch: Epoch(2) });
     assert_eq!(kept.sent.len(), 21);
 }
 

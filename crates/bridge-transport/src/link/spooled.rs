@@ -1,0 +1,101 @@
+//! What the link writes down, reads back and gives back to the disk.
+//!
+//! Invariant: what has a number is on the disk before it goes, and stays there until it has arrived;
+//! beyond a window of bytes it is there alone, and is read back in order.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Instant;
+
+use super::{Action, Link, Read, Stage};
+use crate::{
+    delivery::{Epoch, Writer},
+    inbound::{CloseReason, ConnId},
+    payload::Payload,
+};
+
+impl<P: Payload> Link<P> {
+    /// What has a number gets another: the next start must not give it away a second time.
+    pub(super) fn on_spool_lost(&mut self, now: Instant, random: u64, epoch: Epoch) {
+        if let Stage::Online(online) = &self.stage {
+            let conn = online.conn;
+            self.actions.push_back(Action::HangUp { conn, code: None });
+            let reason = "to number anew what the disk does not take".to_owned();
+            self.lose(now, random, CloseReason::Lost(reason));
+        }
+        self.spooling = None;
+        self.outbox.take_back(self.writer.give_up());
+        self.writer = Writer::new(epoch);
+    }
+
+    /// What was acknowledged, or arrived another way, is given back to the disk.
+    pub(super) fn trim(&mut self) {
+        let upto = self.writer.first() - 1;
+        if self.spooling.is_some() && upto > self.trimmed {
+            self.trimmed = upto;
+            self.actions.push_back(Action::Trim { upto });
+        }
+    }
+
+    pub(super) fn spool(&mut self, now: Instant) {
+        let Some(spooling) = self.spooling.as_mut().filter(|it| !it.appending) else {
+            return;
+        };
+        let paced = self.drain_limit.is_none();
+        // A peer that takes what there is holds up producers rather than being a detour over the disk.
+        let window = match &self.stage {
+            Stage::Online(_) => self.outbox.limit(),
+            Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => spooling.window,
+        };
+        let records = self.outbox.store(
+            now,
+            paced,
+            &mut self.writer,
+            window,
+            spooling.store,
+            self.frame_limit,
+        );
+        if !records.taken.is_empty() {
+            spooling.appending = true;
+            self.actions.push_back(Action::Append {
+                records: records.taken,
+            });
+        }
+        let conn = ConnId(self.last_conn);
+        for bytes in records.refused {
+            self.refuse_own(conn, bytes);
+        }
+    }
+
+    /// Asks the disk for what waits on it alone, when there is room for it here.
+    pub(super) fn read_on(&mut self) {
+        let Some(spooling) = self.spooling.as_mut().filter(|it| !it.reading) else {
+            return;
+        };
+        let held = self.outbox.held().1 + self.writer.bytes();
+        let room = spooling.window.saturating_sub(held);
+        if room > spooling.window / 2
+            && let Some((from, upto)) = self.writer.wants()
+        {
+            spooling.reading = true;
+            self.actions.push_back(Action::Read {
+                from,
+                upto,
+                bytes: room,
+            });
+        }
+    }
+
+    pub(super) fn on_read(&mut self, read: Read<P>) {
+        if let Some(spooling) = &mut self.spooling {
+            spooling.reading = false;
+            self.writer.on_read(read.from, read.upto, read.taken());
+        }
+    }
+
+    /// Whether everything that has a number is here, and not on the disk alone.
+    pub(crate) fn is_all_here(&self) -> bool {
+        self.writer.is_all_here()
+    }
+}
