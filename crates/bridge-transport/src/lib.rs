@@ -43,7 +43,7 @@ mod tls;
 mod upgrade;
 
 pub use carrier::{Carrier, websocket::WebSocket};
-pub use config::{Endpoint, EndpointError, Limits, ProxySource, Timings};
+pub use config::{Endpoint, EndpointError, Limits, ProxySource, Rate, Timings};
 pub use dial::{DialError, Disposition};
 #[cfg(feature = "spool")]
 pub use handle::connect_spooled;
