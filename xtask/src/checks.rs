@@ -120,6 +120,16 @@ pub(crate) fn measure(program: &str, args: &[String]) -> Done {
     pass(run.args(args))
 }
 
+/// One history of the link, told as it goes.
+pub(crate) fn sim(seed: u64) -> Done {
+    let mut test = cargo();
+    test.env("CTRLNODE_SIM_SEED", seed.to_string());
+    test.args(["test", "--locked", "--quiet"]);
+    test.args(["--package", "bridge-transport", "--lib"]);
+    test.args(["the_history_that_was_asked_for", "--", "--nocapture"]);
+    pass(&mut test)
+}
+
 /// Bad inputs for a while; built with the checks of debug builds.
 pub(crate) fn fuzz(wishes: &[String]) -> Done {
     let mut fuzz = cargo();

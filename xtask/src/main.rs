@@ -53,6 +53,12 @@ enum Task {
         /// Which files; all of `tests/scenarios` when none is named.
         files: Vec<String>,
     },
+    /// Tells one history of the simulated link, and whether it keeps its promises.
+    Sim {
+        /// Which; a history that fails prints its seed.
+        #[arg(long)]
+        seed: u64,
+    },
     /// What the release build of the daemon costs: memory, start, sizes (Linux).
     Figures,
     /// The real agents for end-to-end tests.
@@ -68,7 +74,7 @@ enum Task {
     },
     /// Inputs that nobody would write, for what reads the bytes of others: frames, the spool.
     Fuzz {
-        /// What to pass on: `--seconds`, `--seed`, `--target decoder` or `spool`, `--input`.
+        /// What to pass on: `--seconds`, `--seed`, `--target decoder`, `spool` or `link`, `--input`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         wishes: Vec<String>,
     },
@@ -108,6 +114,7 @@ fn main() -> ExitCode {
         Task::Deny => checks::deny(),
         Task::Doc => checks::doc(),
         Task::Providers { check } => checks::providers(check),
+        Task::Sim { seed } => checks::sim(seed),
         Task::Figures => checks::figures(),
         Task::Scenario { files } => checks::scenario(&files),
         Task::Bench { filter } => checks::measure("bench", &filter),

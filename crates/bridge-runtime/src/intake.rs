@@ -112,6 +112,9 @@ impl Intake {
                         if let Some(odd_frames) = odd.next() {
                             tracing::warn!(%error, odd_frames, "a frame could not be read");
                         }
+                        if let Err(error) = self.link.useless(conn).await {
+                            tracing::trace!(%error, "nobody counts it");
+                        }
                         if let Some(frame) = ctrlnode::encode_refusal(&text, &error) {
                             send(&self.link, frame, conn).await;
                         }

@@ -233,6 +233,22 @@ pub struct Limits {
     pub inbox: usize,
     /// How long a dial may take, from the name look-up to the answer of the upgrade; 10 s.
     pub dial: Duration,
+    /// How many frames are taken; 2,000 a second, 20,000 at once. Beyond that the socket is read
+    /// more slowly.
+    pub frames: Rate,
+    /// How many useless frames are taken: refused ones, those that are the same as the one before,
+    /// and those that [turned out](crate::Handle::useless) to be; 100 a second, 2,000 at once.
+    /// Beyond that the connection is closed and dialled again.
+    pub useless: Rate,
+}
+
+/// How much of something is taken from a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many for any length of time; at least 1.
+    pub each_second: u32,
+    /// How many at once, after a pause; at least 1.
+    pub burst: u32,
 }
 
 impl Default for Limits {
@@ -242,6 +258,14 @@ impl Default for Limits {
             outbox: 8 << 20,
             inbox: 64 << 20,
             dial: Duration::from_secs(10),
+            frames: Rate {
+                each_second: 2000,
+                burst: 20_000,
+            },
+            useless: Rate {
+                each_second: 100,
+                burst: 2000,
+            },
         }
     }
 }

@@ -141,7 +141,7 @@ impl<P: Payload> Driver<P> {
     async fn next_event(&mut self, requests: &mut mpsc::Receiver<Request<P>>) -> Event<P> {
         let deadline = self.link.deadline();
         let spool = self.kept.as_ref().and_then(Kept::deadline);
-        let read = !self.outlet.is_blocked();
+        let read = !self.outlet.is_blocked() && self.link.takes_frames();
         tokio::select! {
             () = until(deadline.map(|(at, _)| at.into())) => {
                 trace!(timer = ?deadline.map(|(_, timer)| timer), "deadline");
@@ -164,6 +164,9 @@ impl<P: Payload> Driver<P> {
                 if self.drained.is_empty() {
                     self.on_push(payloads, admitted).await;
                 }
+            }
+            Event::Request(Some(Request::Useless { conn })) => {
+                self.input(Input::Useless { conn }).await;
             }
             Event::Request(Some(Request::Drain { limit, done })) => {
                 self.drained.push(done);
@@ -356,10 +359,14 @@ impl<P: Payload> Driver<P> {
             Action::HangUp { conn, code } => {
                 self.dial.take_if(|(dialling, _)| *dialling == conn);
                 let socket = self.socket.take_if(|socket| socket.conn == conn);
-                if let Some((code, socket)) = code.zip(socket)
-                    && timeout(GOOD_BYE, socket.close(code)).await.is_err()
-                {
-                    debug!(%conn, "the peer did not answer the close frame");
+                if let Some((code, socket)) = code.zip(socket) {
+                    let closing = close(conn, socket, code);
+                    // Only the end of the link waits for the answer to its good-bye.
+                    if self.link.deadline().is_none() {
+                        closing.await;
+                    } else {
+                        tokio::spawn(closing);
+                    }
                 }
             }
             Action::Deliver(inbound) => self.outlet.push(inbound),
@@ -403,6 +410,12 @@ impl<P: Payload> Driver<P> {
         if let Some(socket) = self.socket.as_mut().filter(|socket| socket.conn == conn) {
             socket.start(op);
         }
+    }
+}
+
+async fn close(conn: ConnId, socket: Socket, code: u16) {
+    if timeout(GOOD_BYE, socket.close(code)).await.is_err() {
+        debug!(%conn, "the peer did not answer the close frame");
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     carrier::{Carrier, websocket::WebSocket},
     config::Endpoint,
     driver,
-    inbound::Inbox,
+    inbound::{ConnId, Inbox},
     payload::{Greeting, Payload},
     state::LinkState,
 };
@@ -110,6 +110,17 @@ impl<P: Payload> Handle<P> {
         self.greeting.send_replace(greeting);
     }
 
+    /// Says that a frame of this connection was of no use, one that could not be read for example.
+    /// A connection with too many of them is closed; see
+    /// [`Limits::useless`](crate::Limits::useless).
+    ///
+    /// # Errors
+    /// Fails when the link has stopped.
+    pub async fn useless(&self, conn: ConnId) -> Result<(), Closed> {
+        let request = Request::Useless { conn };
+        self.requests.send(request).await.map_err(|_| Closed)
+    }
+
     /// Watches the state of the link.
     pub fn state(&self) -> watch::Receiver<LinkState> {
         self.state.clone()
@@ -173,6 +184,9 @@ pub(crate) enum Request<P> {
     Push {
         payloads: VecDeque<P>,
         admitted: oneshot::Sender<()>,
+    },
+    Useless {
+        conn: ConnId,
     },
     Drain {
         limit: Duration,

@@ -117,6 +117,13 @@ pub enum CloseReason {
     /// A write made no progress for the given time.
     #[error("sending made no progress for {0:?}")]
     Stalled(Duration),
+    /// The peer sent too many frames that were of no use; see
+    /// [`Limits::useless`](crate::Limits::useless).
+    #[error("{useless} useless frames, more than are put up with")]
+    Flooded {
+        /// How many of them came on this connection.
+        useless: u64,
+    },
     /// The machine slept; the connection was replaced.
     #[error("the machine slept")]
     Slept,

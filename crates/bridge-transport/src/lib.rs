@@ -54,7 +54,7 @@ mod trust;
 mod upgrade;
 
 pub use carrier::{Carrier, websocket::WebSocket};
-pub use config::{Endpoint, EndpointError, Limits, ProxySource, Timings};
+pub use config::{Endpoint, EndpointError, Limits, ProxySource, Rate, Timings};
 pub use dial::{BuiltWithout, DialError, Disposition};
 #[cfg(feature = "spool")]
 pub use handle::connect_spooled;

@@ -41,6 +41,7 @@ impl Spoken {
             CloseReason::Protocol(text) => CloseReason::Protocol(self.line(&text)),
             own @ (CloseReason::Silent(_)
             | CloseReason::Unanswered(_)
+            | CloseReason::Flooded { .. }
             | CloseReason::Stalled(_)
             | CloseReason::Slept
             | CloseReason::ShutDown) => own,

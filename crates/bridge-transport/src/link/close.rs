@@ -66,6 +66,7 @@ impl CloseRules {
             | CloseReason::Lost(_)
             | CloseReason::Silent(_)
             | CloseReason::Unanswered(_)
+            | CloseReason::Flooded { .. }
             | CloseReason::Stalled(_)
             | CloseReason::Slept
             | CloseReason::ShutDown => 1006,

@@ -35,6 +35,8 @@ pub(crate) enum Input<P> {
     Frame { conn: ConnId, text: Bytes },
     /// A frame was refused.
     Refused { conn: ConnId, reason: FrameRefused },
+    /// A frame that was delivered turned out to be useless.
+    Useless { conn: ConnId },
     /// A ping came back.
     Pong { conn: ConnId, id: u64 },
     /// When bytes last moved on the open connection.
@@ -114,6 +116,8 @@ pub(crate) enum Timer {
     Proof,
     /// The last round trip is too long ago to call it connected.
     Doubt,
+    /// Frames may be read again.
+    Rate,
     /// The clocks are compared to notice sleep.
     ClockCheck,
     /// The time to send what waits is over.

@@ -20,6 +20,15 @@ impl<P: Payload> Link<P> {
             return;
         };
         online.heard_frame = true;
+        let judged = self.breaker.on_frame(now, &text);
+        self.take_frame(now, random, conn, text);
+        self.judge(now, random, conn, judged);
+    }
+
+    fn take_frame(&mut self, now: Instant, random: u64, conn: ConnId, text: Bytes) {
+        let Some(online) = self.online(conn) else {
+            return;
+        };
         let Some(reader) = &mut online.reader else {
             self.liveness.on_heard(now);
             self.on_sign();

@@ -389,4 +389,61 @@ mod tests {
             Some((25, Need::GiveUpSilent(SILENCE)))
         );
     }
+
+    #[test]
+    fn pings_that_stay_unanswered_while_bytes_arrive_end_it_in_three_times_the_limit() {
+        let (mut liveness, now) = opened();
+        assert_eq!(liveness.on_timeout(now, 0), Some(Need::Ping(1)));
+        liveness.on_pong(now, 1);
+        let at = |secs| now + Duration::from_secs(secs);
+        let mut given_up = None;
+        for secs in 1..200 {
+            liveness.on_heard(at(secs));
+            match liveness.on_timeout(at(secs), 1 << 63) {
+                Some(Need::Ping(_)) | None => {}
+                Some(need) => given_up = given_up.or(Some((secs, need))),
+            }
+            assert_eq!(liveness.is_proven(at(secs)), secs < 25, "{secs}");
+        }
+        // The first ping that was not answered went out after 12 s.
+        assert_eq!(given_up, Some((87, Need::GiveUpUnanswered(SILENCE * 3))));
+    }
+
+    #[test]
+    fn a_pong_that_stood_behind_a_long_frame_is_not_too_late() {
+        let (mut liveness, now) = opened();
+        assert_eq!(liveness.on_timeout(now, 0), Some(Need::Ping(1)));
+        liveness.on_pong(now, 1);
+        let at = |secs| now + Duration::from_secs(secs);
+        for round in 1..10 {
+            for secs in round * 70..(round + 1) * 70 {
+                liveness.on_heard(at(secs));
+                let need = liveness.on_timeout(at(secs), 1 << 63);
+                assert!(
+                    matches!(need, None | Some(Need::Ping(_))),
+                    "{secs}: {need:?}"
+                );
+            }
+            liveness.on_pong(at((round + 1) * 70), liveness.pings);
+        }
+    }
+
+    #[test]
+    fn a_server_that_answers_no_pings_in_the_place_of_one_that_did_is_found_out() {
+        let (mut liveness, now) = opened();
+        liveness.on_pong(now, 0);
+        liveness.on_opened(now);
+        let at = |secs| now + Duration::from_secs(secs);
+        let mut secs = 0;
+        while !matches!(
+            liveness.on_timeout(at(secs), 1 << 63),
+            Some(Need::GiveUpUnanswered(_))
+        ) {
+            secs += 1;
+            liveness.on_heard(at(secs));
+        }
+        liveness.on_opened(at(secs));
+        assert_eq!(run(&mut liveness, at(secs), 10_000), None);
+        assert!(liveness.is_mute());
+    }
 }

@@ -24,6 +24,7 @@
 //! [proven](proof) that they arrived.
 
 mod backoff;
+mod breaker;
 pub(crate) mod close;
 mod contract;
 mod envelope;
@@ -41,6 +42,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use self::{
     backoff::Backoff,
+    breaker::{Breaker, Open},
     close::{CloseRules, Verdict},
     liveness::{Liveness, Need, Wait},
     outbox::{Batch, Numbered, Outbox, Peer},
@@ -76,6 +78,9 @@ pub(crate) struct Link<P> {
     spare: Option<Epoch>,
     backoff: Backoff,
     liveness: Liveness,
+    breaker: Breaker,
+    /// The inbox has room.
+    room: bool,
     last_conn: u64,
     attempt: u32,
     last_error: Option<String>,
@@ -157,6 +162,8 @@ impl<P: Payload> Link<P> {
             spare: None,
             backoff: Backoff::new(timings.clone()),
             liveness: Liveness::new(timings.clone(), now.at),
+            breaker: Breaker::new(limits, now.at),
+            room: true,
             timings,
             last_conn: 0,
             attempt: 0,
@@ -258,6 +265,7 @@ impl<P: Payload> Link<P> {
                 None
             }
         };
+        let rate = self.breaker.paused_until().map(|at| (at, Timer::Rate));
         let proof = self.proof_due().map(|at| (at, Timer::Proof));
         let doubt = self.doubt_due().map(|at| (at, Timer::Doubt));
         [
@@ -265,6 +273,7 @@ impl<P: Payload> Link<P> {
             liveness,
             pace,
             resume,
+            rate,
             proof,
             doubt,
             drain,
@@ -305,6 +314,14 @@ impl<P: Payload> Link<P> {
                     self.on_sign();
                     self.actions
                         .push_back(Action::Deliver(Inbound::Refused { conn, reason }));
+                    let judged = self.breaker.on_refused(now);
+                    self.judge(now, random, conn, judged);
+                }
+            }
+            Input::Useless { conn } => {
+                if self.online(conn).is_some() {
+                    let judged = self.breaker.on_useless(now);
+                    self.judge(now, random, conn, judged);
                 }
             }
             Input::Pong { conn, id } => {
@@ -332,7 +349,11 @@ impl<P: Payload> Link<P> {
             Input::Read(read) => self.on_read(read),
             Input::SpoolLost { epoch } => self.on_spool_lost(now, random, epoch),
             Input::Traffic(traffic) => self.liveness.on_traffic(traffic),
-            Input::Reading { reading } => self.liveness.on_reading(now, reading),
+            Input::Reading { reading } => {
+                self.room = reading;
+                self.liveness
+                    .on_reading(now, reading && self.takes_frames());
+            }
             Input::CredentialChanged => self.on_credential_changed(),
             Input::Drain { limit } => {
                 let until = now + limit;
@@ -343,7 +364,27 @@ impl<P: Payload> Link<P> {
         Ok(())
     }
 
+    /// Whether the socket may be read, as far as its peer is concerned.
+    pub(crate) fn takes_frames(&self) -> bool {
+        self.breaker.paused_until().is_none()
+    }
+
+    /// A frame was counted: reading pauses over the rate, and the circuit may have opened.
+    fn judge(&mut self, now: Instant, random: u64, conn: ConnId, judged: Result<(), Open>) {
+        if !self.takes_frames() {
+            self.liveness.on_reading(now, false);
+        }
+        if let Err(Open { useless }) = judged {
+            let code = Some(POLICY_VIOLATION);
+            self.actions.push_back(Action::HangUp { conn, code });
+            self.lose(now, random, CloseReason::Flooded { useless });
+        }
+    }
+
     fn on_timeout(&mut self, now: Instant, random: u64) {
+        if self.breaker.on_time(now) {
+            self.liveness.on_reading(now, self.room);
+        }
         match &mut self.stage {
             Stage::Waiting { until, .. } if *until <= now => self.dial(),
             Stage::Online(online)
@@ -389,6 +430,9 @@ impl<P: Payload> Link<P> {
         let frames = self.greeting.frames_for(extended).to_vec();
         let writing = !frames.is_empty();
         self.liveness.on_opened(now);
+        self.breaker.on_opened();
+        self.liveness
+            .on_reading(now, self.room && self.takes_frames());
         self.actions
             .push_back(Action::Deliver(Inbound::Opened { conn, extended }));
         if writing {
@@ -660,4 +704,5 @@ pub(crate) fn window(limit: usize) -> usize {
 }
 
 const NORMAL_CLOSURE: u16 = 1000;
+const POLICY_VIOLATION: u16 = 1008;
 const MESSAGE_TOO_BIG: u16 = 1009;

@@ -536,3 +536,53 @@ fn a_link_that_drains_waits_for_no_pace() {
     };
     assert_eq!(bench.tell(drain), [write(FIRST, &["b"])]);
 }
+
+#[test]
+fn over_the_rate_reading_pauses_and_goes_on_and_that_is_nobodys_silence() {
+    let mut bench = Bench::online();
+    bench.answer_ping();
+    let frame = |number: u32| Input::Frame {
+        conn: FIRST,
+        text: number.to_string().into(),
+    };
+    let burst = Limits::default().frames.burst;
+    for number in 0..burst {
+        bench.tell(frame(number));
+    }
+    assert!(bench.link.takes_frames());
+    assert_eq!(
+        bench.tell(frame(burst)).len(),
+        1,
+        "what was read is delivered"
+    );
+    assert!(!bench.link.takes_frames());
+    let begun = bench.now.at;
+    while !bench.link.takes_frames() {
+        bench.step();
+    }
+    assert!(bench.now.at - begun <= Duration::from_millis(100));
+    assert_eq!(bench.state().phase, Phase::Online);
+}
+
+#[test]
+fn a_server_that_floods_is_left_with_a_reason_and_dialled_again() {
+    let mut bench = Bench::online();
+    let mut last = Vec::new();
+    for _ in 0..=Limits::default().useless.burst {
+        let reason = FrameRefused::Binary { bytes: 1 };
+        last = bench.tell(Input::Refused {
+            conn: FIRST,
+            reason,
+        });
+    }
+    let code = Some(POLICY_VIOLATION);
+    assert_eq!(last[1], Action::HangUp { conn: FIRST, code });
+    assert_eq!(
+        bench.state().phase,
+        Phase::Waiting,
+        "the token is not to blame"
+    );
+    let error = bench.state().last_error.clone().unwrap();
+    assert_eq!(error, "2001 useless frames, more than are put up with");
+    assert_eq!(bench.wait().1, [dial(SECOND)]);
+}
