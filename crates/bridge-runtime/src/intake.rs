@@ -100,13 +100,22 @@ impl Intake {
                     );
                     Ok(())
                 }
+                Inbound::Missed { gap, .. } => {
+                    tracing::warn!(
+                        from = gap.from,
+                        to = gap.to,
+                        why = gap.why,
+                        "commands of the hub will never come"
+                    );
+                    Ok(())
+                }
                 Inbound::Refused { reason, .. } => {
                     if let Some(odd_frames) = odd.next() {
                         tracing::warn!(?reason, odd_frames, "a frame was refused");
                     }
                     Ok(())
                 }
-                Inbound::Frame { conn, text } => match ctrlnode::decode(&text, source) {
+                Inbound::Frame { conn, text, .. } => match ctrlnode::decode(&text, source) {
                     Ok(command) => self.take(command, conn, &mut odd).await,
                     Err(error) => {
                         if let Some(odd_frames) = odd.next() {

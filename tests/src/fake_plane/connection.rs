@@ -225,7 +225,7 @@ fn hear(
     text: &str,
 ) -> Option<String> {
     let upto = match reader.hear(text) {
-        Ok(Heard::Message { texts, upto }) => {
+        Ok(Heard::Message { texts, upto, .. }) => {
             for text in texts {
                 note_text(log, at, conn, &text);
             }

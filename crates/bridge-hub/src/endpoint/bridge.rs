@@ -218,7 +218,7 @@ impl Ear<'_> {
             return self.say(text, None).await;
         };
         match reader.hear(text) {
-            Ok(Heard::Message { texts, upto }) => {
+            Ok(Heard::Message { texts, upto, .. }) => {
                 let last = texts.len().saturating_sub(1);
                 if texts.is_empty() {
                     return self.tell(None, upto).await;

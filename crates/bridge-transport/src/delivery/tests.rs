@@ -34,7 +34,7 @@ fn resumed() -> (Texts, Reader) {
 
 fn heard(reader: &mut Reader, frame: &str) -> (Vec<String>, Option<u64>) {
     match reader.hear(frame).unwrap() {
-        Heard::Message { texts, upto } => (
+        Heard::Message { texts, upto, .. } => (
             texts.into_iter().map(Cow::into_owned).collect(),
             upto.map(|upto| upto.last),
         ),
@@ -472,7 +472,7 @@ impl History {
             return;
         };
         match reader.hear(&frame).expect("no rule is broken") {
-            Heard::Message { texts, upto } => {
+            Heard::Message { texts, upto, .. } => {
                 for text in texts {
                     self.uncommitted.push((text.into_owned(), upto));
                 }

@@ -118,6 +118,11 @@ impl<P> Writer<P> {
         }
     }
 
+    /// Returns the number that the next message gets.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Returns the bytes it holds, as they were named when it was given them.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::{Action, Link, Stage};
 use crate::{
-    delivery::{Epoch, Heard, Violation, Writer},
-    inbound::{CloseReason, ConnId, Inbound},
+    delivery::{Epoch, Heard, Position, Violation, Writer},
+    inbound::{CloseReason, ConnId, Inbound, Receipt},
     payload::Payload,
 };
 
@@ -23,7 +23,11 @@ impl<P: Payload> Link<P> {
         online.heard_frame = true;
         let Some(reader) = &mut online.reader else {
             self.liveness.on_heard(now);
-            let frame = Inbound::Frame { conn, text };
+            let frame = Inbound::Frame {
+                conn,
+                text,
+                receipt: None,
+            };
             self.actions.push_back(Action::Deliver(frame));
             return;
         };
@@ -41,14 +45,16 @@ impl<P: Payload> Link<P> {
 
     fn on_heard(&mut self, conn: ConnId, heard: Heard<Bytes>) -> Result<(), Violation> {
         match heard {
-            // Taken as it comes and not acknowledged: a control plane finds what was lost by asking.
-            Heard::Message { texts, upto: _ } => {
-                for text in texts {
-                    let frame = Inbound::Frame { conn, text };
-                    self.actions.push_back(Action::Deliver(frame));
-                }
+            Heard::Message { texts, seq, upto } => {
+                let receipt = seq.zip(upto);
+                let receipt = receipt.map(|(seq, upto)| Receipt { seq, upto });
+                self.deliver(conn, texts, receipt);
             }
-            Heard::Gap { .. } | Heard::Nothing => {}
+            Heard::Gap { gap, upto } => {
+                let missed = Inbound::Missed { conn, gap, upto };
+                self.actions.push_back(Action::Deliver(missed));
+            }
+            Heard::Nothing => {}
             Heard::Resume { epoch, last } => {
                 if let Some(gap) = self.writer.on_resume(epoch, last)? {
                     self.actions
@@ -62,6 +68,31 @@ impl<P: Payload> Link<P> {
             }
         }
         Ok(())
+    }
+
+    fn deliver(&mut self, conn: ConnId, mut texts: Vec<Bytes>, receipt: Option<Receipt>) {
+        if texts.is_empty() && receipt.is_some() {
+            texts.push(Bytes::new());
+        }
+        let last = texts.len().saturating_sub(1);
+        for (index, text) in texts.into_iter().enumerate() {
+            let receipt = receipt.filter(|_| index == last);
+            let frame = Inbound::Frame {
+                conn,
+                text,
+                receipt,
+            };
+            self.actions.push_back(Action::Deliver(frame));
+        }
+    }
+
+    /// The embedder has kept everything up to here.
+    pub(super) fn on_committed(&mut self, upto: Position) {
+        let reader = match &mut self.stage {
+            Stage::Online(online) => online.reader.as_mut(),
+            Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => None,
+        };
+        self.hearing.on_committed(upto, reader);
     }
 
     /// What has a number gets another: the next start must not give it away a second time.

@@ -25,6 +25,7 @@
 mod backoff;
 pub(crate) mod close;
 mod envelope;
+mod hearing;
 mod liveness;
 mod outbox;
 mod pace;
@@ -45,6 +46,7 @@ pub(crate) use self::outbox::{Full, Record};
 use self::{
     backoff::Backoff,
     close::{CloseRules, Verdict},
+    hearing::Hearing,
     liveness::{Liveness, Need, Wait},
     outbox::{Batch, Numbered, Outbox, Peer},
 };
@@ -67,6 +69,8 @@ pub(crate) enum Input<P> {
     Push(P),
     /// The embedder has a new greeting.
     Greeting(Greeting),
+    /// The embedder has kept everything of the peer up to here.
+    Committed { upto: Position },
     /// A dial succeeded.
     Opened { conn: ConnId, extended: bool },
     /// A dial failed.
@@ -164,6 +168,7 @@ pub(crate) struct Link<P> {
     outbox: Outbox<P>,
     /// Messages that have a number.
     writer: Writer<Numbered<P>>,
+    hearing: Hearing,
     spooling: Option<Spooling<P>>,
     backoff: Backoff,
     liveness: Liveness,
@@ -249,6 +254,7 @@ impl<P: Payload> Link<P> {
             },
             outbox: Outbox::new(limits.outbox, timings.pace),
             writer: Writer::new(epoch),
+            hearing: Hearing::default(),
             spooling: None,
             backoff: Backoff::new(timings.clone()),
             liveness: Liveness::new(timings.clone(), now.at),
@@ -265,6 +271,12 @@ impl<P: Payload> Link<P> {
         };
         link.dial();
         link
+    }
+
+    /// Takes frames with numbers, behind these; before the first input.
+    pub(crate) fn with_heard(mut self, heard: Option<Position>) -> Self {
+        self.hearing = Hearing::new(heard);
+        self
     }
 
     /// Takes over what a spool holds; before the first input.
@@ -372,6 +384,7 @@ impl<P: Payload> Link<P> {
         match input {
             Input::Push(payload) => return self.on_push(payload),
             Input::Greeting(greeting) => self.greeting = greeting,
+            Input::Committed { upto } => self.on_committed(upto),
             Input::Opened { conn, extended } => self.on_opened(now, conn, extended),
             Input::DialFailed {
                 conn,
@@ -469,7 +482,9 @@ impl<P: Payload> Link<P> {
         if !matches!(self.stage, Stage::Dialing { conn: current } if current == conn) {
             return;
         }
-        let frames = self.greeting.frames_for(extended).to_vec();
+        let resume = extended.then(|| self.hearing.resume()).flatten();
+        let greeting = self.greeting.frames_for(extended).iter().cloned();
+        let frames: Vec<TextFrame> = resume.into_iter().chain(greeting).collect();
         let writing = !frames.is_empty();
         self.liveness.on_opened(now);
         self.actions
@@ -487,7 +502,7 @@ impl<P: Payload> Link<P> {
         let parts = self.frame_limit.saturating_mul(2);
         self.stage = Stage::Online(Online {
             conn,
-            reader: extended.then(|| Reader::new(Position::default(), parts)),
+            reader: extended.then(|| self.hearing.open(parts)),
             since: now,
             healthy: false,
             heard_frame: false,
@@ -548,9 +563,10 @@ impl<P: Payload> Link<P> {
     }
 
     fn lose(&mut self, now: Instant, random: u64, reason: CloseReason) {
-        let Stage::Online(online) = &self.stage else {
+        let Stage::Online(online) = &mut self.stage else {
             return;
         };
+        self.hearing.close(online.reader.take());
         let conn = online.conn;
         let verdict = self.rules.of_close(&reason, online.heard_frame);
         let too_big = matches!(
@@ -593,7 +609,10 @@ impl<P: Payload> Link<P> {
         let conn = online.conn;
         let paced = self.drain_limit.is_none();
         let mut batch = Batch::default();
-        let peer = if online.extended() {
+        let peer = if let Some(reader) = &online.reader {
+            if let Some(ack) = self.hearing.next_ack(reader) {
+                batch.add(ack);
+            }
             while !batch.is_full()
                 && let Some(frame) = self.writer.next_frame(Numbered::messages)
             {

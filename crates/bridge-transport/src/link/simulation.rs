@@ -694,7 +694,7 @@ impl World {
         };
         for frame in std::mem::take(under_way) {
             match reader.hear(frame.as_str()).expect("no rule is broken") {
-                Heard::Message { texts, upto } => {
+                Heard::Message { texts, upto, .. } => {
                     for text in texts {
                         let answer = text.starts_with('r');
                         assert!(

@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::{
-    delivery::{Frame, Position},
+    delivery::Frame,
     handle::Flushed,
     payload::{Class, TextFrame},
 };
@@ -198,6 +198,7 @@ fn commands_in_parts_are_put_together() {
     let frame = Inbound::Frame {
         conn: FIRST,
         text: Bytes::from_static(b"write"),
+        receipt: None,
     };
     assert_eq!(
         bench.tell(said(FIRST, part(1, false, "te"))),
