@@ -127,7 +127,7 @@ impl World {
             },
         };
         let run = run_record(run(id, "r1"), RunKind::Dispatch, at(seconds));
-        self.store.create_task(record, run).await.unwrap();
+        self.store.create_task(record, run, None).await.unwrap();
     }
 
     async fn take(&self, events: Vec<Event>) -> Committed {
@@ -155,7 +155,7 @@ async fn a_message_that_was_read_in_another_run_never_makes_the_task_look_ended(
     world.take(vec![event(run("t1", "r1"), 0, started())]).await;
     for attempt in ["r2", "r3"] {
         let record = run_record(run("t1", attempt), RunKind::FollowUp, at(2));
-        world.store.add_run(record).await.unwrap();
+        world.store.add_run(record, None).await.unwrap();
     }
     let joined = || EventBody::Joined { into: "r1".into() };
     let taken = vec![
@@ -255,7 +255,7 @@ async fn settings_are_taken_over_one_by_one() {
         effort: effort.map(str::to_owned),
     };
     for tuning in [tune(Some("plan"), None), tune(None, Some("high"))] {
-        world.store.tune(&task("t1"), tuning).await.unwrap();
+        world.store.tune(&task("t1"), tuning, None).await.unwrap();
     }
     let expected = Tuning {
         model: Some("m".into()),
@@ -319,9 +319,9 @@ async fn runs_that_a_revoked_machine_left_behind_can_be_ended_later() {
 #[tokio::test]
 async fn a_wish_to_cancel_is_kept_for_the_runs_there_were_and_no_later_one() {
     let world = World::new().await;
-    world.store.want_cancel(&task("t1")).await.unwrap();
+    world.store.want_cancel(&task("t1"), None).await.unwrap();
     let follow_up = run_record(run("t1", "r2"), RunKind::FollowUp, at(2));
-    world.store.add_run(follow_up).await.unwrap();
+    world.store.add_run(follow_up, None).await.unwrap();
     let world = world.reopen();
     let live = world.store.live_runs(&bridge("b1")).await.unwrap();
     let wishes: Vec<_> = live
@@ -513,7 +513,7 @@ async fn a_follow_up_makes_the_task_live_again_and_counts_on() {
         .take(vec![event(run("t1", "r1"), 0, ended(Outcome::Completed))])
         .await;
     let second = run_record(run("t1", "r2"), RunKind::FollowUp, at(5));
-    world.store.add_run(second).await.unwrap();
+    world.store.add_run(second, None).await.unwrap();
     assert_eq!(world.view("t1").await.summary.status, TaskStatus::Queued);
     world.take(vec![event(run("t1", "r2"), 0, started())]).await;
     assert_eq!(world.view("t1").await.summary.status, TaskStatus::Running);

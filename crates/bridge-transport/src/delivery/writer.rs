@@ -118,11 +118,6 @@ impl<P> Writer<P> {
         }
     }
 
-    /// Returns the number that the next message gets.
-    pub fn next(&self) -> u64 {
-        self.next
-    }
-
     /// Returns the bytes it holds, as they were named when it was given them.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -345,6 +340,13 @@ impl<P> Writer<P> {
                 return Some(frame);
             }
         }
+    }
+
+    /// Tells whether something large is on its way in parts.
+    pub fn has_parts(&self) -> bool {
+        self.line
+            .as_ref()
+            .is_some_and(|line| !line.large.is_empty())
     }
 
     /// The next part of a large message, in turns.
