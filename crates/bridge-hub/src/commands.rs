@@ -300,3 +300,63 @@ fn stream(task: &TaskId) -> u64 {
 /// takes files of two prompts and the words to a thousand tasks.
 const MOST_WAITING: usize = 1000;
 const MOST_BYTES: usize = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbering() -> Numbering {
+        let outstanding = Outstanding {
+            epoch: None,
+            acked: 4,
+            sent: 4,
+            commands: Vec::new(),
+        };
+        Numbering::new(BridgeId::parse("b").unwrap(), Epoch(7), &outstanding)
+    }
+
+    fn command(bytes: usize) -> Command {
+        Command {
+            task: TaskId::parse("t").unwrap(),
+            run: None,
+            frame: "x".repeat(bytes).into(),
+        }
+    }
+
+    fn sent(numbering: &mut Numbering, bytes: usize) {
+        numbering.wait(numbering.next, &command(bytes));
+        numbering.next += 1;
+    }
+
+    fn fits(numbering: &Numbering, bytes: usize) -> bool {
+        numbering.has_room(&[command(bytes).frame])
+    }
+
+    #[test]
+    fn a_machine_that_acknowledges_nothing_is_sent_only_so_much() {
+        let mut many = numbering();
+        for _ in 0..MOST_WAITING {
+            assert!(fits(&many, 1));
+            sent(&mut many, 1);
+        }
+        assert!(!fits(&many, 1));
+        assert_eq!(many.on_ack(5), Some(true));
+        assert!(fits(&many, 1));
+        let mut large = numbering();
+        assert!(fits(&large, MOST_BYTES + 1), "the only one");
+        sent(&mut large, MOST_BYTES);
+        assert!(!fits(&large, 1));
+        assert_eq!(large.on_ack(5), Some(true));
+        assert!(fits(&large, MOST_BYTES));
+    }
+
+    #[test]
+    fn an_acknowledgement_counts_once_and_only_of_what_was_sent() {
+        let mut numbering = numbering();
+        sent(&mut numbering, 1);
+        assert_eq!(numbering.on_ack(4), None);
+        assert_eq!(numbering.on_ack(6), Some(false));
+        assert_eq!(numbering.on_ack(5), Some(true));
+        assert_eq!(numbering.on_ack(5), None);
+    }
+}

@@ -78,6 +78,6 @@ fn command(task: &TaskView, asked: &RunView, run: RunKey) -> CommandBody {
     }
 }
 
-/// Attached files pass through the hub and are not kept.
+/// Attached files are kept only until they are on their machine; for an old bridge not at all.
 const FILES_LOST: &str = "the connection was lost before the machine had this and its files; \
                           send it again";
