@@ -238,6 +238,55 @@ async fn a_large_file_holds_up_neither_an_answer_nor_another_task_and_is_there_b
     assert!(bridge.stop().await.clean);
 }
 
+/// The frames of two commands; of the first one only a part where it is cut.
+fn two(cut: bool) -> Order {
+    let write = |name: &str| {
+        let path = format!("tasks/t/input/{name}");
+        json!({ "action": "write_file", "provider": "demo", "path": path, "content": name })
+    };
+    let list = json!([write("first")]).to_string();
+    let (head, tail) = list.split_at(list.len() / 2);
+    let part = |part: u32, more: bool, text: &str| {
+        let text = json!(text);
+        format!("{{\"part\":{part},\"more\":{more},\"seq\":1,\"text\":{text}}}")
+    };
+    let mut frames = vec![part(0, true, head)];
+    if !cut {
+        frames.push(part(1, false, tail));
+    }
+    frames.push(format!("{{\"seq\":2,\"messages\":[{}]}}", write("second")));
+    Order::Texts(frames)
+}
+
+#[tokio::test]
+async fn a_command_that_was_carried_out_before_an_earlier_one_is_not_repeated_by_the_next_process()
+{
+    let (home, plane) = (Home::new(), FakePlane::start(Manners::extended()).await);
+    let journal = home.root().join("journal/runs.jsonl");
+    let file = |name: &str| home.root().join("tasks/t/input").join(name);
+    let start = || Setup::new(&home, plane.url()).start();
+    let bridge = start();
+    plane.sync(&["demo"]).await;
+    plane.order(two(true)).await;
+    while !fs::read_to_string(&journal).unwrap().contains("done") {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(fs::read_to_string(file("second")).unwrap(), "second");
+    fs::write(file("second"), "as the agent left it").unwrap();
+    assert!(bridge.stop().await.clean);
+    let bridge = start();
+    plane.opened(2).await;
+    plane.sync(&["demo"]).await;
+    plane.order(two(false)).await;
+    // The acknowledgement of both, which this plane did not number itself.
+    let both = |heard: &bridge_testkit::fake_plane::Heard| matches!(&heard.what, What::Odd(text) if text.contains("\"ack\",\"seq\":2"));
+    plane.see(both).await;
+    assert_eq!(fs::read_to_string(file("first")).unwrap(), "first");
+    let left = fs::read_to_string(file("second")).unwrap();
+    assert_eq!(left, "as the agent left it");
+    assert!(bridge.stop().await.clean);
+}
+
 /// The agent writes down which run it is for before anything else; exec, so that each run is a
 /// process of its own.
 fn counting_program(home: &Home) {

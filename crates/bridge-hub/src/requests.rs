@@ -161,10 +161,11 @@ impl Owner {
         let command = CommandBody::Cancel { task: task.clone() };
         let sending = self.sending(&route, &task, None, frames(&[command], "")?)?;
         self.state.on_cancel_sent(bridge, &task);
-        let kept = self
-            .store
-            .want_cancel(&task, sending.commands.clone())
-            .await;
+        let Some(commands) = sending.commands.clone() else {
+            self.go(sending);
+            return Ok(self.store.want_cancel(&task, None).await?);
+        };
+        let kept = self.store.want_cancel(&task, Some(commands)).await;
         match &kept {
             Ok(()) => self.go(sending),
             Err(_) => self.go_unkept(sending),

@@ -80,7 +80,7 @@ impl HubState {
                 self.on_opened(now, conn, &bridge, extended, &mut effects);
             }
             Input::Said { conn, message } => self.on_said(now, conn, message, &mut effects),
-            Input::Resume { conn, from } => self.on_resume(conn, from, &mut effects),
+            Input::Resume { conn, from } => self.on_resume(now, conn, from, &mut effects),
             Input::Resumed { conn, known } => {
                 if let Some(machine) = self.machine_of(conn) {
                     machine.on_resumed(conn, known);
@@ -426,7 +426,7 @@ impl HubState {
     }
 
     /// Said once, before the handshake, by a bridge that takes numbers.
-    fn on_resume(&mut self, conn: ConnId, from: Position, effects: &mut Vec<Effect>) {
+    fn on_resume(&mut self, now: Now, conn: ConnId, from: Position, effects: &mut Vec<Effect>) {
         let Some(machine) = self.machine_of(conn) else {
             return; // hung up on
         };
@@ -434,7 +434,11 @@ impl HubState {
             return;
         }
         if !machine.on_resume(conn, from) {
-            self.drop_connection(conn, HangUp::OutOfTurn, effects);
+            self.on_closed(now, conn, effects);
+            effects.push(Effect::HangUp {
+                conn,
+                why: HangUp::OutOfTurn,
+            });
         }
     }
 

@@ -235,12 +235,14 @@ async fn who_breaks_the_rules_of_the_hubs_stream_is_hung_up_on() {
     let (mut bridge, begin) = online(&world, &Value::Null, 0).await;
     ack(&mut bridge, 7).await;
     assert_eq!(bridge.closed().await, Some(1002), "never given");
+    world.online(false).await;
     let (mut bridge, _) = online(&world, &begin["epoch"], 0).await;
     envelope(&mut bridge, &resume(&Value::Null, 0)).await;
     assert_eq!(bridge.closed().await, Some(1002), "a second time");
     let mut bridge = world.bridge(true).await;
     envelope(&mut bridge, &resume(&Value::Null, 0)).await;
     assert_eq!(bridge.closed().await, Some(1002), "behind the handshake");
+    world.online(false).await;
     let mut bridge = world.bridge(false).await;
     create(&world).await;
     bridge.expect("dispatch_task").await;
