@@ -24,7 +24,7 @@ use bridge_providers::{
 };
 use bridge_runtime::{
     DropSettings, Outgoing, Policy, Rules, Settings, Stopped, SuperviseError, Supervisor,
-    first_greeting,
+    first_greeting, heard,
 };
 use bridge_transport::{Endpoint, Limits, LinkState, Timings};
 use bridge_workspace::{ContentsPolicy, Journal, Watching, Workspace};
@@ -141,6 +141,7 @@ impl<'a> Setup<'a> {
             .timings(self.timings)
             .limits(self.limits)
             .offer_extension(true)
+            .heard(heard(&journal))
             .greeting(first_greeting(&settings, &self.providers));
         let link = bridge_transport::connect::<Outgoing>(endpoint);
         let state = link.0.state();

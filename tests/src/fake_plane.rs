@@ -28,9 +28,13 @@ use tokio::{
     time::timeout,
 };
 
+mod commands;
 mod connection;
 
 pub use connection::Order;
+
+use self::commands::Commands;
+use crate::wire;
 
 /// How the plane receives those who dial.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +120,7 @@ pub enum What {
 struct Log {
     /// Up to where bridges with the envelope were heard, over all connections.
     position: Position,
+    commands: Commands,
     heard: Vec<Heard>,
     open: BTreeMap<u64, mpsc::UnboundedSender<Order>>,
 }
@@ -258,6 +263,50 @@ impl FakePlane {
     /// Sends a frame on the newest connection, waiting for one to be open.
     pub async fn send(&self, frame: &Value) {
         self.order(Order::Text(frame.to_string())).await;
+    }
+
+    /// The agents that a bridge which takes numbers is told of on every connection, before the
+    /// [commands](Self::command): one of each provider.
+    pub fn set_agents(&self, providers: &[&str]) {
+        let frames = providers.iter().map(|key| wire::sync(key).to_string());
+        let frames = frames.collect();
+        self.log.send_modify(|log| log.commands.set_agents(frames));
+    }
+
+    /// Gives a command a number and keeps it until the bridge has acknowledged it, over
+    /// connections; sends it at once if one is open whose bridge takes numbers.
+    pub fn command(&self, frame: &Value) {
+        self.log.send_modify(|log| log.commands.add(frame));
+        self.go_on();
+    }
+
+    /// Sends every [`command`](Self::command) there ever was again, under another numbering, from
+    /// the next connection on.
+    pub fn start_over(&self) {
+        self.log.send_modify(|log| log.commands.start_over());
+    }
+
+    /// Waits until every command was acknowledged.
+    ///
+    /// # Panics
+    /// When that takes longer than a minute; tells how many were not.
+    pub async fn all_acknowledged(&self) {
+        let mut log = self.log.subscribe();
+        let done = timeout(DEADLINE, log.wait_for(|log| log.commands.waiting() == 0)).await;
+        let settled = matches!(done, Ok(Ok(_)));
+        drop(done);
+        let waiting = self.log.borrow().commands.waiting();
+        assert!(
+            settled,
+            "{waiting} commands are not acknowledged; the log is:\n{}",
+            self.told()
+        );
+    }
+
+    fn go_on(&self) {
+        for open in self.log.borrow().open.values() {
+            drop(open.send(Order::Commands));
+        }
     }
 
     /// Gives the newest connection an order, waiting for one to be open.

@@ -22,7 +22,9 @@ use bridge_providers::{
     opencode::OpencodeProvider,
     provider::Provider,
 };
-use bridge_runtime::{Outgoing, Settings as DaemonSettings, SideWord, Supervisor, first_greeting};
+use bridge_runtime::{
+    Outgoing, Settings as DaemonSettings, SideWord, Supervisor, first_greeting, heard,
+};
 use bridge_transport::{
     Carrier, Endpoint, EndpointError, LinkState, Phase, SyncPolicy, Timings, WebSocket,
     carrier::watched::Watched,
@@ -95,7 +97,9 @@ pub(crate) fn assemble(
         drops: settings.watch_tasks.then(|| settings.drops.clone()),
     };
     let address = plane.url.clone();
-    let endpoint = endpoint(settings, plane)?.greeting(first_greeting(&daemon, &providers));
+    let endpoint = endpoint(settings, plane)?
+        .heard(heard(&journal))
+        .greeting(first_greeting(&daemon, &providers));
     let carrier = WebSocket::new(&endpoint);
     let carrier: Box<dyn Carrier> = match record {
         None => Box::new(carrier),

@@ -25,6 +25,12 @@ pub enum HubError {
         /// Its name.
         name: String,
     },
+    /// The machine does not acknowledge what it was sent before.
+    #[error("the machine {name} has not taken what it was sent before")]
+    MachineBehind {
+        /// Its name.
+        name: String,
+    },
     /// The machine has no such agent.
     #[error("the machine {machine} has no agent {agent}")]
     UnknownAgent {
@@ -182,6 +188,7 @@ impl HubError {
         match self {
             Self::UnknownMachine { .. } => "unknown_machine",
             Self::MachineOffline { .. } => "machine_offline",
+            Self::MachineBehind { .. } => "machine_behind",
             Self::UnknownAgent { .. } | Self::NoMachineHas { .. } => "unknown_agent",
             Self::SeveralMachines { .. } => "several_machines",
             Self::UnknownTask { .. } => "unknown_task",
@@ -240,7 +247,7 @@ impl HubError {
             }
             Self::AskClosed { .. } | Self::AskChanged => Some("reload the task"),
             Self::AskAnswered { .. } => Some("the agent has yet to take that answer"),
-            Self::NoReply { .. } => Some("try again"),
+            Self::NoReply { .. } | Self::MachineBehind { .. } => Some("try again"),
             Self::FileRefused { .. } => {
                 Some("the file may be missing, or the contents policy of the machine keeps it")
             }
@@ -294,7 +301,7 @@ impl HubError {
             Self::TooManyLogins { .. } => 429,
             Self::NoReply { .. } => 504,
             Self::Store(_) | Self::NoEntropy => 500,
-            Self::Stopping => 503,
+            Self::Stopping | Self::MachineBehind { .. } => 503,
         }
     }
 }

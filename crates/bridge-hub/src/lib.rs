@@ -4,12 +4,13 @@
 //! agent is started or what a bridge keeps on its disk.
 //!
 //! Reading order: [`config`](HubConfig), [`start`], the handle [`Hub`], what viewers see (`view`),
-//! what is decided (`state` and `devices`, pure), who drives it (`owner`), what is kept (`store`), the doors
+//! what is decided (`state` and `devices`, pure), who drives it (`owner`, `commands`), what is kept (`store`), the doors
 //! (`endpoint`), who may come in (`listener`, `guard`, `access`), the pages (`web`).
 
 mod access;
 mod backlog;
 mod clock;
+mod commands;
 mod config;
 mod devices;
 mod endpoint;

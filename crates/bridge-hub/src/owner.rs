@@ -15,13 +15,14 @@ use bridge_proto::{
     ctrlnode::plane::FromBridge,
     model::{Answer, Ask, GitReply, GitRequest, Reply, Request, Tuning, When},
 };
-use bridge_transport::delivery::Position;
+use bridge_transport::delivery::{Position, Writer};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     access::{Source, Throttles},
     backlog::Backlog,
     clock::now,
+    commands::Numbering,
     devices::Devices,
     error::HubError,
     prepare::Draft,
@@ -48,6 +49,16 @@ pub(crate) enum Message {
         message: Option<FromBridge>,
         /// Where the stream of the bridge stands once this is kept, if it has a number.
         upto: Option<Position>,
+    },
+    /// It takes the hub's stream with numbers, from here on.
+    Resume {
+        conn: ConnId,
+        from: Position,
+    },
+    /// It has everything of the hub's stream up to this number.
+    Acknowledged {
+        conn: ConnId,
+        seq: u64,
     },
     Closed {
         conn: ConnId,
@@ -157,7 +168,19 @@ pub(crate) struct Line {
 /// What a connection is told.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
+    /// As it is.
     Frame(String),
+    /// The bridge takes numbers, from where this writer stands.
+    Resumed(Box<Writer<Arc<str>>>),
+    /// Under the next number.
+    Numbered {
+        stream: u64,
+        frame: Arc<str>,
+    },
+    /// What the bridge has need not be kept any more.
+    Acknowledged {
+        seq: u64,
+    },
     Close(HangUp),
 }
 
@@ -167,6 +190,8 @@ pub(crate) struct Owner {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) waiters: HashMap<String, Waiter>,
     connections: HashMap<ConnId, Line>,
+    /// Of those that take numbers.
+    pub(crate) numberings: HashMap<ConnId, Numbering>,
     last_conn: u64,
     watched: HashMap<TaskId, watch::Sender<u64>>,
     changes: watch::Sender<u64>,
@@ -186,10 +211,12 @@ impl Owner {
         storable: watch::Sender<bool>,
     ) -> Self {
         Self {
-            state: HubState::new(lost_after, paired),
+            state: HubState::new(lost_after, paired)
+                .counting_from(u64::try_from(now().as_millis()).unwrap_or_default()),
             store,
             waiters: HashMap::new(),
             connections: HashMap::new(),
+            numberings: HashMap::new(),
             last_conn: 0,
             watched: HashMap::new(),
             changes,
@@ -269,8 +296,11 @@ impl Owner {
                     self.backlog.add_position(bridge, conn, upto);
                 }
             }
+            Message::Resume { conn, from } => self.input(Input::Resume { conn, from }).await,
+            Message::Acknowledged { conn, seq } => self.on_ack(conn, seq).await,
             Message::Closed { conn } => {
                 self.connections.remove(&conn);
+                self.numberings.remove(&conn);
                 self.input(Input::Closed { conn }).await;
             }
             Message::Machines { reply } => answer(reply, self.state.machines()),
@@ -308,7 +338,10 @@ impl Owner {
                 let done = self.cancel(&bridge, task).await;
                 answer(reply, done);
             }
-            Message::Interrupt { task, reply } => answer(reply, self.interrupt(&task)),
+            Message::Interrupt { task, reply } => {
+                let done = self.interrupt(&task).await;
+                answer(reply, done);
+            }
             Message::Tune {
                 task,
                 tuning,
@@ -334,7 +367,9 @@ impl Owner {
                 request,
                 reply,
             } => self.ask_git(&task, request, reply),
-            Message::DeleteFile { task, path, reply } => self.ask_delete(&task, &path, reply),
+            Message::DeleteFile { task, path, reply } => {
+                self.ask_delete(&task, &path, reply).await;
+            }
             Message::AskMachine {
                 machine,
                 request,
@@ -410,12 +445,16 @@ impl Owner {
                 self.keep().await;
                 match self.store.live_runs(&bridge).await {
                     Ok(mut runs) => {
-                        runs.retain(|run| !self.backlog.ends_run(&run.key));
+                        // One that is still on its way under its number has not to be asked about.
+                        runs.retain(|run| {
+                            !self.backlog.ends_run(&run.key) && !self.is_on_its_way(conn, &run.key)
+                        });
                         return self.state.handle(clocks(), Input::Runs { conn, runs });
                     }
                     Err(error) => report("read the live runs", &error),
                 }
             }
+            Effect::GoOn { conn, bridge, from } => return self.go_on(conn, bridge, from).await,
             Effect::End { run, outcome } => self.end(run, outcome).await,
             Effect::Resend { conn, run } => self.resend(conn, run).await,
             Effect::Remember(record) => {
@@ -456,10 +495,14 @@ impl Owner {
 
     /// Never waits: a connection with a full queue is hung up on.
     pub(crate) fn send(&mut self, conn: ConnId, frame: String) {
+        self.hand_over(conn, Outgoing::Frame(frame));
+    }
+
+    pub(crate) fn hand_over(&mut self, conn: ConnId, what: Outgoing) {
         let Some(line) = self.connections.get(&conn) else {
             return;
         };
-        match line.out.try_send(Outgoing::Frame(frame)) {
+        match line.out.try_send(what) {
             // Of a closed one, `Closed` is on the way.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
             Err(mpsc::error::TrySendError::Full(_)) => self.hang_up(conn, HangUp::TooSlow),
@@ -468,6 +511,7 @@ impl Owner {
 
     /// Dropping the line ends the connection even if the words do not fit.
     pub(crate) fn hang_up(&mut self, conn: ConnId, why: HangUp) {
+        self.numberings.remove(&conn);
         if let Some(line) = self.connections.remove(&conn)
             && line.out.try_send(Outgoing::Close(why)).is_err()
         {

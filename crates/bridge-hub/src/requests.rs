@@ -97,6 +97,7 @@ impl Owner {
         let mut commands = writes(&scope, folder.as_str(), attachments);
         commands.push(CommandBody::Start(Box::new(start)));
         let frames = frames(&commands, &run.key.attempt)?;
+        let sending = self.sending(&route, &run.key.task, Some(&run.key), frames)?;
         let record = TaskRecord {
             id: run.key.task.clone(),
             bridge: draft.machine,
@@ -108,9 +109,10 @@ impl Owner {
             tuning: draft.tuning,
         };
         let key = run.key.clone();
-        self.store.create_task(record, run).await?;
+        let kept = sending.commands.clone();
+        self.store.create_task(record, run, kept).await?;
         self.state.on_run_sent(&route, &key);
-        self.send_all(&route, frames);
+        self.go(sending);
         self.tick();
         Ok(())
     }
@@ -143,29 +145,40 @@ impl Owner {
         commands.push(CommandBody::FollowUp(Box::new(follow_up)));
         let frames = frames(&commands, &run.key.attempt)?;
         let key = run.key.clone();
-        self.store.add_run(run).await?;
+        let sending = self.sending(&route, &key.task, Some(&key), frames)?;
+        self.store.add_run(run, sending.commands.clone()).await?;
         self.state.on_run_sent(&route, &key);
-        self.send_all(&route, frames);
+        self.go(sending);
         self.wake(&key.task);
         self.tick();
         Ok(())
     }
 
-    /// Sent at once, also when the wish cannot be kept; promised only when it is: a word that does
-    /// not arrive is said again on every connection until the run has ended.
+    /// Sent also when the wish cannot be kept; promised only when it is: a word that does not arrive
+    /// is said again on every connection until the machine has it, or the run has ended.
     pub(crate) async fn cancel(&mut self, bridge: &BridgeId, task: TaskId) -> Result<(), HubError> {
         let route = self.state.route(bridge)?;
         let command = CommandBody::Cancel { task: task.clone() };
-        self.send_all(&route, frames(&[command], "")?);
+        let sending = self.sending(&route, &task, None, frames(&[command], "")?)?;
         self.state.on_cancel_sent(bridge, &task);
-        Ok(self.store.want_cancel(&task).await?)
+        let Some(commands) = sending.commands.clone() else {
+            self.go(sending);
+            return Ok(self.store.want_cancel(&task, None).await?);
+        };
+        let kept = self.store.want_cancel(&task, Some(commands)).await;
+        match &kept {
+            Ok(()) => self.go(sending),
+            Err(_) => self.go_unkept(sending),
+        }
+        Ok(kept?)
     }
 
-    pub(crate) fn interrupt(&mut self, task: &TaskView) -> Result<(), HubError> {
+    pub(crate) async fn interrupt(&mut self, task: &TaskView) -> Result<(), HubError> {
         let (route, _) = self.steered(task, "stop a turn alone")?;
         let task = task.summary.id.clone();
-        self.send_all(&route, frames(&[CommandBody::Interrupt { task }], "")?);
-        Ok(())
+        let command = CommandBody::Interrupt { task: task.clone() };
+        let sending = self.sending(&route, &task, None, frames(&[command], "")?)?;
+        Ok(self.keep_and_go(sending).await?)
     }
 
     /// Kept first, so that the next run has it whatever happens to the frame.
@@ -200,15 +213,16 @@ impl Owner {
             }
         }
         let id = task.summary.id.clone();
-        self.store.tune(&id, tuning.clone()).await?;
+        let mut words = Vec::new();
         if task.summary.status.is_live() {
-            let task = id.clone();
+            let (task, tuning) = (id.clone(), tuning.clone());
             let request = self.state.next_request();
-            self.send_all(
-                &route,
-                frames(&[CommandBody::Tune { task, tuning }], &request)?,
-            );
+            words = frames(&[CommandBody::Tune { task, tuning }], &request)?;
         }
+        let sending = self.sending(&route, &id, None, words)?;
+        let kept = sending.commands.clone();
+        self.store.tune(&id, tuning, kept).await?;
+        self.go(sending);
         self.wake(&id);
         Ok(applies)
     }
@@ -247,7 +261,8 @@ impl Owner {
             digest,
             answer: given,
         };
-        self.send_all(&route, frames(&[command], "")?);
+        let sending = self.sending(&route, &task, None, frames(&[command], "")?)?;
+        self.keep_and_go(sending).await?;
         let effects = self.state.on_answer_sent(clocks(), &route, &task, &words);
         self.carry_out(effects).await;
         Ok(())
@@ -284,13 +299,28 @@ impl Owner {
         self.ask(task, &request, READ_WITHIN, Wanted::Git { reply });
     }
 
-    pub(crate) fn ask_delete(&mut self, task: &TaskView, path: &str, reply: Answered<()>) {
+    /// Kept like a command: it is done even when the one who waits has heard that the machine went
+    /// away.
+    pub(crate) async fn ask_delete(&mut self, task: &TaskView, path: &str, reply: Answered<()>) {
         let change = TreeChange::DeletePath {
             scope: scope(&task.summary.agent, &task.summary.provider),
             path: format!("{}/output/{path}", task.folder),
         };
         let request = CommandBody::Request(Request::Tree(change));
-        self.ask(task, &request, CHANGE_WITHIN, Wanted::Deleted { reply });
+        let wanted = Wanted::Deleted { reply };
+        let asked = self.waiting(&task.summary.machine, &request, CHANGE_WITHIN, wanted);
+        let Some(Asking { route, id, frames }) = asked else {
+            return;
+        };
+        let sent = match self.sending(&route, &task.summary.id, None, frames) {
+            Ok(sending) => self.keep_and_go(sending).await.map_err(HubError::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent
+            && let Some(waiter) = self.waiters.remove(&id)
+        {
+            waiter.what.refuse(error);
+        }
     }
 
     pub(crate) fn ask_anything(
@@ -314,37 +344,54 @@ impl Owner {
         waited: Duration,
         what: Wanted,
     ) {
-        let route = match self.state.route(machine) {
-            Ok(route) => route,
-            Err(error) => return what.refuse(error),
-        };
-        if self.waiters.len() >= MAX_WAITERS {
-            return what.refuse(HubError::NoReply {
-                waited: Duration::ZERO,
-            });
-        }
-        let id = self.state.on_request(clocks(), route.conn, waited);
-        match frames(std::slice::from_ref(request), &id) {
-            Ok(frames) => {
-                self.waiters.insert(
-                    id,
-                    Waiter {
-                        name: route.name.clone(),
-                        waited,
-                        what,
-                    },
-                );
-                self.send_all(&route, frames);
+        if let Some(Asking { route, frames, .. }) = self.waiting(machine, request, waited, what) {
+            for frame in frames {
+                self.send(route.conn, frame);
             }
-            Err(error) => what.refuse(error),
         }
     }
 
-    fn send_all(&mut self, route: &Route, frames: Vec<String>) {
-        for frame in frames {
-            self.send(route.conn, frame);
+    /// Waits for the answer to a request, which is to be sent now; nothing when it was refused.
+    fn waiting(
+        &mut self,
+        machine: &BridgeId,
+        request: &CommandBody,
+        waited: Duration,
+        what: Wanted,
+    ) -> Option<Asking> {
+        let route = match self.state.route(machine) {
+            Ok(route) => route,
+            Err(error) => {
+                what.refuse(error);
+                return None;
+            }
+        };
+        if self.waiters.len() >= MAX_WAITERS {
+            what.refuse(HubError::NoReply {
+                waited: Duration::ZERO,
+            });
+            return None;
         }
+        let id = self.state.on_request(clocks(), route.conn, waited);
+        let frames = match frames(std::slice::from_ref(request), &id) {
+            Ok(frames) => frames,
+            Err(error) => {
+                what.refuse(error);
+                return None;
+            }
+        };
+        let name = route.name.clone();
+        self.waiters
+            .insert(id.clone(), Waiter { name, waited, what });
+        Some(Asking { route, id, frames })
     }
+}
+
+/// A request that somebody waits for.
+struct Asking {
+    route: Route,
+    id: String,
+    frames: Vec<String>,
 }
 
 impl Wanted {

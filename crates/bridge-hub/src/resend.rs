@@ -6,6 +6,7 @@ use bridge_proto::{
 };
 
 use crate::{
+    error::HubError,
     owner::{Owner, report},
     requests::{frames, further, place, task_log},
     state::ConnId,
@@ -34,12 +35,28 @@ impl Owner {
             return self.end(run, outcome).await;
         }
         tracing::info!(task = %run.task, "a run that did not reach its machine is sent again");
-        match frames(&[command(&task, asked, run.clone())], &run.attempt) {
-            Ok(frames) => frames.into_iter().for_each(|frame| self.send(conn, frame)),
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "not sent again");
-            }
+        let sent = match frames(&[command(&task, asked, run.clone())], &run.attempt) {
+            Ok(frames) => self.send_again(conn, &task, &run, frames).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
+            tracing::error!(error = &error as &dyn std::error::Error, "not sent again");
         }
+    }
+
+    async fn send_again(
+        &mut self,
+        conn: ConnId,
+        task: &TaskView,
+        run: &RunKey,
+        frames: Vec<String>,
+    ) -> Result<(), HubError> {
+        let route = self.state.route(&task.summary.machine)?;
+        if route.conn != conn {
+            return Ok(()); // the newer connection is asked about it again
+        }
+        let sending = self.sending(&route, &run.task, Some(run), frames)?;
+        Ok(self.keep_and_go(sending).await?)
     }
 }
 
@@ -61,6 +78,6 @@ fn command(task: &TaskView, asked: &RunView, run: RunKey) -> CommandBody {
     }
 }
 
-/// Attached files pass through the hub and are not kept.
+/// Attached files are kept only until they are on their machine; for an old bridge not at all.
 const FILES_LOST: &str = "the connection was lost before the machine had this and its files; \
                           send it again";

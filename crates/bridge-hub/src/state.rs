@@ -26,6 +26,7 @@ use bridge_proto::{
     ctrlnode::plane::{FromBridge, encode},
     model::{AgentChange, AgentProfile, Can, CommandBody, Reply},
 };
+use bridge_transport::delivery::Position;
 
 use self::machine::{Connection, MachineState};
 pub(crate) use self::words::{AgentRoute, ConnId, Effect, HangUp, Input, Now, Route, Unanswered};
@@ -61,6 +62,13 @@ impl HubState {
         }
     }
 
+    /// Names requests from this number on. Commands outlive the hub, and the answer to one of an
+    /// earlier life must not be taken for that to another.
+    pub(crate) fn counting_from(mut self, request: u64) -> Self {
+        self.last_request = request;
+        self
+    }
+
     pub(crate) fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
@@ -72,6 +80,12 @@ impl HubState {
                 self.on_opened(now, conn, &bridge, extended, &mut effects);
             }
             Input::Said { conn, message } => self.on_said(now, conn, message, &mut effects),
+            Input::Resume { conn, from } => self.on_resume(now, conn, from, &mut effects),
+            Input::Resumed { conn, known } => {
+                if let Some(machine) = self.machine_of(conn) {
+                    machine.on_resumed(conn, known);
+                }
+            }
             Input::Closed { conn } => self.on_closed(now, conn, &mut effects),
             Input::Runs { conn, runs } => {
                 if let Some(machine) = self.machine_of(conn) {
@@ -306,8 +320,15 @@ impl HubState {
         match message {
             FromBridge::Handshake(hello) => {
                 let agents = machine.on_hello(now, hello, effects);
-                effects.push(Effect::LoadRuns { conn, bridge });
+                let from = machine.take_resume();
+                // Commands come behind the agents they are for, and questions behind commands.
                 self.sync_agents(conn, agents, effects);
+                effects.extend(from.map(|from| Effect::GoOn {
+                    conn,
+                    bridge: bridge.clone(),
+                    from,
+                }));
+                effects.push(Effect::LoadRuns { conn, bridge });
             }
             message if !connection.greeted => {
                 tracing::debug!(machine = %bridge, kind = kind(&message), "before the handshake");
@@ -401,6 +422,23 @@ impl HubState {
                 Ok(frame) => effects.push(Effect::Send { conn, frame }),
                 Err(error) => tracing::error!(%error, "a command has no frame"),
             }
+        }
+    }
+
+    /// Said once, before the handshake, by a bridge that takes numbers.
+    fn on_resume(&mut self, now: Now, conn: ConnId, from: Position, effects: &mut Vec<Effect>) {
+        let Some(machine) = self.machine_of(conn) else {
+            return; // hung up on
+        };
+        if machine.late.contains(&conn) {
+            return;
+        }
+        if !machine.on_resume(conn, from) {
+            self.on_closed(now, conn, effects);
+            effects.push(Effect::HangUp {
+                conn,
+                why: HangUp::OutOfTurn,
+            });
         }
     }
 

@@ -1,6 +1,11 @@
 //! From the link's inbox to the supervisor: frames are decoded, paths resolved and files served
 //! here, away from the decisions. Commands keep their order, so a file written before a task is
 //! there when the task starts, and a cancel never overtakes the run it means.
+//!
+//! A command with a number was carried out once its number is in the journal. A run gets there in
+//! the write that records it, before anything of it begins; what changes files when it is done,
+//! because then it may be done again: nothing behind it was begun. Everything else dies with this
+//! process anyway. A number that is in the journal is dropped when it comes again.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -12,16 +17,20 @@ use bridge_proto::{
     },
 };
 use bridge_transport::{ConnId, Handle, Inbound, Inbox};
-use bridge_workspace::{DropBox, DropError, PlaceError, Repository, Served, Watch, Workspace};
+use bridge_workspace::{
+    CommandId, DropBox, DropError, Executed, PlaceError, Repository, Served, Watch, Workspace,
+};
 use tokio::sync::mpsc;
 
 use crate::{
     contents::Border,
     git,
     homes::Homes,
+    numbers,
     outgoing::Outgoing,
     pipeline,
     runner::Site,
+    scribe::Scribe,
     serving::{Job, Serving},
     unwritten::Unwritten,
 };
@@ -35,11 +44,17 @@ pub(crate) enum Taken {
     Run {
         asked: Box<Asked>,
         site: Result<Box<Site>, String>,
+        /// Which command asked for it, if it has a number.
+        id: Option<CommandId>,
     },
     /// A task is to end, as somebody on this machine wants it.
     Cancel { task: TaskId },
     /// Anything else that needs a decision.
-    Command { command: Command, conn: ConnId },
+    Command {
+        command: Command,
+        conn: ConnId,
+        id: Option<CommandId>,
+    },
 }
 
 /// A run as it was asked for, dispatch and follow-up alike.
@@ -70,6 +85,9 @@ pub(crate) struct Intake {
     pub(crate) git: mpsc::Sender<git::Asked>,
     pub(crate) homes: Homes,
     pub(crate) serving: Serving,
+    pub(crate) scribe: Scribe,
+    /// What had been carried out when this process began.
+    pub(crate) executed: Executed,
     /// Hears which files were written here.
     pub(crate) watch: Option<Arc<Watch>>,
     /// The dropped tasks, where they are looked for.
@@ -100,27 +118,56 @@ impl Intake {
                     );
                     Ok(())
                 }
+                Inbound::Missed { gap, upto, .. } => {
+                    tracing::warn!(
+                        from = gap.from,
+                        to = gap.to,
+                        why = gap.why,
+                        "commands of the hub will never come"
+                    );
+                    if let Some(upto) = numbers::place(upto) {
+                        self.scribe
+                            .passed(CommandId {
+                                seq: gap.to,
+                                ..upto
+                            })
+                            .await;
+                    }
+                    Ok(())
+                }
                 Inbound::Refused { reason, .. } => {
                     if let Some(odd_frames) = odd.next() {
                         tracing::warn!(?reason, odd_frames, "a frame was refused");
                     }
                     Ok(())
                 }
-                Inbound::Frame { conn, text } => match ctrlnode::decode(&text, source) {
-                    Ok(command) => self.take(command, conn, &mut odd).await,
-                    Err(error) => {
-                        if let Some(odd_frames) = odd.next() {
-                            tracing::warn!(%error, odd_frames, "a frame could not be read");
-                        }
-                        if let Err(error) = self.link.useless(conn).await {
-                            tracing::trace!(%error, "nobody counts it");
-                        }
-                        if let Some(frame) = ctrlnode::encode_refusal(&text, &error) {
-                            send(&self.link, frame, conn).await;
-                        }
-                        Ok(())
+                Inbound::Frame {
+                    conn,
+                    text,
+                    receipt,
+                } => {
+                    let id = receipt.and_then(numbers::command);
+                    if id.is_some_and(|id| self.executed.contains(id)) {
+                        tracing::debug!(?id, "a command that was carried out came again");
+                        continue;
                     }
-                },
+                    match ctrlnode::decode(&text, source) {
+                        Ok(command) => self.take(command, conn, id, &mut odd).await,
+                        Err(error) => {
+                            if let Some(odd_frames) = odd.next() {
+                                tracing::warn!(%error, odd_frames, "a frame could not be read");
+                            }
+                            if let Err(error) = self.link.useless(conn).await {
+                                tracing::trace!(%error, "nobody counts it");
+                            }
+                            if let Some(frame) = ctrlnode::encode_refusal(&text, &error) {
+                                send(&self.link, frame, conn).await;
+                            }
+                            self.scribe.done(id).await;
+                            Ok(())
+                        }
+                    }
+                }
             };
             if sent.is_err() {
                 break;
@@ -132,18 +179,19 @@ impl Intake {
         &mut self,
         command: Command,
         conn: ConnId,
+        id: Option<CommandId>,
         odd: &mut Rarely,
     ) -> Result<(), mpsc::error::SendError<Taken>> {
         let Command { origin, body } = command;
         let body = match body {
             CommandBody::Start(start) => {
-                return self.run_asked(asked_start(*start, origin)).await;
+                return self.run_asked(asked_start(*start, origin), id).await;
             }
             CommandBody::FollowUp(follow) => {
-                return self.run_asked(asked_follow_up(*follow, origin)).await;
+                return self.run_asked(asked_follow_up(*follow, origin), id).await;
             }
             CommandBody::Request(request) => {
-                self.serve(request, origin, conn).await;
+                self.serve(request, origin, conn, id).await;
                 return Ok(());
             }
             CommandBody::Git(request) => {
@@ -155,11 +203,13 @@ impl Intake {
                 if self.git.send(asked).await.is_err() {
                     tracing::debug!("nobody carries out requests of git any more");
                 }
+                self.scribe.done(id).await;
                 return Ok(());
             }
             CommandBody::Pipeline(request) => {
                 let reply = pipeline::answer(&self.workspace, request).await;
                 self.reply(&Reply::Pipeline { reply }, &origin, conn).await;
+                self.scribe.done(id).await;
                 return Ok(());
             }
             CommandBody::Unknown { kind } => {
@@ -171,6 +221,7 @@ impl Intake {
                     );
                 }
                 self.reply(&Reply::Unknown { kind }, &origin, conn).await;
+                self.scribe.done(id).await;
                 return Ok(());
             }
             other @ (CommandBody::Cancel { .. }
@@ -185,10 +236,15 @@ impl Intake {
             | CommandBody::Capabilities(_)) => other,
         };
         let command = Command { origin, body };
-        self.supervisor.send(Taken::Command { command, conn }).await
+        let taken = Taken::Command { command, conn, id };
+        self.supervisor.send(taken).await
     }
 
-    async fn run_asked(&mut self, asked: Asked) -> Result<(), mpsc::error::SendError<Taken>> {
+    async fn run_asked(
+        &mut self,
+        asked: Asked,
+        id: Option<CommandId>,
+    ) -> Result<(), mpsc::error::SendError<Taken>> {
         self.serving.settled().await;
         // Every run costs answers that must arrive. A plane that does not take those that wait is
         // not given more of them.
@@ -215,17 +271,25 @@ impl Intake {
                     .send(Taken::Run {
                         asked: Box::new(asked),
                         site,
+                        id,
                     })
                     .await
             }
             Err(error) => {
                 tracing::error!(%error, "resolving the place of a run failed");
+                self.scribe.done(id).await;
                 Ok(())
             }
         }
     }
 
-    async fn serve(&mut self, request: Request, origin: Origin, conn: ConnId) {
+    async fn serve(
+        &mut self,
+        request: Request,
+        origin: Origin,
+        conn: ConnId,
+        id: Option<CommandId>,
+    ) {
         let scope = request.scope();
         let tree = scope.and_then(|scope| self.homes.tree_of(scope));
         let job = Job {
@@ -233,9 +297,13 @@ impl Intake {
             tree,
             origin,
             conn,
+            id,
         };
         match &job.request {
-            Request::WriteFile { .. } => self.write(job).await,
+            Request::WriteFile { .. } => {
+                self.write(job).await;
+                self.scribe.done(id).await;
+            }
             Request::ReadFile { .. } | Request::ListFiles { .. } => self.serving.read(job).await,
             Request::Tree(_) => self.serving.change(job).await,
         }

@@ -10,7 +10,7 @@
 //!
 //! Reading order: [`policy`] and [`rules`] (what this machine allows), [`dispatch`] (which run may work when),
 //! [`approvals`] (what waits for a person), [`supervisor`] (the loop), `intake` (frames to
-//! commands) with `homes` and `serving` (file requests), [`git`] (what is asked of repositories), `gateway` (what is asked of OpenClaw past its runs), `drops` (tasks that somebody here drops into a folder), `runner` (one task at work), [`outgoing`] (events to frames), `watching` with `stirring` (files of OpenClaw's agents that change).
+//! commands, each once: `numbers`) with `homes` and `serving` (file requests), [`git`] (what is asked of repositories), `gateway` (what is asked of OpenClaw past its runs), `drops` (tasks that somebody here drops into a folder), `runner` (one task at work), [`outgoing`] (events to frames), `watching` with `stirring` (files of OpenClaw's agents that change).
 //! Numbered decisions are those of `docs/decisions.md`.
 //! Nothing here knows a wire's field names or an agent's protocol.
 
@@ -29,6 +29,7 @@ pub mod health;
 mod homes;
 mod intake;
 pub mod manifest;
+mod numbers;
 pub mod outgoing;
 mod patience;
 mod pipeline;
@@ -47,6 +48,7 @@ mod watching;
 
 pub use drops::DropSettings;
 pub use manifest::SideWord;
+pub use numbers::heard;
 pub use outgoing::Outgoing;
 pub use policy::{CommandRule, EditRule, Policy, RemoteRule};
 pub use rules::{ActionKind, Pattern, PatternError, Rule, RuleDecision, Rules};

@@ -1,11 +1,15 @@
-//! The run journal behind one thread: every write is on disk before it is confirmed.
+//! The run journal behind one thread: every write is on disk before it is confirmed, and a command
+//! that is on disk is one the hub may forget.
 
 use std::thread;
 
 use bridge_proto::{RunKey, Timestamp, model::Outcome};
-use bridge_workspace::{Journal, JournalError, RunEntry};
+use bridge_transport::Handle;
+use bridge_workspace::{CommandId, Journal, JournalError, RunEntry};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::{numbers::position, outgoing::Outgoing};
 
 /// A handle to the thread that owns the journal. The thread ends with the last handle.
 #[derive(Debug, Clone)]
@@ -23,7 +27,9 @@ pub(crate) enum ScribeError {
 }
 
 enum Wanted {
-    Record(Box<RunEntry>),
+    Record(Box<RunEntry>, Option<CommandId>),
+    Done(CommandId),
+    Passed(CommandId),
     Process(RunKey, u32),
     Join(RunKey, String),
     Settle,
@@ -42,18 +48,41 @@ struct Request {
 }
 
 impl Scribe {
-    /// Starts the thread.
-    pub(crate) fn start(journal: Journal) -> std::io::Result<Self> {
+    /// Starts the thread. What is carried out is committed on the link.
+    pub(crate) fn start(journal: Journal, link: Handle<Outgoing>) -> std::io::Result<Self> {
         let (requests, inbox) = mpsc::channel(64);
         thread::Builder::new()
             .name("journal".into())
-            .spawn(move || write(journal, inbox))?;
+            .spawn(move || write(journal, &link, inbox))?;
         Ok(Self { requests })
     }
 
-    /// Writes an accepted run down; nothing of it may start before (decision 14).
-    pub(crate) async fn record(&self, entry: RunEntry) -> Result<(), ScribeError> {
-        self.ask(Wanted::Record(Box::new(entry))).await.map(drop)
+    /// Writes an accepted run down; nothing of it may start before (decision 14). With it the
+    /// command that asked for it is carried out.
+    pub(crate) async fn record(
+        &self,
+        entry: RunEntry,
+        command: Option<CommandId>,
+    ) -> Result<(), ScribeError> {
+        let wanted = Wanted::Record(Box::new(entry), command);
+        self.ask(wanted).await.map(drop)
+    }
+
+    /// A command was carried out, if it has a number. One that cannot be written down is not
+    /// committed until it can.
+    pub(crate) async fn done(&self, command: Option<CommandId>) {
+        if let Some(command) = command
+            && let Err(error) = self.ask(Wanted::Done(command)).await
+        {
+            tracing::warn!(?command, %error, "a command that was carried out could not be journalled");
+        }
+    }
+
+    /// Nothing up to this command is waited for.
+    pub(crate) async fn passed(&self, upto: CommandId) {
+        if let Err(error) = self.ask(Wanted::Passed(upto)).await {
+            tracing::warn!(?upto, %error, "commands that will never come could not be journalled");
+        }
     }
 
     /// Notes the process that serves the run, for finding it after a crash.
@@ -104,10 +133,16 @@ impl Scribe {
     }
 }
 
-fn write(mut journal: Journal, mut inbox: mpsc::Receiver<Request>) {
+fn write(mut journal: Journal, link: &Handle<Outgoing>, mut inbox: mpsc::Receiver<Request>) {
+    let mut told = journal.kept();
     while let Some(Request { wanted, done }) = inbox.blocking_recv() {
         let result = match wanted {
-            Wanted::Record(entry) => journal.record(&entry).map(|()| entry.reserved),
+            Wanted::Record(entry, command) => {
+                let recorded = journal.record_for(&entry, command);
+                recorded.map(|()| entry.reserved)
+            }
+            Wanted::Done(command) => journal.done(command).map(|()| 0),
+            Wanted::Passed(upto) => journal.passed(upto).map(|()| 0),
             Wanted::Reserve(run, n) => journal.reserve(&run, n),
             Wanted::Settle => {
                 journal.settle();
@@ -122,6 +157,11 @@ fn write(mut journal: Journal, mut inbox: mpsc::Receiver<Request>) {
             Wanted::Process(run, pid) => change(&mut journal, run, |entry| entry.pid = Some(pid)),
             Wanted::Join(run, into) => change(&mut journal, run, |entry| entry.joined = Some(into)),
         };
+        let kept = journal.kept();
+        if let Some(upto) = kept.filter(|_| kept != told) {
+            link.commit(position(upto));
+            told = kept;
+        }
         if done.send(result).is_err() {
             tracing::debug!("nobody waited for a journal entry");
         }

@@ -19,7 +19,7 @@ use bridge_proto::{
     model::{Origin, ReadOutcome, Reply, Request},
 };
 use bridge_transport::{ConnId, Handle};
-use bridge_workspace::{Served, Tree, Workspace};
+use bridge_workspace::{CommandId, Served, Tree, Workspace};
 use tokio::{
     runtime,
     sync::{Semaphore, mpsc},
@@ -27,7 +27,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::outgoing::Outgoing;
+use crate::{outgoing::Outgoing, scribe::Scribe};
 
 /// A request with everything that is needed to answer it.
 #[derive(Debug)]
@@ -36,11 +36,14 @@ pub(crate) struct Job {
     pub(crate) tree: Option<Tree>,
     pub(crate) origin: Origin,
     pub(crate) conn: ConnId,
+    /// Which command it is, if it has a number.
+    pub(crate) id: Option<CommandId>,
 }
 
 /// The tasks that serve file requests; they end with it.
 #[derive(Debug)]
 pub(crate) struct Serving {
+    scribe: Scribe,
     queue: mpsc::Sender<Job>,
     /// The change at work.
     changing: Option<JoinHandle<()>>,
@@ -50,10 +53,11 @@ pub(crate) struct Serving {
 
 impl Serving {
     /// Must be called on a tokio runtime.
-    pub(crate) fn start(workspace: Arc<Workspace>, link: Handle<Outgoing>) -> Self {
+    pub(crate) fn start(workspace: Arc<Workspace>, link: Handle<Outgoing>, scribe: Scribe) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
         tokio::spawn(hand_out(jobs, Arc::clone(&workspace), link.clone()));
         Self {
+            scribe,
             queue,
             changing: None,
             link,
@@ -64,19 +68,24 @@ impl Serving {
     /// Takes a read or a listing; waits while the queue is full.
     pub(crate) async fn read(&mut self, job: Job) {
         self.settled().await;
+        let id = job.id;
         if self.queue.send(job).await.is_err() {
             tracing::error!("nobody serves file requests any more");
         }
+        // It changes nothing, and its answer dies with the connection.
+        self.scribe.done(id).await;
     }
 
     /// Begins a change, after the one before it.
     pub(crate) async fn change(&mut self, job: Job) {
         self.settled().await;
         let (workspace, link) = (Arc::clone(&self.workspace), self.link.clone());
+        let scribe = self.scribe.clone();
         let here = runtime::Handle::current();
         self.changing = Some(tokio::task::spawn_blocking(move || {
-            let mut answers = Answers::new(here, link);
+            let mut answers = Answers::new(here.clone(), link);
             answers.add(&job, |job| workspace.serve(&job.request, job.tree.as_ref()));
+            here.block_on(scribe.done(job.id));
             answers.hand_over();
         }));
     }
@@ -233,6 +242,7 @@ mod tests {
             tree: Some(Tree::Base),
             origin: command.origin,
             conn: ConnId(1),
+            id: None,
         }
     }
 

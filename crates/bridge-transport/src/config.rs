@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::{
     address::{self, host_text},
+    delivery::Position,
     link::close::CloseRules,
     payload::Greeting,
     trust::{Fingerprint, Identity, TlsSettings},
@@ -32,6 +33,9 @@ pub struct Endpoint {
     pub dialect: CloseRules,
     /// Whether to offer the extension with the header `x-bridge-extension: 1`.
     pub offer_extension: bool,
+    /// Up to where the stream of the peer was kept in earlier lives; `None` when what the peer
+    /// sends is not kept.
+    pub heard: Option<Position>,
     /// What goes first on every connection until [`Handle::greet`](crate::Handle::greet)
     /// replaces it.
     pub greeting: Greeting,
@@ -84,6 +88,7 @@ impl Endpoint {
             timings: Timings::default(),
             dialect: CloseRules::ctrlnode(),
             offer_extension: false,
+            heard: None,
             greeting: Greeting::default(),
         })
     }
@@ -161,6 +166,19 @@ impl Endpoint {
     #[must_use]
     pub fn timings(mut self, timings: Timings) -> Self {
         self.timings = timings;
+        self
+    }
+
+    /// Takes frames with numbers, behind those that were kept: a peer that can keeps each of its
+    /// messages until it was [committed](crate::Handle::commit), and sends it again over
+    /// connections and restarts of either side until then. Within one process a frame is delivered
+    /// once. Needs the extension.
+    ///
+    /// An embedder that never commits gets everything again after its next start, and the peer
+    /// holds back at most [`WINDOW`](crate::delivery::WINDOW) messages.
+    #[must_use]
+    pub fn heard(mut self, upto: Position) -> Self {
+        self.heard = Some(upto);
         self
     }
 

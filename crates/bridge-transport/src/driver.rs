@@ -17,7 +17,7 @@ use crate::{
     carrier::{Carrier, Connection, Received, Target},
     clock::Now,
     config::Endpoint,
-    delivery::Epoch,
+    delivery::{Epoch, Position},
     dial::DialError,
     handle::{Flushed, Handle, Request},
     inbound::{ConnId, Inbox},
@@ -53,6 +53,8 @@ pub(crate) fn spawn<P: Payload>(
     let (requests, incoming) = mpsc::channel(REQUESTS);
     let (state, watched) = watch::channel(LinkState::starting(now.at));
     let (greeting, greetings) = watch::channel(endpoint.greeting.clone());
+    let link = link.with_heard(endpoint.heard);
+    let (commit, committed) = watch::channel(endpoint.heard.unwrap_or_default());
     let (outlet, inbox) = Outlet::new(endpoint.limits.inbox);
     let driver = Driver {
         link,
@@ -68,6 +70,7 @@ pub(crate) fn spawn<P: Payload>(
         outlet,
         credential: endpoint.authorization.clone(),
         greetings,
+        committed,
         spoken: Spoken::default(),
         carrier,
         endpoint,
@@ -78,6 +81,7 @@ pub(crate) fn spawn<P: Payload>(
             requests,
             greeting: Arc::new(greeting),
             state: watched,
+            committed: Arc::new(commit),
         },
         inbox,
     )
@@ -99,6 +103,7 @@ struct Driver<P> {
     outlet: Outlet,
     credential: watch::Receiver<Option<HeaderValue>>,
     greetings: watch::Receiver<Greeting>,
+    committed: watch::Receiver<Position>,
     spoken: Spoken,
     carrier: Arc<dyn Carrier>,
     endpoint: Endpoint,
@@ -114,6 +119,7 @@ enum Event<P> {
     Delivered,
     Credential,
     Greeting(Greeting),
+    Committed,
     Spool,
     Deadline,
 }
@@ -151,6 +157,7 @@ impl<P: Payload> Driver<P> {
             (conn, moved) = moved(&mut self.socket, read) => Event::Moved(conn, moved),
             () = changed(&mut self.credential) => Event::Credential,
             greeting = greeted(&mut self.greetings) => Event::Greeting(greeting),
+            () = changed(&mut self.committed) => Event::Committed,
             () = self.outlet.deliver_next() => Event::Delivered,
             () = until(spool.map(Instant::from)) => Event::Spool,
             request = requests.recv(), if !self.abandoned => Event::Request(request),
@@ -191,6 +198,10 @@ impl<P: Payload> Driver<P> {
             }
             Event::Credential => self.input(Input::CredentialChanged).await,
             Event::Greeting(greeting) => self.input(Input::Greeting(greeting)).await,
+            Event::Committed => {
+                let upto = *self.committed.borrow_and_update();
+                self.input(Input::Committed { upto }).await;
+            }
             Event::Spool => {
                 if let Some(appended) = self.kept.as_mut().map(Kept::go_on) {
                     self.on_appended(appended);

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     carrier::{Carrier, websocket::WebSocket},
     config::Endpoint,
+    delivery::Position,
     driver,
     inbound::{ConnId, Inbox},
     payload::{Greeting, Payload},
@@ -74,6 +75,7 @@ pub struct Handle<P> {
     pub(crate) requests: mpsc::Sender<Request<P>>,
     pub(crate) greeting: Arc<watch::Sender<Greeting>>,
     pub(crate) state: watch::Receiver<LinkState>,
+    pub(crate) committed: Arc<watch::Sender<Position>>,
 }
 
 impl<P: Payload> Handle<P> {
@@ -121,6 +123,18 @@ impl<P: Payload> Handle<P> {
         self.requests.send(request).await.map_err(|_| Closed)
     }
 
+    /// Says that every frame of the peer up to this position is kept, or what was done about it:
+    /// the peer may forget them, and an embedder that starts again with this position does not get
+    /// them again. A [`Receipt`](crate::Receipt) names the position that holds once all frames up
+    /// to it are kept.
+    ///
+    /// Costs little and waits for nothing; of several only the last one counts. A position of
+    /// another numbering than the newest frames changes nothing.
+    pub fn commit(&self, upto: Position) {
+        self.committed
+            .send_if_modified(|known| std::mem::replace(known, upto) != upto);
+    }
+
     /// Watches the state of the link.
     pub fn state(&self) -> watch::Receiver<LinkState> {
         self.state.clone()
@@ -148,6 +162,7 @@ impl<P> Clone for Handle<P> {
             requests: self.requests.clone(),
             greeting: Arc::clone(&self.greeting),
             state: self.state.clone(),
+            committed: Arc::clone(&self.committed),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::delivery::Gap;
+use crate::delivery::{Gap, Position};
 
 /// Names one connection of a link; never used twice by a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,8 +34,11 @@ pub enum Inbound {
     Frame {
         /// The connection it came on.
         conn: ConnId,
-        /// Its text, checked to be UTF-8.
+        /// Its text, checked to be UTF-8; empty for a numbered message that says nothing.
         text: Bytes,
+        /// What stands for its number, if the peer keeps it until this side has it. Of several
+        /// texts under one number the last one has it.
+        receipt: Option<Receipt>,
     },
     /// A frame was refused; nothing of it is delivered.
     Refused {
@@ -53,6 +56,16 @@ pub enum Inbound {
         /// Which messages.
         gap: Gap,
     },
+    /// Messages of the peer that will never come; the link has reported it, and to
+    /// [commit](crate::Handle::commit) the position says that they are not waited for.
+    Missed {
+        /// The connection it was noticed on.
+        conn: ConnId,
+        /// Which messages.
+        gap: Gap,
+        /// Where the stream of the peer stands behind them.
+        upto: Position,
+    },
     /// A connection is gone; the link dials again by itself.
     Closed {
         /// The connection.
@@ -60,6 +73,18 @@ pub enum Inbound {
         /// Why.
         reason: CloseReason,
     },
+}
+
+/// Stands for a frame that the peer keeps until this side has [committed](crate::Handle::commit)
+/// it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The number of the frame. Frames of different tasks may come out of the order of their
+    /// numbers, when a large one comes in parts.
+    pub seq: u64,
+    /// Where the stream of the peer stands once this frame and all before it are taken. Numbers
+    /// above it may have come as well.
+    pub upto: Position,
 }
 
 /// Why a frame was refused.

@@ -59,7 +59,7 @@ pub use dial::{BuiltWithout, DialError, Disposition};
 #[cfg(feature = "spool")]
 pub use handle::connect_spooled;
 pub use handle::{Closed, Flushed, Handle, connect, connect_over};
-pub use inbound::{CloseReason, ConnId, FrameRefused, Inbound, Inbox};
+pub use inbound::{CloseReason, ConnId, FrameRefused, Inbound, Inbox, Receipt};
 #[cfg(feature = "spool")]
 pub use kept::SyncPolicy;
 pub use link::close::{CloseRule, CloseRules, Signal, Stage, Verdict};

@@ -73,6 +73,7 @@ impl Outlet {
             Inbound::Opened { .. }
             | Inbound::Refused { .. }
             | Inbound::Gap { .. }
+            | Inbound::Missed { .. }
             | Inbound::Closed { .. } => 0,
         };
         Some(u32::try_from(bytes / UNIT + 1).map_or(self.all_room, |cost| cost.min(self.all_room)))

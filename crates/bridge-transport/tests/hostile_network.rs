@@ -121,7 +121,10 @@ async fn frames_that_the_embedder_cannot_use_count_as_well() {
             match inbox.recv().await.unwrap() {
                 Inbound::Frame { conn, .. } => link.useless(conn).await.unwrap(),
                 Inbound::Closed { reason, .. } => return reason,
-                Inbound::Opened { .. } | Inbound::Refused { .. } | Inbound::Gap { .. } => {}
+                Inbound::Opened { .. }
+                | Inbound::Refused { .. }
+                | Inbound::Gap { .. }
+                | Inbound::Missed { .. } => {}
             }
         }
     };

@@ -75,7 +75,7 @@ async fn store(plane: &TcpListener, position: &mut Position, messages: usize) ->
             continue;
         };
         match reader.hear(frame.as_str()).unwrap() {
-            Heard::Message { texts, upto } => {
+            Heard::Message { texts, upto, .. } => {
                 stored.extend(texts.into_iter().map(std::borrow::Cow::into_owned));
                 *position = upto.unwrap_or(*position);
                 socket.send(Message::text(position.ack())).await.unwrap();
@@ -230,7 +230,7 @@ async fn of_a_folder_that_is_removed_only_what_was_on_it_alone_is_missing() {
             continue;
         };
         match reader.hear(frame.as_str()).unwrap() {
-            Heard::Message { texts, upto } => {
+            Heard::Message { texts, upto, .. } => {
                 arrived += texts.len() as u64;
                 let ack = upto.unwrap().ack();
                 socket.send(Message::text(ack)).await.unwrap();

@@ -123,7 +123,9 @@ async fn next_frame(inbox: &mut Inbox) -> String {
         match inbox.recv().await.unwrap() {
             Inbound::Frame { text, .. } => return String::from_utf8(text.to_vec()).unwrap(),
             Inbound::Opened { .. } | Inbound::Closed { .. } => {}
-            other @ (Inbound::Refused { .. } | Inbound::Gap { .. }) => panic!("{other:?}"),
+            other @ (Inbound::Refused { .. } | Inbound::Gap { .. } | Inbound::Missed { .. }) => {
+                panic!("{other:?}")
+            }
         }
     }
 }

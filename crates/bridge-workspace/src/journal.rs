@@ -4,6 +4,8 @@
 //! CTRLNODE_ROOT/journal/runs.jsonl
 //!   <16 hex digits: FNV-1a 64 of the rest> {"run":{…}}          a run begins, or its entry changes
 //!   <16 hex digits>                        {"end":{…}}          it has ended
+//!   <16 hex digits>                        {"done":{…}}         a command of the hub was carried out
+//!   <16 hex digits>                        {"passed":{…}}       all of them up to a number were
 //! ```
 //!
 //! A line is on the disk (`fdatasync`) before the call that wrote it returns. A torn or damaged
@@ -25,6 +27,7 @@ use thiserror::Error;
 
 use crate::{
     contained::{ContainError, ContainedPath, Folder},
+    executed::{CommandId, Executed, Numbering},
     root::Workspace,
     task_dir::literal,
 };
@@ -121,11 +124,12 @@ pub struct Journal {
     file: Option<File>,
     open: BTreeMap<RunKey, RunEntry>,
     ended: VecDeque<EndedRun>,
+    executed: Executed,
     skipped: u64,
     appended: usize,
     /// The last write failed: the next line starts with a newline of its own.
     ragged: bool,
-    /// An end is known here that the file does not have.
+    /// An end or a command is known here that the file does not have.
     behind: bool,
 }
 
@@ -139,6 +143,14 @@ enum LineRef<'a> {
         n: u64,
         at: Timestamp,
     },
+    Done {
+        numbering: Numbering,
+        seq: u64,
+    },
+    Passed {
+        numbering: Numbering,
+        seq: u64,
+    },
 }
 
 #[derive(Deserialize)]
@@ -150,6 +162,14 @@ enum Line {
         outcome: Outcome,
         n: u64,
         at: Timestamp,
+    },
+    Done {
+        numbering: Numbering,
+        seq: u64,
+    },
+    Passed {
+        numbering: Numbering,
+        seq: u64,
     },
 }
 
@@ -181,6 +201,7 @@ impl Journal {
             file: Some(file),
             open: BTreeMap::new(),
             ended: VecDeque::new(),
+            executed: Executed::default(),
             skipped: 0,
             appended: 0,
             ragged: text.last().is_some_and(|byte| *byte != b'\n'),
@@ -213,13 +234,67 @@ impl Journal {
     /// Writes the entry of an accepted run, or its changed entry. After `Ok` it survives a power
     /// cut. Call it before the agent starts, and again when the process id is known.
     pub fn record(&mut self, entry: &RunEntry) -> Result<(), JournalError> {
+        self.record_for(entry, None)
+    }
+
+    /// As [`record`](Self::record), and in the same write that the command which asked for the run
+    /// was carried out: it is never begun without being known, nor known without the run.
+    pub fn record_for(
+        &mut self,
+        entry: &RunEntry,
+        command: Option<CommandId>,
+    ) -> Result<(), JournalError> {
         if self.ended.iter().any(|ended| ended.entry.run == entry.run) {
             return Err(JournalError::Ended {
                 run: entry.run.clone(),
             });
         }
-        self.append(&LineRef::Run(entry))?;
+        let done = command.map(done);
+        self.append(std::iter::once(LineRef::Run(entry)).chain(done))?;
         self.open.insert(entry.run.clone(), entry.clone());
+        if let Some(command) = command {
+            self.executed.insert(command);
+        }
+        self.compact_when_grown();
+        self.settle();
+        Ok(())
+    }
+
+    /// Writes that a command was carried out; doing it again changes nothing. After `Ok` it survives
+    /// a power cut; after [`JournalError::Write`] it is known until the process ends, and written as
+    /// soon as writing works again.
+    pub fn done(&mut self, command: CommandId) -> Result<(), JournalError> {
+        if self.executed.contains(command) {
+            return Ok(());
+        }
+        let written = self.append([done(command)]);
+        self.executed.insert(command);
+        self.settle_after(written)
+    }
+
+    /// Writes that no command up to this one is waited for, as [`done`](Self::done) does.
+    pub fn passed(&mut self, upto: CommandId) -> Result<(), JournalError> {
+        let CommandId { numbering, seq } = upto;
+        let written = self.append([LineRef::Passed { numbering, seq }]);
+        self.executed.pass(upto);
+        self.settle_after(written)
+    }
+
+    /// The commands that were carried out.
+    pub fn executed(&self) -> &Executed {
+        &self.executed
+    }
+
+    /// Up to where they are on the disk; `None` while something known is not.
+    pub fn kept(&self) -> Option<CommandId> {
+        self.executed.upto().filter(|_| !self.behind)
+    }
+
+    fn settle_after(&mut self, written: Result<(), JournalError>) -> Result<(), JournalError> {
+        if let Err(error) = written {
+            self.behind = true;
+            return Err(error);
+        }
         self.compact_when_grown();
         self.settle();
         Ok(())
@@ -268,23 +343,17 @@ impl Journal {
                 None => Err(JournalError::Unknown { run: run.clone() }),
             };
         }
-        let written = self.append(&LineRef::End {
+        let written = self.append([LineRef::End {
             run,
             outcome,
             n,
             at,
-        });
+        }]);
         if let Err(error @ JournalError::TooLarge { .. }) = written {
             return Err(error);
         }
         self.end(run, outcome.clone(), n, at);
-        if let Err(error) = written {
-            self.behind = true;
-            return Err(error);
-        }
-        self.compact_when_grown();
-        self.settle();
-        Ok(())
+        self.settle_after(written)
     }
 
     /// Runs without an end, by key; after a start these were interrupted.
@@ -329,6 +398,8 @@ impl Journal {
                     self.skipped += 1;
                 }
             }
+            Line::Done { numbering, seq } => self.executed.insert(CommandId { numbering, seq }),
+            Line::Passed { numbering, seq } => self.executed.pass(CommandId { numbering, seq }),
         }
     }
 
@@ -348,9 +419,17 @@ impl Journal {
         true
     }
 
-    fn append(&mut self, line: &LineRef<'_>) -> Result<(), JournalError> {
+    /// One write for all of them, in their order.
+    fn append<'a>(
+        &mut self,
+        lines: impl IntoIterator<Item = LineRef<'a>>,
+    ) -> Result<(), JournalError> {
         let mut bytes = if self.ragged { vec![b'\n'] } else { Vec::new() };
-        encode(line, &mut bytes)?;
+        let mut count = 0;
+        for line in lines {
+            encode(&line, &mut bytes)?;
+            count += 1;
+        }
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(
@@ -363,12 +442,13 @@ impl Journal {
         // What is half written stays; the line after it must not be drawn in.
         self.ragged = written.is_err();
         written.map_err(JournalError::Write)?;
-        self.appended += 1;
+        self.appended += count;
         Ok(())
     }
 
     fn live_lines(&self) -> usize {
-        self.open.len() + 2 * self.ended.len()
+        let commands = self.executed.upto().iter().count() + self.executed.above().count();
+        self.open.len() + 2 * self.ended.len() + commands
     }
 
     fn compact_when_grown(&mut self) {
@@ -409,6 +489,12 @@ impl Journal {
         for entry in self.open.values() {
             encode(&LineRef::Run(entry), &mut bytes)?;
         }
+        if let Some(CommandId { numbering, seq }) = self.executed.upto() {
+            encode(&LineRef::Passed { numbering, seq }, &mut bytes)?;
+        }
+        for command in self.executed.above() {
+            encode(&done(command), &mut bytes)?;
+        }
         self.folder
             .replace(&file_path(), &bytes, true)
             .map_err(JournalError::Open)?;
@@ -418,6 +504,11 @@ impl Journal {
         self.behind = false;
         Ok(())
     }
+}
+
+fn done<'a>(command: CommandId) -> LineRef<'a> {
+    let CommandId { numbering, seq } = command;
+    LineRef::Done { numbering, seq }
 }
 
 fn file_path() -> ContainedPath {
@@ -520,6 +611,26 @@ mod tests {
         let journal = open();
         let runs: Vec<_> = journal.open_runs().cloned().collect();
         assert_eq!((runs, journal.skipped()), (vec![entry("a"), entry("c")], 0));
+    }
+
+    #[test]
+    fn a_command_that_found_the_device_full_counts_as_kept_when_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Journal::open_in(Folder::open(dir.path()).unwrap()).unwrap();
+        let mut journal = open();
+        let command = |seq| CommandId {
+            numbering: Numbering(1),
+            seq,
+        };
+        journal.done(command(1)).unwrap();
+        journal.file = Some(File::options().write(true).open("/dev/full").unwrap());
+        journal.done(command(2)).unwrap_err();
+        assert!(journal.executed().contains(command(2)));
+        assert_eq!((journal.kept(), open().kept()), (None, Some(command(1))));
+        journal.file = None;
+        journal.settle();
+        assert_eq!(journal.kept(), Some(command(2)));
+        assert_eq!(open().kept(), Some(command(2)));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! be read, written and worked in), [`root`] (the workspace and its lock), [`repository`] and
 //! [`task_dir`] (where runs work), [`follow_up`], [`task_log`], [`trees`] (what file requests are
 //! about), [`files`], [`reader`] and [`tree_changes`] (file requests), [`git`] (what may be asked of a
-//! repository), [`pipeline`] (from one task to the next), [`drops`] (tasks that somebody here drops into a folder), [`journal`] (what survives a crash),
+//! repository), [`pipeline`] (from one task to the next), [`drops`] (tasks that somebody here drops into a folder), [`journal`] with [`executed`] (what survives a crash),
 //! [`env_file`] (settings on disk), [`status`] (what others on this machine may know of a running
 //! bridge), [`model_manifest`] (what the plane said of models), [`watch`] (what is new in the
 //! workspaces of OpenClaw's agents).
@@ -16,6 +16,7 @@
 pub mod contained;
 pub mod drops;
 pub mod env_file;
+pub mod executed;
 pub mod files;
 pub mod follow_up;
 pub mod git;
@@ -43,6 +44,7 @@ pub use drops::{
     text::DropText,
     watch::DropWatcher,
 };
+pub use executed::{CommandId, Executed, Numbering};
 pub use files::{FileRefusal, Served};
 pub use follow_up::{FollowUpError, FollowUpFiles, RepositoryContext};
 pub use git::{GitCommand, GitPlace, WorkTree};

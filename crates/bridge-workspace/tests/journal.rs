@@ -4,7 +4,9 @@
 mod support;
 
 use bridge_proto::model::{Actor, Outcome};
-use bridge_workspace::{Journal, JournalError, RunEntry, RunState, journal::KEPT_ENDED};
+use bridge_workspace::{
+    CommandId, Journal, JournalError, Numbering, RunEntry, RunState, journal::KEPT_ENDED,
+};
 use support::{Scene, at, entry, run};
 
 fn reopen(scene: &Scene) -> Journal {
@@ -230,4 +232,66 @@ fn a_journal_that_is_a_link_or_a_folder_is_a_typed_error() {
         Journal::open(&scene.workspace),
         Err(JournalError::Open(_))
     ));
+}
+
+fn command(seq: u64) -> CommandId {
+    let numbering = Numbering(7);
+    CommandId { numbering, seq }
+}
+
+#[test]
+fn commands_that_were_carried_out_are_known_after_a_restart_in_whatever_order_they_were() {
+    let scene = Scene::in_memory();
+    let mut journal = reopen(&scene);
+    assert_eq!(journal.kept(), None);
+    journal.record_for(&entry("a"), Some(command(1))).unwrap();
+    journal.done(command(4)).unwrap();
+    journal.done(command(4)).unwrap();
+    journal.passed(command(2)).unwrap();
+    drop(journal);
+    for _ in 0..2 {
+        let journal = reopen(&scene);
+        assert_eq!((journal.skipped(), open_ids(&journal).len()), (0, 1));
+        assert_eq!(journal.kept(), Some(command(2)));
+        let known: Vec<u64> = (1..=5)
+            .filter(|seq| journal.executed().contains(command(*seq)))
+            .collect();
+        assert_eq!(known, [1, 2, 4]);
+    }
+    let mut journal = reopen(&scene);
+    journal.done(command(3)).unwrap();
+    assert_eq!(reopen(&scene).kept(), Some(command(4)));
+}
+
+#[test]
+fn a_write_that_was_torn_between_a_run_and_its_command_knows_the_run() {
+    let scene = Scene::in_memory();
+    let mut journal = reopen(&scene);
+    journal.done(command(1)).unwrap();
+    journal.record_for(&entry("a"), Some(command(2))).unwrap();
+    drop(journal);
+    let whole = std::fs::read(file(&scene)).unwrap();
+    let torn: usize = whole.len() - 10;
+    std::fs::write(file(&scene), &whole[..torn]).unwrap();
+    let journal = reopen(&scene);
+    assert_eq!(
+        (open_ids(&journal), journal.kept()),
+        (vec!["a".into()], Some(command(1)))
+    );
+}
+
+#[test]
+fn thousands_of_commands_leave_a_small_file() {
+    let scene = Scene::in_memory();
+    let mut journal = reopen(&scene);
+    for seq in 1..=3000 {
+        journal.done(command(seq)).unwrap();
+    }
+    assert_eq!(journal.kept(), Some(command(3000)));
+    let lines = std::fs::read_to_string(file(&scene))
+        .unwrap()
+        .lines()
+        .count();
+    assert!(lines < 1100, "{lines}");
+    assert_eq!(reopen(&scene).kept(), Some(command(3000)));
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use bridge_transport::delivery::{Heard, Reader};
+use bridge_transport::delivery::{Heard, Reader, Violation};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -19,7 +19,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Log, Manners, What, note, note_at};
+use super::{Commands, Log, Manners, What, note, note_at};
 
 /// What a connection shall do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub enum Order {
     Text(String),
     /// Send these as text frames, in as few writes as they fit into.
     Texts(Vec<String>),
+    /// Send what is to be sent of the commands with numbers.
+    Commands,
     /// Send this as a binary frame.
     Binary(Vec<u8>),
     /// Write these bytes to the socket as they are.
@@ -171,6 +173,7 @@ async fn talk(
                 let done = match order {
                     Some(Order::Text(text)) => socket.send(Message::text(text)).await.is_ok(),
                     Some(Order::Texts(texts)) => together(&mut socket, texts).await.is_ok(),
+                    Some(Order::Commands) => commands(&mut socket, conn, log).await.is_ok(),
                     Some(Order::Binary(bytes)) => {
                         socket.send(Message::binary(bytes)).await.is_ok()
                     }
@@ -201,6 +204,9 @@ async fn talk(
                     if let Some(ack) = ack && socket.send(ack).await.is_err() {
                         return code;
                     }
+                    if commands(&mut socket, conn, log).await.is_err() {
+                        return code;
+                    }
                 }
                 Some(Ok(Message::Binary(bytes))) => {
                     note(log, conn, What::Odd(format!("{} binary bytes", bytes.len())));
@@ -225,9 +231,12 @@ fn hear(
     text: &str,
 ) -> Option<String> {
     let upto = match reader.hear(text) {
-        Ok(Heard::Message { texts, upto }) => {
+        Ok(Heard::Message { texts, upto, .. }) => {
             for text in texts {
                 note_text(log, at, conn, &text);
+                if text.contains("\"handshake\"") {
+                    log.send_modify(|log| log.commands.on_handshake(conn));
+                }
             }
             upto
         }
@@ -236,7 +245,11 @@ fn hear(
             Some(upto)
         }
         Ok(Heard::Nothing) => None,
-        Ok(Heard::Resume { .. } | Heard::Ack { .. }) | Err(_) => {
+        Ok(Heard::Resume { epoch, last }) => {
+            told(log, at, conn, text, |it| it.on_resume(conn, epoch, last))
+        }
+        Ok(Heard::Ack { seq }) => told(log, at, conn, text, |it| it.on_ack(conn, seq)),
+        Err(_) => {
             note_at(log, at, conn, What::Odd(text.to_owned()));
             None
         }
@@ -244,6 +257,39 @@ fn hear(
     let upto = upto?;
     log.send_modify(|log| log.position = upto);
     Some(upto.ack())
+}
+
+/// What a bridge says of the commands; against the rules it is odd.
+fn told<T>(
+    log: &watch::Sender<Log>,
+    at: SystemTime,
+    conn: u64,
+    text: &str,
+    tell: impl FnOnce(&mut Commands) -> Result<(), Violation>,
+) -> Option<T> {
+    let mut result = Ok(());
+    log.send_modify(|log| result = tell(&mut log.commands));
+    if result.is_err() {
+        note_at(log, at, conn, What::Odd(text.to_owned()));
+    }
+    None
+}
+
+/// Sends what may go of the commands with numbers.
+async fn commands(
+    socket: &mut WebSocketStream<TcpStream>,
+    conn: u64,
+    log: &watch::Sender<Log>,
+) -> Result<(), Error> {
+    loop {
+        let mut next = None;
+        log.send_if_modified(|log| {
+            next = log.commands.next(conn);
+            false
+        });
+        let Some(frame) = next else { return Ok(()) };
+        socket.send(Message::text(frame)).await?;
+    }
 }
 
 fn note_text(log: &watch::Sender<Log>, at: SystemTime, conn: u64, text: &str) {

@@ -10,13 +10,9 @@ use std::{convert::Infallible, pin::pin, time::Duration};
 
 use axum::{
     Extension, Json,
-    body::Bytes,
     extract::{
         State,
-        ws::{
-            CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade,
-            rejection::WebSocketUpgradeRejection,
-        },
+        ws::{Message as Frame, WebSocket, WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
     },
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse as _, Response},
@@ -29,14 +25,14 @@ use bridge_proto::{
     },
 };
 use bridge_transport::delivery::{Heard, Position, Reader};
-use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use futures_util::{Sink, Stream, StreamExt as _};
 use serde_json::json;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, interval_at, timeout},
+    time::timeout,
 };
 
-use super::failure;
+use super::{failure, outflow};
 use crate::{
     access,
     guard::bearer,
@@ -218,7 +214,7 @@ impl Ear<'_> {
             return self.say(text, None).await;
         };
         match reader.hear(text) {
-            Ok(Heard::Message { texts, upto }) => {
+            Ok(Heard::Message { texts, upto, .. }) => {
                 let last = texts.len().saturating_sub(1);
                 if texts.is_empty() {
                     return self.tell(None, upto).await;
@@ -239,9 +235,14 @@ impl Ear<'_> {
                 self.tell(None, Some(upto)).await
             }
             Ok(Heard::Nothing) => Ok(()),
-            Ok(Heard::Resume { .. } | Heard::Ack { .. }) => {
-                tracing::debug!("a bridge acknowledges what has no numbers");
-                Ok(())
+            Ok(Heard::Resume { epoch, last }) => {
+                let conn = self.conn;
+                let from = Position { epoch, last };
+                self.pass(Message::Resume { conn, from }).await
+            }
+            Ok(Heard::Ack { seq }) => {
+                let conn = self.conn;
+                self.pass(Message::Acknowledged { conn, seq }).await
             }
             Err(error) => {
                 tracing::warn!(%error, "a bridge broke the rules of the envelope");
@@ -282,7 +283,11 @@ impl Ear<'_> {
             message,
             upto,
         };
-        self.hub.tell(said).await.map_err(|_| STOPPED)
+        self.pass(said).await
+    }
+
+    async fn pass(&self, message: Message) -> Result<(), &'static str> {
+        self.hub.tell(message).await.map_err(|_| STOPPED)
     }
 }
 
@@ -304,42 +309,13 @@ async fn write_until_hung_up(
     outgoing: mpsc::Receiver<Outgoing>,
     mut listening: watch::Receiver<Option<Position>>,
 ) -> &'static str {
-    let mut writing = pin!(write(sink, outgoing));
+    let mut writing = pin!(outflow::write(sink, outgoing));
     let hung_up = async { while listening.changed().await.is_ok() {} };
     tokio::select! {
         why = &mut writing => why,
         () = hung_up => {
-            let last = timeout(CLOSING, writing).await;
+            let last = timeout(outflow::CLOSING, writing).await;
             last.unwrap_or("closed without a word")
-        }
-    }
-}
-
-async fn write(
-    mut sink: impl Sink<Frame> + Unpin,
-    mut outgoing: mpsc::Receiver<Outgoing>,
-) -> &'static str {
-    let mut pings = interval_at(Instant::now() + PING, PING);
-    loop {
-        let frame = tokio::select! {
-            next = outgoing.recv() => match next {
-                Some(Outgoing::Frame(text)) => Frame::Text(text.into()),
-                Some(Outgoing::Close(why)) => {
-                    let (code, reason) = why.close();
-                    let close = Frame::Close(Some(CloseFrame { code, reason: reason.into() }));
-                    return match timeout(CLOSING, sink.send(close)).await {
-                        Ok(Ok(())) => reason,
-                        Ok(Err(_)) | Err(_) => "closed without a word",
-                    };
-                }
-                None => return "let go",
-            },
-            _ = pings.tick() => Frame::Ping(Bytes::new()),
-        };
-        match timeout(STALL, sink.send(frame)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return "broken",
-            Err(_) => return "does not read",
         }
     }
 }
@@ -347,13 +323,8 @@ async fn write(
 const EXTENSION: HeaderName = HeaderName::from_static("x-bridge-extension");
 /// Frames that wait for one bridge.
 const OUTGOING: usize = 256;
-/// Keeps proxies from closing an idle connection, and makes a live bridge answer.
-const PING: Duration = Duration::from_secs(20);
 /// Three pings without an answer.
 const SILENCE: Duration = Duration::from_secs(60);
-/// A frame of 32 MiB on a slow line takes its time.
-const STALL: Duration = Duration::from_secs(60);
-const CLOSING: Duration = Duration::from_secs(1);
 /// For what has reached this machine when the connection ends: all of it, the time between two
 /// frames that were there already, and how much.
 const LAST_WORDS: Duration = Duration::from_secs(5);

@@ -10,5 +10,6 @@ pub(crate) mod files;
 pub(crate) mod git;
 pub(crate) mod live;
 pub(crate) mod login;
+mod outflow;
 pub(crate) mod side;
 pub(crate) mod tokens;

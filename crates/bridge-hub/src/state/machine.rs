@@ -13,6 +13,7 @@ use bridge_proto::{
         Notice, Outcome, ProviderReport,
     },
 };
+use bridge_transport::delivery::Position;
 
 use super::{ConnId, Effect, Now};
 use crate::{
@@ -41,6 +42,10 @@ pub(super) struct Connection {
     pub(super) id: ConnId,
     pub(super) extended: bool,
     pub(super) greeted: bool,
+    /// From where on it wants the hub's stream.
+    resume: Option<Position>,
+    /// It has what it acknowledged; so a cancel is not said again.
+    keeps: bool,
     /// Whether what it says is read.
     listened_to: bool,
     /// Until then it has to be listened to, and then to greet.
@@ -71,6 +76,8 @@ impl Connection {
             id,
             extended,
             greeted: false,
+            resume: None,
+            keeps: false,
             listened_to: false,
             due: listen_by,
             providers: BTreeMap::new(),
@@ -205,6 +212,28 @@ impl MachineState {
         (!connection.greeted && connection.due <= now).then_some(connection.id)
     }
 
+    /// The machine takes the hub's stream; whether it may say so now.
+    pub(super) fn on_resume(&mut self, conn: ConnId, from: Position) -> bool {
+        let Some(connection) = self.connection.as_mut().filter(|it| it.id == conn) else {
+            return true;
+        };
+        let may = connection.extended && !connection.greeted && connection.resume.is_none();
+        if may {
+            connection.resume = Some(from);
+        }
+        may
+    }
+
+    pub(super) fn take_resume(&mut self) -> Option<Position> {
+        self.connection.as_mut()?.resume.take()
+    }
+
+    pub(super) fn on_resumed(&mut self, conn: ConnId, known: bool) {
+        if let Some(connection) = self.connection.as_mut().filter(|it| it.id == conn) {
+            connection.keeps = known;
+        }
+    }
+
     /// The machine is on line; gives the agents it shall have, one for each provider.
     pub(super) fn on_hello(
         &mut self,
@@ -298,7 +327,8 @@ impl MachineState {
             let stop = CommandBody::Cancel {
                 task: run.task.clone(),
             };
-            if cancel && connection.needs_cancel(&run.task) && !commands.contains(&stop) {
+            let again = cancel && !connection.keeps && connection.needs_cancel(&run.task);
+            if again && !commands.contains(&stop) {
                 commands.push(stop);
             }
             if connection.extended {

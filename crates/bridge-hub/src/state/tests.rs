@@ -174,6 +174,7 @@ fn frames(effects: &[Effect]) -> Vec<&str> {
             Effect::HangUp { .. }
             | Effect::Listen { .. }
             | Effect::Append { .. }
+            | Effect::GoOn { .. }
             | Effect::LoadRuns { .. }
             | Effect::End { .. }
             | Effect::Resend { .. }
@@ -393,6 +394,7 @@ fn messages_of_a_plain_bridge_become_numbered_events_that_go_on_after_a_restart_
                 other @ (Effect::Send { .. }
                 | Effect::HangUp { .. }
                 | Effect::Listen { .. }
+                | Effect::GoOn { .. }
                 | Effect::LoadRuns { .. }
                 | Effect::End { .. }
                 | Effect::Resend { .. }

@@ -7,6 +7,7 @@ use bridge_proto::{
     ctrlnode::plane::FromBridge,
     model::{Event, Outcome, Reply},
 };
+use bridge_transport::delivery::Position;
 
 use crate::store::{BridgeRecord, LiveRun};
 
@@ -32,6 +33,10 @@ pub(crate) enum Input {
     },
     /// It said something.
     Said { conn: ConnId, message: FromBridge },
+    /// It takes the hub's stream with numbers, from here on.
+    Resume { conn: ConnId, from: Position },
+    /// [`Effect::GoOn`] was done; the machine was known to have what it acknowledged, or not.
+    Resumed { conn: ConnId, known: bool },
     /// Its socket is gone.
     Closed { conn: ConnId },
     /// The answer to [`Effect::LoadRuns`].
@@ -65,6 +70,12 @@ pub(crate) enum Effect {
     Append {
         bridge: BridgeId,
         events: Vec<Event>,
+    },
+    /// Go on with the hub's stream from where the machine wants it.
+    GoOn {
+        conn: ConnId,
+        bridge: BridgeId,
+        from: Position,
     },
     /// Tell which runs of the machine have not ended.
     LoadRuns {
@@ -105,6 +116,8 @@ pub(crate) enum HangUp {
     TooSlow,
     /// Its events cannot be kept; what it still runs is settled when it comes back.
     NotKept,
+    /// It broke the rules of the envelope.
+    OutOfTurn,
     /// The hub stops.
     Stopping,
 }
@@ -122,6 +135,7 @@ impl HangUp {
             Self::Revoked => (1008, "pairing token revoked"),
             Self::TooSlow => (4003, "too slow"),
             Self::NotKept => (1011, "the hub cannot store events"),
+            Self::OutOfTurn => (1002, "against the rules of the envelope"),
             Self::Stopping => (1001, "the hub is shutting down"),
         }
     }

@@ -80,6 +80,7 @@ pub(super) fn revoke_bridge(
         return Ok(None);
     }
     let tasks = append::end_runs_of_revoked(&transaction, now)?;
+    transaction.execute("DELETE FROM commands WHERE bridge = ?1", [bridge.as_str()])?;
     transaction.commit()?;
     Ok(Some(tasks))
 }
@@ -90,6 +91,10 @@ pub(super) fn end_runs_of_revoked(
 ) -> Result<usize, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let tasks = append::end_runs_of_revoked(&transaction, now)?;
+    transaction.execute(
+        "DELETE FROM commands WHERE bridge IN (SELECT id FROM bridges WHERE token IS NULL)",
+        [],
+    )?;
     transaction.commit()?;
     Ok(tasks.len())
 }

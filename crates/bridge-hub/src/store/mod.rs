@@ -6,6 +6,7 @@
 
 mod access_rows;
 mod append;
+mod command_rows;
 mod schema;
 mod sqlite;
 mod task_rows;
@@ -20,11 +21,14 @@ use bridge_proto::{
     AgentId, AskId, BridgeId, ProviderKey, RunKey, TaskFolder, TaskId, Timestamp,
     model::{Ask, Event, Outcome, RunKind, Tuning},
 };
-use bridge_transport::delivery::Position;
+use bridge_transport::delivery::{Epoch, Position};
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
-pub(crate) use self::sqlite::SqliteStore;
+pub(crate) use self::{
+    command_rows::{Command, Commands, Outstanding},
+    sqlite::SqliteStore,
+};
 use crate::{
     clock::now,
     view::{Mode, OpenAsk, StoredEvent, TaskSummary, TaskView, TokenView},
@@ -51,14 +55,43 @@ pub(crate) trait Store: Send + Sync {
         after: u64,
         limit: usize,
     ) -> Result<Vec<StoredEvent>, StoreError>;
-    /// Makes a task with its first run.
-    async fn create_task(&self, task: TaskRecord, run: RunRecord) -> Result<(), StoreError>;
-    /// Adds a run to a task.
-    async fn add_run(&self, run: RunRecord) -> Result<(), StoreError>;
-    /// Takes over what the task's conversation shall be set to; what is absent stays.
-    async fn tune(&self, task: &TaskId, tuning: Tuning) -> Result<(), StoreError>;
-    /// Remembers that a person wants the runs of a task stopped that have not ended.
-    async fn want_cancel(&self, task: &TaskId) -> Result<(), StoreError>;
+    /// Makes a task with its first run, and keeps the commands that say so.
+    async fn create_task(
+        &self,
+        task: TaskRecord,
+        run: RunRecord,
+        commands: Option<Commands>,
+    ) -> Result<(), StoreError>;
+    /// Adds a run to a task, and keeps the commands that say so.
+    async fn add_run(&self, run: RunRecord, commands: Option<Commands>) -> Result<(), StoreError>;
+    /// Takes over what the task's conversation shall be set to, and keeps the commands that say
+    /// so; what is absent stays.
+    async fn tune(
+        &self,
+        task: &TaskId,
+        tuning: Tuning,
+        commands: Option<Commands>,
+    ) -> Result<(), StoreError>;
+    /// Remembers that a person wants the runs of a task stopped that have not ended, and keeps the
+    /// commands that say so.
+    async fn want_cancel(
+        &self,
+        task: &TaskId,
+        commands: Option<Commands>,
+    ) -> Result<(), StoreError>;
+    /// Keeps commands that change nothing else here.
+    async fn keep_commands(&self, commands: Commands) -> Result<(), StoreError>;
+    /// What a machine was sent with numbers and has not acknowledged.
+    async fn outstanding(&self, bridge: &BridgeId) -> Result<Outstanding, StoreError>;
+    /// Forgets the commands up to a number of this numbering.
+    async fn acknowledged(
+        &self,
+        bridge: &BridgeId,
+        epoch: Epoch,
+        upto: u64,
+    ) -> Result<(), StoreError>;
+    /// Counts anew what is outstanding, in another numbering.
+    async fn renumber(&self, bridge: &BridgeId, epoch: Epoch) -> Result<Outstanding, StoreError>;
     /// Ends a run from the hub's side; `None` when it had ended already.
     async fn end_run(
         &self,

@@ -124,6 +124,17 @@ ALTER TABLE runs ADD COLUMN cancel INTEGER NOT NULL DEFAULT 0; -- a person wants
 ALTER TABLE bridges ADD COLUMN epoch TEXT; -- the numbering of its messages
 ALTER TABLE bridges ADD COLUMN heard INTEGER NOT NULL DEFAULT 0; -- the last number below which all is kept
 ",
+    "
+ALTER TABLE bridges ADD COLUMN own_epoch TEXT; -- the numbering of what it is sent
+ALTER TABLE bridges ADD COLUMN sent INTEGER NOT NULL DEFAULT 0; -- the last number given
+ALTER TABLE bridges ADD COLUMN acked INTEGER NOT NULL DEFAULT 0; -- all up to here has arrived
+CREATE TABLE commands(
+    bridge TEXT NOT NULL REFERENCES bridges(id) ON DELETE CASCADE, seq INTEGER NOT NULL,
+    task TEXT NOT NULL REFERENCES tasks(id) ON DELETE CASCADE,
+    attempt TEXT,                 -- of the run it starts
+    frame TEXT NOT NULL, PRIMARY KEY(bridge, seq)) STRICT;
+CREATE INDEX commands_of_tasks ON commands(task);
+",
 ];
 
 #[cfg(unix)]
@@ -195,7 +206,7 @@ mod tests {
             open_writer(folder.path(), now),
             Err(StoreError::Newer {
                 found: 99,
-                known: 4
+                known: 5
             })
         ));
     }

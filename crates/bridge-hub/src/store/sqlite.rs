@@ -7,11 +7,12 @@ use bridge_proto::{
     AskId, BridgeId, RunKey, TaskId, Timestamp,
     model::{Ask, Event, Outcome, Tuning},
 };
-use bridge_transport::delivery::Position;
+use bridge_transport::delivery::{Epoch, Position};
 
 use super::{
-    BridgeRecord, Committed, GrantKind, GrantRecord, LiveRun, RunRecord, Store, StoreError,
-    TaskRecord, TokenHash, access_rows, append, schema, task_rows, worker::Worker,
+    BridgeRecord, Commands, Committed, GrantKind, GrantRecord, LiveRun, Outstanding, RunRecord,
+    Store, StoreError, TaskRecord, TokenHash, access_rows, append, command_rows, schema, task_rows,
+    worker::Worker,
 };
 use crate::view::{OpenAsk, StoredEvent, TaskSummary, TaskView, TokenView};
 
@@ -81,29 +82,75 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn create_task(&self, task: TaskRecord, run: RunRecord) -> Result<(), StoreError> {
+    async fn create_task(
+        &self,
+        task: TaskRecord,
+        run: RunRecord,
+        commands: Option<Commands>,
+    ) -> Result<(), StoreError> {
         self.writer
-            .run(move |db| task_rows::create(db, &task, &run))
+            .run(move |db| task_rows::create(db, &task, &run, commands.as_ref()))
             .await
     }
 
-    async fn add_run(&self, run: RunRecord) -> Result<(), StoreError> {
+    async fn add_run(&self, run: RunRecord, commands: Option<Commands>) -> Result<(), StoreError> {
         self.writer
-            .run(move |db| task_rows::add_run(db, &run))
+            .run(move |db| task_rows::add_run(db, &run, commands.as_ref()))
             .await
     }
 
-    async fn tune(&self, task: &TaskId, tuning: Tuning) -> Result<(), StoreError> {
+    async fn tune(
+        &self,
+        task: &TaskId,
+        tuning: Tuning,
+        commands: Option<Commands>,
+    ) -> Result<(), StoreError> {
         let task = task.clone();
         self.writer
-            .run(move |db| task_rows::tune(db, &task, &tuning))
+            .run(move |db| task_rows::tune(db, &task, &tuning, commands.as_ref()))
             .await
     }
 
-    async fn want_cancel(&self, task: &TaskId) -> Result<(), StoreError> {
+    async fn want_cancel(
+        &self,
+        task: &TaskId,
+        commands: Option<Commands>,
+    ) -> Result<(), StoreError> {
         let task = task.clone();
         self.writer
-            .run(move |db| task_rows::want_cancel(db, &task))
+            .run(move |db| task_rows::want_cancel(db, &task, commands.as_ref()))
+            .await
+    }
+
+    async fn keep_commands(&self, commands: Commands) -> Result<(), StoreError> {
+        self.writer
+            .run(move |db| command_rows::keep_alone(db, &commands))
+            .await
+    }
+
+    async fn outstanding(&self, bridge: &BridgeId) -> Result<Outstanding, StoreError> {
+        let bridge = bridge.clone();
+        self.reader
+            .run(move |db| command_rows::outstanding(db, &bridge))
+            .await
+    }
+
+    async fn acknowledged(
+        &self,
+        bridge: &BridgeId,
+        epoch: Epoch,
+        upto: u64,
+    ) -> Result<(), StoreError> {
+        let bridge = bridge.clone();
+        self.writer
+            .run(move |db| command_rows::acknowledged(db, &bridge, epoch, upto))
+            .await
+    }
+
+    async fn renumber(&self, bridge: &BridgeId, epoch: Epoch) -> Result<Outstanding, StoreError> {
+        let bridge = bridge.clone();
+        self.writer
+            .run(move |db| command_rows::renumber(db, &bridge, epoch))
             .await
     }
 

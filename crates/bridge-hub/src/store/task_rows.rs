@@ -7,13 +7,14 @@ use bridge_proto::{
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior};
 use serde::de::DeserializeOwned;
 
-use super::{LiveRun, RunRecord, StoreError, TaskRecord, append};
+use super::{Commands, LiveRun, RunRecord, StoreError, TaskRecord, append, command_rows};
 use crate::view::{Mode, OpenAsk, RunView, StoredEvent, TaskStatus, TaskSummary, TaskView};
 
 pub(super) fn create(
     db: &mut Connection,
     task: &TaskRecord,
     run: &RunRecord,
+    commands: Option<&Commands>,
 ) -> Result<(), StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let repository = match &task.mode {
@@ -39,11 +40,16 @@ pub(super) fn create(
         ),
     )?;
     insert_run(&transaction, run)?;
+    command_rows::keep(&transaction, commands)?;
     transaction.commit()?;
     Ok(())
 }
 
-pub(super) fn add_run(db: &mut Connection, run: &RunRecord) -> Result<(), StoreError> {
+pub(super) fn add_run(
+    db: &mut Connection,
+    run: &RunRecord,
+    commands: Option<&Commands>,
+) -> Result<(), StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let task = insert_run(&transaction, run)?;
     transaction.execute(
@@ -51,17 +57,26 @@ pub(super) fn add_run(db: &mut Connection, run: &RunRecord) -> Result<(), StoreE
         (task, run.created.as_millis()),
     )?;
     append::refresh_task(&transaction, task)?;
+    command_rows::keep(&transaction, commands)?;
     transaction.commit()?;
     Ok(())
 }
 
-pub(super) fn tune(db: &mut Connection, task: &TaskId, tuning: &Tuning) -> Result<(), StoreError> {
-    db.execute(
+pub(super) fn tune(
+    db: &mut Connection,
+    task: &TaskId,
+    tuning: &Tuning,
+    commands: Option<&Commands>,
+) -> Result<(), StoreError> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute(
         "UPDATE tasks SET model = coalesce(?2, model), agent_mode = coalesce(?3, agent_mode),
                           effort = coalesce(?4, effort)
          WHERE id = ?1",
         (task.as_str(), &tuning.model, &tuning.mode, &tuning.effort),
     )?;
+    command_rows::keep(&transaction, commands)?;
+    transaction.commit()?;
     Ok(())
 }
 
@@ -267,12 +282,19 @@ pub(super) fn live_runs(
     .collect()
 }
 
-pub(super) fn want_cancel(db: &mut Connection, task: &TaskId) -> Result<(), StoreError> {
-    db.execute(
+pub(super) fn want_cancel(
+    db: &mut Connection,
+    task: &TaskId,
+    commands: Option<&Commands>,
+) -> Result<(), StoreError> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute(
         "UPDATE runs SET cancel = 1
          WHERE ended IS NULL AND task = (SELECT number FROM tasks WHERE id = ?1)",
         [task.as_str()],
     )?;
+    command_rows::keep(&transaction, commands)?;
+    transaction.commit()?;
     Ok(())
 }
 

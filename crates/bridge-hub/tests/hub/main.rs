@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests say by failing what is wrong")]
 
 mod bridges;
+mod commands;
 mod delivery;
 mod devices;
 mod doors;

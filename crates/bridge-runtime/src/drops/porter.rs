@@ -163,6 +163,7 @@ impl Porter {
         let taken = Taken::Run {
             asked: Box::new(asked),
             site: site.map(Box::new).map_err(|error| error.reason()),
+            id: None,
         };
         self.send(taken).await;
     }

@@ -12,7 +12,7 @@ use bridge_proto::{
 };
 use bridge_providers::provider::Provider;
 use bridge_transport::ConnId;
-use bridge_workspace::{RunEntry, journal::RESERVE_BLOCK};
+use bridge_workspace::{CommandId, RunEntry, journal::RESERVE_BLOCK};
 
 use super::Daemon;
 use crate::{
@@ -28,6 +28,7 @@ impl Daemon {
         &mut self,
         asked: Asked,
         site: Result<Box<Site>, String>,
+        id: Option<CommandId>,
     ) -> Vec<Effect<Box<Turn>>> {
         if self.dispatch.knows(&asked.run) {
             tracing::debug!(run = %asked.run, "asked again for a run at work");
@@ -103,7 +104,7 @@ impl Daemon {
             joined: None,
         };
         self.tickets.insert(asked.run.clone(), ticket.clone());
-        if let Err(error) = self.scribe.record(entry).await {
+        if let Err(error) = self.scribe.record(entry, id).await {
             let reason = format!("nothing was started: {}", with_causes(&error));
             let outcome = Outcome::Failed {
                 fault: Fault::Bridge,

@@ -185,7 +185,8 @@ impl Supervisor {
             };
             ends.insert(ended.entry.run.clone(), end, ended.n);
         }
-        let scribe = Scribe::start(journal).map_err(SuperviseError::Journal)?;
+        let executed = journal.executed().clone();
+        let scribe = Scribe::start(journal, link.clone()).map_err(SuperviseError::Journal)?;
         let (taken, commands) = mpsc::channel(64);
         let trusted: Arc<[PathBuf]> = settings.trusted.clone().into();
         let tools = Tools {
@@ -215,7 +216,9 @@ impl Supervisor {
                 openclaw: workspace.has_openclaw(),
                 residents: living_here,
             },
-            serving: Serving::start(Arc::clone(&workspace), link.clone()),
+            serving: Serving::start(Arc::clone(&workspace), link.clone(), scribe.clone()),
+            scribe: scribe.clone(),
+            executed,
             watch,
             drops: drops.as_ref().map(|(drops, _)| drops.clone()),
         };
@@ -455,9 +458,18 @@ impl Daemon {
                 self.announce_models().await;
                 Vec::new()
             }
-            Taken::Run { asked, site } => self.on_asked(*asked, site).await,
+            Taken::Run { asked, site, id } => {
+                let effects = self.on_asked(*asked, site, id).await;
+                // Also when it came to no run, or to one that is known.
+                self.scribe.done(id).await;
+                effects
+            }
             Taken::Cancel { task } => self.dispatch.cancel(Instant::now(), &task),
-            Taken::Command { command, conn } => self.on_command(command, conn).await,
+            Taken::Command { command, conn, id } => {
+                let effects = self.on_command(command, conn).await;
+                self.scribe.done(id).await;
+                effects
+            }
         }
     }
 

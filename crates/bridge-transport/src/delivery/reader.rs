@@ -10,7 +10,8 @@ use std::{
 
 use super::{Epoch, Frame, Gap, Key, Part, Violation, WINDOW, frame};
 
-/// The receiving half of one direction, for one connection.
+/// The receiving half of one direction. It may be made anew for each connection, or
+/// [go on](Self::on_closed) with the next one, so that nothing is heard twice.
 #[derive(Debug, Clone)]
 pub struct Reader {
     position: Position,
@@ -49,6 +50,8 @@ pub enum Heard<T> {
     Message {
         /// What it says.
         texts: Vec<T>,
+        /// Its number, if it has one.
+        seq: Option<u64>,
         /// Where the stream stands once it is taken; `None` for a message without a number.
         upto: Option<Position>,
     },
@@ -79,8 +82,9 @@ impl<T> Heard<T> {
     /// Changes what texts are kept as.
     pub fn map_texts<U>(self, change: impl Fn(T) -> U) -> Heard<U> {
         match self {
-            Self::Message { texts, upto } => Heard::Message {
+            Self::Message { texts, seq, upto } => Heard::Message {
                 texts: texts.into_iter().map(change).collect(),
+                seq,
                 upto,
             },
             Self::Gap { gap, upto } => Heard::Gap { gap, upto },
@@ -107,6 +111,27 @@ impl Reader {
         self.position
     }
 
+    /// Tells whether the writer of this connection has said where it goes on.
+    pub fn is_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// The connection is gone; on the next one what was heard is known, wherever the writer goes
+    /// on. What had come in parts is forgotten.
+    pub fn on_closed(&mut self) {
+        self.begun = false;
+        self.assembly = Assembly::new(self.assembly.limit);
+    }
+
+    /// Everything up to this number is stored, whether it was heard here or in an earlier life.
+    pub fn on_kept(&mut self, last: u64) {
+        if last > self.position.last {
+            self.position.last = last;
+            self.above = self.above.split_off(&(last + 1));
+            self.close_up();
+        }
+    }
+
     /// Takes one text frame of a connection with the envelope.
     ///
     /// # Errors
@@ -116,6 +141,7 @@ impl Reader {
         match Frame::parse(text)? {
             Frame::Bare(text) => Ok(Heard::Message {
                 texts: vec![Cow::Borrowed(text)],
+                seq: None,
                 upto: None,
             }),
             Frame::Resume { epoch, last } => Ok(Heard::Resume { epoch, last }),
@@ -153,6 +179,12 @@ impl Reader {
             epoch: Some(epoch),
             last,
         };
+        if known == Some(epoch) {
+            self.above = self.above.split_off(&next);
+            self.close_up();
+        } else {
+            self.above.clear();
+        }
         if from > last {
             return Ok(Heard::Nothing);
         }
@@ -207,6 +239,7 @@ impl Reader {
         let Some(seq) = seq else {
             return Ok(Heard::Message {
                 texts: vec![Cow::Owned(whole)],
+                seq: None,
                 upto: None,
             });
         };
@@ -222,6 +255,7 @@ impl Reader {
         self.close_up();
         Heard::Message {
             texts,
+            seq: Some(seq),
             upto: Some(self.position),
         }
     }

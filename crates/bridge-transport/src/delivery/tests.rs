@@ -34,7 +34,7 @@ fn resumed() -> (Texts, Reader) {
 
 fn heard(reader: &mut Reader, frame: &str) -> (Vec<String>, Option<u64>) {
     match reader.hear(frame).unwrap() {
-        Heard::Message { texts, upto } => (
+        Heard::Message { texts, upto, .. } => (
             texts.into_iter().map(Cow::into_owned).collect(),
             upto.map(|upto| upto.last),
         ),
@@ -304,7 +304,7 @@ fn numbers_without_messages_are_told_as_gaps_however_many_they_are() {
         size: text.len(),
     };
     let next = 1 << 33;
-    let mut writer = Writer::restored(EPOCH, 3, next, next, [taken(5, "five"), taken(6, "six")]);
+    let mut writer = Writer::restored(EPOCH, 3, next, [taken(5, "five"), taken(6, "six")]);
     writer.on_opened();
     writer.on_resume(None, 0).unwrap();
     let mut reader = Reader::new(Position::default(), LIMIT);
@@ -472,7 +472,7 @@ impl History {
             return;
         };
         match reader.hear(&frame).expect("no rule is broken") {
-            Heard::Message { texts, upto } => {
+            Heard::Message { texts, upto, .. } => {
                 for text in texts {
                     self.uncommitted.push((text.into_owned(), upto));
                 }

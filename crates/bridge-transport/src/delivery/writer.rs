@@ -100,12 +100,22 @@ impl<P> Writer<P> {
 
     /// Goes on with a numbering that is written down: what was not acknowledged has the numbers from
     /// `first` on, by rising ones, and the next message gets `next`. Of the numbers in between that
-    /// have no message the reader is told a gap. `messages` are those before `upto`; the rest is
-    /// given when it is [asked for](Self::wants).
+    /// have no message the reader is told a gap.
     ///
     /// What is [kept](Self::keep) or [left](Self::leave) from now on goes out when it
     /// [is stored](Self::on_stored).
     pub fn restored(
+        epoch: Epoch,
+        first: u64,
+        next: u64,
+        messages: impl IntoIterator<Item = Taken<P>>,
+    ) -> Self {
+        Self::restored_in_part(epoch, first, next, next, messages)
+    }
+
+    /// As [`restored`](Self::restored) with the messages before `upto`; the rest is given when it is
+    /// [wanted](Self::wants).
+    pub fn restored_in_part(
         epoch: Epoch,
         first: u64,
         upto: u64,
@@ -420,6 +430,13 @@ impl<P> Writer<P> {
                 return Some(frame);
             }
         }
+    }
+
+    /// Tells whether something large is on its way in parts.
+    pub fn has_parts(&self) -> bool {
+        self.line
+            .as_ref()
+            .is_some_and(|line| !line.large.is_empty())
     }
 
     /// The next part of a large message, in turns.

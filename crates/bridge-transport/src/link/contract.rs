@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use super::outbox::{Numbered, Record};
 use crate::{
     carrier::Traffic,
-    delivery::{Epoch, Taken},
+    delivery::{Epoch, Position, Taken},
     dial::Disposition,
     handle::Flushed,
     inbound::{CloseReason, ConnId, FrameRefused, Inbound},
@@ -23,6 +23,8 @@ pub(crate) enum Input<P> {
     Push(P),
     /// The embedder has a new greeting.
     Greeting(Greeting),
+    /// The embedder has kept everything of the peer up to here.
+    Committed { upto: Position },
     /// A dial succeeded.
     Opened { conn: ConnId, extended: bool },
     /// A dial failed.

@@ -7,10 +7,10 @@ use std::{borrow::Cow, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Action, Link};
+use super::{Action, Link, Stage};
 use crate::{
-    delivery::{Gap, Heard, Violation},
-    inbound::{CloseReason, ConnId, Inbound},
+    delivery::{Gap, Heard, Position, Violation},
+    inbound::{CloseReason, ConnId, Inbound, Receipt},
     payload::Payload,
 };
 
@@ -32,7 +32,11 @@ impl<P: Payload> Link<P> {
         let Some(reader) = &mut online.reader else {
             self.liveness.on_heard(now);
             self.on_sign();
-            let frame = Inbound::Frame { conn, text };
+            let frame = Inbound::Frame {
+                conn,
+                text,
+                receipt: None,
+            };
             self.actions.push_back(Action::Deliver(frame));
             return;
         };
@@ -50,14 +54,16 @@ impl<P: Payload> Link<P> {
 
     fn on_heard(&mut self, conn: ConnId, heard: Heard<Bytes>) -> Result<(), Violation> {
         match heard {
-            // Taken as it comes and not acknowledged: a control plane finds what was lost by asking.
-            Heard::Message { texts, upto: _ } => {
-                for text in texts {
-                    let frame = Inbound::Frame { conn, text };
-                    self.actions.push_back(Action::Deliver(frame));
-                }
+            Heard::Message { texts, seq, upto } => {
+                let receipt = seq.zip(upto);
+                let receipt = receipt.map(|(seq, upto)| Receipt { seq, upto });
+                self.deliver(conn, texts, receipt);
             }
-            Heard::Gap { .. } | Heard::Nothing => {}
+            Heard::Gap { gap, upto } => {
+                let missed = Inbound::Missed { conn, gap, upto };
+                self.actions.push_back(Action::Deliver(missed));
+            }
+            Heard::Nothing => {}
             Heard::Resume { epoch, last } => {
                 let gap = match self.writer.on_resume(epoch, last) {
                     Err(Violation::NeverSent { seq, last }) => {
@@ -86,6 +92,31 @@ impl<P: Payload> Link<P> {
             }
         }
         Ok(())
+    }
+
+    fn deliver(&mut self, conn: ConnId, mut texts: Vec<Bytes>, receipt: Option<Receipt>) {
+        if texts.is_empty() && receipt.is_some() {
+            texts.push(Bytes::new());
+        }
+        let last = texts.len().saturating_sub(1);
+        for (index, text) in texts.into_iter().enumerate() {
+            let receipt = receipt.filter(|_| index == last);
+            let frame = Inbound::Frame {
+                conn,
+                text,
+                receipt,
+            };
+            self.actions.push_back(Action::Deliver(frame));
+        }
+    }
+
+    /// The embedder has kept everything up to here.
+    pub(super) fn on_committed(&mut self, upto: Position) {
+        let reader = match &mut self.stage {
+            Stage::Online(online) => online.reader.as_mut(),
+            Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => None,
+        };
+        self.hearing.on_committed(upto, reader);
     }
 
     fn violated(&mut self, now: Instant, random: u64, conn: ConnId, violation: &Violation) {

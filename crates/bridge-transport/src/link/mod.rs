@@ -28,6 +28,7 @@ mod breaker;
 pub(crate) mod close;
 mod contract;
 mod envelope;
+mod hearing;
 mod liveness;
 mod outbox;
 mod pace;
@@ -44,6 +45,7 @@ use self::{
     backoff::Backoff,
     breaker::{Breaker, Open},
     close::{CloseRules, Verdict},
+    hearing::Hearing,
     liveness::{Liveness, Need, Wait},
     outbox::{Batch, Numbered, Outbox, Peer},
 };
@@ -58,7 +60,7 @@ use crate::{
     dial::Disposition,
     handle::Flushed,
     inbound::{CloseReason, ConnId, FrameRefused, Inbound},
-    payload::{Greeting, Payload},
+    payload::{Greeting, Payload, TextFrame},
     state::{LinkState, Phase},
 };
 
@@ -73,6 +75,7 @@ pub(crate) struct Link<P> {
     outbox: Outbox<P>,
     /// Messages that have a number.
     writer: Writer<Numbered<P>>,
+    hearing: Hearing,
     spooling: Option<Spooling<P>>,
     /// A name for the numbering of a spool that turns out to be one of an earlier time.
     spare: Option<Epoch>,
@@ -158,6 +161,7 @@ impl<P: Payload> Link<P> {
             },
             outbox: Outbox::new(limits.outbox, timings.pace),
             writer: Writer::new(epoch),
+            hearing: Hearing::default(),
             spooling: None,
             spare: None,
             backoff: Backoff::new(timings.clone()),
@@ -180,6 +184,12 @@ impl<P: Payload> Link<P> {
         link
     }
 
+    /// Takes frames with numbers, behind these; before the first input.
+    pub(crate) fn with_heard(mut self, heard: Option<Position>) -> Self {
+        self.hearing = Hearing::new(heard);
+        self
+    }
+
     /// Takes over what a spool holds; before the first input.
     pub(crate) fn with_spool(mut self, spooled: Spooled<P>) -> Self {
         let Spooled {
@@ -191,7 +201,7 @@ impl<P: Payload> Link<P> {
         } = spooled;
         self.trimmed = first - 1;
         self.spare = Some(self.writer.epoch());
-        self.writer = Writer::restored(epoch, first, read.upto, next, read.taken());
+        self.writer = Writer::restored_in_part(epoch, first, read.upto, next, read.taken());
         self.spooling = Some(Spooling {
             store,
             appending: false,
@@ -296,6 +306,7 @@ impl<P: Payload> Link<P> {
         match input {
             Input::Push(payload) => return self.on_push(payload),
             Input::Greeting(greeting) => self.greeting = greeting,
+            Input::Committed { upto } => self.on_committed(upto),
             Input::Opened { conn, extended } => self.on_opened(now, conn, extended),
             Input::DialFailed {
                 conn,
@@ -427,7 +438,9 @@ impl<P: Payload> Link<P> {
         if !matches!(self.stage, Stage::Dialing { conn: current } if current == conn) {
             return;
         }
-        let frames = self.greeting.frames_for(extended).to_vec();
+        let resume = extended.then(|| self.hearing.resume()).flatten();
+        let greeting = self.greeting.frames_for(extended).iter().cloned();
+        let frames: Vec<TextFrame> = resume.into_iter().chain(greeting).collect();
         let writing = !frames.is_empty();
         self.liveness.on_opened(now);
         self.breaker.on_opened();
@@ -447,7 +460,7 @@ impl<P: Payload> Link<P> {
         let parts = self.frame_limit.saturating_mul(2);
         self.stage = Stage::Online(Online {
             conn,
-            reader: extended.then(|| Reader::new(Position::default(), parts)),
+            reader: extended.then(|| self.hearing.open(parts)),
             since: now,
             healthy: false,
             heard_frame: false,
@@ -509,9 +522,10 @@ impl<P: Payload> Link<P> {
     }
 
     fn lose(&mut self, now: Instant, random: u64, reason: CloseReason) {
-        let Stage::Online(online) = &self.stage else {
+        let Stage::Online(online) = &mut self.stage else {
             return;
         };
+        self.hearing.close(online.reader.take());
         let conn = online.conn;
         let verdict = self.rules.of_close(&reason, online.heard_frame);
         let too_big = matches!(
@@ -554,7 +568,10 @@ impl<P: Payload> Link<P> {
         let conn = online.conn;
         let paced = self.drain_limit.is_none();
         let mut batch = Batch::default();
-        let peer = if online.extended() {
+        let peer = if let Some(reader) = &online.reader {
+            if let Some(ack) = self.hearing.next_ack(reader) {
+                batch.add(ack);
+            }
             while !batch.is_full()
                 && let Some(frame) = self.writer.next_frame(Numbered::messages)
             {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::payload::{Class, Text, TextFrame};
+use crate::payload::{Class, Text};
 
 /// A link, a clock that stands until told, and everything the link wanted since last asked.
 pub(super) struct Bench {

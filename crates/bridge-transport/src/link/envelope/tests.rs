@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::{
     super::{
-        Full, Input, Stage, Timer,
+        Full, Input, Timer,
         tests::{Bench, FIRST, Note, SECOND, closed, durable, opened, paced, write},
     },
     *,
 };
 use crate::{
-    delivery::{Epoch, Frame, Position},
+    delivery::{Epoch, Frame},
     handle::Flushed,
     payload::{Class, TextFrame},
 };
@@ -200,6 +200,7 @@ fn commands_in_parts_are_put_together() {
     let frame = Inbound::Frame {
         conn: FIRST,
         text: Bytes::from_static(b"write"),
+        receipt: None,
     };
     assert_eq!(
         bench.tell(said(FIRST, part(1, false, "te"))),

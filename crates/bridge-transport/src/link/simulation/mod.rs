@@ -28,7 +28,7 @@ use crate::{
     carrier::Traffic,
     delivery::Heard,
     jitter::Jitter,
-    payload::{Class, Stored as _, TextFrame},
+    payload::{Class, Stored as _},
 };
 
 /// One of the tests below, each with its share of the seeds.
@@ -919,7 +919,7 @@ impl World {
             return;
         };
         match reader.hear(frame.as_str()).expect("no rule is broken") {
-            Heard::Message { texts, upto } => {
+            Heard::Message { texts, upto, .. } => {
                 for text in texts {
                     let answer = text.starts_with('r');
                     assert!(
