@@ -8,10 +8,11 @@
 //! of tasks, agents or any message's content. It depends on no sibling crate.
 //!
 //! Reading order:
-//! 1. [`Endpoint`] and its [`Limits`] and [`Timings`]: what to connect to, checked once;
+//! 1. [`Endpoint`] and its [`Limits`] and [`Timings`]: what to connect to, checked once; and
+//!    [`TlsSettings`], what a handshake is held to;
 //! 2. [`Payload`] and [`Class`]: what the embedder says about a message;
 //! 3. [`connect`], [`Handle`], [`Inbox`], [`LinkState`]: the running link;
-//! 4. [`delivery`] and [`spool`]: numbers, acknowledgements and gaps; messages on the disk;
+//! 4. [`delivery`] and `spool`: numbers, acknowledgements and gaps; messages on the disk;
 //! 5. `link/`: every other decision, as a pure machine without socket or clock;
 //! 6. `driver`, [`carrier`]: the thin parts that touch the world;
 //! 6. `spool`: messages on disk until they are acknowledged.
