@@ -107,9 +107,6 @@ mod tests {
             {"name": "other", "features": {"x": []}},
             {"name": CRATE, "features": {"default": ["tls"], "tls": [], "spool": []}},
         ]});
-        assert_eq!(
-            features(&metadata),
-            ["spool", "tls"]
-        );
+        assert_eq!(features(&metadata), ["spool", "tls"]);
     }
 }

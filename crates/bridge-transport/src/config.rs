@@ -32,6 +32,9 @@ pub struct Endpoint {
     pub dialect: CloseRules,
     /// Whether to offer the extension with the header `x-bridge-extension: 1`.
     pub offer_extension: bool,
+    /// When to offer compression together with the extension, with the feature `deflate`; where
+    /// a network is between.
+    pub compress: Compress,
     /// What goes first on every connection until [`Handle::greet`](crate::Handle::greet)
     /// replaces it.
     pub greeting: Greeting,
@@ -84,6 +87,7 @@ impl Endpoint {
             timings: Timings::default(),
             dialect: CloseRules::ctrlnode(),
             offer_extension: false,
+            compress: Compress::OverNetworks,
             greeting: Greeting::default(),
         })
     }
@@ -178,6 +182,13 @@ impl Endpoint {
         self
     }
 
+    /// Sets when compression is offered together with the extension.
+    #[must_use]
+    pub fn compress(mut self, when: Compress) -> Self {
+        self.compress = when;
+        self
+    }
+
     /// Sets what goes first on every connection.
     #[must_use]
     pub fn greeting(mut self, greeting: Greeting) -> Self {
@@ -195,8 +206,20 @@ impl fmt::Debug for Endpoint {
             .field("limits", &self.limits)
             .field("timings", &self.timings)
             .field("offer_extension", &self.offer_extension)
+            .field("compress", &self.compress)
             .finish_non_exhaustive()
     }
+}
+
+/// When compression is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compress {
+    /// Never.
+    Never,
+    /// To other machines. On this one it would only cost time.
+    OverNetworks,
+    /// To this machine too.
+    Always,
 }
 
 /// Where proxies are looked up.

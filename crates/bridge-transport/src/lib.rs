@@ -16,6 +16,18 @@
 //! 5. `link/`: every other decision, as a pure machine without socket or clock;
 //! 6. `driver`, [`carrier`]: the thin parts that touch the world;
 //! 6. `spool`: messages on disk until they are acknowledged.
+//!
+//! Features, each of which can be had alone:
+//!
+//! | Feature | On by default | Gives | Without it |
+//! |---|---|---|---|
+//! | `tls` | yes | `wss://`: the platform's authorities and those of a file, pinned keys, client certificates | an encrypted address is refused with [`BuiltWithout::Tls`] |
+//! | `spool` | yes | messages on disk | they wait in memory alone |
+//! | `proxy` | no | HTTP(S) and SOCKS proxies, those of the environment too | the environment's are not looked at; one that was named is refused with [`BuiltWithout::Proxy`] |
+//! | `deflate` | no | batches compressed where the peer knows how | nothing is offered |
+//! | `simulation` | no | a disk in memory that fails on demand, for tests of what stands on the spool | |
+//!
+//! By default that is at most 65 crates, with everything at most 80; `cargo xtask budget` counts.
 
 mod address;
 pub mod carrier;
@@ -55,7 +67,7 @@ mod trust;
 mod upgrade;
 
 pub use carrier::{Carrier, websocket::WebSocket};
-pub use config::{Endpoint, EndpointError, Limits, ProxySource, Timings};
+pub use config::{Compress, Endpoint, EndpointError, Limits, ProxySource, Timings};
 pub use dial::{BuiltWithout, DialError, Disposition};
 #[cfg(feature = "spool")]
 pub use handle::connect_spooled;

@@ -2,7 +2,8 @@
 //!
 //! A bridge shows its pairing token as `Authorization: Bearer`. A token that is not accepted is
 //! answered with 401 and a body that says so. `x-bridge-extension: 1` is accepted by answering with
-//! the same header; only then whole events are taken, in the envelope of `bridge_transport::delivery`. A frame that cannot be read is counted,
+//! the same header; only then whole events are taken, in the envelope of `bridge_transport::delivery`, and
+//! only then `x-bridge-deflate: 1` is accepted too. A frame that cannot be read is counted,
 //! logged and dropped; the connection goes on. A bridge that is silent for a minute is dropped.
 //! What had arrived when a connection ended is still taken.
 
@@ -28,7 +29,10 @@ use bridge_proto::{
         plane::{self, FromBridge},
     },
 };
-use bridge_transport::delivery::{Heard, Position, Reader};
+use bridge_transport::{
+    carrier::deflate,
+    delivery::{Heard, Position, Reader},
+};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use serde_json::json;
 use tokio::{
@@ -43,6 +47,7 @@ use crate::{
     hub::Hub,
     listener::Visitor,
     owner::{Line, Message, Outgoing},
+    packed::Packed,
     state::ConnId,
 };
 
@@ -72,10 +77,23 @@ pub(crate) async fn connect(
         Err(rejection) => return rejection.into_response(),
     };
     let extended = headers.get(EXTENSION).is_some_and(|offer| offer == "1");
+    let packed = extended && headers.get(PACKED).is_some_and(|offer| offer == "1");
     let mut response = upgrade
         .max_frame_size(MAX_FRAME_BYTES)
         .max_message_size(MAX_FRAME_BYTES)
-        .on_upgrade(move |socket| serve(hub, bridge, extended, socket));
+        .on_upgrade(move |socket| {
+            serve(
+                hub,
+                bridge,
+                extended,
+                Packed::new(socket, packed, MAX_FRAME_BYTES),
+            )
+        });
+    if packed {
+        response
+            .headers_mut()
+            .insert(PACKED, HeaderValue::from_static("1"));
+    }
     if extended {
         response
             .headers_mut()
@@ -92,7 +110,7 @@ fn not_accepted(why: &str) -> Response {
     (StatusCode::UNAUTHORIZED, Json(body)).into_response()
 }
 
-async fn serve(hub: Hub, bridge: BridgeId, extended: bool, socket: WebSocket) {
+async fn serve(hub: Hub, bridge: BridgeId, extended: bool, socket: Packed<WebSocket>) {
     let (sink, stream) = socket.split();
     talk(&hub, bridge, extended, sink, stream).await;
 }
@@ -345,6 +363,7 @@ async fn write(
 }
 
 const EXTENSION: HeaderName = HeaderName::from_static("x-bridge-extension");
+const PACKED: HeaderName = HeaderName::from_static(deflate::HEADER);
 /// Frames that wait for one bridge.
 const OUTGOING: usize = 256;
 /// Keeps proxies from closing an idle connection, and makes a live bridge answer.

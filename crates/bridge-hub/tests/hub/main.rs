@@ -8,6 +8,7 @@ mod devices;
 mod doors;
 mod live;
 mod lost;
+mod packed;
 mod repository;
 mod runs;
 mod steering;
