@@ -216,6 +216,7 @@ async fn talk(
                         continue;
                     };
                     let at = SystemTime::now();
+                    note_at(log, at, conn, What::Packed(frames.len()));
                     let acks = frames.iter().filter_map(|it| hear(log, at, conn, reader, it.as_str()));
                     if let Some(ack) = acks.last() && socket.send(Message::text(ack)).await.is_err() {
                         return code;
