@@ -108,6 +108,8 @@ pub enum What {
     Refused(BTreeMap<String, String>),
     /// A text frame.
     Frame(Value),
+    /// A packed message of so many frames, which follow.
+    Packed(usize),
     /// A text frame that is no JSON, or a binary frame.
     Odd(String),
     /// A ping.
@@ -371,7 +373,12 @@ impl Drop for FakePlane {
 pub fn frame(heard: &Heard) -> Option<&Value> {
     match &heard.what {
         What::Frame(frame) => Some(frame),
-        What::Opened(_) | What::Refused(_) | What::Odd(_) | What::Ping | What::Closed(_) => None,
+        What::Opened(_)
+        | What::Refused(_)
+        | What::Packed(_)
+        | What::Odd(_)
+        | What::Ping
+        | What::Closed(_) => None,
     }
 }
 

@@ -319,6 +319,7 @@ pub(crate) fn endpoint(settings: &Settings, plane: Plane) -> Result<Endpoint, Pr
         .timings(timings)
         .limits(limits)
         .tls(settings.tls.clone())
+        .compress(settings.compress)
         .offer_extension(true))
 }
 

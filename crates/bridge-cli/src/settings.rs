@@ -11,7 +11,7 @@ use std::{
 use bridge_proto::{AgentId, Secret};
 use bridge_providers::{host::Host, process};
 use bridge_runtime::{CommandRule, DropSettings, EditRule, Policy, RemoteRule, Rules};
-use bridge_transport::TlsSettings;
+use bridge_transport::{Compress, TlsSettings};
 use bridge_workspace::{
     ContentsPolicy, Watching,
     env_file::{self, Discovery, Disk, EnvFile, Pairing, Places},
@@ -44,6 +44,8 @@ pub(crate) struct Settings {
     /// What a TLS handshake with the control plane is held to.
     pub(crate) tls: TlsSettings,
     pub(crate) allow_plain: bool,
+    /// When batches are compressed for a hub that knows how.
+    pub(crate) compress: Compress,
     /// Whether the control plane is asked over HTTP what it knows of versions, models and providers.
     pub(crate) side_channel: bool,
     /// Whether events wait on the disk until the other end has them.
@@ -216,6 +218,8 @@ impl Settings {
             dial: millis("CONNECTION_TIMEOUT_MS", 10_000)?,
             tls: tls_settings::read(text, |name| places.path(name))?,
             allow_plain: text("CTRLNODE_ALLOW_PLAIN").is_some_and(|value| value == "1"),
+            compress: one_of("CTRLNODE_COMPRESS", text("CTRLNODE_COMPRESS"), COMPRESS)?
+                .unwrap_or(Compress::OverNetworks),
             side_channel: !is_off(text("CTRLNODE_SIDE_CHANNEL")),
             spool: !is_off(text("CTRLNODE_SPOOL")),
             watching: watching(&text, millis("WATCHER_POLL_INTERVAL", 1000)?),
@@ -323,6 +327,12 @@ const RULES_FILE: &str = "CTRLNODE_RULES_FILE";
 const AGENTS_FILE: &str = "CTRLNODE_AGENTS_FILE";
 
 const EDITS: &[(&str, EditRule)] = &[("allow", EditRule::Allow), ("ask", EditRule::Ask)];
+
+const COMPRESS: &[(&str, Compress)] = &[
+    ("off", Compress::Never),
+    ("on", Compress::OverNetworks),
+    ("always", Compress::Always),
+];
 
 const COMMANDS: &[(&str, CommandRule)] = &[
     ("ask-viewer", CommandRule::AskViewer),

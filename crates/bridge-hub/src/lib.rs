@@ -21,6 +21,7 @@ mod hub_devices;
 mod listener;
 mod markdown;
 mod owner;
+mod packed;
 mod places;
 mod prepare;
 mod requests;

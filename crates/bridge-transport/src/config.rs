@@ -36,6 +36,9 @@ pub struct Endpoint {
     /// Up to where the stream of the peer was kept in earlier lives; `None` when what the peer
     /// sends is not kept.
     pub heard: Option<Position>,
+    /// When to offer compression together with the extension, with the feature `deflate`; where
+    /// a network is between.
+    pub compress: Compress,
     /// What goes first on every connection until [`Handle::greet`](crate::Handle::greet)
     /// replaces it.
     pub greeting: Greeting,
@@ -89,6 +92,7 @@ impl Endpoint {
             dialect: CloseRules::ctrlnode(),
             offer_extension: false,
             heard: None,
+            compress: Compress::OverNetworks,
             greeting: Greeting::default(),
         })
     }
@@ -196,6 +200,13 @@ impl Endpoint {
         self
     }
 
+    /// Sets when compression is offered together with the extension.
+    #[must_use]
+    pub fn compress(mut self, when: Compress) -> Self {
+        self.compress = when;
+        self
+    }
+
     /// Sets what goes first on every connection.
     #[must_use]
     pub fn greeting(mut self, greeting: Greeting) -> Self {
@@ -213,8 +224,20 @@ impl fmt::Debug for Endpoint {
             .field("limits", &self.limits)
             .field("timings", &self.timings)
             .field("offer_extension", &self.offer_extension)
+            .field("compress", &self.compress)
             .finish_non_exhaustive()
     }
+}
+
+/// When compression is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compress {
+    /// Never.
+    Never,
+    /// To other machines. On this one it would only cost time.
+    OverNetworks,
+    /// To this machine too.
+    Always,
 }
 
 /// Where proxies are looked up.

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use http::Uri;
+use http::{HeaderMap, Uri};
 
 use crate::{
     address,
@@ -165,6 +165,8 @@ pub(crate) struct Dialled {
     pub(crate) stream: Box<dyn Stream>,
     pub(crate) leftover: Vec<u8>,
     pub(crate) extended: bool,
+    /// The headers of the answer.
+    pub(crate) headers: HeaderMap,
 }
 
 /// Goes all the way from a name to an upgraded stream.
@@ -187,6 +189,7 @@ pub(crate) async fn dial(
         stream,
         leftover: upgraded.leftover,
         extended: target.offer_extension && accepted,
+        headers: upgraded.headers,
     })
 }
 

@@ -8,13 +8,26 @@
 //! of tasks, agents or any message's content. It depends on no sibling crate.
 //!
 //! Reading order:
-//! 1. [`Endpoint`] and its [`Limits`] and [`Timings`]: what to connect to, checked once;
+//! 1. [`Endpoint`] and its [`Limits`] and [`Timings`]: what to connect to, checked once; and
+//!    [`TlsSettings`], what a handshake is held to;
 //! 2. [`Payload`] and [`Class`]: what the embedder says about a message;
 //! 3. [`connect`], [`Handle`], [`Inbox`], [`LinkState`]: the running link;
-//! 4. [`delivery`] and [`spool`]: numbers, acknowledgements and gaps; messages on the disk;
+//! 4. [`delivery`] and `spool`: numbers, acknowledgements and gaps; messages on the disk;
 //! 5. `link/`: every other decision, as a pure machine without socket or clock;
 //! 6. `driver`, [`carrier`]: the thin parts that touch the world;
 //! 6. `spool`: messages on disk until they are acknowledged.
+//!
+//! Features, each of which can be had alone:
+//!
+//! | Feature | On by default | Gives | Without it |
+//! |---|---|---|---|
+//! | `tls` | yes | `wss://`: the platform's authorities and those of a file, pinned keys, client certificates | an encrypted address is refused with [`BuiltWithout::Tls`] |
+//! | `spool` | yes | messages on disk | they wait in memory alone |
+//! | `proxy` | no | HTTP(S) and SOCKS proxies, those of the environment too | the environment's are not looked at; one that was named is refused with [`BuiltWithout::Proxy`] |
+//! | `deflate` | no | batches compressed where the peer knows how | nothing is offered |
+//! | `simulation` | no | a disk in memory that fails on demand, for tests of what stands on the spool | |
+//!
+//! By default that is at most 65 crates, with everything at most 80; `cargo xtask budget` counts.
 
 mod address;
 pub mod carrier;
@@ -54,7 +67,7 @@ mod trust;
 mod upgrade;
 
 pub use carrier::{Carrier, websocket::WebSocket};
-pub use config::{Endpoint, EndpointError, Limits, ProxySource, Rate, Timings};
+pub use config::{Compress, Endpoint, EndpointError, Limits, ProxySource, Rate, Timings};
 pub use dial::{BuiltWithout, DialError, Disposition};
 #[cfg(feature = "spool")]
 pub use handle::connect_spooled;

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use bridge_transport::delivery::{Heard, Reader, Violation};
+use bridge_transport::{
+    carrier::deflate,
+    delivery::{Heard, Reader, Violation},
+};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -79,10 +82,11 @@ pub(super) async fn serve(
     });
     let enveloped = matches!(manners, Manners::Accept { extended: true, .. })
         && headers.contains_key("x-bridge-extension");
+    let packed = enveloped && headers.contains_key(deflate::HEADER);
     note(&log, conn, What::Opened(headers));
     let position = log.borrow().position;
     let reader = enveloped.then(|| Reader::new(position, PARTS));
-    let code = talk(socket, conn, reader, inbox, &log).await;
+    let code = talk(socket, conn, (reader, packed), inbox, &log).await;
     log.send_modify(|log| {
         log.open.remove(&conn);
     });
@@ -114,6 +118,9 @@ fn answer(
             }
             if *extended && seen.contains_key("x-bridge-extension") {
                 let one = HeaderValue::from_static("1");
+                if seen.contains_key(deflate::HEADER) {
+                    response.headers_mut().insert(deflate::HEADER, one.clone());
+                }
                 response.headers_mut().insert("x-bridge-extension", one);
             }
             Ok(response)
@@ -155,7 +162,7 @@ async fn together(
 async fn talk(
     mut socket: WebSocketStream<TcpStream>,
     conn: u64,
-    mut reader: Option<Reader>,
+    (mut reader, packed): (Option<Reader>, bool),
     mut orders: mpsc::UnboundedReceiver<Order>,
     log: &watch::Sender<Log>,
 ) -> Option<u16> {
@@ -209,7 +216,20 @@ async fn talk(
                     }
                 }
                 Some(Ok(Message::Binary(bytes))) => {
-                    note(log, conn, What::Odd(format!("{} binary bytes", bytes.len())));
+                    let frames = deflate::unpack(&bytes, PARTS);
+                    let (Some(reader), true, Ok(frames)) = (&mut reader, packed, frames) else {
+                        note(log, conn, What::Odd(format!("{} binary bytes", bytes.len())));
+                        continue;
+                    };
+                    let at = SystemTime::now();
+                    note_at(log, at, conn, What::Packed(frames.len()));
+                    let acks = frames.iter().filter_map(|it| hear(log, at, conn, reader, it.as_str()));
+                    if let Some(ack) = acks.last() && socket.send(Message::text(ack)).await.is_err() {
+                        return code;
+                    }
+                    if commands(&mut socket, conn, log).await.is_err() {
+                        return code;
+                    }
                 }
                 Some(Ok(Message::Ping(_))) => note(log, conn, What::Ping),
                 Some(Ok(Message::Close(close))) => {

@@ -2,7 +2,8 @@
 //!
 //! A bridge shows its pairing token as `Authorization: Bearer`. A token that is not accepted is
 //! answered with 401 and a body that says so. `x-bridge-extension: 1` is accepted by answering with
-//! the same header; only then whole events are taken, in the envelope of `bridge_transport::delivery`. A frame that cannot be read is counted,
+//! the same header; only then whole events are taken, in the envelope of `bridge_transport::delivery`, and
+//! only then `x-bridge-deflate: 1` is accepted too. A frame that cannot be read is counted,
 //! logged and dropped; the connection goes on. A bridge that is silent for a minute is dropped.
 //! What had arrived when a connection ended is still taken.
 
@@ -24,7 +25,10 @@ use bridge_proto::{
         plane::{self, FromBridge},
     },
 };
-use bridge_transport::delivery::{Heard, Position, Reader};
+use bridge_transport::{
+    carrier::deflate,
+    delivery::{Heard, Position, Reader},
+};
 use futures_util::{Sink, Stream, StreamExt as _};
 use serde_json::json;
 use tokio::{
@@ -39,6 +43,7 @@ use crate::{
     hub::Hub,
     listener::Visitor,
     owner::{Line, Message, Outgoing},
+    packed::Packed,
     state::ConnId,
 };
 
@@ -68,10 +73,23 @@ pub(crate) async fn connect(
         Err(rejection) => return rejection.into_response(),
     };
     let extended = headers.get(EXTENSION).is_some_and(|offer| offer == "1");
+    let packed = extended && headers.get(PACKED).is_some_and(|offer| offer == "1");
     let mut response = upgrade
         .max_frame_size(MAX_FRAME_BYTES)
         .max_message_size(MAX_FRAME_BYTES)
-        .on_upgrade(move |socket| serve(hub, bridge, extended, socket));
+        .on_upgrade(move |socket| {
+            serve(
+                hub,
+                bridge,
+                extended,
+                Packed::new(socket, packed, MAX_FRAME_BYTES),
+            )
+        });
+    if packed {
+        response
+            .headers_mut()
+            .insert(PACKED, HeaderValue::from_static("1"));
+    }
     if extended {
         response
             .headers_mut()
@@ -88,7 +106,7 @@ fn not_accepted(why: &str) -> Response {
     (StatusCode::UNAUTHORIZED, Json(body)).into_response()
 }
 
-async fn serve(hub: Hub, bridge: BridgeId, extended: bool, socket: WebSocket) {
+async fn serve(hub: Hub, bridge: BridgeId, extended: bool, socket: Packed<WebSocket>) {
     let (sink, stream) = socket.split();
     talk(&hub, bridge, extended, sink, stream).await;
 }
@@ -321,6 +339,7 @@ async fn write_until_hung_up(
 }
 
 const EXTENSION: HeaderName = HeaderName::from_static("x-bridge-extension");
+const PACKED: HeaderName = HeaderName::from_static(deflate::HEADER);
 /// Frames that wait for one bridge.
 const OUTGOING: usize = 256;
 /// Three pings without an answer.

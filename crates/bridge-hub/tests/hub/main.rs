@@ -9,6 +9,7 @@ mod devices;
 mod doors;
 mod live;
 mod lost;
+mod packed;
 mod repository;
 mod runs;
 mod steering;

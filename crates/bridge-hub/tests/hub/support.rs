@@ -1,12 +1,17 @@
 //! A hub in a folder of its own, a bridge that does what the test says, and a bare HTTP client.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use bridge_hub::{Hub, HubConfig, Mode, NewTask, RunningHub, StoredEvent, TaskStatus};
 use bridge_proto::{
     AgentId, BridgeId, Secret, TaskId,
     model::{EventBody, RunEvent, Tuning},
 };
+use bridge_transport::{TextFrame, carrier::deflate};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::{
@@ -269,6 +274,10 @@ pub(crate) fn texts(events: &[StoredEvent]) -> Vec<String> {
 pub(crate) struct FakeBridge {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     pub(crate) accepted_extension: bool,
+    pub(crate) accepted_packing: bool,
+    unpacked: VecDeque<TextFrame>,
+    /// How many messages came packed.
+    pub(crate) packed_messages: usize,
 }
 
 impl FakeBridge {
@@ -276,6 +285,20 @@ impl FakeBridge {
         address: SocketAddr,
         token: &Secret,
         extended: bool,
+    ) -> Result<Self, Box<Error>> {
+        let offers: &[&str] = if extended {
+            &["x-bridge-extension"]
+        } else {
+            &[]
+        };
+        Self::connect_offering(address, token, offers).await
+    }
+
+    /// Connects with these headers, each with the value 1.
+    pub(crate) async fn connect_offering(
+        address: SocketAddr,
+        token: &Secret,
+        offers: &[&'static str],
     ) -> Result<Self, Box<Error>> {
         let mut request = format!("ws://{address}/ws/bridge")
             .into_client_request()
@@ -285,19 +308,19 @@ impl FakeBridge {
             let bearer = format!("Bearer {}", token.expose());
             headers.insert("authorization", bearer.parse().unwrap());
         }
-        if extended {
-            headers.insert("x-bridge-extension", "1".parse().unwrap());
+        for offer in offers {
+            headers.insert(*offer, "1".parse().unwrap());
         }
         let config = WebSocketConfig::default();
         let (socket, response) =
             soon(connect_async_with_config(request, Some(config), true)).await?;
-        let accepted_extension = response
-            .headers()
-            .get("x-bridge-extension")
-            .is_some_and(|value| value == "1");
+        let accepted = |name| response.headers().get(name).is_some_and(|it| it == "1");
         Ok(Self {
             socket,
-            accepted_extension,
+            accepted_extension: accepted("x-bridge-extension"),
+            accepted_packing: accepted(deflate::HEADER),
+            unpacked: VecDeque::new(),
+            packed_messages: 0,
         })
     }
 
@@ -378,7 +401,15 @@ impl FakeBridge {
 
     async fn next_frame(&mut self) -> Result<Value, Option<u16>> {
         loop {
+            if let Some(frame) = self.unpacked.pop_front() {
+                return Ok(serde_json::from_str(frame.as_str()).unwrap());
+            }
             match soon(self.socket.next()).await {
+                Some(Ok(Message::Binary(packed))) => {
+                    self.packed_messages += 1;
+                    self.unpacked
+                        .extend(deflate::unpack(&packed, 32 << 20).unwrap());
+                }
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(frame))) => {
                     return Err(frame.map(|frame| frame.code.into()));

@@ -1,5 +1,12 @@
 //! The way frames travel: what a link asks of a socket, whatever kind it is.
 
+#[cfg(feature = "deflate")]
+pub mod deflate;
+#[cfg(feature = "deflate")]
+mod packing;
+#[cfg(not(feature = "deflate"))]
+#[path = "packing_off.rs"]
+mod packing;
 pub(crate) mod traffic;
 pub mod watched;
 pub mod websocket;

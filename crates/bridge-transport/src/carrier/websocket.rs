@@ -29,11 +29,12 @@ use tokio_tungstenite::{
 use tracing::debug;
 
 use crate::{
+    address::is_loopback,
     carrier::{
         Carrier, Connection, FrameSink, FrameSource, Received, SinkClosed, Target,
-        traffic::TrafficMeter,
+        packing::Packing, traffic::TrafficMeter,
     },
-    config::{Endpoint, ProxySource},
+    config::{Compress, Endpoint, ProxySource},
     dial::{self, DialError},
     inbound::{CloseReason, FrameRefused},
     payload::TextFrame,
@@ -45,6 +46,7 @@ use crate::{
 pub struct WebSocket {
     proxy: ProxySource,
     tls: TlsSettings,
+    compress: Compress,
 }
 
 impl WebSocket {
@@ -53,6 +55,7 @@ impl WebSocket {
         Self {
             proxy: endpoint.proxy.clone(),
             tls: endpoint.tls.clone(),
+            compress: endpoint.compress,
         }
     }
 }
@@ -70,7 +73,17 @@ impl fmt::Debug for WebSocket {
 impl Carrier for WebSocket {
     async fn open(&self, target: &Target) -> Result<Connection, DialError> {
         let traffic = TrafficMeter::new();
-        let opened = dial::dial(target, &self.proxy, &self.tls, &traffic).await?;
+        let worth_it = match self.compress {
+            Compress::Never => false,
+            Compress::OverNetworks => !is_loopback(&target.url),
+            Compress::Always => true,
+        };
+        let offer = Packing::offer(worth_it && target.offer_extension);
+        let mut target = target.clone();
+        target.headers.extend(offer.clone());
+        let opened = dial::dial(&target, &self.proxy, &self.tls, &traffic).await?;
+        let agreed = |(name, value)| opened.headers.get(name) == Some(&value);
+        let packing = Packing::new(opened.extended && offer.is_some_and(agreed));
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .max_message_size(Some(target.frame_limit))
@@ -84,7 +97,8 @@ impl Carrier for WebSocket {
         .await;
         let (ops, incoming_ops) = mpsc::channel(1);
         let (out, received) = mpsc::channel(RECEIVED);
-        let task = tokio::spawn(serve(socket, incoming_ops, out));
+        let packing = (packing, target.frame_limit);
+        let task = tokio::spawn(serve(socket, packing, incoming_ops, out));
         let guard = Arc::new(Guard(task.abort_handle()));
         Ok(Connection {
             sink: Box::new(Outgoing {
@@ -125,15 +139,26 @@ struct Incoming {
 
 /// What the sink asks of the task; the answer comes when the socket has taken all bytes.
 struct Op {
+    what: What,
+    done: oneshot::Sender<()>,
+}
+
+enum What {
+    Frames(Vec<TextFrame>),
+    Control(Message),
+}
+
+/// What the socket is busy with.
+struct Writing {
     messages: VecDeque<Message>,
     done: oneshot::Sender<()>,
 }
 
 impl Outgoing {
-    async fn write(&self, messages: VecDeque<Message>) -> Result<(), SinkClosed> {
+    async fn write(&self, what: What) -> Result<(), SinkClosed> {
         let (done, written) = oneshot::channel();
         self.ops
-            .send(Op { messages, done })
+            .send(Op { what, done })
             .await
             .map_err(|_| SinkClosed)?;
         written.await.map_err(|_| SinkClosed)
@@ -143,26 +168,17 @@ impl Outgoing {
 #[async_trait]
 impl FrameSink for Outgoing {
     async fn send(&mut self, frames: Vec<TextFrame>) -> Result<(), SinkClosed> {
-        self.write(
-            frames
-                .into_iter()
-                .map(|frame| Message::Text(frame.0))
-                .collect(),
-        )
-        .await
+        self.write(What::Frames(frames)).await
     }
 
     async fn ping(&mut self, id: u64) -> Result<(), SinkClosed> {
         let ping = Message::Ping(Bytes::copy_from_slice(&id.to_be_bytes()));
-        self.write(VecDeque::from([ping])).await
+        self.write(What::Control(ping)).await
     }
 
     async fn close(&mut self, code: u16) {
-        if self
-            .write(VecDeque::from([goodbye(code.into())]))
-            .await
-            .is_ok()
-        {
+        let goodbye = goodbye(code.into());
+        if self.write(What::Control(goodbye)).await.is_ok() {
             // The task ends when the peer has answered.
             self.ops.closed().await;
         }
@@ -188,7 +204,12 @@ impl FrameSource for Incoming {
 type Socket = WebSocketStream<Box<dyn Stream>>;
 
 /// Owns the socket until it ends, reading only when there is room for what is read.
-async fn serve(mut socket: Socket, mut ops: mpsc::Receiver<Op>, out: mpsc::Sender<Vec<Received>>) {
+async fn serve(
+    mut socket: Socket,
+    (mut packing, limit): (Packing, usize),
+    mut ops: mpsc::Receiver<Op>,
+    out: mpsc::Sender<Vec<Received>>,
+) {
     let mut writing = None;
     let mut room = None;
     // What is there already goes on together: waking the link costs more than a small message.
@@ -197,7 +218,13 @@ async fn serve(mut socket: Socket, mut ops: mpsc::Receiver<Op>, out: mpsc::Sende
         let progress = tokio::select! {
             op = ops.recv(), if writing.is_none() => {
                 match op {
-                    Some(op) => writing = Some(op),
+                    Some(Op { what, done }) => {
+                        let messages = match what {
+                            What::Frames(frames) => packing.messages(frames),
+                            What::Control(message) => VecDeque::from([message]),
+                        };
+                        writing = Some(Writing { messages, done });
+                    }
                     None => return,
                 }
                 continue;
@@ -222,7 +249,7 @@ async fn serve(mut socket: Socket, mut ops: mpsc::Receiver<Op>, out: mpsc::Sende
         };
         let received = match progress {
             Progress::Wrote => {
-                if let Some(Op { done, .. }) = writing.take()
+                if let Some(Writing { done, .. }) = writing.take()
                     && done.send(()).is_err()
                 {
                     debug!("nobody waits for a finished write");
@@ -236,9 +263,24 @@ async fn serve(mut socket: Socket, mut ops: mpsc::Receiver<Op>, out: mpsc::Sende
                 continue;
             }
             Progress::Read(Message::Text(text)) => Received::Text(text.into()),
-            Progress::Read(Message::Binary(data)) => {
-                Received::Refused(FrameRefused::Binary { bytes: data.len() })
-            }
+            Progress::Read(Message::Binary(data)) => match packing.frames(&data, limit) {
+                None => Received::Refused(FrameRefused::Binary { bytes: data.len() }),
+                Some(Ok(frames)) => {
+                    let mut frames = frames.into_iter().map(|it| Received::Text(it.0.into()));
+                    let Some(last) = frames.next_back() else {
+                        continue;
+                    };
+                    frames.for_each(|frame| gathered.push(frame));
+                    last
+                }
+                Some(Err(broken)) => {
+                    say_goodbye(&mut socket, broken.code.into()).await;
+                    if let Some(refused) = broken.refused {
+                        gathered.push(Received::Refused(refused));
+                    }
+                    Received::Closed(CloseReason::Protocol(broken.reason))
+                }
+            },
             Progress::Read(Message::Pong(data)) => match <[u8; 8]>::try_from(data.as_ref()) {
                 Ok(id) => Received::Pong {
                     id: u64::from_be_bytes(id),
@@ -321,12 +363,12 @@ enum Progress {
 /// Moves both directions as far as they go. All state lives outside, so it may be dropped.
 fn poll(
     socket: &mut Socket,
-    writing: &mut Option<Op>,
+    writing: &mut Option<Writing>,
     reading: Reading,
     cx: &mut Context<'_>,
 ) -> Poll<Progress> {
-    if let Some(op) = writing
-        && let Poll::Ready(result) = poll_write(socket, &mut op.messages, cx)
+    if let Some(writing) = writing
+        && let Poll::Ready(result) = poll_write(socket, &mut writing.messages, cx)
     {
         return Poll::Ready(match result {
             Ok(()) => Progress::Wrote,
