@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     clock::now,
     config::HubConfig,
-    endpoint::{api, bridge, device, login, side},
+    endpoint::{api, bridge, device, link, login, side},
     guard::{self, Guard},
     hub::Hub,
     listener,
@@ -156,6 +156,7 @@ fn router(hub: &Hub, guard: Arc<Guard>) -> Router {
         .layer(from_fn_with_state(hub.clone(), guard::for_people));
     Router::new()
         .route("/ws/bridge", get(bridge::connect))
+        .merge(link::routes())
         .route("/login", get(login::with_address).post(login::with_form))
         .merge(side::routes())
         .merge(device::routes())

@@ -1,5 +1,6 @@
 //! The way frames travel: what a link asks of a socket, whatever kind it is.
 
+pub mod line;
 pub(crate) mod traffic;
 pub mod watched;
 pub mod websocket;
