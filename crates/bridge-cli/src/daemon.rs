@@ -141,7 +141,7 @@ fn side_channel(settings: &Settings, plane: &str, root: &Path) -> Option<mpsc::R
     if !settings.side_channel {
         return None;
     }
-    match SideChannel::new(plane, settings.allow_plain, settings.roots.as_deref()) {
+    match SideChannel::new(plane, settings.allow_plain, &settings.tls) {
         Ok(channel) => {
             let (words, heard) = mpsc::channel(4);
             tokio::spawn(channel.listen(root.to_owned(), words));
@@ -309,15 +309,12 @@ pub(crate) fn endpoint(settings: &Settings, plane: Plane) -> Result<Endpoint, Pr
     }
     let mut limits = endpoint.limits.clone();
     limits.dial = settings.dial;
-    let mut endpoint = endpoint
+    Ok(endpoint
         .authorization(receiver)
         .timings(timings)
         .limits(limits)
-        .offer_extension(true);
-    if let Some(roots) = &settings.roots {
-        endpoint = endpoint.roots(roots.clone());
-    }
-    Ok(endpoint)
+        .tls(settings.tls.clone())
+        .offer_extension(true))
 }
 
 /// Reads the token again whenever the plane refuses it, so that a new pairing is used at once.

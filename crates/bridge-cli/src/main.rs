@@ -22,6 +22,7 @@ mod settings;
 mod side_channel;
 mod signals;
 mod state;
+mod tls_settings;
 mod typed;
 
 use std::{

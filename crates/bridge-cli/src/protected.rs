@@ -32,8 +32,16 @@ pub(crate) fn places(settings: &Settings, of_up: Option<&StateFolder>) -> Vec<Ow
         protect(Keep::Always, "settings of the bridge", &file.path);
     }
     let decided = settings.rules_file.iter().chain(&settings.agents_file.path);
-    for file in decided.chain(&settings.roots) {
+    for file in decided.chain(&settings.tls.roots) {
         protect(Keep::FromWrites, "settings of the bridge", file);
+    }
+    if let Some(identity) = &settings.tls.identity {
+        protect(
+            Keep::FromWrites,
+            "settings of the bridge",
+            &identity.certificates,
+        );
+        protect(Keep::Always, "the key of the bridge", &identity.key);
     }
     let agents = kept_by_agents(&settings.host);
     for login in &agents.logins {

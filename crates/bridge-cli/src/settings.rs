@@ -11,6 +11,7 @@ use std::{
 use bridge_proto::{AgentId, Secret};
 use bridge_providers::{host::Host, process};
 use bridge_runtime::{CommandRule, DropSettings, EditRule, Policy, RemoteRule, Rules};
+use bridge_transport::TlsSettings;
 use bridge_workspace::{
     ContentsPolicy, Watching,
     env_file::{self, Discovery, Disk, EnvFile, Pairing, Places},
@@ -22,6 +23,7 @@ use crate::{
     keys,
     report::{Exit, Problem},
     rules_file::{self, RulesError},
+    tls_settings,
 };
 
 /// The control plane of the hosted service, when nothing else is configured.
@@ -39,7 +41,8 @@ pub(crate) struct Settings {
     pub(crate) rescan: Duration,
     pub(crate) reconnect: Option<Duration>,
     pub(crate) dial: Duration,
-    pub(crate) roots: Option<PathBuf>,
+    /// What a TLS handshake with the control plane is held to.
+    pub(crate) tls: TlsSettings,
     pub(crate) allow_plain: bool,
     /// Whether the control plane is asked over HTTP what it knows of versions, models and providers.
     pub(crate) side_channel: bool,
@@ -211,7 +214,7 @@ impl Settings {
             rescan: millis("POLL_CONFIG_MS", 60_000)?,
             reconnect: reconnect.map(Duration::from_millis),
             dial: millis("CONNECTION_TIMEOUT_MS", 10_000)?,
-            roots: text("SSL_CERT_FILE").map(PathBuf::from),
+            tls: tls_settings::read(&text, |name| places.path(name))?,
             allow_plain: text("CTRLNODE_ALLOW_PLAIN").is_some_and(|value| value == "1"),
             side_channel: !is_off(text("CTRLNODE_SIDE_CHANNEL")),
             spool: !is_off(text("CTRLNODE_SPOOL")),
@@ -267,6 +270,8 @@ impl Settings {
         let named = variables
             .chain(of_files)
             .filter(|(key, _)| process::looks_like_a_credential(&key.to_ascii_uppercase()))
+            // A path, which an error has to be able to name.
+            .filter(|(key, _)| key != tls_settings::KEY)
             .map(|(_, value)| value);
         self.pairing.token.iter().cloned().chain(named).collect()
     }

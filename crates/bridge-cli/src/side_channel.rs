@@ -5,8 +5,10 @@ use std::{fmt, path::Path, time::Duration};
 
 use bridge_proto::{Timestamp, ctrlnode::side};
 use bridge_runtime::{SideWord, manifest::KeptManifest};
+use bridge_transport::TlsSettings;
 use bridge_workspace::model_manifest;
 use reqwest::{Method, StatusCode, redirect};
+use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use url::Url;
@@ -41,6 +43,9 @@ pub(crate) enum SideError {
         /// As configured.
         url: String,
     },
+    /// The settings of TLS cannot be used.
+    #[error("the settings of TLS cannot be used")]
+    Tls(#[from] bridge_transport::DialError),
     /// The network, or whoever is at the other end of it.
     #[error("no answer")]
     Network(#[from] reqwest::Error),
@@ -57,12 +62,12 @@ pub(crate) struct Said {
 }
 
 impl SideChannel {
-    /// The side channel of the plane at this WebSocket address; `roots` are further certificates to
-    /// trust. Asks nobody.
+    /// The side channel of the plane at this WebSocket address, held to the same settings of TLS.
+    /// Asks nobody, but reads their files.
     pub(crate) fn new(
         plane: &str,
         allow_plain: bool,
-        roots: Option<&Path>,
+        tls: &TlsSettings,
     ) -> Result<Self, SideError> {
         let base = base_of(plane)?;
         let here = match base.host() {
@@ -84,8 +89,9 @@ impl SideChannel {
         if here {
             http = http.no_proxy();
         }
-        if let Some(pem) = roots.and_then(|file| std::fs::read(file).ok()) {
-            http = http.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&pem)?);
+        if base.scheme() == "https" {
+            let tls = bridge_transport::tls::client_config(tls)?;
+            http = http.tls_backend_preconfigured(ClientConfig::clone(&tls));
         }
         let http = http.build()?;
         Ok(Self { base, http })
@@ -228,7 +234,7 @@ mod tests {
 
     fn channel(http: &str) -> SideChannel {
         let plane = format!("{}/ws/bridge", http.replacen("http", "ws", 1));
-        SideChannel::new(&plane, false, None).unwrap()
+        SideChannel::new(&plane, false, &TlsSettings::default()).unwrap()
     }
 
     async fn models(channel: &SideChannel) -> Option<bridge_proto::model::ModelManifest> {
@@ -249,9 +255,11 @@ mod tests {
         for wrong in ["https://a.example", "wss://u:p@a.example/", "nonsense", ""] {
             assert_eq!(base(wrong), None, "{wrong}");
         }
-        let plain = SideChannel::new("ws://a.example/ws/bridge", false, None);
+        let plain = SideChannel::new("ws://a.example/ws/bridge", false, &TlsSettings::default());
         assert!(matches!(plain, Err(SideError::ClearText { .. })));
-        assert!(SideChannel::new("ws://a.example/ws/bridge", true, None).is_ok());
+        assert!(
+            SideChannel::new("ws://a.example/ws/bridge", true, &TlsSettings::default()).is_ok()
+        );
     }
 
     #[tokio::test]

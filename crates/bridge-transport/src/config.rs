@@ -6,7 +6,11 @@ use http::HeaderValue;
 use tokio::sync::watch;
 use url::{Host, Url};
 
-use crate::{link::close::CloseRules, payload::Greeting};
+use crate::{
+    link::close::CloseRules,
+    payload::Greeting,
+    trust::{Fingerprint, Identity, TlsSettings},
+};
 
 /// Everything a link needs to know about its peer.
 #[derive(Clone)]
@@ -16,8 +20,8 @@ pub struct Endpoint {
     /// The value of the `authorization` header, read at every dial; none is sent for `None`.
     /// A changed value is used at once while the link waits to dial again.
     pub authorization: watch::Receiver<Option<HeaderValue>>,
-    /// A PEM file with certificate authorities trusted in addition to the platform's.
-    pub roots: Option<PathBuf>,
+    /// What a TLS handshake is held to.
+    pub tls: TlsSettings,
     /// Where proxies are looked up; never used for loopback addresses.
     pub proxy: ProxySource,
     /// Sizes that bound memory.
@@ -72,7 +76,7 @@ impl Endpoint {
         Ok(Self {
             url,
             authorization,
-            roots: None,
+            tls: TlsSettings::default(),
             proxy: ProxySource::Environment,
             limits: Limits::default(),
             timings: Timings::default(),
@@ -104,7 +108,36 @@ impl Endpoint {
     /// Trusts the certificate authorities of a PEM file as well.
     #[must_use]
     pub fn roots(mut self, file: PathBuf) -> Self {
-        self.roots = Some(file);
+        self.tls.roots = Some(file);
+        self
+    }
+
+    /// Shows a client certificate to a peer that asks for one.
+    #[must_use]
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.tls.identity = Some(identity);
+        self
+    }
+
+    /// Accepts only peers with this key, or another pinned one, whose certificate is good as well.
+    #[must_use]
+    pub fn pin(mut self, key: Fingerprint) -> Self {
+        self.tls.pins.push(key);
+        self
+    }
+
+    /// Trusts a pinned key whatever its certificate says, for a hub that signed its own: neither
+    /// authority nor name nor dates count any more.
+    #[must_use]
+    pub fn trust_pins_alone(mut self) -> Self {
+        self.tls.pins_alone = true;
+        self
+    }
+
+    /// Sets everything that a TLS handshake is held to.
+    #[must_use]
+    pub fn tls(mut self, settings: TlsSettings) -> Self {
+        self.tls = settings;
         self
     }
 
@@ -155,7 +188,7 @@ impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
             .field("host", &host_text(&self.url))
-            .field("roots", &self.roots)
+            .field("tls", &self.tls)
             .field("proxy", &self.proxy)
             .field("limits", &self.limits)
             .field("timings", &self.timings)

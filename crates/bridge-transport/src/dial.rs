@@ -5,6 +5,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
+use url::Url;
 
 use crate::{
     carrier::{
@@ -14,6 +15,8 @@ use crate::{
     config::{ProxySource, host_text},
     link::close::{CloseRules, Verdict},
     proxy::{self, Stream},
+    tls,
+    trust::TlsSettings,
     upgrade::upgrade,
 };
 
@@ -42,6 +45,24 @@ pub enum DialError {
         /// The extra file, if it is to blame.
         file: Option<PathBuf>,
         /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// The client certificate or its key cannot be used.
+    #[error("client certificate cannot be used, from {}", file.display())]
+    Identity {
+        /// The file to blame.
+        file: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// The peer wants a client certificate, or another one than it was shown.
+    #[error("{host} does not accept the client certificate it was shown, if any")]
+    IdentityRefused {
+        /// Host and port of the peer.
+        host: String,
+        /// What it said.
         #[source]
         source: io::Error,
     },
@@ -103,6 +124,8 @@ impl DialError {
             | Self::Unreachable { .. }
             | Self::Proxy { .. }
             | Self::Roots { .. }
+            | Self::Identity { .. }
+            | Self::IdentityRefused { .. }
             | Self::Tls { .. }
             | Self::NotWebSocket { .. }
             | Self::Broken(_)
@@ -132,45 +155,17 @@ pub(crate) struct Dialled {
 }
 
 /// Goes all the way from a name to an upgraded stream.
-pub(crate) async fn dial<F, T>(
+pub(crate) async fn dial(
     target: &Target,
     proxy: &ProxySource,
-    tls: F,
+    tls: &TlsSettings,
     traffic: &TrafficMeter,
-) -> Result<Dialled, DialError>
-where
-    F: Fn() -> T,
-    T: Future<Output = Result<Arc<ClientConfig>, DialError>>,
-{
+) -> Result<Dialled, DialError> {
     let url = &target.url;
-    let proxy = proxy::proxy_for(url, proxy)?;
-    let to_proxy = match &proxy {
-        Some(proxy) if proxy::wants_tls(proxy) => Some(tls().await?),
-        Some(_) | None => None,
-    };
-    let stream = proxy::reach(url, proxy.as_ref(), to_proxy).await?;
-    let stream = Metered::new(stream, traffic.clone());
-    let mut stream: Box<dyn Stream> = if url.scheme() == "wss" {
-        let failed = |source| DialError::Tls {
-            host: host_text(url),
-            source,
-        };
-        let host = url
-            .host_str()
-            .unwrap_or_default()
-            .trim_matches(['[', ']'])
-            .to_owned();
-        let name = ServerName::try_from(host).map_err(|error| failed(io::Error::other(error)))?;
-        Box::new(
-            TlsConnector::from(tls().await?)
-                .connect(name, stream)
-                .await
-                .map_err(failed)?,
-        )
-    } else {
-        Box::new(stream)
-    };
-    let upgraded = upgrade(&mut stream, url, &target.headers).await?;
+    let mut stream = stream(url, proxy, tls, traffic).await?;
+    let upgraded = upgrade(&mut stream, url, &target.headers)
+        .await
+        .map_err(|error| blamed(url, error))?;
     let accepted = upgraded
         .headers
         .get("x-bridge-extension")
@@ -180,6 +175,73 @@ where
         leftover: upgraded.leftover,
         extended: target.offer_extension && accepted,
     })
+}
+
+/// Opens a byte stream to a peer, encrypted where its address wants that.
+pub(crate) async fn stream(
+    url: &Url,
+    proxy: &ProxySource,
+    tls: &TlsSettings,
+    traffic: &TrafficMeter,
+) -> Result<Box<dyn Stream>, DialError> {
+    let proxy = proxy::proxy_for(url, proxy)?;
+    // Files that cannot be used are told before anybody is called.
+    let to_peer = match url.scheme() {
+        "wss" => Some(config_of(tls.clone()).await?),
+        _ => None,
+    };
+    let to_proxy = match &proxy {
+        // What the peer is held to is not asked of a proxy, nor is it shown who we are.
+        Some(proxy) if proxy::wants_tls(proxy) => {
+            let roots = tls.roots.clone();
+            let usual = TlsSettings::default();
+            Some(config_of(TlsSettings { roots, ..usual }).await?)
+        }
+        Some(_) | None => None,
+    };
+    let stream = proxy::reach(url, proxy.as_ref(), to_proxy).await?;
+    let stream = Metered::new(stream, traffic.clone());
+    let Some(config) = to_peer else {
+        return Ok(Box::new(stream));
+    };
+    let failed = |source| not_secure(url, source);
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_matches(['[', ']']).to_owned();
+    let name = ServerName::try_from(host).map_err(|error| failed(io::Error::other(error)))?;
+    let connecting = TlsConnector::from(config).connect(name, stream);
+    Ok(Box::new(connecting.await.map_err(failed)?))
+}
+
+async fn config_of(settings: TlsSettings) -> Result<Arc<ClientConfig>, DialError> {
+    tokio::task::spawn_blocking(move || tls::client_config(&settings))
+        .await
+        .map_err(|error| DialError::Roots {
+            file: None,
+            source: error.into(),
+        })?
+}
+
+fn not_secure(url: &Url, source: io::Error) -> DialError {
+    let host = host_text(url);
+    if tls::refuses_identity(&source) {
+        DialError::IdentityRefused { host, source }
+    } else {
+        let source = tls::told(source);
+        DialError::Tls { host, source }
+    }
+}
+
+/// A connection that broke because of what we showed in the handshake is not blamed on the network.
+fn blamed(url: &Url, error: DialError) -> DialError {
+    if let DialError::Broken(source) = error {
+        if tls::refuses_identity(&source) {
+            not_secure(url, source)
+        } else {
+            DialError::Broken(source)
+        }
+    } else {
+        error
+    }
 }
 
 fn in_file(file: Option<&PathBuf>) -> String {

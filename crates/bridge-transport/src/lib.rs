@@ -39,7 +39,8 @@ mod spoken;
 #[cfg(feature = "spool")]
 pub mod spool;
 mod state;
-mod tls;
+pub mod tls;
+mod trust;
 mod upgrade;
 
 pub use carrier::{Carrier, websocket::WebSocket};
@@ -54,3 +55,4 @@ pub use kept::SyncPolicy;
 pub use link::close::{CloseRule, CloseRules, Signal, Stage, Verdict};
 pub use payload::{Class, Greeting, Payload, Stored, Text, TextFrame};
 pub use state::{LinkState, Phase};
+pub use trust::{Fingerprint, Identity, NotAFingerprint, TlsSettings};

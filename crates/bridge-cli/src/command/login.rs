@@ -22,7 +22,7 @@ use crate::{
     device_login::{DeviceLogin, Heard, LoginError, Next},
     report::{Exit, Problem},
     settings::{Settings, places},
-    side_channel::{Said, SideChannel},
+    side_channel::{Said, SideChannel, SideError},
 };
 
 /// Waits until a person has let this machine in, and writes the token to `~/.ctrlnode/.env`.
@@ -33,10 +33,19 @@ pub(crate) async fn run(args: LoginArgs) -> Result<Exit, Problem> {
         None => settings.url_of_the_user(),
     };
     let file = own_file()?;
-    let (plain, roots) = (settings.allow_plain, settings.roots.as_deref());
-    let channel = SideChannel::new(&plane, plain, roots).map_err(|error| {
+    let plain = settings.allow_plain;
+    let channel = SideChannel::new(&plane, plain, &settings.tls).map_err(|error| {
+        let hint = match &error {
+            SideError::Tls(_) => "mend the files that SSL_CERT_FILE and CTRLNODE_TLS_* name",
+            SideError::Address { .. }
+            | SideError::ClearText { .. }
+            | SideError::Network(_)
+            | SideError::TooLarge => {
+                "use wss://, or set CTRLNODE_ALLOW_PLAIN=1 on a network you trust"
+            }
+        };
         Problem::new(format!("{plane} cannot be asked for a login"))
-            .hint("use wss://, or set CTRLNODE_ALLOW_PLAIN=1 on a network you trust")
+            .hint(hint)
             .because(error)
             .exit(Exit::NotConfigured)
     })?;

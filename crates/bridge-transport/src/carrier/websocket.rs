@@ -13,9 +13,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Sink as _, Stream as _};
-use rustls::ClientConfig;
 use tokio::{
-    sync::{OnceCell, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     task::AbortHandle,
     time::timeout,
 };
@@ -39,15 +38,13 @@ use crate::{
     inbound::{CloseReason, FrameRefused},
     payload::TextFrame,
     proxy::Stream,
-    tls,
+    trust::TlsSettings,
 };
 
 /// Carries frames over WebSocket, directly or through a proxy, with TLS for `wss`.
 pub struct WebSocket {
     proxy: ProxySource,
-    roots: Option<std::path::PathBuf>,
-    /// Built at the first dial that needs it; certificate files are read once.
-    tls: OnceCell<Arc<ClientConfig>>,
+    tls: TlsSettings,
 }
 
 impl WebSocket {
@@ -55,22 +52,8 @@ impl WebSocket {
     pub fn new(endpoint: &Endpoint) -> Self {
         Self {
             proxy: endpoint.proxy.clone(),
-            roots: endpoint.roots.clone(),
-            tls: OnceCell::new(),
+            tls: endpoint.tls.clone(),
         }
-    }
-
-    async fn tls(&self) -> Result<Arc<ClientConfig>, DialError> {
-        let build = || async {
-            let roots = self.roots.clone();
-            tokio::task::spawn_blocking(move || tls::client_config(roots.as_deref()))
-                .await
-                .map_err(|error| DialError::Roots {
-                    file: None,
-                    source: error.into(),
-                })?
-        };
-        self.tls.get_or_try_init(build).await.cloned()
     }
 }
 
@@ -78,7 +61,7 @@ impl fmt::Debug for WebSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocket")
             .field("proxy", &self.proxy)
-            .field("roots", &self.roots)
+            .field("tls", &self.tls)
             .finish_non_exhaustive()
     }
 }
@@ -87,8 +70,7 @@ impl fmt::Debug for WebSocket {
 impl Carrier for WebSocket {
     async fn open(&self, target: &Target) -> Result<Connection, DialError> {
         let traffic = TrafficMeter::new();
-        let tls = || self.tls();
-        let opened = dial::dial(target, &self.proxy, tls, &traffic).await?;
+        let opened = dial::dial(target, &self.proxy, &self.tls, &traffic).await?;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .max_message_size(Some(target.frame_limit))
