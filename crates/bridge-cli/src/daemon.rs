@@ -285,6 +285,8 @@ pub(crate) fn endpoint(settings: &Settings, plane: Plane) -> Result<Endpoint, Pr
             }
             EndpointError::Scheme { .. }
             | EndpointError::NoHost
+            | EndpointError::NoPort
+            | EndpointError::Carriers { .. }
             | EndpointError::Credentials
             | EndpointError::Token => "write it as wss://host/ws/bridge",
         };

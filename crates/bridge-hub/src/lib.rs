@@ -17,6 +17,7 @@ mod error;
 mod guard;
 mod hub;
 mod hub_devices;
+mod lines;
 mod links;
 mod listener;
 mod markdown;

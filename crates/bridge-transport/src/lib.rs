@@ -43,7 +43,7 @@ pub mod tls;
 mod trust;
 mod upgrade;
 
-pub use carrier::{Carrier, websocket::WebSocket};
+pub use carrier::{Carrier, CarrierKind, websocket::WebSocket};
 pub use config::{Endpoint, EndpointError, Limits, ProxySource, Timings};
 pub use dial::{DialError, Disposition};
 #[cfg(feature = "spool")]

@@ -1,24 +1,114 @@
 //! The way frames travel: what a link asks of a socket, whatever kind it is.
 
+#[cfg(feature = "sse")]
+mod events;
+mod http;
+pub mod hybrid;
 pub mod line;
+pub mod long_poll;
+pub mod probing;
+mod session;
+#[cfg(feature = "sse")]
+pub mod sse_post;
+pub mod tcp_lines;
 pub(crate) mod traffic;
 pub mod watched;
 pub mod websocket;
 
 use std::fmt;
 
+use ::http::{HeaderName, HeaderValue};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
 use url::Url;
 
+#[cfg(feature = "sse")]
+use self::sse_post::SsePost;
 pub(crate) use self::traffic::Traffic;
 pub use self::traffic::TrafficMeter;
+use self::{
+    hybrid::Hybrid, long_poll::LongPoll, probing::Probing, tcp_lines::TcpLines,
+    websocket::WebSocket,
+};
 use crate::{
+    config::Endpoint,
     dial::DialError,
     inbound::{CloseReason, FrameRefused},
     payload::TextFrame,
 };
+
+/// How frames travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CarrierKind {
+    /// One WebSocket, the way of every control plane.
+    WebSocket,
+    /// Reads by a WebSocket, writes by HTTP requests.
+    Hybrid,
+    /// Reads server-sent events, writes by HTTP requests.
+    #[cfg(feature = "sse")]
+    Sse,
+    /// Reads and writes by HTTP requests.
+    LongPoll,
+    /// One line for each frame, over TCP or TLS.
+    Lines,
+}
+
+impl CarrierKind {
+    /// Those to try for an address that any of them may reach, the best first.
+    pub fn of_http() -> Vec<Self> {
+        vec![
+            Self::WebSocket,
+            #[cfg(feature = "sse")]
+            Self::Sse,
+            Self::LongPoll,
+        ]
+    }
+
+    /// The name that people know it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Hybrid => "hybrid",
+            #[cfg(feature = "sse")]
+            Self::Sse => "sse",
+            Self::LongPoll => "poll",
+            Self::Lines => "lines",
+        }
+    }
+}
+
+/// Makes the carrier that an endpoint asks for.
+pub fn of(endpoint: &Endpoint) -> Box<dyn Carrier> {
+    let make = |kind: CarrierKind| -> Box<dyn Carrier> {
+        match kind {
+            CarrierKind::WebSocket => Box::new(WebSocket::new(endpoint)),
+            CarrierKind::Hybrid => Box::new(Hybrid::new(endpoint)),
+            #[cfg(feature = "sse")]
+            CarrierKind::Sse => Box::new(SsePost::new(endpoint)),
+            CarrierKind::LongPoll => Box::new(LongPoll::new(endpoint)),
+            CarrierKind::Lines => Box::new(TcpLines::new(endpoint)),
+        }
+    };
+    match endpoint.carriers[..] {
+        [kind] => make(kind),
+        ref kinds => {
+            let each = kinds.iter().map(|kind| (*kind, make(*kind)));
+            Box::new(Probing::new(each, endpoint.dialect.clone()))
+        }
+    }
+}
+
+/// The same address with the scheme of a WebSocket, whatever carrier it was written for: what is
+/// encrypted stays encrypted.
+fn as_socket(url: &Url) -> Url {
+    let scheme = match url.scheme() {
+        "https" | "tls" => "wss",
+        "http" | "tcp" => "ws",
+        _ => return url.clone(),
+    };
+    let rest = url.as_str().split_once(':').map_or("", |(_, rest)| rest);
+    Url::parse(&format!("{scheme}:{rest}")).unwrap_or_else(|_| url.clone())
+}
 
 /// Opens connections of one kind.
 #[async_trait]

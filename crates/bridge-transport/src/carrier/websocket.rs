@@ -30,7 +30,7 @@ use tracing::debug;
 
 use crate::{
     carrier::{
-        Carrier, Connection, FrameSink, FrameSource, Received, SinkClosed, Target,
+        Carrier, Connection, FrameSink, FrameSource, Received, SinkClosed, Target, as_socket,
         traffic::TrafficMeter,
     },
     config::{Endpoint, ProxySource},
@@ -69,7 +69,21 @@ impl fmt::Debug for WebSocket {
 #[async_trait]
 impl Carrier for WebSocket {
     async fn open(&self, target: &Target) -> Result<Connection, DialError> {
-        let traffic = TrafficMeter::new();
+        let target = Target {
+            url: as_socket(&target.url),
+            ..target.clone()
+        };
+        self.open_metered(&target, TrafficMeter::new()).await
+    }
+}
+
+impl WebSocket {
+    /// Opens a connection whose bytes count on this meter.
+    pub(super) async fn open_metered(
+        &self,
+        target: &Target,
+        traffic: TrafficMeter,
+    ) -> Result<Connection, DialError> {
         let opened = dial::dial(target, &self.proxy, &self.tls, &traffic).await?;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
