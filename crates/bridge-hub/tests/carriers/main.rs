@@ -4,6 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "tests say by failing what is wrong")]
 
 mod cutting;
+mod links;
+mod meddling;
+mod probing;
 mod promises;
 mod support;
 

@@ -172,3 +172,183 @@ const BETTER: Duration = Duration::from_secs(600);
 /// How long the others are left alone when none got through: a plane that is down is not asked
 /// three times as often.
 const BARREN: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, sync::Mutex};
+
+    use super::*;
+    use crate::{
+        carrier::{FrameSink, FrameSource, Received, SinkClosed, TrafficMeter},
+        payload::TextFrame,
+    };
+
+    /// How a carrier of a test fares.
+    #[derive(Clone, Copy)]
+    enum Fares {
+        Well,
+        Stalls,
+        Unknown,
+        Status(u16, &'static str),
+        Unreachable,
+    }
+
+    /// Carriers whose fate the test decides, and which of them were tried.
+    #[derive(Default)]
+    struct World {
+        fates: Mutex<[Option<Fares>; 3]>,
+        tried: Mutex<Vec<usize>>,
+    }
+
+    impl World {
+        fn set(&self, fates: [Fares; 3]) {
+            *self.fates.lock().unwrap() = fates.map(Some);
+        }
+
+        fn tried(&self) -> Vec<usize> {
+            std::mem::take(&mut *self.tried.lock().unwrap())
+        }
+    }
+
+    struct One(usize, Arc<World>);
+
+    #[async_trait]
+    impl Carrier for One {
+        async fn open(&self, _: &Target) -> Result<Connection, DialError> {
+            self.1.tried.lock().unwrap().push(self.0);
+            let fate = self.1.fates.lock().unwrap()[self.0].unwrap();
+            match fate {
+                Fares::Well => Ok(Connection {
+                    sink: Box::new(Nothing),
+                    source: Box::new(Nothing),
+                    extended: true,
+                    traffic: TrafficMeter::new(),
+                }),
+                Fares::Stalls => pending().await,
+                Fares::Unknown => Err(DialError::NotWebSocket { reason: "no" }),
+                Fares::Status(status, body) => Err(DialError::Refused {
+                    status,
+                    retry_after: None,
+                    body: body.to_owned(),
+                }),
+                Fares::Unreachable => Err(DialError::Unreachable {
+                    host: "x".to_owned(),
+                    reason: "no".to_owned(),
+                }),
+            }
+        }
+    }
+
+    struct Nothing;
+
+    #[async_trait]
+    impl FrameSink for Nothing {
+        async fn send(&mut self, _: Vec<TextFrame>) -> Result<(), SinkClosed> {
+            Ok(())
+        }
+
+        async fn ping(&mut self, _: u64) -> Result<(), SinkClosed> {
+            Ok(())
+        }
+
+        async fn close(&mut self, _: u16) {}
+    }
+
+    #[async_trait]
+    impl FrameSource for Nothing {
+        async fn next(&mut self) -> Received {
+            pending().await
+        }
+    }
+
+    fn probing() -> (Probing, Arc<World>) {
+        let world = Arc::new(World::default());
+        let kinds = [
+            CarrierKind::WebSocket,
+            CarrierKind::Hybrid,
+            CarrierKind::LongPoll,
+        ];
+        let each = kinds.into_iter().enumerate().map(|(index, kind)| {
+            let one: Box<dyn Carrier> = Box::new(One(index, Arc::clone(&world)));
+            (kind, one)
+        });
+        (Probing::new(each, CloseRules::ctrlnode()), world)
+    }
+
+    async fn dial(probing: &Probing) -> Result<(), DialError> {
+        let target = Target {
+            url: "http://localhost/ws/bridge".parse().unwrap(),
+            headers: Vec::new(),
+            offer_extension: true,
+            frame_limit: 1,
+        };
+        probing.open(&target).await.map(drop)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_got_through_is_tried_first_and_better_ones_again_after_a_while() {
+        let (probing, world) = probing();
+        world.set([Fares::Status(426, ""), Fares::Stalls, Fares::Well]);
+        dial(&probing).await.unwrap();
+        assert_eq!(world.tried(), [0, 1, 2]);
+        assert_eq!(probing.found(), Some(CarrierKind::LongPoll));
+        dial(&probing).await.unwrap();
+        assert_eq!(world.tried(), [2]);
+        world.set([Fares::Well; 3]);
+        tokio::time::advance(BETTER).await;
+        dial(&probing).await.unwrap();
+        assert_eq!(world.tried(), [0]);
+        assert_eq!(probing.found(), Some(CarrierKind::WebSocket));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_get_through_any_more_is_forgotten() {
+        let (probing, world) = probing();
+        world.set([Fares::Unknown, Fares::Unknown, Fares::Well]);
+        dial(&probing).await.unwrap();
+        world.set([Fares::Well, Fares::Unknown, Fares::Status(404, "")]);
+        dial(&probing).await.unwrap_err();
+        world.tried();
+        dial(&probing).await.unwrap();
+        assert_eq!(world.tried(), [0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plane_where_nothing_gets_through_is_not_asked_three_times_as_often() {
+        let (probing, world) = probing();
+        world.set([Fares::Status(502, "first"), Fares::Unknown, Fares::Unknown]);
+        let error = dial(&probing).await.unwrap_err();
+        // The best carrier's words are those that tell most.
+        assert!(
+            matches!(error, DialError::Refused { status: 502, .. }),
+            "{error}"
+        );
+        assert_eq!(world.tried(), [0, 1, 2]);
+        for _ in 0..5 {
+            dial(&probing).await.unwrap_err();
+        }
+        assert_eq!(world.tried(), [0; 5]);
+        tokio::time::advance(BARREN).await;
+        dial(&probing).await.unwrap_err();
+        assert_eq!(world.tried(), [0, 1, 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_token_a_busy_hub_and_a_missing_network_are_no_reason_to_fall_back() {
+        for fate in [
+            Fares::Status(401, "pairing token not accepted"),
+            Fares::Status(403, "this token was revoked"),
+            Fares::Unreachable,
+        ] {
+            let (probing, world) = probing();
+            world.set([fate, Fares::Well, Fares::Well]);
+            dial(&probing).await.unwrap_err();
+            assert_eq!(world.tried(), [0]);
+        }
+        let (probing, world) = probing();
+        let page = "<html>upgrades are blocked; csrf_token</html>";
+        world.set([Fares::Status(403, page), Fares::Well, Fares::Well]);
+        dial(&probing).await.unwrap();
+        assert_eq!(world.tried(), [0, 1]);
+    }
+}
