@@ -13,7 +13,7 @@ use tokio::{
 use tracing::{debug, trace};
 
 use crate::{
-    carrier::{Carrier, Connection, Received, Target},
+    carrier::{Carrier, Connection, EXTENSION, Received, Target},
     clock::Now,
     config::{Endpoint, host_text},
     delivery::Epoch,
@@ -441,7 +441,6 @@ async fn greeted(receiver: &mut watch::Receiver<Greeting>) -> Greeting {
     receiver.borrow_and_update().clone()
 }
 
-const EXTENSION: HeaderName = HeaderName::from_static("x-bridge-extension");
 /// Requests that may be under way to the driver; producers wait for an answer each anyway.
 const REQUESTS: usize = 64;
 /// How long a peer may take to answer a close frame, and a link without handles to end.

@@ -15,11 +15,13 @@ pub(crate) mod traffic;
 pub mod watched;
 pub mod websocket;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use ::http::{HeaderName, HeaderValue};
+use ::http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::{Instant, timeout};
+use tracing::debug;
 use url::Url;
 
 #[cfg(feature = "sse")]
@@ -79,24 +81,64 @@ impl CarrierKind {
 
 /// Makes the carrier that an endpoint asks for.
 pub fn of(endpoint: &Endpoint) -> Box<dyn Carrier> {
-    let make = |kind: CarrierKind| -> Box<dyn Carrier> {
-        match kind {
-            CarrierKind::WebSocket => Box::new(WebSocket::new(endpoint)),
-            CarrierKind::Hybrid => Box::new(Hybrid::new(endpoint)),
-            #[cfg(feature = "sse")]
-            CarrierKind::Sse => Box::new(SsePost::new(endpoint)),
-            CarrierKind::LongPoll => Box::new(LongPoll::new(endpoint)),
-            CarrierKind::Lines => Box::new(TcpLines::new(endpoint)),
-        }
-    };
     match endpoint.carriers[..] {
-        [kind] => make(kind),
+        [kind] => one(endpoint, kind),
         ref kinds => {
-            let each = kinds.iter().map(|kind| (*kind, make(*kind)));
+            let each = kinds.iter().map(|kind| (*kind, one(endpoint, *kind)));
             Box::new(Probing::new(each, endpoint.dialect.clone()))
         }
     }
 }
+
+fn one(endpoint: &Endpoint, kind: CarrierKind) -> Box<dyn Carrier> {
+    match kind {
+        CarrierKind::WebSocket => Box::new(WebSocket::new(endpoint)),
+        CarrierKind::Hybrid => Box::new(Hybrid::new(endpoint)),
+        #[cfg(feature = "sse")]
+        CarrierKind::Sse => Box::new(SsePost::new(endpoint)),
+        CarrierKind::LongPoll => Box::new(LongPoll::new(endpoint)),
+        CarrierKind::Lines => Box::new(TcpLines::new(endpoint)),
+    }
+}
+
+/// Opens a connection by one carrier, says nothing and closes it again; tells how long opening it
+/// took. A peer that keeps one connection for a credential lets go of the one it had.
+///
+/// # Errors
+/// Fails as a dial does, also when it takes longer than [`Limits::dial`](crate::Limits::dial).
+pub async fn probe(endpoint: &Endpoint, kind: CarrierKind) -> Result<Duration, DialError> {
+    let mut headers = endpoint.greeting.headers.clone();
+    if let Some(mut value) = endpoint.authorization.borrow().clone() {
+        value.set_sensitive(true);
+        headers.push((AUTHORIZATION, value));
+    }
+    if endpoint.offer_extension {
+        headers.push((EXTENSION, HeaderValue::from_static("1")));
+    }
+    let target = Target {
+        url: endpoint.url.clone(),
+        headers,
+        offer_extension: endpoint.offer_extension,
+        frame_limit: endpoint.limits.frame,
+    };
+    let limit = endpoint.limits.dial;
+    let carrier = one(endpoint, kind);
+    let begun = Instant::now();
+    let opened = timeout(limit, carrier.open(&target)).await;
+    let mut opened = opened.unwrap_or(Err(DialError::TimedOut { after: limit }))?;
+    let took = begun.elapsed();
+    if timeout(GOOD_BYE, opened.sink.close(NORMAL)).await.is_err() {
+        debug!(carrier = kind.name(), "the peer did not answer a good-bye");
+    }
+    Ok(took)
+}
+
+/// The header of an upgrade by which the extension is offered and accepted.
+pub(crate) const EXTENSION: HeaderName = HeaderName::from_static("x-bridge-extension");
+/// How long a peer may take to answer a close frame.
+const GOOD_BYE: Duration = Duration::from_secs(1);
+/// Nothing went wrong.
+const NORMAL: u16 = 1000;
 
 /// The same address with the scheme of a WebSocket, whatever carrier it was written for: what is
 /// encrypted stays encrypted.
