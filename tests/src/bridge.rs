@@ -135,7 +135,7 @@ impl<'a> Setup<'a> {
             drops: self.drops,
         };
         let token = watch::Sender::new(bearer(&self.token));
-        let endpoint = Endpoint::new(self.url.parse().expect("an address"))
+        let endpoint = Endpoint::new(&self.url)
             .expect("a loopback address")
             .authorization(token.subscribe())
             .timings(self.timings)

@@ -1,7 +1,7 @@
 //! The checks, one function each, and the list of those a change must pass.
 
 use crate::{
-    e2e, layers,
+    e2e, features, layers,
     run::{Done, cargo, pass, root, say},
 };
 
@@ -9,8 +9,10 @@ use crate::{
 pub(crate) fn ci(no_agents: bool) -> Done {
     fmt(true)?;
     layers::check()?;
+    features::budget()?;
     deny()?;
     lint()?;
+    features::alone()?;
     pass(cargo().args(["test", "--workspace", "--locked"]))?;
     doc()?;
     if no_agents {

@@ -3,6 +3,7 @@
 mod agents;
 mod checks;
 mod e2e;
+mod features;
 mod layers;
 mod outdated;
 mod run;
@@ -38,6 +39,10 @@ enum Task {
     Lint,
     /// Checks the dependency graph: layers of our crates, purity of the words.
     Layers,
+    /// Counts the crates that come with the transport; fails above the limits.
+    Budget,
+    /// The transport without features and with each of them alone: clippy and documentation.
+    Features,
     /// Licences, sources and third-party layers by cargo-deny, where it is installed.
     Deny,
     /// Documentation with private items, warnings denied.
@@ -105,6 +110,8 @@ fn main() -> ExitCode {
         Task::Fmt { check } => checks::fmt(check),
         Task::Lint => checks::lint(),
         Task::Layers => layers::check(),
+        Task::Budget => features::budget(),
+        Task::Features => features::alone(),
         Task::Deny => checks::deny(),
         Task::Doc => checks::doc(),
         Task::Providers { check } => checks::providers(check),

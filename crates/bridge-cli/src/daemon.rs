@@ -274,13 +274,13 @@ fn named(agent: &NamedAgent, settings: &Settings, this: &Path) -> Arc<dyn Provid
 pub(crate) fn endpoint(settings: &Settings, plane: Plane) -> Result<Endpoint, Problem> {
     let url = plane_url(&plane.url)?;
     let made = if settings.allow_plain {
-        Endpoint::allow_plain(url)
+        Endpoint::allow_plain(url.as_str())
     } else {
-        Endpoint::new(url)
+        Endpoint::new(url.as_str())
     };
     let endpoint = made.and_then(|endpoint| match settings.carrier {
         Some(kind) => endpoint.carriers([kind]),
-        None if matches!(endpoint.url.scheme(), "ws" | "wss") => {
+        None if matches!(endpoint.url.scheme_str(), Some("ws" | "wss")) => {
             endpoint.carriers(CarrierKind::of_http())
         }
         None => Ok(endpoint),
@@ -292,7 +292,8 @@ pub(crate) fn endpoint(settings: &Settings, plane: Plane) -> Result<Endpoint, Pr
             }
             EndpointError::Carriers { .. } => "set CTRLNODE_CARRIER=auto, or another address",
             EndpointError::NoPort => "write it as tls://host:port",
-            EndpointError::Scheme { .. }
+            EndpointError::Address { .. }
+            | EndpointError::Scheme { .. }
             | EndpointError::NoHost
             | EndpointError::Credentials
             | EndpointError::Token => "write it as wss://host/ws/bridge",

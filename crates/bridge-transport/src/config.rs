@@ -1,12 +1,12 @@
 //! What to connect to, and the limits and timings of the link, checked once.
 
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 use tokio::sync::watch;
-use url::{Host, Url};
 
 use crate::{
+    address::{self, host_text},
     carrier::CarrierKind,
     link::close::CloseRules,
     payload::Greeting,
@@ -18,7 +18,7 @@ use crate::{
 pub struct Endpoint {
     /// Where to connect: `ws://` or `wss://`; `http://` or `https://` for the same address where
     /// any carrier will do; `tcp://` or `tls://` for lines.
-    pub url: Url,
+    pub url: Uri,
     /// How frames travel, the best way first.
     pub carriers: Vec<CarrierKind>,
     /// The value of the `authorization` header, read at every dial; none is sent for `None`.
@@ -45,15 +45,14 @@ impl Endpoint {
     /// Describes a peer with every setting at its default.
     ///
     /// # Errors
-    /// Fails for a URL with another scheme, without a host or with a user name or password, for
-    /// lines without a port, and for `ws`, `http` and `tcp` to another machine, where the
-    /// credential would travel in clear text; see [`allow_plain`](Self::allow_plain).
-    pub fn new(url: Url) -> Result<Self, EndpointError> {
+    /// Fails for what is no URL, for one with another scheme, without a host or with a user name
+    /// or password, for lines without a port, and for `ws`, `http` and `tcp` to another machine,
+    /// where the credential would travel in clear text; see [`allow_plain`](Self::allow_plain).
+    pub fn new(url: &str) -> Result<Self, EndpointError> {
         let endpoint = Self::allow_plain(url)?;
-        let is_plain = matches!(endpoint.url.scheme(), "ws" | "http" | "tcp");
-        if is_plain && !is_loopback(&endpoint.url) {
+        if !address::is_secure(&endpoint.url) && !address::is_loopback(&endpoint.url) {
             return Err(EndpointError::ClearText {
-                scheme: endpoint.url.scheme().to_owned(),
+                scheme: endpoint.url.scheme_str().unwrap_or_default().to_owned(),
                 host: host_text(&endpoint.url),
             });
         }
@@ -66,8 +65,9 @@ impl Endpoint {
     ///
     /// # Errors
     /// Fails as [`new`](Self::new) does, except for clear text.
-    pub fn allow_plain(url: Url) -> Result<Self, EndpointError> {
-        let carriers = match url.scheme() {
+    pub fn allow_plain(url: &str) -> Result<Self, EndpointError> {
+        let url = address::parse(url).map_err(|reason| EndpointError::Address { reason })?;
+        let carriers = match url.scheme_str().unwrap_or_default() {
             "ws" | "wss" => vec![CarrierKind::WebSocket],
             "http" | "https" => CarrierKind::of_http(),
             "tcp" | "tls" => vec![CarrierKind::Lines],
@@ -77,13 +77,13 @@ impl Endpoint {
                 });
             }
         };
-        if url.host_str().is_none_or(str::is_empty) {
+        if address::bare_host(&url).is_empty() {
             return Err(EndpointError::NoHost);
         }
-        if !url.username().is_empty() || url.password().is_some() {
+        if address::has_credentials(&url) {
             return Err(EndpointError::Credentials);
         }
-        if url.port_or_known_default().is_none() {
+        if address::port(&url).is_none() {
             return Err(EndpointError::NoPort);
         }
         let (_, authorization) = watch::channel(None);
@@ -112,11 +112,12 @@ impl Endpoint {
         carriers: impl IntoIterator<Item = CarrierKind>,
     ) -> Result<Self, EndpointError> {
         self.carriers = carriers.into_iter().collect();
-        let to_lines = matches!(self.url.scheme(), "tcp" | "tls");
+        let scheme = self.url.scheme_str().unwrap_or_default();
+        let to_lines = matches!(scheme, "tcp" | "tls");
         let fits = |kind: &CarrierKind| to_lines == (*kind == CarrierKind::Lines);
         if self.carriers.is_empty() || !self.carriers.iter().all(fits) {
             return Err(EndpointError::Carriers {
-                scheme: self.url.scheme().to_owned(),
+                scheme: scheme.to_owned(),
             });
         }
         Ok(self)
@@ -243,7 +244,7 @@ pub enum ProxySource {
     None,
     /// This proxy for every address: `http://`, `https://`, `socks4://`, `socks4a://`,
     /// `socks5://` or `socks5h://`, with a user name and password if it wants them.
-    Address(Url),
+    Address(Uri),
 }
 
 impl fmt::Debug for ProxySource {
@@ -346,6 +347,12 @@ impl Default for Timings {
 /// Why an endpoint cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
+    /// The URL cannot be read.
+    #[error("address cannot be read: {reason}")]
+    Address {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The URL has a scheme that no carrier knows.
     #[error(
         "address starts with {scheme}:// instead of wss://, ws://, https://, http://, tls:// or tcp://"
@@ -380,27 +387,4 @@ pub enum EndpointError {
     /// The token has characters that cannot stand in a header.
     #[error("token has characters that cannot stand in a header")]
     Token,
-}
-
-/// Tells whether an address stays on this machine.
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        // `ws` and `wss` hosts are parsed as addresses where they are some; the rest is names.
-        Some(Host::Domain(name)) => {
-            let name = name.trim_end_matches('.').to_ascii_lowercase();
-            name == "localhost"
-                || name.ends_with(".localhost")
-                || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        }
-        None => false,
-    }
-}
-
-/// Returns host and port, the part of an address that may be shown.
-pub(crate) fn host_text(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port_or_known_default()
-        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

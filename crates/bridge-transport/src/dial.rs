@@ -1,18 +1,16 @@
 //! One dial of the WebSocket carrier: proxy, TCP, TLS, upgrade; and every way it can fail.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
-use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
-use tokio_rustls::TlsConnector;
-use url::Url;
+use http::Uri;
 
 use crate::{
+    address,
     carrier::{
         Target,
         traffic::{Metered, TrafficMeter},
     },
-    config::{ProxySource, host_text},
+    config::ProxySource,
     link::close::{CloseRules, Verdict},
     proxy::{self, Stream},
     tls,
@@ -100,6 +98,9 @@ pub enum DialError {
     /// The connection broke during the upgrade.
     #[error("connection broke during the upgrade")]
     Broken(#[source] io::Error),
+    /// The address or the settings want what this crate was built without.
+    #[error(transparent)]
+    BuiltWithout(BuiltWithout),
     /// The dial took too long.
     #[error("no answer within {after:?}")]
     TimedOut {
@@ -136,9 +137,21 @@ impl DialError {
             | Self::NotWebSocket { .. }
             | Self::NotOurs { .. }
             | Self::Broken(_)
+            | Self::BuiltWithout(_)
             | Self::TimedOut { .. } => Disposition::Retry,
         }
     }
+}
+
+/// A feature of this crate that was left out and is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BuiltWithout {
+    /// For `wss://` and proxies with `https://`.
+    #[error("encrypted connections need bridge-transport's feature `tls`")]
+    Tls,
+    /// For a proxy that was named.
+    #[error("proxies need bridge-transport's feature `proxy`")]
+    Proxy,
 }
 
 /// What a failed dial means for the next one.
@@ -172,7 +185,7 @@ pub(crate) async fn dial(
     let mut stream = stream(url, proxy, tls, traffic).await?;
     let upgraded = upgrade(&mut stream, url, &target.headers)
         .await
-        .map_err(|error| blamed(url, error))?;
+        .map_err(|error| tls::blamed(url, error))?;
     let accepted = upgraded
         .headers
         .get("x-bridge-extension")
@@ -186,69 +199,26 @@ pub(crate) async fn dial(
 
 /// Opens a byte stream to a peer, encrypted where its address wants that.
 pub(crate) async fn stream(
-    url: &Url,
+    url: &Uri,
     proxy: &ProxySource,
     tls: &TlsSettings,
     traffic: &TrafficMeter,
 ) -> Result<Box<dyn Stream>, DialError> {
-    let proxy = proxy::proxy_for(url, proxy)?;
     // Files that cannot be used are told before anybody is called.
-    let to_peer = match url.scheme() {
-        "wss" => Some(config_of(tls.clone()).await?),
-        _ => None,
+    let client = if address::is_secure(url) {
+        Some(tls::Client::new(tls.clone()).await?)
+    } else {
+        None
     };
-    let to_proxy = match &proxy {
-        // What the peer is held to is not asked of a proxy, nor is it shown who we are.
-        Some(proxy) if proxy::wants_tls(proxy) => {
-            let roots = tls.roots.clone();
-            let usual = TlsSettings::default();
-            Some(config_of(TlsSettings { roots, ..usual }).await?)
-        }
-        Some(_) | None => None,
-    };
-    let stream = proxy::reach(url, proxy.as_ref(), to_proxy).await?;
+    let stream = proxy::reach(url, proxy, tls).await?;
     let stream = Metered::new(stream, traffic.clone());
-    let Some(config) = to_peer else {
+    let Some(client) = client else {
         return Ok(Box::new(stream));
     };
-    let failed = |source| not_secure(url, source);
-    let host = url.host_str().unwrap_or_default();
-    let host = host.trim_matches(['[', ']']).to_owned();
-    let name = ServerName::try_from(host).map_err(|error| failed(io::Error::other(error)))?;
-    let connecting = TlsConnector::from(config).connect(name, stream);
-    Ok(Box::new(connecting.await.map_err(failed)?))
-}
-
-async fn config_of(settings: TlsSettings) -> Result<Arc<ClientConfig>, DialError> {
-    tokio::task::spawn_blocking(move || tls::client_config(&settings))
-        .await
-        .map_err(|error| DialError::Roots {
-            file: None,
-            source: error.into(),
-        })?
-}
-
-fn not_secure(url: &Url, source: io::Error) -> DialError {
-    let host = host_text(url);
-    if tls::refuses_identity(&source) {
-        DialError::IdentityRefused { host, source }
-    } else {
-        let source = tls::told(source);
-        DialError::Tls { host, source }
-    }
-}
-
-/// A connection that broke because of what we showed in the handshake is not blamed on the network.
-fn blamed(url: &Url, error: DialError) -> DialError {
-    if let DialError::Broken(source) = error {
-        if tls::refuses_identity(&source) {
-            not_secure(url, source)
-        } else {
-            DialError::Broken(source)
-        }
-    } else {
-        error
-    }
+    let encrypted = client.connect(address::bare_host(url), stream).await;
+    Ok(Box::new(
+        encrypted.map_err(|error| tls::failed(url, error))?,
+    ))
 }
 
 fn in_file(file: Option<&PathBuf>) -> String {

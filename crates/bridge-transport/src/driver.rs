@@ -13,9 +13,10 @@ use tokio::{
 use tracing::{debug, trace};
 
 use crate::{
+    address::host_text,
     carrier::{Carrier, Connection, EXTENSION, Received, Target},
     clock::Now,
-    config::{Endpoint, host_text},
+    config::Endpoint,
     delivery::Epoch,
     dial::DialError,
     handle::{Flushed, Handle, Request},

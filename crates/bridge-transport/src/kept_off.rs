@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::link::Record;
 
 /// What a spool would say of writing.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 #[expect(dead_code, reason = "only a spool says so")]
 pub(crate) enum Appended {
     Upto(u64),

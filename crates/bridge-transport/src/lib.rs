@@ -8,14 +8,16 @@
 //! of tasks, agents or any message's content. It depends on no sibling crate.
 //!
 //! Reading order:
-//! 1. [`Endpoint`] and its [`Limits`] and [`Timings`]: what to connect to, checked once;
+//! 1. [`Endpoint`] and its [`Limits`] and [`Timings`]: what to connect to, checked once; and
+//!    [`TlsSettings`], what a handshake is held to;
 //! 2. [`Payload`] and [`Class`]: what the embedder says about a message;
 //! 3. [`connect`], [`Handle`], [`Inbox`], [`LinkState`]: the running link;
-//! 4. [`delivery`] and [`spool`]: numbers, acknowledgements and gaps; messages on the disk;
+//! 4. [`delivery`] and `spool`: numbers, acknowledgements and gaps; messages on the disk;
 //! 5. `link/`: every other decision, as a pure machine without socket or clock;
 //! 6. `driver`, [`carrier`]: the thin parts that touch the world;
 //! 6. `spool`: messages on disk until they are acknowledged.
 
+mod address;
 pub mod carrier;
 mod clock;
 mod config;
@@ -33,19 +35,28 @@ mod kept;
 mod link;
 mod outlet;
 mod payload;
+#[cfg(feature = "proxy")]
+mod proxy;
+#[cfg(not(feature = "proxy"))]
+#[path = "proxy_off.rs"]
 mod proxy;
 mod socket;
 mod spoken;
 #[cfg(feature = "spool")]
 pub mod spool;
 mod state;
+mod tcp;
+#[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls_off.rs"]
+mod tls;
 mod trust;
 mod upgrade;
 
 pub use carrier::{Carrier, CarrierKind, websocket::WebSocket};
 pub use config::{Endpoint, EndpointError, Limits, ProxySource, Timings};
-pub use dial::{DialError, Disposition};
+pub use dial::{BuiltWithout, DialError, Disposition};
 #[cfg(feature = "spool")]
 pub use handle::connect_spooled;
 pub use handle::{Closed, Flushed, Handle, connect, connect_over};

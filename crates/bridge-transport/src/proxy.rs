@@ -3,7 +3,6 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -18,66 +17,60 @@ use hyper_util::{
     },
     rt::TokioIo,
 };
-use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
-use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_service::Service;
-use url::Url;
 
+pub(crate) use crate::tcp::Stream;
 use crate::{
-    config::{ProxySource, host_text, is_loopback},
+    address::{bare_host, host_text, is_loopback, is_secure},
+    config::ProxySource,
     dial::DialError,
+    tcp,
+    tls::Client,
+    trust::TlsSettings,
 };
 
-/// A byte stream of whatever kind.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// Opens a byte stream to an address, through a proxy where one is meant for it; loopback never
+/// leaves the machine.
+pub(crate) async fn reach(
+    url: &Uri,
+    source: &ProxySource,
+    tls: &TlsSettings,
+) -> Result<Box<dyn Stream>, DialError> {
+    match proxy_for(url, source)? {
+        Some(proxy) => through(&proxy, url, tls).await,
+        None => Ok(Box::new(tcp::connect(url).await?)),
+    }
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-/// Finds the proxy for an address; loopback never leaves the machine.
-pub(crate) fn proxy_for(url: &Url, source: &ProxySource) -> Result<Option<Intercept>, DialError> {
+fn proxy_for(url: &Uri, source: &ProxySource) -> Result<Option<Intercept>, DialError> {
     if is_loopback(url) {
         return Ok(None);
     }
-    let matcher = match source {
-        ProxySource::Environment => Matcher::from_env(),
-        ProxySource::None => return Ok(None),
-        ProxySource::Address(proxy) => Matcher::builder().all(proxy.as_str()).build(),
-    };
-    Ok(matcher.intercept(&destination(url)?))
+    let target = destination(url)?;
+    match source {
+        ProxySource::Environment => Ok(Matcher::from_env().intercept(&target)),
+        ProxySource::None => Ok(None),
+        ProxySource::Address(proxy) => {
+            let matcher = Matcher::builder().all(proxy.to_string()).build();
+            // One that cannot be used must not be gone around.
+            let unknown = || DialError::Proxy {
+                proxy: host_text(proxy),
+                reason: "its address is none of a proxy".to_owned(),
+            };
+            matcher.intercept(&target).map(Some).ok_or_else(unknown)
+        }
+    }
 }
 
-/// Tells whether the way to the proxy itself is encrypted.
-pub(crate) fn wants_tls(proxy: &Intercept) -> bool {
-    proxy.uri().scheme_str() == Some("https")
-}
-
-/// Opens a byte stream to an address. `tls` must be given for a proxy that
-/// [wants it](wants_tls).
-pub(crate) async fn reach(
-    url: &Url,
-    proxy: Option<&Intercept>,
-    tls: Option<Arc<ClientConfig>>,
+async fn through(
+    proxy: &Intercept,
+    url: &Uri,
+    tls: &TlsSettings,
 ) -> Result<Box<dyn Stream>, DialError> {
     let target = destination(url)?;
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    let Some(proxy) = proxy else {
-        let unreachable = |error: &dyn std::error::Error| DialError::Unreachable {
-            host: host_text(url),
-            reason: innermost(error),
-        };
-        let stream = tcp
-            .call(target)
-            .await
-            .map_err(|error| unreachable(&error))?;
-        return Ok(Box::new(stream.into_inner()));
-    };
     let name = proxy
         .uri()
         .authority()
@@ -85,7 +78,7 @@ pub(crate) async fn reach(
         .unwrap_or_default();
     let refused = |error: &dyn std::error::Error| DialError::Proxy {
         proxy: name.clone(),
-        reason: innermost(error),
+        reason: in_words(error),
     };
     let uri = proxy.uri().clone();
     let stream: Box<dyn Stream> = match proxy.uri().scheme_str() {
@@ -105,8 +98,12 @@ pub(crate) async fn reach(
             Box::new(stream.into_inner())
         }
         Some("https") => {
-            let config = tls.ok_or_else(|| refused(&io::Error::other("no TLS settings")))?;
-            let mut tunnel = Tunnel::new(with_port(uri, 443), TlsToProxy { tcp, config });
+            // What the peer is held to is not asked of a proxy, nor is it shown who we are.
+            let tls = TlsSettings {
+                roots: tls.roots.clone(),
+                ..TlsSettings::default()
+            };
+            let mut tunnel = Tunnel::new(with_port(uri, 443), TlsToProxy { tcp, tls });
             if let Some(auth) = proxy.basic_auth() {
                 tunnel = tunnel.with_auth(auth.clone());
             }
@@ -129,11 +126,11 @@ pub(crate) async fn reach(
 #[derive(Clone)]
 struct TlsToProxy {
     tcp: HttpConnector,
-    config: Arc<ClientConfig>,
+    tls: TlsSettings,
 }
 
 impl Service<Uri> for TlsToProxy {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Box<dyn Stream>>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
@@ -142,30 +139,21 @@ impl Service<Uri> for TlsToProxy {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let host = uri
-            .host()
-            .unwrap_or_default()
-            .trim_matches(['[', ']'])
-            .to_owned();
-        let connecting = self.tcp.call(uri);
-        let tls = TlsConnector::from(Arc::clone(&self.config));
+        let connecting = self.tcp.call(uri.clone());
+        let tls = self.tls.clone();
         Box::pin(async move {
-            let name = ServerName::try_from(host).map_err(io::Error::other)?;
+            let client = Client::new(tls).await.map_err(io::Error::other)?;
             let stream = connecting.await.map_err(io::Error::other)?;
-            tls.connect(name, stream.into_inner())
-                .await
-                .map(TokioIo::new)
+            let stream: Box<dyn Stream> =
+                Box::new(client.connect(bare_host(&uri), stream.into_inner()).await?);
+            Ok(TokioIo::new(stream))
         })
     }
 }
 
 /// Says scheme, host and port in the words the connectors know.
-fn destination(url: &Url) -> Result<Uri, DialError> {
-    let scheme = if url.scheme() == "wss" {
-        "https"
-    } else {
-        "http"
-    };
+fn destination(url: &Uri) -> Result<Uri, DialError> {
+    let scheme = if is_secure(url) { "https" } else { "http" };
     format!("{scheme}://{}/", host_text(url))
         .parse()
         .map_err(|_| DialError::Unreachable {
@@ -187,10 +175,18 @@ fn with_port(uri: Uri, default: u16) -> Uri {
 }
 
 /// The connectors wrap what matters in several layers of "error trying to connect".
-fn innermost(error: &dyn std::error::Error) -> String {
+fn in_words(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
         last = source;
     }
-    last.to_string()
+    let text = last.to_string();
+    match text.strip_prefix("tunnel error: ") {
+        Some("proxy authorization required") => {
+            "it wants a user name and password, or others than those in its address".to_owned()
+        }
+        Some("unsuccessful") => "its answer to CONNECT is not 200".to_owned(),
+        Some(other) => other.to_owned(),
+        None => text,
+    }
 }

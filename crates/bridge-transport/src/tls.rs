@@ -2,6 +2,7 @@
 
 use std::{io, path::Path, sync::Arc};
 
+use http::Uri;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -15,9 +16,12 @@ use rustls_pki_types::{
     pem::{self, PemObject as _},
 };
 use rustls_platform_verifier::Verifier;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
+    address::host_text,
     dial::DialError,
+    tcp::Stream,
     trust::{Fingerprint, Identity, TlsSettings},
 };
 
@@ -44,6 +48,51 @@ pub fn client_config(settings: &TlsSettings) -> Result<Arc<ClientConfig>, DialEr
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Makes one handshake.
+pub(crate) struct Client(TlsConnector);
+
+impl Client {
+    pub(crate) async fn new(settings: TlsSettings) -> Result<Self, DialError> {
+        let config = tokio::task::spawn_blocking(move || client_config(&settings))
+            .await
+            .map_err(|error| no_roots(None, error))??;
+        Ok(Self(TlsConnector::from(config)))
+    }
+
+    pub(crate) async fn connect<S: Stream>(
+        self,
+        host: &str,
+        stream: S,
+    ) -> io::Result<TlsStream<S>> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        self.0.connect(name, stream).await
+    }
+}
+
+/// Why there is no secure connection.
+pub(crate) fn failed(url: &Uri, source: io::Error) -> DialError {
+    let host = host_text(url);
+    if refuses_identity(&source) {
+        DialError::IdentityRefused { host, source }
+    } else {
+        let source = told(source);
+        DialError::Tls { host, source }
+    }
+}
+
+/// A connection that broke because of what we showed in the handshake is not blamed on the network.
+pub(crate) fn blamed(url: &Uri, error: DialError) -> DialError {
+    if let DialError::Broken(source) = error {
+        if refuses_identity(&source) {
+            failed(url, source)
+        } else {
+            DialError::Broken(source)
+        }
+    } else {
+        error
+    }
 }
 
 fn verifier(
@@ -144,7 +193,7 @@ struct NotPinned {
 struct NothingPinned;
 
 /// What a failed handshake says, in the words of the one who has to mend it.
-pub(crate) fn told(error: io::Error) -> io::Error {
+fn told(error: io::Error) -> io::Error {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref()) else {
         return error;
     };
@@ -158,7 +207,7 @@ pub(crate) fn told(error: io::Error) -> io::Error {
 
 /// Whether this is the peer saying that it does not take what we showed of ourselves. In TLS 1.3 it
 /// can only say so after the handshake.
-pub(crate) fn refuses_identity(error: &io::Error) -> bool {
+fn refuses_identity(error: &io::Error) -> bool {
     use rustls::AlertDescription as Alert;
 
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref());

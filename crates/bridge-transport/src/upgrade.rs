@@ -1,14 +1,14 @@
 //! The upgrade from HTTP to WebSocket, done by hand so that a refusal can be read in full.
 
+mod key;
+
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
 };
-use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
-use url::Url;
 
 use crate::dial::DialError;
 
@@ -23,10 +23,10 @@ pub(crate) struct Upgraded {
 /// Asks for the upgrade and reads the answer.
 pub(crate) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
-    url: &Url,
+    url: &Uri,
     headers: &[(HeaderName, HeaderValue)],
 ) -> Result<Upgraded, DialError> {
-    let key = generate_key();
+    let key = key::fresh();
     stream
         .write_all(&request(url, headers, &key))
         .await
@@ -68,20 +68,16 @@ pub(crate) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     })
 }
 
-fn request(url: &Url, headers: &[(HeaderName, HeaderValue)], key: &str) -> Vec<u8> {
-    let host = url.host_str().unwrap_or_default();
+fn request(url: &Uri, headers: &[(HeaderName, HeaderValue)], key: &str) -> Vec<u8> {
+    let host = url.host().unwrap_or_default();
     let port = url
         .port()
         .map(|port| format!(":{port}"))
         .unwrap_or_default();
-    let query = url
-        .query()
-        .map(|query| format!("?{query}"))
-        .unwrap_or_default();
+    let path = url.path_and_query().map_or("/", PathAndQuery::as_str);
     let mut request = format!(
-        "GET {path}{query} HTTP/1.1\r\nhost: {host}{port}\r\nconnection: Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nhost: {host}{port}\r\nconnection: Upgrade\r\n\
          upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n",
-        path = url.path(),
     )
     .into_bytes();
     for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name)) {
@@ -157,7 +153,7 @@ fn check(headers: &HeaderMap, key: &str) -> Result<(), DialError> {
         "its answer does not upgrade to websocket"
     } else if !has(header::CONNECTION, "upgrade") {
         "its answer does not upgrade the connection"
-    } else if accept != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+    } else if accept != Some(key::answer(key).as_bytes()) {
         "its answer has a wrong accept key"
     } else if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
         "it chose an extension nobody offered"
@@ -253,14 +249,14 @@ mod tests {
             let key = request
                 .lines()
                 .find_map(|line| line.strip_prefix("sec-websocket-key: "));
-            let accept = derive_accept_key(key.unwrap().as_bytes());
+            let accept = key::answer(key.unwrap());
             server
                 .write_all(answer.replace("ACCEPT", &accept).as_bytes())
                 .await
                 .unwrap();
             request
         };
-        let url = Url::parse("ws://localhost:1/ws?a=b").unwrap();
+        let url = Uri::from_static("ws://localhost:1/ws?a=b");
         let headers = [(header::AUTHORIZATION, HeaderValue::from_static("Bearer x"))];
         let (request, result) = tokio::join!(serve, upgrade(&mut client, &url, &headers));
         assert!(

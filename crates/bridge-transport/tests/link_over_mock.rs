@@ -177,7 +177,7 @@ struct Bench {
 
 fn start(limits: Limits) -> Bench {
     let (credential, authorization) = watch::channel(Some(HeaderValue::from_static("old")));
-    let endpoint = Endpoint::new("ws://127.0.0.1:9".parse().unwrap())
+    let endpoint = Endpoint::new("ws://127.0.0.1:9")
         .unwrap()
         .authorization(authorization)
         .greeting(Greeting {

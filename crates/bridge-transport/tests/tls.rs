@@ -184,7 +184,7 @@ enum Served {
 
 fn endpoint(url: &str) -> Endpoint {
     let timings = Timings::default().reconnect_within(Duration::from_secs(60));
-    Endpoint::new(url.parse().unwrap())
+    Endpoint::new(url)
         .unwrap()
         .timings(timings)
         .bearer("t0ken")
@@ -195,10 +195,15 @@ fn endpoint(url: &str) -> Endpoint {
 async fn dialled(plane: &Plane, endpoint: Endpoint) -> (Served, String) {
     let (link, _inbox): (Handle<Text>, Inbox) = connect(endpoint);
     let served = plane.serve().await;
+    (served, failed(&link).await)
+}
+
+/// What is said of the dial that failed.
+async fn failed(link: &Handle<Text>) -> String {
     let mut states = link.state();
-    let failed = |state: &LinkState| state.phase == Phase::Waiting;
-    let state = states.wait_for(failed).await.unwrap();
-    (served, state.last_error.clone().unwrap_or_default())
+    let waiting = |state: &LinkState| state.phase == Phase::Waiting;
+    let state = states.wait_for(waiting).await.unwrap();
+    state.last_error.clone().unwrap_or_default()
 }
 
 /// The error of a dial that gets as far as the upgrade.
@@ -346,15 +351,7 @@ async fn a_client_certificate_that_cannot_be_used_is_named() {
         // Nobody is listening: the files are looked at before anything is sent.
         let endpoint = endpoint("wss://localhost:1/ws").identity(identity);
         let (link, _inbox): (Handle<Text>, Inbox) = connect(endpoint);
-        let mut states = link.state();
-        let failed = |state: &LinkState| state.phase == Phase::Waiting;
-        let error = states
-            .wait_for(failed)
-            .await
-            .unwrap()
-            .last_error
-            .clone()
-            .unwrap();
+        let error = failed(&link).await;
         assert!(
             error.starts_with("client certificate cannot be used, from "),
             "{error}"
@@ -405,10 +402,7 @@ async fn a_pinned_key_alone_is_enough_only_where_that_was_said() {
     refused(&plane, other.trust_pins_alone(), "which is not pinned").await;
 
     let (link, _inbox): (Handle<Text>, Inbox) = connect(plane.endpoint().trust_pins_alone());
-    let mut states = link.state();
-    let failed = |state: &LinkState| state.phase == Phase::Waiting;
-    let error = states.wait_for(failed).await.unwrap().last_error.clone();
-    assert!(error.unwrap().contains("no key is pinned"));
+    assert!(failed(&link).await.contains("no key is pinned"));
 }
 
 /// Has a pinned certificate, which is no secret, and not its key.
@@ -474,4 +468,30 @@ async fn nothing_of_the_token_leaves_before_tls_is_up() {
     let has = |text: &[u8]| sent.windows(text.len()).any(|window| window == text);
     assert!(has(b"localhost"), "the name it is for is in it");
     assert!(!has(b"t0ken") && !has(b"secret-path") && !has(b"GET "));
+}
+
+#[tokio::test]
+async fn what_does_not_speak_tls_is_a_typed_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (link, _inbox): (Handle<Text>, Inbox) = connect(endpoint(&format!("wss://{address}/")));
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream
+        .write_all(b"220 mail server ready\r\n")
+        .await
+        .unwrap();
+    let error = failed(&link).await;
+    let beginning = format!("no secure connection to {address}: ");
+    assert!(error.starts_with(&beginning), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_certificate_file_is_named() {
+    let endpoint = endpoint("wss://localhost:1/").roots("no/such/authority.pem".into());
+    let (link, _inbox): (Handle<Text>, Inbox) = connect(endpoint);
+    let error = failed(&link).await;
+    assert!(
+        error.contains("certificate authorities cannot be loaded from no/such"),
+        "{error}"
+    );
 }

@@ -9,7 +9,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::args()
         .nth(1)
         .ok_or("usage: embed_transport <ws-url>")?;
-    let (link, mut inbox) = connect(Endpoint::new(url.parse()?)?);
+    let (link, mut inbox) = connect(Endpoint::new(&url)?);
     let mut lines = BufReader::new(stdin()).lines();
     loop {
         tokio::select! {

@@ -206,9 +206,9 @@ pub(super) fn plane_address(text: &str, allow_plain: bool) -> Result<String, Pro
         url.set_path("/ws/bridge");
     }
     let checked = if allow_plain {
-        Endpoint::allow_plain(url.clone())
+        Endpoint::allow_plain(url.as_str())
     } else {
-        Endpoint::new(url.clone())
+        Endpoint::new(url.as_str())
     };
     match checked {
         Ok(_) => Ok(url.into()),

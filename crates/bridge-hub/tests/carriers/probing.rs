@@ -29,7 +29,7 @@ async fn tried(meddling: Meddling, token: Option<&str>) -> Tried {
     let handshake = json!({
         "action": "handshake", "version": "v1.0.0", "agents": [], "providers": ["demo"],
     });
-    let endpoint = Endpoint::new(format!("http://{address}/ws/bridge").parse().unwrap())
+    let endpoint = Endpoint::new(&format!("http://{address}/ws/bridge"))
         .unwrap()
         .bearer(token.unwrap_or(paired.secret.expose()))
         .unwrap()

@@ -92,7 +92,7 @@ impl World {
             early_cap: Duration::from_millis(200),
             ..Timings::default()
         };
-        Endpoint::new(url.parse().unwrap())
+        Endpoint::new(&url)
             .unwrap()
             .carriers([self.kind])
             .unwrap()

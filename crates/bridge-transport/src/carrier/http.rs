@@ -10,54 +10,22 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
     client::conn::http1::{SendRequest, handshake},
 };
-use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 use tracing::debug;
-use url::Url;
 
-use super::traffic::TrafficMeter;
-use crate::{
-    config::{Endpoint, ProxySource},
-    dial::{self, DialError},
-    trust::TlsSettings,
-    upgrade,
-};
-
-/// How bytes get to a peer.
-#[derive(Debug, Clone)]
-pub(super) struct Way {
-    proxy: ProxySource,
-    tls: TlsSettings,
-}
-
-impl Way {
-    pub(super) fn new(endpoint: &Endpoint) -> Self {
-        Self {
-            proxy: endpoint.proxy.clone(),
-            tls: endpoint.tls.clone(),
-        }
-    }
-
-    /// Opens a stream of bytes to a `ws` or `wss` address.
-    pub(super) async fn stream(
-        &self,
-        url: &Url,
-        traffic: &TrafficMeter,
-    ) -> Result<Box<dyn crate::proxy::Stream>, DialError> {
-        dial::stream(url, &self.proxy, &self.tls, traffic).await
-    }
-}
+use super::{bytes_io::BytesIo, traffic::TrafficMeter, way::Way};
+use crate::{dial::DialError, upgrade};
 
 /// One connection, for one request after the other. It is opened where there is none.
 pub(super) struct Http {
     way: Way,
     /// `ws` or `wss`.
-    url: Url,
+    url: Uri,
     traffic: TrafficMeter,
     open: Option<Open>,
 }
@@ -91,7 +59,7 @@ pub(super) struct Answer {
 }
 
 impl Http {
-    pub(super) fn new(way: Way, url: Url, traffic: TrafficMeter) -> Self {
+    pub(super) fn new(way: Way, url: Uri, traffic: TrafficMeter) -> Self {
         Self {
             way,
             url,
@@ -137,7 +105,7 @@ impl Http {
 
     async fn dial(&self) -> Result<Open, DialError> {
         let stream = self.way.stream(&self.url, &self.traffic).await?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let (sender, connection) = handshake(BytesIo::new(stream)).await.map_err(broken)?;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!(%error, "an HTTP connection ended");
@@ -150,11 +118,7 @@ impl Http {
     }
 
     fn request(&self, question: &Question) -> Result<Request<Whole>, DialError> {
-        let host = self.url.host_str().unwrap_or_default();
-        let host = match self.url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        };
+        let host = self.url.authority().map_or("", |host| host.as_str());
         let mut request = Request::builder()
             .method(question.method.clone())
             .uri(&question.path)

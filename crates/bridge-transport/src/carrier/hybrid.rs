@@ -6,12 +6,12 @@ use async_trait::async_trait;
 
 use super::{
     Carrier, Connection, Received, Target,
-    http::Way,
     line::Line,
     session::{Ear, Patience, Session},
+    way::Way,
     websocket::WebSocket,
 };
-use crate::{config::Endpoint, dial::DialError, inbound::CloseReason};
+use crate::{address, config::Endpoint, dial::DialError, inbound::CloseReason};
 
 /// Carries frames to our hub by a WebSocket that only reads and by HTTP requests that write.
 pub struct Hybrid {
@@ -47,9 +47,8 @@ impl Carrier for Hybrid {
 
 /// Opens the socket that tells what comes after a number.
 async fn socket(by: &WebSocket, session: &Session, after: u64) -> Result<Connection, DialError> {
-    let mut url = session.url.clone();
-    url.set_path(&format!("{}/socket", session.url.path()));
-    url.set_query(Some(&format!("after={after}")));
+    let path = format!("{}/socket?after={after}", session.url.path());
+    let url = address::with(&session.url, None, Some(&path));
     let target = Target {
         url,
         headers: session.headers.clone(),

@@ -8,9 +8,9 @@ use http::Method;
 
 use super::{
     Carrier, Connection, Target,
-    http::Way,
     line::Batch,
     session::{Ear, Patience, Session},
+    way::Way,
 };
 use crate::{config::Endpoint, dial::DialError, inbound::CloseReason};
 

@@ -1,38 +1,44 @@
 //! The way frames travel: what a link asks of a socket, whatever kind it is.
 
+#[cfg(feature = "http")]
+mod bytes_io;
 #[cfg(feature = "sse")]
 mod events;
+#[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
 pub mod hybrid;
 pub mod line;
+#[cfg(feature = "http")]
 pub mod long_poll;
 pub mod probing;
+#[cfg(feature = "http")]
 mod session;
 #[cfg(feature = "sse")]
 pub mod sse_post;
 pub mod tcp_lines;
 pub(crate) mod traffic;
 pub mod watched;
+mod way;
 pub mod websocket;
 
 use std::{fmt, time::Duration};
 
-use ::http::{HeaderName, HeaderValue, header::AUTHORIZATION};
+use ::http::{HeaderName, HeaderValue, Uri, header::AUTHORIZATION};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
-use url::Url;
 
 #[cfg(feature = "sse")]
 use self::sse_post::SsePost;
 pub(crate) use self::traffic::Traffic;
 pub use self::traffic::TrafficMeter;
-use self::{
-    hybrid::Hybrid, long_poll::LongPoll, probing::Probing, tcp_lines::TcpLines,
-    websocket::WebSocket,
-};
+#[cfg(feature = "http")]
+use self::{hybrid::Hybrid, long_poll::LongPoll};
+use self::{probing::Probing, tcp_lines::TcpLines, websocket::WebSocket};
 use crate::{
+    address,
     config::Endpoint,
     dial::DialError,
     inbound::{CloseReason, FrameRefused},
@@ -45,11 +51,13 @@ pub enum CarrierKind {
     /// One WebSocket, the way of every control plane.
     WebSocket,
     /// Reads by a WebSocket, writes by HTTP requests.
+    #[cfg(feature = "http")]
     Hybrid,
     /// Reads server-sent events, writes by HTTP requests.
     #[cfg(feature = "sse")]
     Sse,
     /// Reads and writes by HTTP requests.
+    #[cfg(feature = "http")]
     LongPoll,
     /// One line for each frame, over TCP or TLS.
     Lines,
@@ -62,6 +70,7 @@ impl CarrierKind {
             Self::WebSocket,
             #[cfg(feature = "sse")]
             Self::Sse,
+            #[cfg(feature = "http")]
             Self::LongPoll,
         ]
     }
@@ -70,9 +79,11 @@ impl CarrierKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::WebSocket => "websocket",
+            #[cfg(feature = "http")]
             Self::Hybrid => "hybrid",
             #[cfg(feature = "sse")]
             Self::Sse => "sse",
+            #[cfg(feature = "http")]
             Self::LongPoll => "poll",
             Self::Lines => "lines",
         }
@@ -93,9 +104,11 @@ pub fn of(endpoint: &Endpoint) -> Box<dyn Carrier> {
 fn one(endpoint: &Endpoint, kind: CarrierKind) -> Box<dyn Carrier> {
     match kind {
         CarrierKind::WebSocket => Box::new(WebSocket::new(endpoint)),
+        #[cfg(feature = "http")]
         CarrierKind::Hybrid => Box::new(Hybrid::new(endpoint)),
         #[cfg(feature = "sse")]
         CarrierKind::Sse => Box::new(SsePost::new(endpoint)),
+        #[cfg(feature = "http")]
         CarrierKind::LongPoll => Box::new(LongPoll::new(endpoint)),
         CarrierKind::Lines => Box::new(TcpLines::new(endpoint)),
     }
@@ -142,14 +155,9 @@ const NORMAL: u16 = 1000;
 
 /// The same address with the scheme of a WebSocket, whatever carrier it was written for: what is
 /// encrypted stays encrypted.
-fn as_socket(url: &Url) -> Url {
-    let scheme = match url.scheme() {
-        "https" | "tls" => "wss",
-        "http" | "tcp" => "ws",
-        _ => return url.clone(),
-    };
-    let rest = url.as_str().split_once(':').map_or("", |(_, rest)| rest);
-    Url::parse(&format!("{scheme}:{rest}")).unwrap_or_else(|_| url.clone())
+fn as_socket(url: &Uri) -> Uri {
+    let scheme = if address::is_secure(url) { "wss" } else { "ws" };
+    address::with(url, Some(scheme), None)
 }
 
 /// Opens connections of one kind.
@@ -166,7 +174,7 @@ pub trait Carrier: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Target {
     /// Where to connect.
-    pub url: Url,
+    pub url: Uri,
     /// Headers of the request, the credential among them; sensitive values are marked.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether the extension was offered.
@@ -178,7 +186,7 @@ pub struct Target {
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target")
-            .field("host", &crate::config::host_text(&self.url))
+            .field("host", &address::host_text(&self.url))
             .field("headers", &self.headers.len())
             .finish_non_exhaustive()
     }

@@ -158,6 +158,7 @@ fn is_of_the_carrier(error: &DialError, rules: &CloseRules) -> bool {
         | DialError::Roots { .. }
         | DialError::Identity { .. }
         | DialError::IdentityRefused { .. }
+        | DialError::BuiltWithout(_)
         | DialError::Tls { .. } => false,
     }
 }
@@ -263,10 +264,11 @@ mod tests {
 
     fn probing() -> (Probing, Arc<World>) {
         let world = Arc::new(World::default());
+        // Which kinds they are does not matter.
         let kinds = [
             CarrierKind::WebSocket,
-            CarrierKind::Hybrid,
-            CarrierKind::LongPoll,
+            CarrierKind::WebSocket,
+            CarrierKind::Lines,
         ];
         let each = kinds.into_iter().enumerate().map(|(index, kind)| {
             let one: Box<dyn Carrier> = Box::new(One(index, Arc::clone(&world)));
@@ -291,7 +293,7 @@ mod tests {
         world.set([Fares::Status(426, ""), Fares::Stalls, Fares::Well]);
         dial(&probing).await.unwrap();
         assert_eq!(world.tried(), [0, 1, 2]);
-        assert_eq!(probing.found(), Some(CarrierKind::LongPoll));
+        assert_eq!(probing.found(), Some(CarrierKind::Lines));
         dial(&probing).await.unwrap();
         assert_eq!(world.tried(), [2]);
         world.set([Fares::Well; 3]);

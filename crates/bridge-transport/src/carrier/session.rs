@@ -8,7 +8,7 @@ use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, Uri, header};
 use serde::Deserialize;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -16,15 +16,16 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tracing::debug;
-use url::Url;
 
 use super::{
     Connection, FrameSink, FrameSource, Received, SinkClosed, Target, as_socket,
-    http::{Answer, Http, Question, Way},
+    http::{Answer, Http, Question},
     line::{Batch, Line},
     traffic::TrafficMeter,
+    way::Way,
 };
 use crate::{
+    address,
     dial::DialError,
     driver::with_causes,
     inbound::{CloseReason, FrameRefused},
@@ -35,7 +36,7 @@ use crate::{
 pub(super) struct Session {
     pub(super) way: Way,
     /// The address of the link, `ws` or `wss`.
-    pub(super) url: Url,
+    pub(super) url: Uri,
     /// The credential it was opened with.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) frame_limit: usize,
@@ -63,11 +64,9 @@ impl Session {
     /// Asks the hub for a link.
     pub(super) async fn open(way: &Way, target: &Target) -> Result<Self, DialError> {
         let traffic = TrafficMeter::new();
-        let mut url = as_socket(&target.url);
-        let path = format!("{}/link", url.path().trim_end_matches('/'));
-        url.set_path(&path);
-        url.set_query(None);
-        url.set_fragment(None);
+        let door = target.url.path().trim_end_matches('/');
+        let path = format!("{door}/link");
+        let url = address::with(&as_socket(&target.url), None, Some(&path));
         let mut http = Http::new(way.clone(), url.clone(), traffic.clone());
         let question = Question {
             method: Method::POST,
@@ -86,7 +85,7 @@ impl Session {
         if !good || opened.limits.lines == 0 || opened.limits.bytes == 0 {
             return Err(NOT_A_LINK);
         }
-        url.set_path(&format!("{path}/{}", opened.link));
+        let url = address::with(&url, None, Some(&format!("{path}/{}", opened.link)));
         let is_credential = |(name, _): &&(HeaderName, HeaderValue)| *name == header::AUTHORIZATION;
         Ok(Self {
             way: way.clone(),

@@ -11,9 +11,10 @@ use tokio::time::timeout;
 use super::{
     Carrier, Connection, Target,
     events::{Event, Events},
-    http::{Answer, Http, Way},
+    http::{Answer, Http},
     line::Line,
     session::{Ear, Patience, Session},
+    way::Way,
 };
 use crate::{config::Endpoint, dial::DialError, inbound::CloseReason};
 

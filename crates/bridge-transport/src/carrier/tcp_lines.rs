@@ -16,14 +16,14 @@ use tracing::debug;
 
 use super::{
     Carrier, Connection, FrameSink, FrameSource, Received, SinkClosed, Target, as_socket,
-    http::Way, line::Line, traffic::TrafficMeter,
+    line::Line, traffic::TrafficMeter, way::Way,
 };
 use crate::{
     config::Endpoint,
     dial::DialError,
     inbound::{CloseReason, FrameRefused},
     payload::TextFrame,
-    proxy::Stream,
+    tcp::Stream,
 };
 
 /// Carries frames as lines, directly or through a proxy, with TLS for `tls`.

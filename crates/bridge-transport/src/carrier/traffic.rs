@@ -43,6 +43,7 @@ impl TrafficMeter {
     }
 
     /// The same meter for a stream whose sent bytes do not count.
+    #[cfg(feature = "http")]
     pub(crate) fn receiving(&self) -> Self {
         Self {
             sent: Arc::default(),
@@ -51,6 +52,7 @@ impl TrafficMeter {
     }
 
     /// The same meter for a stream whose received bytes do not count.
+    #[cfg(feature = "http")]
     pub(crate) fn sending(&self) -> Self {
         Self {
             received: Arc::default(),
