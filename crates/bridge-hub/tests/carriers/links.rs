@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bridge_transport::CarrierKind;
-use serde_json::{Value, json};
+use bridge_transport::{CarrierKind, carrier::line::Batch};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -42,18 +42,7 @@ async fn opened(world: &World) -> String {
 }
 
 fn batch(first: u64, heard: u64, lines: &[&str]) -> String {
-    let head = json!({ "carrier": "batch", "first": first, "heard": heard, "lines": lines.len() });
-    // The key that tells what it is goes first.
-    let head = head
-        .to_string()
-        .replace("{", "")
-        .replace("\"carrier\":\"batch\",", "");
-    let mut batch = format!("{{\"carrier\":\"batch\",{head}\n");
-    for line in lines {
-        batch.push_str(line);
-        batch.push('\n');
-    }
-    batch
+    Batch::encode(first, heard, lines.iter().copied())
 }
 
 fn lines(body: &str) -> Vec<&str> {

@@ -31,7 +31,7 @@ async fn tried(meddling: Meddling, token: Option<&str>) -> Tried {
     });
     let endpoint = Endpoint::new(&format!("http://{address}/ws/bridge"))
         .unwrap()
-        .bearer(token.unwrap_or(paired.secret.expose()))
+        .bearer(token.unwrap_or_else(|| paired.secret.expose()))
         .unwrap()
         .offer_extension(true)
         .greeting(Greeting {
