@@ -235,6 +235,10 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) expose: bool,
 
+    /// Also hear machines that speak lines over bare TCP, on this address; not encrypted
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) lines: Option<SocketAddr>,
+
     /// Folder for the hub's data
     #[arg(long, value_name = "DIR", env = "CTRLNODE_STATE")]
     pub(crate) state: Option<PathBuf>,

@@ -26,8 +26,8 @@ use bridge_runtime::{
     Outgoing, Settings as DaemonSettings, SideWord, Supervisor, first_greeting, heard,
 };
 use bridge_transport::{
-    Carrier, Endpoint, EndpointError, LinkState, Phase, SyncPolicy, Timings, WebSocket,
-    carrier::watched::Watched,
+    Carrier, CarrierKind, Endpoint, EndpointError, LinkState, Phase, SyncPolicy, Timings,
+    carrier::{self, watched::Watched},
     delivery::Epoch,
     spool::{Folder, Spool, SpoolConfig},
 };
@@ -100,10 +100,10 @@ pub(crate) fn assemble(
     let endpoint = endpoint(settings, plane)?
         .heard(heard(&journal))
         .greeting(first_greeting(&daemon, &providers));
-    let carrier = WebSocket::new(&endpoint);
+    let carrier = carrier::of(&endpoint);
     let carrier: Box<dyn Carrier> = match record {
-        None => Box::new(carrier),
-        Some(recorder) => Box::new(Watched::new(Arc::new(carrier), recorder)),
+        None => carrier,
+        Some(recorder) => Box::new(Watched::new(Arc::from(carrier), recorder)),
     };
     let link = if settings.spool {
         let spool = spool(&root)?;
@@ -282,11 +282,20 @@ pub(crate) fn endpoint(settings: &Settings, plane: Plane) -> Result<Endpoint, Pr
     } else {
         Endpoint::new(url.as_str())
     };
-    let endpoint = made.map_err(|error| {
+    let endpoint = made.and_then(|endpoint| match settings.carrier {
+        Some(kind) => endpoint.carriers([kind]),
+        None if matches!(endpoint.url.scheme_str(), Some("ws" | "wss")) => {
+            endpoint.carriers(CarrierKind::of_http())
+        }
+        None => Ok(endpoint),
+    });
+    let endpoint = endpoint.map_err(|error| {
         let hint = match &error {
             EndpointError::ClearText { .. } => {
                 "use wss://, or set CTRLNODE_ALLOW_PLAIN=1 on a network you trust"
             }
+            EndpointError::Carriers { .. } => "set CTRLNODE_CARRIER=auto, or another address",
+            EndpointError::NoPort => "write it as tls://host:port",
             EndpointError::Address { .. }
             | EndpointError::Scheme { .. }
             | EndpointError::NoHost

@@ -11,7 +11,7 @@ use std::{
 use bridge_proto::{AgentId, Secret};
 use bridge_providers::{host::Host, process};
 use bridge_runtime::{CommandRule, DropSettings, EditRule, Policy, RemoteRule, Rules};
-use bridge_transport::{Compress, TlsSettings};
+use bridge_transport::{CarrierKind, Compress, TlsSettings};
 use bridge_workspace::{
     ContentsPolicy, Watching,
     env_file::{self, Discovery, Disk, EnvFile, Pairing, Places},
@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) allow_plain: bool,
     /// When batches are compressed for a hub that knows how.
     pub(crate) compress: Compress,
+    /// How frames travel; the best way that gets through for `None`.
+    pub(crate) carrier: Option<CarrierKind>,
     /// Whether the control plane is asked over HTTP what it knows of versions, models and providers.
     pub(crate) side_channel: bool,
     /// Whether events wait on the disk until the other end has them.
@@ -220,6 +222,7 @@ impl Settings {
             allow_plain: text("CTRLNODE_ALLOW_PLAIN").is_some_and(|value| value == "1"),
             compress: one_of("CTRLNODE_COMPRESS", text("CTRLNODE_COMPRESS"), COMPRESS)?
                 .unwrap_or(Compress::OverNetworks),
+            carrier: one_of("CTRLNODE_CARRIER", text("CTRLNODE_CARRIER"), CARRIERS)?.flatten(),
             side_channel: !is_off(text("CTRLNODE_SIDE_CHANNEL")),
             spool: !is_off(text("CTRLNODE_SPOOL")),
             watching: watching(&text, millis("WATCHER_POLL_INTERVAL", 1000)?),
@@ -325,6 +328,14 @@ const RULES_FILE: &str = "CTRLNODE_RULES_FILE";
 
 /// Names the file of the user's own agents where it is not `~/.ctrlnode/agents.toml`.
 const AGENTS_FILE: &str = "CTRLNODE_AGENTS_FILE";
+
+const CARRIERS: &[(&str, Option<CarrierKind>)] = &[
+    ("auto", None),
+    ("websocket", Some(CarrierKind::WebSocket)),
+    ("hybrid", Some(CarrierKind::Hybrid)),
+    ("sse", Some(CarrierKind::Sse)),
+    ("poll", Some(CarrierKind::LongPoll)),
+];
 
 const EDITS: &[(&str, EditRule)] = &[("allow", EditRule::Allow), ("ask", EditRule::Ask)];
 

@@ -195,8 +195,8 @@ fn base_of(plane: &str) -> Result<Url, SideError> {
     };
     let mut url = Url::parse(plane).map_err(|_| wrong())?;
     let scheme = match url.scheme() {
-        "wss" => "https",
-        "ws" => "http",
+        "wss" | "https" => "https",
+        "ws" | "http" => "http",
         _ => return Err(wrong()),
     };
     let secret = !url.username().is_empty() || url.password().is_some();

@@ -10,6 +10,9 @@ pub struct HubConfig {
     pub listen: SocketAddr,
     /// Allows a listening address other machines can reach.
     pub expose: bool,
+    /// Where machines are also heard over bare TCP, one line for each frame; nowhere for `None`.
+    /// Not encrypted, and bound by [`HubConfig::expose`] as well.
+    pub lines: Option<SocketAddr>,
     /// State folder, made with mode 0700 if missing.
     pub data: PathBuf,
     /// Further origins under which viewers reach it behind a reverse proxy, such as
@@ -28,6 +31,7 @@ impl HubConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             expose: false,
+            lines: None,
             data,
             public_origins: Vec::new(),
             retention: Duration::from_secs(30 * 24 * 3600),

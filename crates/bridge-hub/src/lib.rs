@@ -18,6 +18,8 @@ mod error;
 mod guard;
 mod hub;
 mod hub_devices;
+mod lines;
+mod links;
 mod listener;
 mod markdown;
 mod owner;

@@ -18,10 +18,10 @@ use tokio::{
 use crate::{
     clock::now,
     config::HubConfig,
-    endpoint::{api, bridge, device, login, side},
+    endpoint::{api, bridge, device, link, login, side},
     guard::{self, Guard},
     hub::Hub,
-    listener,
+    lines, listener,
     owner::{Message, Owner},
     store::{SqliteStore, Store, StoreError},
     web,
@@ -63,12 +63,26 @@ pub struct RunningHub {
     hub: Hub,
     closing: oneshot::Sender<()>,
     server: JoinHandle<()>,
+    lines: Option<Door>,
+}
+
+/// A listener of its own.
+#[derive(Debug)]
+struct Door {
+    address: SocketAddr,
+    closing: oneshot::Sender<()>,
+    server: JoinHandle<()>,
 }
 
 impl RunningHub {
     /// Where it really listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it really listens for lines, if it does.
+    pub fn lines_address(&self) -> Option<SocketAddr> {
+        self.lines.as_ref().map(|door| door.address)
     }
 
     /// A handle.
@@ -88,21 +102,34 @@ impl RunningHub {
         if timeout(STOPPING, orderly).await.is_err() {
             tracing::warn!("the hub did not stop in time");
         }
-        if self.closing.send(()).is_err() {
-            tracing::debug!("the server had stopped already");
-        }
-        let abort = self.server.abort_handle();
-        if timeout(STOPPING, self.server).await.is_err() {
-            abort.abort();
-        }
+        let main = close(self.closing, self.server);
+        let lines = async {
+            if let Some(door) = self.lines {
+                close(door.closing, door.server).await;
+            }
+        };
+        tokio::join!(main, lines);
+    }
+}
+
+/// Takes nobody in any more and waits for those who are there, for a while.
+async fn close(closing: oneshot::Sender<()>, server: JoinHandle<()>) {
+    if closing.send(()).is_err() {
+        tracing::debug!("the server had stopped already");
+    }
+    let abort = server.abort_handle();
+    if timeout(STOPPING, server).await.is_err() {
+        abort.abort();
     }
 }
 
 /// Starts a hub. It serves until [`RunningHub::shutdown`].
 pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
     let address = config.listen;
-    if !config.expose && !address.ip().is_loopback() {
-        return Err(StartError::NotLoopback { address });
+    for address in [Some(address), config.lines].into_iter().flatten() {
+        if !config.expose && !address.ip().is_loopback() {
+            return Err(StartError::NotLoopback { address });
+        }
     }
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data, now())?);
     let left = store.end_runs_of_revoked(now()).await?;
@@ -116,6 +143,14 @@ pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
     let bind = |source| StartError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
+    let for_lines = match config.lines {
+        Some(address) => {
+            let bind = |source| StartError::Bind { address, source };
+            let listener = TcpListener::bind(address).await.map_err(bind)?;
+            Some((listener.local_addr().map_err(bind)?, listener))
+        }
+        None => None,
+    };
     let guard = Arc::new(Guard::new(address, &config.public_origins)?);
 
     let (inbox, messages) = mpsc::channel(INBOX);
@@ -140,12 +175,22 @@ pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
 
     let (closing, closed) = oneshot::channel::<()>();
     let server = tokio::spawn(listener::serve(listener, router(&hub, guard), closed));
+    let lines = for_lines.map(|(address, listener)| {
+        tracing::info!(%address, "lines are heard");
+        let (closing, closed) = oneshot::channel();
+        Door {
+            address,
+            closing,
+            server: tokio::spawn(lines::serve(listener, hub.clone(), closed)),
+        }
+    });
     tracing::info!(%address, "hub started");
     Ok(RunningHub {
         address,
         hub,
         closing,
         server,
+        lines,
     })
 }
 
@@ -156,6 +201,7 @@ fn router(hub: &Hub, guard: Arc<Guard>) -> Router {
         .layer(from_fn_with_state(hub.clone(), guard::for_people));
     Router::new()
         .route("/ws/bridge", get(bridge::connect))
+        .merge(link::routes())
         .route("/login", get(login::with_address).post(login::with_form))
         .merge(side::routes())
         .merge(device::routes())

@@ -34,6 +34,18 @@ fn read(text: &str) -> Result<Uri, http::Error> {
     Ok(Uri::from_parts(parts)?)
 }
 
+/// The same address with another scheme, or another path and query.
+pub(crate) fn with(address: &Uri, scheme: Option<&str>, path: Option<&str>) -> Uri {
+    let mut parts = address.clone().into_parts();
+    if let Some(Ok(scheme)) = scheme.map(str::parse) {
+        parts.scheme = Some(scheme);
+    }
+    if let Some(Ok(path)) = path.map(str::parse) {
+        parts.path_and_query = Some(path);
+    }
+    Uri::from_parts(parts).unwrap_or_else(|_| address.clone())
+}
+
 /// Whether a user name or password stands in it.
 pub(crate) fn has_credentials(address: &Uri) -> bool {
     let authority = address.authority();
@@ -42,7 +54,7 @@ pub(crate) fn has_credentials(address: &Uri) -> bool {
 
 /// Whether what is said there is encrypted.
 pub(crate) fn is_secure(address: &Uri) -> bool {
-    matches!(address.scheme_str(), Some("wss" | "https"))
+    matches!(address.scheme_str(), Some("wss" | "https" | "tls"))
 }
 
 /// Tells whether an address stays on this machine.

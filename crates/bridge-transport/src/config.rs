@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::{
     address::{self, host_text},
+    carrier::CarrierKind,
     delivery::Position,
     link::close::CloseRules,
     payload::Greeting,
@@ -16,8 +17,11 @@ use crate::{
 /// Everything a link needs to know about its peer.
 #[derive(Clone)]
 pub struct Endpoint {
-    /// Where to connect: `ws://` or `wss://`.
+    /// Where to connect: `ws://` or `wss://`; `http://` or `https://` for the same address where
+    /// any carrier will do; `tcp://` or `tls://` for lines.
     pub url: Uri,
+    /// How frames travel, the best way first.
+    pub carriers: Vec<CarrierKind>,
     /// The value of the `authorization` header, read at every dial; none is sent for `None`.
     /// A changed value is used at once while the link waits to dial again.
     pub authorization: watch::Receiver<Option<HeaderValue>>,
@@ -48,20 +52,21 @@ impl Endpoint {
     /// Describes a peer with every setting at its default.
     ///
     /// # Errors
-    /// Fails for what is no URL, or one that is not `ws` or `wss`, has no host or carries a user name or password,
-    /// and for `ws` to another machine, where the credential would travel in clear text; see
-    /// [`allow_plain`](Self::allow_plain).
+    /// Fails for what is no URL, for one with another scheme, without a host or with a user name
+    /// or password, for lines without a port, and for `ws`, `http` and `tcp` to another machine,
+    /// where the credential would travel in clear text; see [`allow_plain`](Self::allow_plain).
     pub fn new(url: &str) -> Result<Self, EndpointError> {
         let endpoint = Self::allow_plain(url)?;
         if !address::is_secure(&endpoint.url) && !address::is_loopback(&endpoint.url) {
             return Err(EndpointError::ClearText {
+                scheme: endpoint.url.scheme_str().unwrap_or_default().to_owned(),
                 host: host_text(&endpoint.url),
             });
         }
         Ok(endpoint)
     }
 
-    /// Like [`new`](Self::new), but allows `ws` to another machine.
+    /// Like [`new`](Self::new), but allows clear text to another machine.
     ///
     /// Meant for networks that encrypt by themselves.
     ///
@@ -69,21 +74,29 @@ impl Endpoint {
     /// Fails as [`new`](Self::new) does, except for clear text.
     pub fn allow_plain(url: &str) -> Result<Self, EndpointError> {
         let url = address::parse(url).map_err(|reason| EndpointError::Address { reason })?;
-        let scheme = url.scheme_str().unwrap_or_default();
-        if !matches!(scheme, "ws" | "wss") {
-            return Err(EndpointError::Scheme {
-                scheme: scheme.to_owned(),
-            });
-        }
+        let carriers = match url.scheme_str().unwrap_or_default() {
+            "ws" | "wss" => vec![CarrierKind::WebSocket],
+            "http" | "https" => CarrierKind::of_http(),
+            "tcp" | "tls" => vec![CarrierKind::Lines],
+            other => {
+                return Err(EndpointError::Scheme {
+                    scheme: other.to_owned(),
+                });
+            }
+        };
         if address::bare_host(&url).is_empty() {
             return Err(EndpointError::NoHost);
         }
         if address::has_credentials(&url) {
             return Err(EndpointError::Credentials);
         }
+        if address::port(&url).is_none() {
+            return Err(EndpointError::NoPort);
+        }
         let (_, authorization) = watch::channel(None);
         Ok(Self {
             url,
+            carriers,
             authorization,
             tls: TlsSettings::default(),
             proxy: ProxySource::Environment,
@@ -95,6 +108,28 @@ impl Endpoint {
             compress: Compress::OverNetworks,
             greeting: Greeting::default(),
         })
+    }
+
+    /// Sets how frames travel. Of several carriers the first that gets through is used; those
+    /// after a WebSocket are known to our hub alone.
+    ///
+    /// # Errors
+    /// Fails for no carrier at all, and for one that cannot reach such an address: lines go to
+    /// `tcp` and `tls`, everything else to the other schemes.
+    pub fn carriers(
+        mut self,
+        carriers: impl IntoIterator<Item = CarrierKind>,
+    ) -> Result<Self, EndpointError> {
+        self.carriers = carriers.into_iter().collect();
+        let scheme = self.url.scheme_str().unwrap_or_default();
+        let to_lines = matches!(scheme, "tcp" | "tls");
+        let fits = |kind: &CarrierKind| to_lines == (*kind == CarrierKind::Lines);
+        if self.carriers.is_empty() || !self.carriers.iter().all(fits) {
+            return Err(EndpointError::Carriers {
+                scheme: scheme.to_owned(),
+            });
+        }
+        Ok(self)
     }
 
     /// Sets where the credential comes from.
@@ -219,6 +254,7 @@ impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
             .field("host", &host_text(&self.url))
+            .field("carriers", &self.carriers)
             .field("tls", &self.tls)
             .field("proxy", &self.proxy)
             .field("limits", &self.limits)
@@ -382,8 +418,10 @@ pub enum EndpointError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The URL is not a WebSocket address.
-    #[error("address starts with {scheme}:// instead of wss:// or ws://")]
+    /// The URL has a scheme that no carrier knows.
+    #[error(
+        "address starts with {scheme}:// instead of wss://, ws://, https://, http://, tls:// or tcp://"
+    )]
     Scheme {
         /// What it starts with.
         scheme: String,
@@ -391,12 +429,23 @@ pub enum EndpointError {
     /// The URL names no host.
     #[error("address has no host")]
     NoHost,
+    /// The URL of lines names no port.
+    #[error("address has no port")]
+    NoPort,
+    /// The carriers cannot reach such an address.
+    #[error("no such carriers go to an address that starts with {scheme}://")]
+    Carriers {
+        /// What it starts with.
+        scheme: String,
+    },
     /// The URL carries a user name or password, which would end up in logs.
     #[error("address carries a user name or password")]
     Credentials,
     /// The credential would travel in clear text to another machine.
-    #[error("ws:// to {host} would send the token in clear text")]
+    #[error("{scheme}:// to {host} would send the token in clear text")]
     ClearText {
+        /// `ws`, `http` or `tcp`.
+        scheme: String,
         /// The other machine.
         host: String,
     },

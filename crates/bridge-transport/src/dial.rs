@@ -89,6 +89,12 @@ pub enum DialError {
         /// What was wrong.
         reason: &'static str,
     },
+    /// What answered is no hub of ours, or none that knows this carrier.
+    #[error("server does not carry frames over HTTP: {reason}")]
+    NotOurs {
+        /// What was wrong.
+        reason: &'static str,
+    },
     /// The connection broke during the upgrade.
     #[error("connection broke during the upgrade")]
     Broken(#[source] io::Error),
@@ -129,6 +135,7 @@ impl DialError {
             | Self::IdentityRefused { .. }
             | Self::Tls { .. }
             | Self::NotWebSocket { .. }
+            | Self::NotOurs { .. }
             | Self::Broken(_)
             | Self::BuiltWithout(_)
             | Self::TimedOut { .. } => Disposition::Retry,

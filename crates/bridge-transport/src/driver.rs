@@ -14,7 +14,7 @@ use tracing::{debug, trace, warn};
 
 use crate::{
     address::host_text,
-    carrier::{Carrier, Connection, Received, Target},
+    carrier::{Carrier, Connection, EXTENSION, Received, Target},
     clock::Now,
     config::Endpoint,
     delivery::{Epoch, Position},
@@ -436,7 +436,7 @@ fn confirm(admitted: oneshot::Sender<()>) {
     }
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -480,7 +480,6 @@ async fn greeted(receiver: &mut watch::Receiver<Greeting>) -> Greeting {
     receiver.borrow_and_update().clone()
 }
 
-const EXTENSION: HeaderName = HeaderName::from_static("x-bridge-extension");
 /// Requests that may be under way to the driver; producers wait for an answer each anyway.
 const REQUESTS: usize = 64;
 /// How long a peer may take to answer a close frame, and a link without handles to end.

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    carrier::{Carrier, websocket::WebSocket},
+    carrier::{self, Carrier},
     config::Endpoint,
     delivery::Position,
     driver,
@@ -21,15 +21,16 @@ use crate::{
     spool::{Folder, Spool, SpoolError},
 };
 
-/// Starts a link over WebSocket on the current tokio runtime.
+/// Starts a link over the [carriers](Endpoint::carriers) of the endpoint on the current tokio
+/// runtime.
 ///
 /// The first dial begins at once, greeted by [`Endpoint::greeting`].
 ///
 /// # Panics
 /// Panics outside of a tokio runtime.
 pub fn connect<P: Payload>(endpoint: Endpoint) -> (Handle<P>, Inbox) {
-    let carrier = WebSocket::new(&endpoint);
-    connect_over(endpoint, Box::new(carrier))
+    let carrier = carrier::of(&endpoint);
+    connect_over(endpoint, carrier)
 }
 
 /// Starts a link over another carrier on the current tokio runtime.

@@ -66,7 +66,7 @@ mod tls;
 mod trust;
 mod upgrade;
 
-pub use carrier::{Carrier, websocket::WebSocket};
+pub use carrier::{Carrier, CarrierKind, websocket::WebSocket};
 pub use config::{Compress, Endpoint, EndpointError, Limits, ProxySource, Rate, Timings};
 pub use dial::{BuiltWithout, DialError, Disposition};
 #[cfg(feature = "spool")]

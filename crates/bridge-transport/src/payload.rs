@@ -134,6 +134,12 @@ impl From<&str> for TextFrame {
     }
 }
 
+impl From<TextFrame> for Bytes {
+    fn from(frame: TextFrame) -> Self {
+        frame.0.into()
+    }
+}
+
 impl TryFrom<Bytes> for TextFrame {
     type Error = std::str::Utf8Error;
 

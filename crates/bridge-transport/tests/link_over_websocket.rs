@@ -8,8 +8,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bridge_transport::{
-    CloseReason, Endpoint, EndpointError, FrameRefused, Greeting, Handle, Inbound, Inbox, Limits,
-    Phase, Text, Timings, connect,
+    CarrierKind, CloseReason, Endpoint, EndpointError, FrameRefused, Greeting, Handle, Inbound,
+    Inbox, Limits, Phase, Text, Timings, connect,
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::HeaderValue;
@@ -372,23 +372,53 @@ async fn without_proxies_one_that_was_named_is_not_gone_around() {
 }
 
 #[test]
+fn carriers_that_cannot_reach_an_address_are_refused() {
+    let refused = |url: &str, kinds: &[CarrierKind]| {
+        let endpoint = Endpoint::new(url).unwrap();
+        endpoint.carriers(kinds.iter().copied()).err()
+    };
+    let wrong = |scheme: &str| {
+        Some(EndpointError::Carriers {
+            scheme: scheme.to_owned(),
+        })
+    };
+    let (socket, lines) = (CarrierKind::WebSocket, CarrierKind::Lines);
+    assert_eq!(refused("wss://plane.example", &[lines]), wrong("wss"));
+    assert_eq!(refused("tls://plane.example:1", &[socket]), wrong("tls"));
+    assert_eq!(refused("https://plane.example", &[]), wrong("https"));
+    assert_eq!(
+        refused("https://plane.example", &CarrierKind::of_http()),
+        None
+    );
+    assert_eq!(refused("tcp://127.0.0.1:1", &[lines]), None);
+}
+
+#[test]
 fn addresses_that_would_leak_the_token_are_refused() {
     let refused = |url: &str| Endpoint::new(url).err();
-    let clear = |host: &str| {
+    let clear = |scheme: &str, host: &str| {
         Some(EndpointError::ClearText {
+            scheme: scheme.to_owned(),
             host: host.to_owned(),
         })
     };
-    assert_eq!(refused("ws://plane.example/ws"), clear("plane.example:80"));
-    assert_eq!(refused("ws://10.0.0.1:8080"), clear("10.0.0.1:8080"));
+    assert_eq!(
+        refused("ws://plane.example/ws"),
+        clear("ws", "plane.example:80")
+    );
+    for scheme in ["ws", "http", "tcp"] {
+        let host = "10.0.0.1:8080";
+        assert_eq!(refused(&format!("{scheme}://{host}")), clear(scheme, host));
+    }
     assert_eq!(
         refused("wss://user:pass@plane.example"),
         Some(EndpointError::Credentials)
     );
     let scheme = EndpointError::Scheme {
-        scheme: "https".to_owned(),
+        scheme: "ftp".to_owned(),
     };
-    assert_eq!(refused("https://plane.example"), Some(scheme));
+    assert_eq!(refused("ftp://plane.example"), Some(scheme));
+    assert_eq!(refused("tls://plane.example"), Some(EndpointError::NoPort));
     let unreadable = refused("wss://plane.example:99999");
     assert!(matches!(unreadable, Some(EndpointError::Address { .. })));
     for good in [
@@ -397,6 +427,11 @@ fn addresses_that_would_leak_the_token_are_refused() {
         "ws://localhost:1",
         "ws://127.0.0.1:1",
         "ws://[::1]:1",
+        "https://plane.example",
+        "http://localhost:1",
+        "tls://plane.example:1",
+        "tcp://127.0.0.1:1",
+        "tcp://[::1]:1",
     ] {
         assert_eq!(refused(good), None, "{good}");
     }

@@ -11,7 +11,7 @@ use std::{
 
 use bridge_proto::Secret;
 use bridge_providers::provider::Provider;
-use bridge_transport::{Phase, Text};
+use bridge_transport::{CarrierKind, DialError, Phase, Text, carrier};
 use bridge_workspace::{lock, status};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -125,6 +125,8 @@ struct Look {
     verdict: Verdict,
     what: String,
     todo: Option<String>,
+    /// Which carriers were tried, and how they fared.
+    carriers: Vec<Value>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +146,7 @@ impl Look {
         };
         let mut report = json!({
             "url": self.url, "token": self.paired, "reachable": reachable,
-            "what": self.what, "todo": self.todo,
+            "what": self.what, "todo": self.todo, "carriers": self.carriers,
         });
         if self.paired {
             report["token_from"] = json!(self.token_from);
@@ -166,7 +168,51 @@ async fn plane(settings: &Settings, hub: Option<&OwnHub>) -> Look {
         let what = format!("{what}, says the bridge that runs (process {})", holder.pid);
         return looked(settings, (verdict, what, todo));
     }
-    looked(settings, dial(settings, &url, token).await)
+    let seen = dial(settings, &url, token.clone()).await;
+    let carriers = match seen.0 {
+        Verdict::Reached | Verdict::NotReached => carriers(settings, &url, token).await,
+        Verdict::TokenRefused | Verdict::NotKnown => Vec::new(),
+    };
+    Look {
+        carriers,
+        ..looked(settings, seen)
+    }
+}
+
+/// Which carriers get through to the plane, one after the other.
+async fn carriers(settings: &Settings, url: &str, token: Secret) -> Vec<Value> {
+    let dial = Plane {
+        url: url.to_owned(),
+        token: watch::channel(token).1,
+    };
+    let Ok(endpoint) = daemon::endpoint(settings, dial) else {
+        return Vec::new();
+    };
+    let kinds = match endpoint.url.scheme_str().unwrap_or_default() {
+        "tcp" | "tls" => vec![CarrierKind::Lines],
+        _ => vec![
+            CarrierKind::WebSocket,
+            CarrierKind::Hybrid,
+            CarrierKind::Sse,
+            CarrierKind::LongPoll,
+        ],
+    };
+    let mut fared = Vec::new();
+    for kind in kinds {
+        let found = carrier::probe(&endpoint, kind).await;
+        let (millis, error) = match &found {
+            Ok(took) => (u64::try_from(took.as_millis()).ok(), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        fared.push(json!({
+            "carrier": kind.name(), "reaches": found.is_ok(), "millis": millis, "what": error,
+        }));
+        // Where nobody is, the others need not be tried.
+        if matches!(found, Err(DialError::Unreachable { .. })) {
+            break;
+        }
+    }
+    fared
 }
 
 fn looked(settings: &Settings, (verdict, what, todo): Seen) -> Look {
@@ -178,6 +224,7 @@ fn looked(settings: &Settings, (verdict, what, todo): Seen) -> Look {
         verdict,
         what,
         todo,
+        carriers: Vec::new(),
     }
 }
 
@@ -250,7 +297,19 @@ fn plane_lines(plane: &Value) -> Vec<String> {
         format!("         {mark} {}", text(&plane["what"])),
     ];
     lines.extend(todo(&plane["todo"]));
+    lines.extend(carrier_line(&plane["carriers"]));
     lines
+}
+
+/// What gets through, where anything does.
+fn carrier_line(carriers: &Value) -> Option<String> {
+    let through = carriers.as_array()?.iter().filter_map(|one| {
+        let name = one["carrier"].as_str()?;
+        let millis = one["millis"].as_u64()?;
+        Some(format!("{name} ({millis} ms)"))
+    });
+    let through: Vec<String> = through.collect();
+    (!through.is_empty()).then(|| format!("           by {}", through.join(", ")))
 }
 
 /// A machine without a token, which a hub of its own may not need.
@@ -289,6 +348,7 @@ fn unpaired(url: String, hub: Option<&OwnHub>) -> Look {
         verdict,
         what,
         todo: todo.map(str::to_owned),
+        carriers: Vec::new(),
     }
 }
 
@@ -488,6 +548,19 @@ const PROBE_LIMIT: Duration = Duration::from_secs(15);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn carriers_that_get_through_are_named_in_one_line() {
+        let carriers = json!([
+            { "carrier": "websocket", "reaches": false, "millis": null, "what": "no" },
+            { "carrier": "sse", "reaches": true, "millis": 12, "what": null },
+            { "carrier": "poll", "reaches": true, "millis": 7, "what": null },
+        ]);
+        let line = carrier_line(&carriers).unwrap();
+        assert_eq!(line.trim(), "by sse (12 ms), poll (7 ms)");
+        assert_eq!(carrier_line(&json!([])), None);
+        assert_eq!(carrier_line(&json!(null)), None);
+    }
 
     #[test]
     fn a_certificate_of_an_unknown_authority_has_its_own_advice() {

@@ -129,6 +129,7 @@ async fn serve(args: ServeArgs) -> Result<Exit, Problem> {
     let config = HubConfig {
         listen: args.listen,
         expose: args.expose,
+        lines: args.lines,
         public_origins: args.public_origin.clone(),
         retention: Duration::from_secs(u64::from(args.retention) * 24 * 3600),
         ..HubConfig::new(state.hub_data())

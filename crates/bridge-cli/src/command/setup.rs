@@ -188,6 +188,8 @@ pub(super) fn plane_address(text: &str, allow_plain: bool) -> Result<String, Pro
         ("https", "wss"),
         ("ws", "ws"),
         ("http", "ws"),
+        ("tls", "tls"),
+        ("tcp", "tcp"),
     ];
     let (scheme, rest) = text.trim().split_once("://").unwrap_or_default();
     let scheme = known
@@ -200,7 +202,7 @@ pub(super) fn plane_address(text: &str, allow_plain: bool) -> Result<String, Pro
                 .hint("for example wss://hub.example.org/ws/bridge"),
         );
     };
-    if matches!(url.path(), "" | "/") {
+    if matches!(url.path(), "" | "/") && !matches!(url.scheme(), "tcp" | "tls") {
         url.set_path("/ws/bridge");
     }
     let checked = if allow_plain {

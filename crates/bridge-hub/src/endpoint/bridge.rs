@@ -45,6 +45,7 @@ use crate::{
     owner::{Line, Message, Outgoing},
     packed::Packed,
     state::ConnId,
+    store::TokenHash,
 };
 
 /// `GET /ws/bridge`.
@@ -54,20 +55,10 @@ pub(crate) async fn connect(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let Some(token) = bearer(&headers) else {
-        return not_accepted("no pairing token was sent");
+    let (bridge, _) = match let_in(&hub, visitor.map(|Extension(it)| it), &headers).await {
+        Ok(found) => found,
+        Err(refused) => return refused,
     };
-    let bridge = match hub.store.bridge_by_token(access::hash(&token)).await {
-        Ok(Some(bridge)) => bridge.id,
-        Ok(None) => {
-            tracing::warn!("a bridge with an unknown pairing token was refused");
-            return not_accepted("it is wrong or was revoked");
-        }
-        Err(error) => return failure::response(&error.into()),
-    };
-    if let Some(Extension(visitor)) = visitor {
-        visitor.welcome();
-    }
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
@@ -98,7 +89,31 @@ pub(crate) async fn connect(
     response
 }
 
-fn not_accepted(why: &str) -> Response {
+/// The bridge that shows its token, and what is kept of the token; or the refusal.
+pub(crate) async fn let_in(
+    hub: &Hub,
+    visitor: Option<Visitor>,
+    headers: &HeaderMap,
+) -> Result<(BridgeId, TokenHash), Response> {
+    let Some(token) = bearer(headers) else {
+        return Err(not_accepted("no pairing token was sent"));
+    };
+    let token = access::hash(&token);
+    let bridge = match hub.store.bridge_by_token(token).await {
+        Ok(Some(bridge)) => bridge.id,
+        Ok(None) => {
+            tracing::warn!("a bridge with an unknown pairing token was refused");
+            return Err(not_accepted("it is wrong or was revoked"));
+        }
+        Err(error) => return Err(failure::response(&error.into())),
+    };
+    if let Some(visitor) = visitor {
+        visitor.welcome();
+    }
+    Ok((bridge, token))
+}
+
+pub(crate) fn not_accepted(why: &str) -> Response {
     let body = json!({
         "error": format!("pairing token not accepted: {why}"),
         "hint": "make a new pairing token on the hub and set it up on this machine",
@@ -113,7 +128,7 @@ async fn serve(hub: Hub, bridge: BridgeId, extended: bool, socket: Packed<WebSoc
 
 /// The life of a connection. When it cannot be written any more, because the socket failed or the
 /// hub hung up, what has reached this machine by then is still read.
-async fn talk(
+pub(crate) async fn talk(
     hub: &Hub,
     bridge: BridgeId,
     extended: bool,
@@ -338,7 +353,7 @@ async fn write_until_hung_up(
     }
 }
 
-const EXTENSION: HeaderName = HeaderName::from_static("x-bridge-extension");
+pub(crate) const EXTENSION: HeaderName = HeaderName::from_static("x-bridge-extension");
 const PACKED: HeaderName = HeaderName::from_static(deflate::HEADER);
 /// Frames that wait for one bridge.
 const OUTGOING: usize = 256;

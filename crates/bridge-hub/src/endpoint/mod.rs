@@ -8,6 +8,7 @@ pub(crate) mod device;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod git;
+pub(crate) mod link;
 pub(crate) mod live;
 pub(crate) mod login;
 mod outflow;

@@ -1,29 +1,171 @@
 //! The way frames travel: what a link asks of a socket, whatever kind it is.
 
+#[cfg(feature = "http")]
+mod bytes_io;
 #[cfg(feature = "deflate")]
 pub mod deflate;
+#[cfg(feature = "sse")]
+mod events;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "http")]
+pub mod hybrid;
+pub mod line;
+#[cfg(feature = "http")]
+pub mod long_poll;
 #[cfg(feature = "deflate")]
 mod packing;
 #[cfg(not(feature = "deflate"))]
 #[path = "packing_off.rs"]
 mod packing;
+pub mod probing;
+#[cfg(feature = "http")]
+mod session;
+#[cfg(feature = "sse")]
+pub mod sse_post;
+pub mod tcp_lines;
 pub(crate) mod traffic;
 pub mod watched;
+mod way;
 pub mod websocket;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
+use ::http::{HeaderName, HeaderValue, Uri, header::AUTHORIZATION};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Uri};
+use tokio::time::{Instant, timeout};
+use tracing::debug;
 
+#[cfg(feature = "sse")]
+use self::sse_post::SsePost;
 pub(crate) use self::traffic::Traffic;
 pub use self::traffic::TrafficMeter;
+#[cfg(feature = "http")]
+use self::{hybrid::Hybrid, long_poll::LongPoll};
+use self::{probing::Probing, tcp_lines::TcpLines, websocket::WebSocket};
 use crate::{
+    address,
+    config::Endpoint,
     dial::DialError,
     inbound::{CloseReason, FrameRefused},
     payload::TextFrame,
 };
+
+/// How frames travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CarrierKind {
+    /// One WebSocket, the way of every control plane.
+    WebSocket,
+    /// Reads by a WebSocket, writes by HTTP requests.
+    #[cfg(feature = "http")]
+    Hybrid,
+    /// Reads server-sent events, writes by HTTP requests.
+    #[cfg(feature = "sse")]
+    Sse,
+    /// Reads and writes by HTTP requests.
+    #[cfg(feature = "http")]
+    LongPoll,
+    /// One line for each frame, over TCP or TLS.
+    Lines,
+}
+
+impl CarrierKind {
+    /// Those to try for an address that any of them may reach, the best first.
+    pub fn of_http() -> Vec<Self> {
+        vec![
+            Self::WebSocket,
+            #[cfg(feature = "sse")]
+            Self::Sse,
+            #[cfg(feature = "http")]
+            Self::LongPoll,
+        ]
+    }
+
+    /// The name that people know it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            #[cfg(feature = "http")]
+            Self::Hybrid => "hybrid",
+            #[cfg(feature = "sse")]
+            Self::Sse => "sse",
+            #[cfg(feature = "http")]
+            Self::LongPoll => "poll",
+            Self::Lines => "lines",
+        }
+    }
+}
+
+/// Makes the carrier that an endpoint asks for.
+pub fn of(endpoint: &Endpoint) -> Box<dyn Carrier> {
+    match endpoint.carriers[..] {
+        [kind] => one(endpoint, kind),
+        ref kinds => {
+            let each = kinds.iter().map(|kind| (*kind, one(endpoint, *kind)));
+            Box::new(Probing::new(each, endpoint.dialect.clone()))
+        }
+    }
+}
+
+fn one(endpoint: &Endpoint, kind: CarrierKind) -> Box<dyn Carrier> {
+    match kind {
+        CarrierKind::WebSocket => Box::new(WebSocket::new(endpoint)),
+        #[cfg(feature = "http")]
+        CarrierKind::Hybrid => Box::new(Hybrid::new(endpoint)),
+        #[cfg(feature = "sse")]
+        CarrierKind::Sse => Box::new(SsePost::new(endpoint)),
+        #[cfg(feature = "http")]
+        CarrierKind::LongPoll => Box::new(LongPoll::new(endpoint)),
+        CarrierKind::Lines => Box::new(TcpLines::new(endpoint)),
+    }
+}
+
+/// Opens a connection by one carrier, says nothing and closes it again; tells how long opening it
+/// took. A peer that keeps one connection for a credential lets go of the one it had.
+///
+/// # Errors
+/// Fails as a dial does, also when it takes longer than [`Limits::dial`](crate::Limits::dial).
+pub async fn probe(endpoint: &Endpoint, kind: CarrierKind) -> Result<Duration, DialError> {
+    let mut headers = endpoint.greeting.headers.clone();
+    if let Some(mut value) = endpoint.authorization.borrow().clone() {
+        value.set_sensitive(true);
+        headers.push((AUTHORIZATION, value));
+    }
+    if endpoint.offer_extension {
+        headers.push((EXTENSION, HeaderValue::from_static("1")));
+    }
+    let target = Target {
+        url: endpoint.url.clone(),
+        headers,
+        offer_extension: endpoint.offer_extension,
+        frame_limit: endpoint.limits.frame,
+    };
+    let limit = endpoint.limits.dial;
+    let carrier = one(endpoint, kind);
+    let begun = Instant::now();
+    let opened = timeout(limit, carrier.open(&target)).await;
+    let mut opened = opened.unwrap_or(Err(DialError::TimedOut { after: limit }))?;
+    let took = begun.elapsed();
+    if timeout(GOOD_BYE, opened.sink.close(NORMAL)).await.is_err() {
+        debug!(carrier = kind.name(), "the peer did not answer a good-bye");
+    }
+    Ok(took)
+}
+
+/// The header of an upgrade by which the extension is offered and accepted.
+pub(crate) const EXTENSION: HeaderName = HeaderName::from_static("x-bridge-extension");
+/// How long a peer may take to answer a close frame.
+const GOOD_BYE: Duration = Duration::from_secs(1);
+/// Nothing went wrong.
+const NORMAL: u16 = 1000;
+
+/// The same address with the scheme of a WebSocket, whatever carrier it was written for: what is
+/// encrypted stays encrypted.
+fn as_socket(url: &Uri) -> Uri {
+    let scheme = if address::is_secure(url) { "wss" } else { "ws" };
+    address::with(url, Some(scheme), None)
+}
 
 /// Opens connections of one kind.
 #[async_trait]
@@ -51,7 +193,7 @@ pub struct Target {
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target")
-            .field("host", &crate::address::host_text(&self.url))
+            .field("host", &address::host_text(&self.url))
             .field("headers", &self.headers.len())
             .finish_non_exhaustive()
     }

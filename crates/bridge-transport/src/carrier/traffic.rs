@@ -17,14 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Clone)]
 pub struct TrafficMeter {
     epoch: tokio::time::Instant,
-    marks: Arc<Marks>,
-}
-
-/// Milliseconds since the epoch of the meter.
-#[derive(Default)]
-struct Marks {
-    received: AtomicU64,
-    sent: AtomicU64,
+    /// Milliseconds since the epoch.
+    received: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
 }
 
 impl TrafficMeter {
@@ -32,18 +27,37 @@ impl TrafficMeter {
     pub fn new() -> Self {
         Self {
             epoch: tokio::time::Instant::now(),
-            marks: Arc::default(),
+            received: Arc::default(),
+            sent: Arc::default(),
         }
     }
 
     /// Notes that bytes arrived.
     pub fn on_received(&self) {
-        self.marks.received.store(self.elapsed(), Ordering::Relaxed);
+        self.received.store(self.elapsed(), Ordering::Relaxed);
     }
 
     /// Notes that the network took bytes.
     pub fn on_sent(&self) {
-        self.marks.sent.store(self.elapsed(), Ordering::Relaxed);
+        self.sent.store(self.elapsed(), Ordering::Relaxed);
+    }
+
+    /// The same meter for a stream whose sent bytes do not count.
+    #[cfg(feature = "http")]
+    pub(crate) fn receiving(&self) -> Self {
+        Self {
+            sent: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The same meter for a stream whose received bytes do not count.
+    #[cfg(feature = "http")]
+    pub(crate) fn sending(&self) -> Self {
+        Self {
+            received: Arc::default(),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn read(&self) -> Traffic {
@@ -51,8 +65,8 @@ impl TrafficMeter {
             self.epoch.into_std() + Duration::from_millis(mark.load(Ordering::Relaxed))
         };
         Traffic {
-            received: at(&self.marks.received),
-            sent: at(&self.marks.sent),
+            received: at(&self.received),
+            sent: at(&self.sent),
         }
     }
 

@@ -31,7 +31,7 @@ use tracing::debug;
 use crate::{
     address::is_loopback,
     carrier::{
-        Carrier, Connection, FrameSink, FrameSource, Received, SinkClosed, Target,
+        Carrier, Connection, FrameSink, FrameSource, Received, SinkClosed, Target, as_socket,
         packing::Packing, traffic::TrafficMeter,
     },
     config::{Compress, Endpoint, ProxySource},
@@ -72,7 +72,21 @@ impl fmt::Debug for WebSocket {
 #[async_trait]
 impl Carrier for WebSocket {
     async fn open(&self, target: &Target) -> Result<Connection, DialError> {
-        let traffic = TrafficMeter::new();
+        let target = Target {
+            url: as_socket(&target.url),
+            ..target.clone()
+        };
+        self.open_metered(&target, TrafficMeter::new()).await
+    }
+}
+
+impl WebSocket {
+    /// Opens a connection whose bytes count on this meter.
+    pub(super) async fn open_metered(
+        &self,
+        target: &Target,
+        traffic: TrafficMeter,
+    ) -> Result<Connection, DialError> {
         let worth_it = match self.compress {
             Compress::Never => false,
             Compress::OverNetworks => !is_loopback(&target.url),

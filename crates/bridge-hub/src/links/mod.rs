@@ -1,0 +1,192 @@
+//! Links: connections of bridges that are made of HTTP requests. Who knows the id of one and shows
+//! the token it was opened with may ask things of it.
+
+pub(crate) mod flow;
+pub(crate) mod session;
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::extract::ws::Message as Frame;
+use bridge_proto::BridgeId;
+use futures_util::{Sink, Stream, sink, stream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use self::session::{Ask, NoLink, Wires};
+use crate::{access, endpoint::bridge, hub::Hub, store::TokenHash};
+
+/// The links of a hub; a cheap handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Links(mpsc::Sender<Errand>);
+
+/// One link; a cheap handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    asks: mpsc::Sender<Ask>,
+    /// One for each body that may be read at a time.
+    pub(crate) bodies: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+enum Errand {
+    Open {
+        id: String,
+        entry: Entry,
+        reply: oneshot::Sender<bool>,
+    },
+    Find {
+        id: String,
+        token: TokenHash,
+        reply: oneshot::Sender<Option<Link>>,
+    },
+    Gone {
+        id: String,
+    },
+}
+
+#[derive(Debug)]
+struct Entry {
+    bridge: BridgeId,
+    token: TokenHash,
+    link: Link,
+}
+
+/// Why there is no new link.
+#[derive(Debug)]
+pub(crate) enum NotOpened {
+    /// There are too many of them.
+    Full,
+    /// No id can be made.
+    NoEntropy,
+}
+
+impl Links {
+    /// Starts the desk where they are kept.
+    pub(crate) fn new() -> Self {
+        let (desk, errands) = mpsc::channel(ERRANDS);
+        tokio::spawn(keep(errands));
+        Self(desk)
+    }
+
+    /// Opens a link for a bridge and gives its id. The bridge is connected from then on.
+    pub(crate) async fn open(
+        &self,
+        hub: Hub,
+        bridge: BridgeId,
+        token: TokenHash,
+        extended: bool,
+    ) -> Result<String, NotOpened> {
+        let id = access::new_secret("link_").map_err(|_| NotOpened::NoEntropy)?;
+        let id = id.expose().to_owned();
+        let (asks, asked) = mpsc::channel(ASKS);
+        let (said, saying) = mpsc::channel(WIRE);
+        let (writing, written) = mpsc::channel(WIRE);
+        let entry = Entry {
+            bridge: bridge.clone(),
+            token,
+            link: Link {
+                asks,
+                bodies: Arc::new(Semaphore::new(BODIES)),
+            },
+        };
+        let (reply, opened) = oneshot::channel();
+        let open = Errand::Open {
+            id: id.clone(),
+            entry,
+            reply,
+        };
+        if self.0.send(open).await.is_err() || !opened.await.unwrap_or(false) {
+            return Err(NotOpened::Full);
+        }
+        let (desk, gone) = (self.0.clone(), id.clone());
+        tokio::spawn(async move {
+            session::serve(asked, Wires { said, written }).await;
+            if desk.send(Errand::Gone { id: gone }).await.is_err() {
+                tracing::trace!("the desk of the links is closed");
+            }
+        });
+        tokio::spawn(async move {
+            bridge::talk(&hub, bridge, extended, sink_of(writing), stream_of(saying)).await;
+        });
+        Ok(id)
+    }
+
+    /// Finds the link that was opened with this token.
+    pub(crate) async fn find(&self, id: String, token: TokenHash) -> Option<Link> {
+        let (reply, found) = oneshot::channel();
+        let find = Errand::Find { id, token, reply };
+        self.0.send(find).await.ok()?;
+        found.await.ok()?
+    }
+}
+
+impl Link {
+    /// Asks something that is answered.
+    pub(crate) async fn ask<T>(
+        &self,
+        ask: impl FnOnce(session::Answer<T>) -> Ask,
+    ) -> Result<T, NoLink> {
+        let (reply, answered) = oneshot::channel();
+        let sent = self.asks.send(ask(reply)).await;
+        sent.map_err(|_| NoLink::Ended)?;
+        answered.await.unwrap_or(Err(NoLink::Ended))
+    }
+
+    /// Ends the connection with this code, after everything that was said.
+    pub(crate) async fn end(&self, code: u16) -> Result<(), NoLink> {
+        let sent = self.asks.send(Ask::End { code }).await;
+        sent.map_err(|_| NoLink::Ended)
+    }
+}
+
+/// The end of a channel that a connection writes to.
+pub(crate) fn sink_of(to: mpsc::Sender<Frame>) -> impl Sink<Frame> + Unpin {
+    Box::pin(sink::unfold(to, |to, frame| async move {
+        to.send(frame).await.map(|()| to)
+    }))
+}
+
+/// The end of a channel that a connection reads from.
+pub(crate) fn stream_of<T>(from: mpsc::Receiver<T>) -> impl Stream<Item = T> + Unpin {
+    Box::pin(stream::unfold(from, |mut from| async {
+        Some((from.recv().await?, from))
+    }))
+}
+
+/// Keeps the links until nobody can ask for them any more.
+async fn keep(mut errands: mpsc::Receiver<Errand>) {
+    let mut links: HashMap<String, Entry> = HashMap::new();
+    while let Some(errand) = errands.recv().await {
+        match errand {
+            Errand::Open { id, entry, reply } => {
+                let same = |other: &&Entry| other.bridge == entry.bridge;
+                let of_one = links.values().filter(same).count();
+                let room = of_one < OF_ONE && links.len() < ALL;
+                if reply.send(room).is_ok() && room {
+                    links.insert(id, entry);
+                }
+            }
+            Errand::Find { id, token, reply } => {
+                let entry = links.get(&id).filter(|entry| entry.token == token);
+                if reply.send(entry.map(|entry| entry.link.clone())).is_err() {
+                    tracing::trace!("nobody waits for a link");
+                }
+            }
+            Errand::Gone { id } => {
+                links.remove(&id);
+            }
+        }
+    }
+}
+
+/// Errands that wait at the desk.
+const ERRANDS: usize = 64;
+/// Requests that wait for one link.
+const ASKS: usize = 8;
+/// Frames between a link and its connection, in each direction.
+const WIRE: usize = 8;
+/// Bodies of one link that are read at a time: one, and one whose connection may be dead.
+const BODIES: usize = 2;
+/// Links of one bridge. A newer one ends the older ones, which linger.
+const OF_ONE: usize = 8;
+/// Links altogether.
+const ALL: usize = 512;

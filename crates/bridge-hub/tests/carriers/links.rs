@@ -1,0 +1,157 @@
+//! What links of HTTP requests promise beyond other carriers.
+
+use std::time::Duration;
+
+use bridge_transport::{CarrierKind, carrier::line::Batch};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::sleep,
+};
+
+use crate::support::{World, soon};
+
+const OF_HTTP: [CarrierKind; 3] = [CarrierKind::Hybrid, CarrierKind::Sse, CarrierKind::LongPoll];
+
+/// A request by hand; gives status and body.
+async fn ask(world: &World, line: &str, token: &str, body: &str) -> (u16, String) {
+    let address = world.way.address;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+         X-Bridge-Extension: 1\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
+}
+
+/// Opens a link by hand; gives its path.
+async fn opened(world: &World) -> String {
+    let token = world.pairing.expose();
+    let (status, body) = ask(world, "POST /ws/bridge/link", token, "").await;
+    assert_eq!(status, 201, "{body}");
+    let opened: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(opened["extended"], true);
+    format!("/ws/bridge/link/{}", opened["link"].as_str().unwrap())
+}
+
+fn batch(first: u64, heard: u64, lines: &[&str]) -> String {
+    Batch::encode(first, heard, lines.iter().copied())
+}
+
+fn lines(body: &str) -> Vec<&str> {
+    body.lines().skip(1).collect()
+}
+
+#[tokio::test]
+async fn a_link_outlives_its_connections() {
+    for kind in OF_HTTP {
+        let world = World::new(kind).await;
+        let mut bridge = world.bridge().await;
+        let run = world.task(&mut bridge).await;
+        for round in 0..10_u32 {
+            world.way.cut();
+            bridge
+                .push(run.text(u64::from(round), &format!("{round} ")))
+                .await;
+            let prompt = format!("prompt {round}");
+            world.create(&prompt).await;
+            let dispatch = bridge.expect("dispatch_task").await;
+            assert!(dispatch["args"].to_string().contains(&prompt), "{kind:?}");
+            sleep(Duration::from_millis(10)).await;
+        }
+        let expected: Vec<String> = (0..10).map(|n| format!("{n} ")).collect();
+        assert_eq!(world.texts(&run, 10).await, expected, "{kind:?}");
+        assert_eq!(bridge.ends, [], "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_made_again_is_answered_as_before() {
+    let world = World::new(CarrierKind::LongPoll).await;
+    let token = world.pairing.expose();
+    let link = opened(&world).await;
+    let say = format!("POST {link}");
+    let hello = [
+        "{\"action\":\"handshake\",\"version\":\"v1.0.0\",\"agents\":[],\"providers\":[\"demo\"]}",
+        "{\"carrier\":\"ping\",\"id\":7}",
+    ];
+    for _ in 0..3 {
+        let answer = ask(&world, &say, token, &batch(1, 0, &hello)).await;
+        assert_eq!(answer, (200, "{\"heard\":2}".to_owned()));
+    }
+    let poll = format!("GET {link}?after=0");
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let (status, body) = ask(&world, &poll, token, "").await;
+        assert_eq!(status, 200);
+        told = lines(&body).iter().map(|&line| line.to_owned()).collect();
+    }
+    let pongs = told.iter().filter(|line| line.contains("\"pong\""));
+    assert_eq!(
+        pongs.collect::<Vec<_>>(),
+        ["{\"carrier\":\"pong\",\"id\":7}"]
+    );
+    let (_, again) = ask(&world, &poll, token, "").await;
+    assert_eq!(lines(&again)[..3], told);
+    // From here on what is known is gone.
+    let (status, _) = ask(&world, &format!("GET {link}?after=3"), token, "").await;
+    assert_eq!(status, 200);
+    let (status, _) = ask(&world, &format!("GET {link}?after=2"), token, "").await;
+    assert_eq!(status, 409);
+}
+
+#[tokio::test]
+async fn a_link_is_of_no_use_without_its_token_and_after_its_end() {
+    let world = World::new(CarrierKind::LongPoll).await;
+    let token = world.pairing.expose();
+    let link = opened(&world).await;
+    let other = world.hub().create_bridge_token("other").await.unwrap();
+    for (line, token, expected) in [
+        (format!("GET {link}?after=0"), "", 401),
+        (format!("GET {link}?after=0"), "wrong", 410),
+        (format!("GET {link}?after=0"), other.secret.expose(), 410),
+        (format!("GET {link}x?after=0"), token, 410),
+        (format!("DELETE {link}"), other.secret.expose(), 410),
+        ("POST /ws/bridge/link".to_owned(), "wrong", 401),
+        (format!("DELETE {link}?code=1000"), token, 204),
+    ] {
+        let (status, body) = ask(&world, &line, token, "").await;
+        assert_eq!(status, expected, "{line} {body}");
+    }
+    world.online(false).await;
+    let (status, _) = ask(&world, &format!("POST {link}"), token, &batch(1, 0, &[])).await;
+    assert_eq!(status, 410);
+}
+
+#[tokio::test]
+async fn hostile_batches_are_refused_and_the_link_goes_on() {
+    let world = World::new(CarrierKind::LongPoll).await;
+    let token = world.pairing.expose();
+    let link = opened(&world).await;
+    let say = format!("POST {link}");
+    for (body, expected) in [
+        (String::new(), 400),
+        ("{}\n".to_owned(), 400),
+        (batch(1, 0, &["{\"carrier\":\"shout\"}"]), 400),
+        (
+            batch(1, 0, &["x"]).replace("\"lines\":1", "\"lines\":2"),
+            400,
+        ),
+        (batch(0, 0, &[]), 400),
+        (batch(3, 0, &["x"]), 409),
+        (batch(1, 99, &["x"]), 409),
+        (batch(u64::MAX, 0, &["x"]), 400),
+    ] {
+        let (status, answer) = ask(&world, &say, token, &body).await;
+        assert_eq!(status, expected, "{body:?} {answer}");
+    }
+    let answer = ask(&world, &say, token, &batch(1, 0, &["{}"])).await;
+    assert_eq!(answer, (200, "{\"heard\":1}".to_owned()));
+}
