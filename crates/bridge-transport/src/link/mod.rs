@@ -297,16 +297,32 @@ impl<P: Payload> Link<P> {
     ///
     /// Only [`Input::Push`] fails, when the message has to wait for room.
     pub(crate) fn handle(&mut self, now: Now, random: u64, input: Input<P>) -> Result<(), Full<P>> {
+        let result = self.take_in(now, random, input);
+        self.settle(now);
+        result
+    }
+
+    /// Takes one of several inputs of one moment; [`settle`](Self::settle) behind the last of them
+    /// says what they lead to together.
+    pub(crate) fn take_in(
+        &mut self,
+        now: Now,
+        random: u64,
+        input: Input<P>,
+    ) -> Result<(), Full<P>> {
         if self.slept(now) {
             self.on_wake(now.at, random);
         }
         self.last_seen = now;
-        let result = self.on_input(now.at, random, input);
+        self.on_input(now.at, random, input)
+    }
+
+    /// Decides what is written, and what is told.
+    pub(crate) fn settle(&mut self, now: Now) {
         self.spool(now.at);
         self.write(now.at);
         self.finish_if_drained();
         self.publish(now.at);
-        result
     }
 
     /// Returns the next thing to do.

@@ -337,7 +337,7 @@ impl<P: Payload> Outbox<P> {
         let mut from = 0;
         let mut bytes = 0;
         let of_stream = |class: Class| class.stream().is_some();
-        while records.taken.len() < BATCH_MESSAGES
+        while records.taken.len() < STORED_MESSAGES
             && bytes < BATCH_BYTES
             && let Some(at) = self.next_from(from, now, paced, of_stream)
             && let Some(entry) = self.queue.remove(&at)
@@ -566,6 +566,8 @@ fn list(frames: &[TextFrame]) -> String {
 const BATCH_BYTES: usize = 256 << 10;
 /// Bounds what has to be kept for sending again.
 const BATCH_MESSAGES: usize = 256;
+/// Written down together; more than go out together, because each time may cost a sync.
+const STORED_MESSAGES: usize = 1024;
 /// Below it is room for what an earlier life left.
 const FIRST_POSITION: u64 = 1 << 32;
 /// A merged message stays far below any frame limit.

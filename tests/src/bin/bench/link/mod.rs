@@ -1,0 +1,75 @@
+//! `cargo xtask bench link`: what the delivery layer promises, over its public API alone, beside raw
+//! tokio-tungstenite in the same run. Everything is on loopback and ends by itself.
+//!
+//! The far end speaks the delivery envelope, has a thread of its own, and acknowledges what it has
+//! committed; what it has not when a connection is cut is forgotten, as in a transaction.
+
+mod far_end;
+mod message;
+mod table;
+mod throughput;
+
+use std::{path::Path, process::ExitCode, time::Duration};
+
+use bridge_transport::{
+    Endpoint, ProxySource, Timings,
+    spool::{Folder, Spool, SpoolConfig},
+};
+
+use self::{
+    far_end::FarEnd,
+    table::{Row, Verdict},
+};
+use crate::say;
+
+/// Measures the sections whose name contains one of the words; all of them without any.
+pub(crate) fn run(words: &[String]) -> ExitCode {
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
+    say(&table::head());
+    let mut rows = Vec::new();
+    for (_, measure) in SECTIONS.iter().filter(|(name, _)| wanted(name)) {
+        for row in measure() {
+            say(&row.told());
+            rows.push(row);
+        }
+    }
+    let count = |verdict| rows.iter().filter(|row| row.verdict == verdict).count();
+    let (missed, late) = (count(Verdict::Missed), count(Verdict::Late));
+    let figures = rows.len();
+    say(&format!(
+        "{figures} figures, {missed} missed, {late} times over their limit"
+    ));
+    if missed == 0 && figures > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+type Measure = fn() -> Vec<Row>;
+
+const SECTIONS: [(&str, Measure); 1] = [("throughput", throughput::all)];
+
+/// The far end as a link sees it; the extension is offered.
+fn endpoint(far: &FarEnd) -> Endpoint {
+    let url = far.url().parse().expect("an address of loopback");
+    let endpoint = Endpoint::new(url).expect("an address of loopback");
+    endpoint.proxy(ProxySource::None).offer_extension(true)
+}
+
+/// A spool in a fresh folder, or what a process before this one left of it.
+fn spool(folder: &Path) -> Spool<Folder> {
+    let folder = Folder::open(folder).expect("a folder can be made");
+    let (spool, _) = Spool::open(folder, SpoolConfig::default(), [7; 16]).expect("it can be read");
+    spool
+}
+
+/// Runs something on a runtime that has this thread alone.
+fn on_one_thread<T>(what: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().expect("a runtime can be made");
+    runtime.block_on(what)
+}
+
+/// How long anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
