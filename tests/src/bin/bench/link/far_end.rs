@@ -56,6 +56,19 @@ pub(super) struct Ways {
     pub(super) cuts: Option<Cuts>,
     /// Asks on every connection, so often.
     pub(super) asks: Option<Duration>,
+    /// Keeps texts that are neither messages nor answers.
+    pub(super) keeps: bool,
+}
+
+impl Ways {
+    /// With the envelope, and no more.
+    pub(super) fn enveloped() -> Self {
+        let envelope = true;
+        Self {
+            envelope,
+            ..Self::default()
+        }
+    }
 }
 
 /// Connections end after a random number of messages, before their commit or after it.
@@ -73,8 +86,11 @@ pub(super) struct Ledger {
     pub(super) taken: Vec<(u32, u32)>,
     /// Numbers of the envelope it was told will never come.
     pub(super) gaps: u64,
-    /// What was no message.
-    pub(super) strange: u64,
+    /// Texts that were neither messages nor answers, and those that were kept.
+    pub(super) others: u64,
+    pub(super) texts: Vec<String>,
+    /// Frames that broke the rules of the envelope.
+    pub(super) broken: u64,
     /// Connections so far, and when the last one was open.
     pub(super) opened: u64,
     pub(super) opened_at: Option<Instant>,
@@ -125,11 +141,7 @@ impl FarEnd {
     }
 
     /// Waits until the ledger is as wanted; tells whether it came to that within the limit.
-    pub(super) async fn sees(
-        &self,
-        limit: Duration,
-        wanted: impl FnMut(&Ledger) -> bool,
-    ) -> bool {
+    pub(super) async fn sees(&self, limit: Duration, wanted: impl FnMut(&Ledger) -> bool) -> bool {
         let mut ledger = self.ledger.clone();
         let seen = timeout(limit, ledger.wait_for(wanted)).await;
         seen.is_ok_and(|seen| seen.is_ok())
@@ -249,7 +261,10 @@ struct Heap {
     taken: Vec<(u32, u32)>,
     answers: Vec<Duration>,
     gaps: u64,
-    strange: u64,
+    others: u64,
+    keeps: bool,
+    texts: Vec<String>,
+    broken: u64,
 }
 
 impl Connection {
@@ -318,13 +333,19 @@ impl Connection {
                 next = socket.next() => next,
             };
             // What is there already is committed together.
-            let mut heap = Heap::default();
+            let mut heap = Heap {
+                keeps: self.ways.keeps,
+                ..Heap::default()
+            };
             let mut over = false;
             loop {
                 match next {
                     Some(Ok(Message::Text(text))) => heap.hear(&mut reader, &text, begun),
                     Some(Ok(
-                        Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_),
+                        Message::Ping(_)
+                        | Message::Pong(_)
+                        | Message::Binary(_)
+                        | Message::Frame(_),
                     )) => {}
                     Some(Ok(Message::Close(_)) | Err(_)) | None => {
                         over = true;
@@ -371,7 +392,9 @@ impl Connection {
             ledger.taken.extend(heap.taken);
             ledger.answers.extend(heap.answers);
             ledger.gaps += heap.gaps;
-            ledger.strange += heap.strange;
+            ledger.others += heap.others;
+            ledger.texts.extend(heap.texts);
+            ledger.broken += heap.broken;
         });
     }
 }
@@ -394,7 +417,7 @@ impl Heap {
                 self.position = Some(upto);
             }
             Ok(Heard::Nothing) => {}
-            Ok(Heard::Resume { .. } | Heard::Ack { .. }) | Err(_) => self.strange += 1,
+            Ok(Heard::Resume { .. } | Heard::Ack { .. }) | Err(_) => self.broken += 1,
         }
     }
 
@@ -404,7 +427,10 @@ impl Heap {
         } else if let Some(asked) = message::asked(text) {
             self.answers.push(begun.elapsed().saturating_sub(asked));
         } else {
-            self.strange += 1;
+            self.others += 1;
+            if self.keeps {
+                self.texts.push(text.to_owned());
+            }
         }
     }
 }

@@ -17,8 +17,15 @@ impl Message {
         let class = Class::Coalesce {
             stream: stream.into(),
         };
-        let frame = text(stream, n).into();
-        Self { class, frame }
+        Self::of(class, text(stream, n))
+    }
+
+    /// The same as one that is always admitted.
+    pub(super) fn durable(stream: u32, n: u32) -> Self {
+        let class = Class::Durable {
+            stream: stream.into(),
+        };
+        Self::of(class, text(stream, n))
     }
 
     /// Any text of any class.

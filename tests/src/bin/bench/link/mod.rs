@@ -4,15 +4,22 @@
 //! The far end speaks the delivery envelope, has a thread of its own, and acknowledges what it has
 //! committed; what it has not when a connection is cut is forgotten, as in a transaction.
 
+mod account;
+mod backlog;
 mod far_end;
+mod latency;
+mod lost;
+mod memory;
 mod message;
 mod table;
 mod throughput;
+mod times;
+mod wire;
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use bridge_transport::{
-    Endpoint, ProxySource, Timings,
+    Endpoint, Handle, Inbox, ProxySource, Stored, SyncPolicy, WebSocket, connect_spooled,
     spool::{Folder, Spool, SpoolConfig},
 };
 
@@ -24,6 +31,12 @@ use crate::say;
 
 /// Measures the sections whose name contains one of the words; all of them without any.
 pub(crate) fn run(words: &[String]) -> ExitCode {
+    if let Some((first, words)) = words.split_first()
+        && first == "child"
+    {
+        child(words);
+        return ExitCode::SUCCESS;
+    }
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
     say(&table::head());
     let mut rows = Vec::new();
@@ -48,13 +61,63 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 
 type Measure = fn() -> Vec<Row>;
 
-const SECTIONS: [(&str, Measure); 1] = [("throughput", throughput::all)];
+/// Each with the name it is asked for by.
+const SECTIONS: [(&str, Measure); 13] = [
+    ("outages", lost::in_outages),
+    ("cuts", lost::in_cuts),
+    ("kills", lost::in_kills),
+    ("hole", times::black_hole),
+    ("back", times::back),
+    ("storm", times::storm),
+    ("throughput", throughput::all),
+    ("latency", latency::all),
+    ("backlog", backlog::all),
+    ("queue", memory::queue),
+    ("answers", memory::answers),
+    ("reopened", reopened),
+    ("wire", wire::all),
+];
 
-/// The far end as a link sees it; the extension is offered.
+/// What this program does as a process of its own that it has started for a measurement.
+fn child(words: &[String]) {
+    match words
+        .split_first()
+        .map(|(what, words)| (what.as_str(), words))
+    {
+        Some(("bridge", words)) => lost::child(words),
+        Some(("queue", _)) => memory::queue_child(),
+        Some(("answers", _)) => memory::answers_child(),
+        Some(_) | None => panic!("no such measurement"),
+    }
+}
+
+fn reopened() -> Vec<Row> {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let took = crate::spool::reopening(folder.path());
+    vec![Row::time(
+        "a spool of 100,000 messages reopened",
+        took,
+        "ms",
+        50.0,
+    )]
+}
+
+/// The far end as a link sees it.
 fn endpoint(far: &FarEnd) -> Endpoint {
-    let url = far.url().parse().expect("an address of loopback");
+    endpoint_at(&far.url())
+}
+
+/// An address of loopback; the extension is offered.
+fn endpoint_at(url: &str) -> Endpoint {
+    let url = url.parse().expect("an address of loopback");
     let endpoint = Endpoint::new(url).expect("an address of loopback");
     endpoint.proxy(ProxySource::None).offer_extension(true)
+}
+
+/// A link over a spool in that folder.
+fn spooled<P: Stored>(endpoint: Endpoint, folder: &Path, sync: SyncPolicy) -> (Handle<P>, Inbox) {
+    let carrier = Box::new(WebSocket::new(&endpoint));
+    connect_spooled(endpoint, carrier, spool(folder), sync).expect("the spool can be read")
 }
 
 /// A spool in a fresh folder, or what a process before this one left of it.

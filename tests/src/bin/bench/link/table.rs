@@ -85,6 +85,14 @@ impl Row {
         }
     }
 
+    /// Missed whatever was seen, unless what it stands on was so.
+    pub(super) fn only_if(mut self, so: bool) -> Self {
+        if !so {
+            self.verdict = Verdict::Missed;
+        }
+        self
+    }
+
     /// What the raw way does, in the same run.
     pub(super) fn beside(mut self, raw: f64, unit: &str) -> Self {
         self.raw = amount(raw, unit);

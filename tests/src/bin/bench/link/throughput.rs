@@ -1,12 +1,11 @@
 //! Messages a second, beside raw tokio-tungstenite that sends the same frames in the same batches to
 //! the same far end. Each end has one thread.
 
-use std::{fs::File, io::Write as _, path::Path, time::Instant};
+use std::{fs::File, io::Write as _, time::Instant};
 
 use bridge_transport::{
-    Endpoint, Handle, Inbox, WebSocket, connect, connect_spooled,
+    SyncPolicy, connect,
     delivery::{Epoch, Frame, list},
-    SyncPolicy,
 };
 use futures_util::SinkExt as _;
 use tokio_tungstenite::{
@@ -18,52 +17,85 @@ use super::{
     PATIENCE, endpoint,
     far_end::{FarEnd, Ways},
     message::{self, Message},
-    on_one_thread, spool,
-    table::Row,
+    on_one_thread, spooled,
+    table::{Row, amount},
 };
 use crate::world::seconds;
 
 /// Interleaved, so that what else the machine does hits all of them; the best round of each counts.
 pub(super) fn all() -> Vec<Row> {
-    let mut best = Rates::default();
+    let [
+        mut raw_plain,
+        mut plain,
+        mut raw_way,
+        mut memory,
+        mut buffered,
+    ] = [Rate::NONE; 5];
     for _ in 0..ROUNDS {
-        best.take(&dbg!(Rates {
-            raw_plain: dbg!(raw(false)),
-            plain: dbg!(linked(Way::Plain)),
-            raw: dbg!(raw(true)),
-            memory: dbg!(linked(Way::Memory)),
-            buffered: dbg!(linked(Way::Spool(SyncPolicy::Never))),
-        }));
+        raw_plain.take(raw(false));
+        plain.take(linked(&Way::Plain));
+        raw_way.take(raw(true));
+        memory.take(linked(&Way::Memory));
+        buffered.take(linked(&Way::Spool(SyncPolicy::Never)));
     }
-    let (synced, disk) = (0..ROUNDS)
-        .map(|_| (linked(Way::Spool(SyncPolicy::Each)), raw_syncs()))
-        .fold((0.0, 0.0), |best: (f64, f64), next| (best.0.max(next.0), best.1.max(next.1)));
-    vec![
-        Row::share("memory, a plain far end", best.plain, best.raw_plain, "/s", 85.0),
-        Row::share("memory, the envelope", best.memory, best.raw, "/s", 85.0),
-        Row::share("spool buffered, the envelope", best.buffered, best.raw, "/s", 60.0),
-        Row::at_least("spool with a sync each batch of 1,000", synced, "/s", 200_000.0)
-            .beside(disk, "/s"),
-    ]
+    let mut rows = Vec::new();
+    for (what, seen, raw, least) in [
+        ("memory, to a plain far end", plain, raw_plain, 85.0),
+        ("memory, with the envelope", memory, raw_way, 85.0),
+        ("spool buffered, with the envelope", buffered, raw_way, 60.0),
+    ] {
+        let what = format!("messages sent, {what}");
+        rows.push(Row::share(what, seen.messages, raw.messages, "/s", least));
+        let what = "  processor time of the sending end, a message";
+        rows.push(Row::told_only(what, amount(seen.busy, "ns")).beside(raw.busy, "ns"));
+    }
+    let (mut synced, mut disk) = (Rate::NONE, 0.0_f64);
+    for _ in 0..ROUNDS {
+        synced.take(linked(&Way::Spool(SyncPolicy::Each)));
+        disk = disk.max(raw_syncs());
+    }
+    let what = "messages sent, a sync each batch of 1,000";
+    rows.push(Row::at_least(what, synced.messages, "/s", 200_000.0).beside(disk, "/s"));
+    rows
 }
 
-#[derive(Default,Debug)]
-struct Rates {
-    raw_plain: f64,
-    plain: f64,
-    raw: f64,
-    memory: f64,
-    buffered: f64,
+/// Messages a second, and how long the sending thread was busy with one, in nanoseconds.
+#[derive(Clone, Copy)]
+struct Rate {
+    messages: f64,
+    busy: f64,
 }
 
-impl Rates {
-    fn take(&mut self, other: &Self) {
-        self.raw_plain = self.raw_plain.max(other.raw_plain);
-        self.plain = self.plain.max(other.plain);
-        self.raw = self.raw.max(other.raw);
-        self.memory = self.memory.max(other.memory);
-        self.buffered = self.buffered.max(other.buffered);
+impl Rate {
+    const NONE: Self = Self {
+        messages: 0.0,
+        busy: f64::INFINITY,
+    };
+
+    /// Of so many messages since then.
+    fn of(count: u32, begun: (Instant, f64)) -> Self {
+        let count = f64::from(count);
+        Self {
+            messages: count / seconds(begun.0.elapsed()),
+            busy: (busy() - begun.1) / count,
+        }
     }
+
+    fn take(&mut self, other: Self) {
+        self.messages = self.messages.max(other.messages);
+        self.busy = self.busy.min(other.busy);
+    }
+}
+
+/// The processor time this thread has had, in nanoseconds.
+fn busy() -> f64 {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat");
+    let told = told.expect("the kernel tells of a living thread");
+    let first = told
+        .split_whitespace()
+        .next()
+        .and_then(|it| it.parse().ok());
+    first.expect("the kernel begins with it")
 }
 
 enum Way {
@@ -72,9 +104,12 @@ enum Way {
     Spool(SyncPolicy),
 }
 
-fn linked(way: Way) -> f64 {
+fn linked(way: &Way) -> Rate {
     let envelope = !matches!(way, Way::Plain);
-    let far = FarEnd::start(Ways { envelope, ..Ways::default() });
+    let far = FarEnd::start(Ways {
+        envelope,
+        ..Ways::default()
+    });
     let folder = tempfile::tempdir().expect("a folder can be made");
     let count = match way {
         Way::Spool(SyncPolicy::Each) => SYNCED,
@@ -84,40 +119,46 @@ fn linked(way: Way) -> f64 {
         let endpoint = endpoint(&far);
         let (link, inbox) = match way {
             Way::Plain | Way::Memory => connect(endpoint),
-            Way::Spool(sync) => spooled(endpoint, folder.path(), sync),
+            Way::Spool(sync) => spooled(endpoint, folder.path(), *sync),
         };
         assert!(far.sees(PATIENCE, |seen| seen.opened == 1).await);
-        let begun = Instant::now();
+        let begun = (Instant::now(), busy());
         for first in (0..count).step_by(BATCH) {
             let list: Vec<_> = (first..first + STEP).map(|n| Message::new(0, n)).collect();
             link.push_all(list).await.expect("the link is there");
         }
         let wanted = usize::try_from(count).expect("a count");
         assert!(far.sees(PATIENCE, |seen| seen.taken.len() >= wanted).await);
-        let rate = f64::from(count) / seconds(begun.elapsed());
+        let rate = Rate::of(count, begun);
         drop(inbox);
         rate
     })
 }
 
-fn spooled(endpoint: Endpoint, folder: &Path, sync: SyncPolicy) -> (Handle<Message>, Inbox) {
-    let carrier = Box::new(WebSocket::new(&endpoint));
-    connect_spooled(endpoint, carrier, spool(folder), sync).expect("a fresh spool can be read")
-}
-
 /// The client that a program without this crate has, at its best.
-fn raw(envelope: bool) -> f64 {
-    let far = FarEnd::start(Ways { envelope, ..Ways::default() });
+fn raw(envelope: bool) -> Rate {
+    let far = FarEnd::start(Ways {
+        envelope,
+        ..Ways::default()
+    });
     on_one_thread(async {
         let mut request = far.url().into_client_request().expect("an address");
-        request.headers_mut().insert("x-bridge-extension", "1".parse().expect("a value"));
+        request
+            .headers_mut()
+            .insert("x-bridge-extension", "1".parse().expect("a value"));
         let config = WebSocketConfig::default().read_buffer_size(16 << 10);
         let connected = connect_async_with_config(request, Some(config), true).await;
         let (mut socket, _) = connected.expect("the far end listens");
-        let begun = Instant::now();
+        let begun = (Instant::now(), busy());
         if envelope {
-            let begin = Frame::Begin { epoch: Epoch(1), next: 1 };
-            socket.feed(Words::text(begin.text())).await.expect("the far end reads");
+            let begin = Frame::Begin {
+                epoch: Epoch(1),
+                next: 1,
+            };
+            socket
+                .feed(Words::text(begin.text()))
+                .await
+                .expect("the far end reads");
         }
         for n in 0..MESSAGES {
             let mut text = message::text(0, n);
@@ -125,7 +166,10 @@ fn raw(envelope: bool) -> f64 {
                 let (seq, messages) = (u64::from(n) + 1, &list([text.as_str()]));
                 text = Frame::Numbered { seq, messages }.text();
             }
-            socket.feed(Words::text(text)).await.expect("the far end reads");
+            socket
+                .feed(Words::text(text))
+                .await
+                .expect("the far end reads");
             if n % WRITTEN_TOGETHER == WRITTEN_TOGETHER - 1 {
                 socket.flush().await.expect("the far end reads");
             }
@@ -133,7 +177,7 @@ fn raw(envelope: bool) -> f64 {
         socket.flush().await.expect("the far end reads");
         let wanted = usize::try_from(MESSAGES).expect("a count");
         assert!(far.sees(PATIENCE, |seen| seen.taken.len() >= wanted).await);
-        f64::from(MESSAGES) / seconds(begun.elapsed())
+        Rate::of(MESSAGES, begun)
     })
 }
 
