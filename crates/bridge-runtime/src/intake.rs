@@ -96,7 +96,7 @@ impl Intake {
                         from = gap.from,
                         to = gap.to,
                         why = gap.why,
-                        "the other end lost messages of this machine"
+                        "messages of this machine that only one end knows"
                     );
                     Ok(())
                 }

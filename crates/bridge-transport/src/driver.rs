@@ -10,7 +10,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
-use tracing::{debug, trace};
+use tracing::{debug, trace, warn};
 
 use crate::{
     carrier::{Carrier, Connection, Received, Target},
@@ -34,7 +34,7 @@ use crate::{
 pub(crate) fn spawn<P: Payload>(
     endpoint: Endpoint,
     carrier: Arc<dyn Carrier>,
-    spool: Option<(Kept, Spooled<P>)>,
+    spool: Option<(Kept<P>, Spooled<P>)>,
 ) -> (Handle<P>, Inbox) {
     let now = Now::read();
     let link = Link::new(
@@ -84,7 +84,7 @@ pub(crate) fn spawn<P: Payload>(
 
 struct Driver<P> {
     link: Link<P>,
-    kept: Option<Kept>,
+    kept: Option<Kept<P>>,
     jitter: Jitter,
     dial: Option<(ConnId, Boxed<Result<Connection, DialError>>)>,
     socket: Option<Socket>,
@@ -192,6 +192,9 @@ impl<P: Payload> Driver<P> {
                     self.on_appended(appended);
                     self.perform_all().await;
                 }
+                if let Some(read) = self.kept.as_mut().and_then(Kept::read_again) {
+                    self.input(Input::Read(read)).await;
+                }
             }
             Event::Deadline => {
                 if let Some(socket) = &self.socket {
@@ -290,10 +293,7 @@ impl<P: Payload> Driver<P> {
     }
 
     async fn input(&mut self, input: Input<P>) {
-        let random = self.jitter.next();
-        if self.link.handle(Now::read(), random, input).is_err() {
-            debug!("a message was refused outside of a push");
-        }
+        self.hear(input);
         self.perform_all().await;
     }
 
@@ -301,12 +301,20 @@ impl<P: Payload> Driver<P> {
         let input = match appended {
             Appended::Nothing => return,
             Appended::Upto(upto) => Input::Appended { upto },
+            // What is on the disk alone can still be sent, and gives room with that.
+            Appended::Lost if !self.link.is_all_here() => return,
             Appended::Lost => {
+                warn!("until the next start events wait in memory alone");
                 self.kept = None;
                 let epoch = Epoch::fresh();
                 Input::SpoolLost { epoch }
             }
         };
+        self.hear(input);
+    }
+
+    /// Gives the machine an input; what it wants done waits.
+    fn hear(&mut self, input: Input<P>) {
         let random = self.jitter.next();
         if self.link.handle(Now::read(), random, input).is_err() {
             debug!("a message was refused outside of a push");
@@ -329,6 +337,12 @@ impl<P: Payload> Driver<P> {
             Action::Append { records } => {
                 if let Some(appended) = self.kept.as_mut().map(|kept| kept.append(records)) {
                     self.on_appended(appended);
+                }
+            }
+            Action::Read { from, upto, bytes } => {
+                let kept = self.kept.as_mut();
+                if let Some(read) = kept.and_then(|kept| kept.read(from, upto, bytes)) {
+                    self.hear(Input::Read(read));
                 }
             }
             Action::Trim { upto } => {

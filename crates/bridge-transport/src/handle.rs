@@ -15,6 +15,7 @@ use crate::{
 #[cfg(feature = "spool")]
 use crate::{
     kept::{Kept, SyncPolicy},
+    link::window,
     payload::Stored,
     spool::{Folder, Spool, SpoolError},
 };
@@ -61,7 +62,7 @@ pub fn connect_spooled<P: Stored>(
     spool: Spool<Folder>,
     sync: SyncPolicy,
 ) -> Result<(Handle<P>, Inbox), SpoolError> {
-    let kept = Kept::new(spool, sync)?;
+    let kept = Kept::new(spool, sync, window(endpoint.limits.outbox))?;
     Ok(driver::spawn(endpoint, Arc::from(carrier), Some(kept)))
 }
 

@@ -44,8 +44,9 @@ pub enum Inbound {
         /// Why.
         reason: FrameRefused,
     },
-    /// Messages of this side that the peer had stored are not known there any more; nothing is
-    /// sent again, because they were acknowledged.
+    /// Messages of this side are known to one end only: the peer had stored them and has forgotten
+    /// them, or the disk of this side was set back. Nothing is sent again, because they were
+    /// acknowledged.
     Gap {
         /// The connection it was noticed on.
         conn: ConnId,

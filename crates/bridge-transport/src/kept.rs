@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::{
     delivery::Epoch,
-    link::{Record, Spooled},
+    link::{Read, Record, Spooled},
     payload::Stored,
     spool::{Folder, Item, Spool, SpoolError},
 };
@@ -37,13 +37,14 @@ pub(crate) enum Appended {
     Upto(u64),
     /// Nothing was to be written, or it is tried again.
     Nothing,
-    /// The disk takes nothing; the spool is of no use any more.
+    /// The disk takes nothing; it is tried again as long as the spool is not given up.
     Lost,
 }
 
 /// A spool in use by a link.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct Kept<P> {
+    restore: fn(&[u8]) -> Option<P>,
     spool: Spool<Folder>,
     sync: SyncPolicy,
     /// Not on the disk yet.
@@ -55,58 +56,34 @@ pub(crate) struct Kept {
     /// The oldest that is not synced.
     unsynced: Option<Instant>,
     retry: Option<Instant>,
+    /// What could not be read, and how often in a row.
+    wanted: Option<(Wanted, u32)>,
 }
 
-impl Kept {
-    /// Takes over a spool; gives what it holds.
+/// What is to be read: from a number on, before another, until about so many bytes are together.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    from: u64,
+    upto: u64,
+    bytes: usize,
+}
+
+impl<P> Kept<P> {
+    /// Takes over a spool; gives the first so many bytes of what it holds.
     ///
     /// # Errors
     /// Fails when it cannot be read.
-    pub(crate) fn new<P: Stored>(
-        mut spool: Spool<Folder>,
+    pub(crate) fn new(
+        spool: Spool<Folder>,
         sync: SyncPolicy,
-    ) -> Result<(Self, Spooled<P>), SpoolError> {
-        let first = spool.first_seq();
-        let mut messages = Vec::new();
-        let mut missing: u64 = 0;
-        let mut next = first;
-        while next < spool.next_seq() {
-            for item in spool.read(next, READ_BYTES, READ_RECORDS)? {
-                match item {
-                    Item::Record { seq, payload, .. } => {
-                        match P::restore(&payload) {
-                            Some(message) => messages.push((seq, message)),
-                            None => missing += 1,
-                        }
-                        next = seq + 1;
-                    }
-                    Item::Gap { from, to, .. } => {
-                        missing += to - from + 1;
-                        next = to + 1;
-                    }
-                }
-            }
-        }
-        if !messages.is_empty() {
-            info!(
-                messages = messages.len(),
-                "unsent messages were found in the spool"
-            );
-        }
-        if missing > 0 {
-            warn!(
-                missing,
-                "messages in the spool cannot be read; the other end is told"
-            );
-        }
-        let spooled = Spooled {
-            epoch: Epoch(u128::from_be_bytes(spool.epoch())),
-            first,
-            next,
-            messages,
-            store: P::store,
-        };
-        let kept = Self {
+        bytes: usize,
+    ) -> Result<(Self, Spooled<P>), SpoolError>
+    where
+        P: Stored,
+    {
+        let (first, next) = (spool.first_seq(), spool.next_seq());
+        let mut kept = Self {
+            restore: P::restore,
             spool,
             sync,
             waiting: VecDeque::new(),
@@ -114,8 +91,100 @@ impl Kept {
             acked: first - 1,
             unsynced: None,
             retry: None,
+            wanted: None,
+        };
+        let read = kept.items(Wanted {
+            from: first,
+            upto: next,
+            bytes,
+        })?;
+        if !read.messages.is_empty() {
+            info!("unsent messages were found in the spool");
+        }
+        let spooled = Spooled {
+            epoch: Epoch(u128::from_be_bytes(kept.spool.epoch())),
+            first,
+            next,
+            read,
+            store: P::store,
         };
         Ok((kept, spooled))
+    }
+
+    /// Reads what is on the disk from a number on and before another, until about so many bytes are
+    /// together; `None` when it is tried again.
+    pub(crate) fn read(&mut self, from: u64, upto: u64, bytes: usize) -> Option<Read<P>> {
+        self.try_read(Wanted { from, upto, bytes }, 0)
+    }
+
+    /// Tries again what could not be read.
+    pub(crate) fn read_again(&mut self) -> Option<Read<P>> {
+        let (wanted, failures) = self.wanted.take()?;
+        self.try_read(wanted, failures)
+    }
+
+    fn try_read(&mut self, wanted: Wanted, failures: u32) -> Option<Read<P>> {
+        let error = match self.items(wanted) {
+            Ok(read) => return Some(read),
+            Err(error) => error,
+        };
+        let error = &error as &dyn std::error::Error;
+        if failures + 1 < TRIES {
+            warn!(error, "it is tried again");
+            self.wanted = Some((wanted, failures + 1));
+            self.retry = Some(Instant::now() + RETRY);
+            return None;
+        }
+        let Wanted { from, upto, .. } = wanted;
+        warn!(
+            error,
+            from, upto, "messages are lost; the other end is told"
+        );
+        let messages = Vec::new();
+        Some(Read {
+            from,
+            upto,
+            messages,
+        })
+    }
+
+    fn items(&mut self, wanted: Wanted) -> Result<Read<P>, SpoolError> {
+        let mut messages = Vec::new();
+        let mut missing: u64 = 0;
+        let mut next = wanted.from;
+        let mut bytes = 0;
+        while next < wanted.upto && bytes < wanted.bytes {
+            let chunk = READ_BYTES.min(wanted.bytes - bytes);
+            for item in self.spool.read(next, chunk, READ_RECORDS)? {
+                match item {
+                    Item::Record { seq, payload, .. } if seq < wanted.upto => {
+                        bytes += payload.len();
+                        match (self.restore)(&payload) {
+                            Some(message) => messages.push((seq, message)),
+                            None => missing += 1,
+                        }
+                        next = seq + 1;
+                    }
+                    Item::Record { .. } => next = wanted.upto,
+                    Item::Gap { from, to, .. } => {
+                        let to = to.min(wanted.upto - 1);
+                        missing += (to + 1).saturating_sub(from);
+                        next = to + 1;
+                    }
+                }
+            }
+        }
+        if missing > 0 {
+            warn!(
+                missing,
+                "messages in the spool cannot be read; the other end is told"
+            );
+        }
+        Ok(Read {
+            from: wanted.from,
+            upto: next,
+            messages,
+        })
     }
 
     /// Writes records down.
@@ -126,6 +195,7 @@ impl Kept {
 
     /// Tries again what was not written yet, and syncs what is due.
     pub(crate) fn go_on(&mut self) -> Appended {
+        self.retry.take_if(|at| *at <= Instant::now());
         let stored = self.write();
         self.sync_due();
         self.give_back();
@@ -139,7 +209,10 @@ impl Kept {
         let expected = self.spool.next_seq();
         if first.seq != expected {
             // Nothing is sent under a number that the disk would give to another message.
-            warn!(number = first.seq, expected, "the spool counts otherwise");
+            if self.retry.is_none() {
+                warn!(number = first.seq, expected, "the spool counts otherwise");
+            }
+            self.retry = Some(Instant::now() + RETRY);
             return Appended::Lost;
         }
         let at = now_millis();
@@ -156,22 +229,23 @@ impl Kept {
             self.unsynced.get_or_insert_with(Instant::now);
         }
         let Some(error) = batch.stopped else {
-            self.retry = None;
+            if self.failures > 0 {
+                info!("the spool can be written again");
+            }
             self.failures = 0;
             return Appended::Upto(self.spool.next_seq() - 1);
         };
-        let error = &error as &dyn std::error::Error;
-        self.failures += 1;
-        if self.failures < TRIES {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures == 1 {
+            let error = &error as &dyn std::error::Error;
             warn!(error, "the spool cannot be written; it is tried again");
-            self.retry = Some(Instant::now() + RETRY);
-            return Appended::Nothing;
         }
-        warn!(
-            error,
-            "the spool cannot be written; until the next start events wait in memory alone"
-        );
-        Appended::Lost
+        self.retry = Some(Instant::now() + RETRY);
+        if self.failures < TRIES {
+            Appended::Nothing
+        } else {
+            Appended::Lost
+        }
     }
 
     fn sync_due(&mut self) {
@@ -258,10 +332,10 @@ mod tests {
     use super::*;
     use crate::{payload::Text, spool::SpoolConfig};
 
-    fn kept(folder: &Path) -> (Kept, Spooled<Text>) {
+    fn kept(folder: &Path) -> (Kept<Text>, Spooled<Text>) {
         let folder = Folder::open(folder).unwrap();
         let (spool, _) = Spool::open(folder, SpoolConfig::default(), [7; 16]).unwrap();
-        Kept::new(spool, SyncPolicy::Never).unwrap()
+        Kept::new(spool, SyncPolicy::Never, 1 << 20).unwrap()
     }
 
     fn records(seqs: std::ops::RangeInclusive<u64>) -> Vec<Record> {
@@ -284,6 +358,7 @@ mod tests {
         let (_, spooled) = kept(&folder);
         assert_eq!((spooled.first, spooled.next), (2, 4));
         let found: Vec<_> = spooled
+            .read
             .messages
             .iter()
             .map(|(seq, it)| (*seq, it.0.as_str()))
@@ -301,7 +376,7 @@ mod tests {
         fs::remove_file(folder.join("ledger")).unwrap();
         let (_, spooled) = kept(&folder);
         assert!(spooled.next > 1 << 32, "{}", spooled.next);
-        assert_eq!(spooled.messages.len(), 3);
+        assert_eq!(spooled.read.messages.len(), 3);
     }
 
     #[test]

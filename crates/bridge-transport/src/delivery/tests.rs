@@ -304,7 +304,7 @@ fn numbers_without_messages_are_told_as_gaps_however_many_they_are() {
         size: text.len(),
     };
     let next = 1 << 33;
-    let mut writer = Writer::restored(EPOCH, 3, next, [taken(5, "five"), taken(6, "six")]);
+    let mut writer = Writer::restored(EPOCH, 3, next, next, [taken(5, "five"), taken(6, "six")]);
     writer.on_opened();
     writer.on_resume(None, 0).unwrap();
     let mut reader = Reader::new(Position::default(), LIMIT);

@@ -26,6 +26,8 @@ pub struct Writer<P> {
     bytes: usize,
     /// The last number that is written down, where none may go out before it is.
     stored: Option<u64>,
+    /// From this number on messages are where they are written down, and not here.
+    elsewhere: Option<u64>,
     line: Option<Line>,
 }
 
@@ -86,36 +88,39 @@ impl<P> Writer<P> {
             unacked: VecDeque::new(),
             bytes: 0,
             stored: None,
+            elsewhere: None,
             line: None,
         }
     }
 
     /// Goes on with a numbering that is written down: what was not acknowledged has the numbers from
     /// `first` on, by rising ones, and the next message gets `next`. Of the numbers in between that
-    /// have no message the reader is told a gap.
+    /// have no message the reader is told a gap. `messages` are those before `upto`; the rest is
+    /// given when it is [asked for](Self::wants).
     ///
-    /// What is [kept](Self::keep) from now on goes out when it [is stored](Self::on_stored).
+    /// What is [kept](Self::keep) or [left](Self::leave) from now on goes out when it
+    /// [is stored](Self::on_stored).
     pub fn restored(
         epoch: Epoch,
         first: u64,
+        upto: u64,
         next: u64,
         messages: impl IntoIterator<Item = Taken<P>>,
     ) -> Self {
-        let unacked = messages.into_iter().map(|taken| Unacked {
-            seq: taken.seq,
-            payload: taken.payload,
-            stream: taken.stream,
-            size: taken.size,
-        });
-        let unacked: VecDeque<_> = unacked.collect();
-        Self {
+        let mut writer = Self {
             next,
             acked: first - 1,
-            bytes: unacked.iter().map(|it| it.size).sum(),
-            unacked,
             stored: Some(next - 1),
+            elsewhere: Some(first),
             ..Self::new(epoch)
-        }
+        };
+        writer.on_read(first, upto, messages);
+        writer
+    }
+
+    /// The name of the numbering.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Returns the bytes it holds, as they were named when it was given them.
@@ -123,14 +128,26 @@ impl<P> Writer<P> {
         self.bytes
     }
 
-    /// Returns how many messages are not acknowledged.
+    /// Returns how many messages are not acknowledged; what is missing among those that are not
+    /// here counts.
     pub fn len(&self) -> usize {
-        self.unacked.len()
+        let elsewhere = self.elsewhere.map_or(0, |from| self.next - from);
+        let elsewhere = usize::try_from(elsewhere).unwrap_or(usize::MAX);
+        self.unacked.len().saturating_add(elsewhere)
     }
 
     /// Tells whether everything is acknowledged, and nothing large without a number under way.
     pub fn is_empty(&self) -> bool {
-        self.unacked.is_empty() && self.line.as_ref().is_none_or(|line| line.large.is_empty())
+        let large = self
+            .line
+            .as_ref()
+            .is_some_and(|line| !line.large.is_empty());
+        self.unacked.is_empty() && self.is_all_here() && !large
+    }
+
+    /// Tells whether everything that is not acknowledged is here.
+    pub fn is_all_here(&self) -> bool {
+        self.elsewhere.is_none()
     }
 
     /// A connection with the envelope is up. Nothing with a number goes out before its resume.
@@ -186,6 +203,12 @@ impl<P> Writer<P> {
         Ok(gap)
     }
 
+    /// Counts on under another name, because the reader has messages under this one that this side
+    /// does not know of: its disk was set back. To that reader it is a new numbering.
+    pub fn rename(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
     /// The reader has stored everything up to this number.
     ///
     /// # Errors
@@ -202,6 +225,11 @@ impl<P> Writer<P> {
         if seq > last {
             return Err(Violation::NeverSent { seq, last });
         }
+        self.let_acknowledged_go(seq);
+        Ok(())
+    }
+
+    fn let_acknowledged_go(&mut self, seq: u64) {
         while self
             .unacked
             .front()
@@ -212,10 +240,11 @@ impl<P> Writer<P> {
         }
         self.acked = self.acked.max(seq);
         let first = self.first();
+        self.elsewhere = self.elsewhere.map(|from| from.max(first));
+        self.elsewhere.take_if(|from| *from == self.next);
         if let Some(line) = &mut self.line {
             line.forget_below(first);
         }
-        Ok(())
     }
 
     /// The lowest number that is not acknowledged; the next one to be given when all are.
@@ -270,6 +299,79 @@ impl<P> Writer<P> {
         seq
     }
 
+    /// Gives a message its number that is written down and not held here, because enough is; those
+    /// behind it are [left](Self::leave) too until it was [read](Self::on_read).
+    pub fn leave(&mut self) -> u64 {
+        let seq = self.next;
+        self.next += 1;
+        self.elsewhere.get_or_insert(seq);
+        seq
+    }
+
+    /// The numbers of what is written down, not here, and next.
+    pub fn wants(&self) -> Option<(u64, u64)> {
+        let from = self.elsewhere?;
+        let upto = self.stored.map_or(self.next, |stored| stored + 1);
+        (from < upto).then_some((from, upto))
+    }
+
+    /// What was [left](Self::leave) is here, from a number on and before another; those of them that
+    /// have no message are missing where they were written down.
+    pub fn on_read(&mut self, from: u64, upto: u64, messages: impl IntoIterator<Item = Taken<P>>) {
+        // What was acknowledged meanwhile is not needed any more.
+        let Some(expected) = self.elsewhere.filter(|it| from <= *it && *it <= upto) else {
+            return;
+        };
+        for Taken {
+            seq,
+            payload,
+            stream,
+            size,
+        } in messages
+        {
+            if seq < expected || seq >= upto {
+                continue;
+            }
+            self.bytes += size;
+            self.unacked.push_back(Unacked {
+                seq,
+                payload,
+                stream,
+                size,
+            });
+        }
+        self.elsewhere = Some(upto).filter(|upto| *upto < self.next);
+    }
+
+    /// The first message from a number on that may go and is here, for a peer that knows no numbers.
+    pub fn message(&self, from: u64) -> Option<(u64, &P)> {
+        let index = self.unacked.partition_point(|unacked| unacked.seq < from);
+        let message = self.unacked.get(index)?;
+        let stored = self.stored.is_none_or(|stored| message.seq <= stored);
+        stored.then_some((message.seq, &message.payload))
+    }
+
+    /// Forgets the messages up to a number but for those to be kept: a peer that knows no numbers has
+    /// them, or can never have them. Their numbers stay.
+    pub fn let_go(&mut self, upto: u64, keep: impl Fn(u64, &P) -> bool) {
+        let end = self.unacked.partition_point(|unacked| unacked.seq <= upto);
+        let mut kept: Vec<_> = self.unacked.drain(..end).collect();
+        kept.retain(|unacked| {
+            let keeps = keep(unacked.seq, &unacked.payload);
+            self.bytes -= if keeps { 0 } else { unacked.size };
+            keeps
+        });
+        for unacked in kept.into_iter().rev() {
+            self.unacked.push_front(unacked);
+        }
+    }
+
+    /// A peer that knows no numbers has everything up to this one.
+    pub fn settle(&mut self, upto: u64) {
+        let last = self.elsewhere.unwrap_or(self.next) - 1;
+        self.let_acknowledged_go(upto.min(last));
+    }
+
     /// Everything up to this number is written down.
     pub fn on_stored(&mut self, upto: u64) {
         self.stored = self.stored.map(|stored| stored.max(upto));
@@ -305,6 +407,8 @@ impl<P> Writer<P> {
         let first = self.first();
         let end = self.next.min(first + WINDOW);
         let end = self.stored.map_or(end, |stored| end.min(stored + 1));
+        let here = self.elsewhere.unwrap_or(self.next);
+        let end = end.min(here);
         loop {
             let line = self.line.as_mut()?;
             if let Some(control) = line.control.pop_front() {
@@ -330,7 +434,7 @@ impl<P> Writer<P> {
                     line.ready.push_front(seq);
                     return None;
                 }
-                let to = message.map_or(self.next, |later| later.seq) - 1;
+                let to = message.map_or(here, |later| later.seq) - 1;
                 line.cursor = line.cursor.max(to + 1);
                 let why = MISSING.into();
                 return Some(Frame::Gap { to, why }.text());
@@ -373,7 +477,7 @@ impl<P> Writer<P> {
     pub fn give_up(&mut self) -> Vec<P> {
         self.on_closed();
         self.bytes = 0;
-        self.acked = self.next - 1;
+        self.acked = self.elsewhere.unwrap_or(self.next) - 1;
         let unacked = std::mem::take(&mut self.unacked);
         unacked.into_iter().map(|it| it.payload).collect()
     }

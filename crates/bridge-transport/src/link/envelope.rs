@@ -8,9 +8,9 @@ use std::{borrow::Cow, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Action, Link, Stage};
+use super::{Action, Link, Read, Stage};
 use crate::{
-    delivery::{Epoch, Heard, Violation, Writer},
+    delivery::{Epoch, Gap, Heard, Violation, Writer},
     inbound::{CloseReason, ConnId, Inbound},
     payload::Payload,
 };
@@ -50,7 +50,22 @@ impl<P: Payload> Link<P> {
             }
             Heard::Gap { .. } | Heard::Nothing => {}
             Heard::Resume { epoch, last } => {
-                if let Some(gap) = self.writer.on_resume(epoch, last)? {
+                let gap = match self.writer.on_resume(epoch, last) {
+                    Err(Violation::NeverSent { seq, last }) => {
+                        let spare = self.spare.take();
+                        let spare = spare.ok_or(Violation::NeverSent { seq, last })?;
+                        self.writer.rename(spare);
+                        self.writer.on_resume(None, 0)?;
+                        epoch.map(|epoch| Gap {
+                            epoch,
+                            from: last + 1,
+                            to: seq,
+                            why: SET_BACK.to_owned(),
+                        })
+                    }
+                    known => known?,
+                };
+                if let Some(gap) = gap {
                     self.actions
                         .push_back(Action::Deliver(Inbound::Gap { conn, gap }));
                 }
@@ -70,17 +85,15 @@ impl<P: Payload> Link<P> {
         self.outbox.take_back(self.writer.give_up());
         self.writer = Writer::new(epoch);
         let conn = match &self.stage {
-            Stage::Online(online) if online.extended() => online.conn,
-            Stage::Online(_) | Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => {
-                return;
-            }
+            Stage::Online(online) => online.conn,
+            Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => return,
         };
         self.actions.push_back(Action::HangUp { conn, code: None });
         let reason = "to number anew what the disk does not take".to_owned();
         self.lose(now, random, CloseReason::Lost(reason));
     }
 
-    /// What was acknowledged, or is sent another way, is given back to the disk.
+    /// What has arrived is given back to the disk.
     pub(super) fn trim(&mut self) {
         if self.spooling.is_some() {
             let upto = self.writer.first() - 1;
@@ -89,15 +102,20 @@ impl<P: Payload> Link<P> {
     }
 
     pub(super) fn spool(&mut self, now: Instant) {
-        let plain = matches!(&self.stage, Stage::Online(online) if !online.extended());
-        let Some(spooling) = self.spooling.as_mut().filter(|it| !it.appending && !plain) else {
+        let Some(spooling) = self.spooling.as_mut().filter(|it| !it.appending) else {
             return;
         };
         let paced = self.drain_limit.is_none();
+        // A peer that takes what there is holds up producers rather than being a detour over the disk.
+        let window = match &self.stage {
+            Stage::Online(_) => self.outbox.limit(),
+            Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => spooling.window,
+        };
         let records = self.outbox.store(
             now,
             paced,
             &mut self.writer,
+            window,
             spooling.store,
             self.frame_limit,
         );
@@ -111,6 +129,44 @@ impl<P: Payload> Link<P> {
         for bytes in records.refused {
             self.refuse_own(conn, bytes);
         }
+    }
+
+    /// What was handed to a peer of the published wire leaves the spool.
+    pub(super) fn on_wrote_published(&mut self) {
+        if let Some(upto) = self.plain.on_wrote(&mut self.writer) {
+            self.writer.settle(upto);
+            self.trim();
+        }
+    }
+
+    /// Asks the disk for what waits on it alone, when there is room for it here.
+    pub(super) fn read_on(&mut self) {
+        let Some(spooling) = self.spooling.as_mut().filter(|it| !it.reading) else {
+            return;
+        };
+        let room = spooling.window.saturating_sub(self.writer.bytes());
+        if room > spooling.window / 2
+            && let Some((from, upto)) = self.writer.wants()
+        {
+            spooling.reading = true;
+            self.actions.push_back(Action::Read {
+                from,
+                upto,
+                bytes: room,
+            });
+        }
+    }
+
+    pub(super) fn on_read(&mut self, read: Read<P>) {
+        if let Some(spooling) = &mut self.spooling {
+            spooling.reading = false;
+            self.writer.on_read(read.from, read.upto, read.taken());
+        }
+    }
+
+    /// Whether everything that has a number is here, and not on the disk alone.
+    pub(crate) fn is_all_here(&self) -> bool {
+        self.writer.is_all_here()
     }
 
     fn violated(&mut self, now: Instant, random: u64, conn: ConnId, violation: &Violation) {
@@ -129,3 +185,4 @@ fn slice(frame: &Bytes, text: Cow<'_, str>) -> Bytes {
 }
 
 const PROTOCOL_ERROR: u16 = 1002;
+const SET_BACK: &str = "known to the other end and not to this one, whose disk was set back";

@@ -28,6 +28,7 @@ mod envelope;
 mod liveness;
 mod outbox;
 mod pace;
+mod published;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -47,6 +48,7 @@ use self::{
     close::{CloseRules, Verdict},
     liveness::{Liveness, Need, Wait},
     outbox::{Batch, Numbered, Outbox, Peer},
+    published::Published,
 };
 use crate::{
     carrier::Traffic,
@@ -89,6 +91,8 @@ pub(crate) enum Input<P> {
     Wrote { conn: ConnId },
     /// Everything up to this number is on the disk.
     Appended { upto: u64 },
+    /// What the disk holds from a number on.
+    Read(Read<P>),
     /// The disk takes nothing any more; numbers are counted anew under this name.
     SpoolLost { epoch: Epoch },
     /// A connection has ended.
@@ -116,6 +120,9 @@ pub(crate) enum Action {
     },
     /// Write these down, then report [`Input::Appended`]. There is one such action at a time.
     Append { records: Vec<Record> },
+    /// Read what was written down from a number on and before another, until about so many bytes
+    /// are together; then report [`Input::Read`]. There is one such action at a time.
+    Read { from: u64, upto: u64, bytes: usize },
     /// Nothing up to this number is needed any more.
     Trim { upto: u64 },
     /// Send a ping.
@@ -165,6 +172,9 @@ pub(crate) struct Link<P> {
     /// Messages that have a number.
     writer: Writer<Numbered<P>>,
     spooling: Option<Spooling<P>>,
+    /// A name for the numbering of a spool that turns out to be one of an earlier time.
+    spare: Option<Epoch>,
+    plain: Published,
     backoff: Backoff,
     liveness: Liveness,
     last_conn: u64,
@@ -184,6 +194,10 @@ struct Spooling<P> {
     store: fn(&P) -> Option<Vec<u8>>,
     /// What was numbered is not on the disk yet.
     appending: bool,
+    /// The disk was asked for what waits on it.
+    reading: bool,
+    /// Beyond these bytes here, what waits stays on the disk alone.
+    window: usize,
 }
 
 /// What a spool held when it was opened.
@@ -194,9 +208,32 @@ pub(crate) struct Spooled<P> {
     pub(crate) first: u64,
     /// The number the next message gets.
     pub(crate) next: u64,
-    /// What there is of those in between, with its numbers.
-    pub(crate) messages: Vec<(u64, P)>,
+    /// The first part of what there is in between.
+    pub(crate) read: Read<P>,
     pub(crate) store: fn(&P) -> Option<Vec<u8>>,
+}
+
+/// What a spool holds from a number on and before another; a number that is not among them is
+/// missing.
+#[derive(Debug)]
+pub(crate) struct Read<P> {
+    pub(crate) from: u64,
+    pub(crate) upto: u64,
+    pub(crate) messages: Vec<(u64, P)>,
+}
+
+impl<P: Payload> Read<P> {
+    fn taken(self) -> impl Iterator<Item = Taken<Numbered<P>>> {
+        self.messages.into_iter().filter_map(|(seq, message)| {
+            let (payload, stream) = Numbered::earlier(message)?;
+            Some(Taken {
+                seq,
+                size: payload.size(),
+                payload,
+                stream,
+            })
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -250,6 +287,8 @@ impl<P: Payload> Link<P> {
             outbox: Outbox::new(limits.outbox, timings.pace),
             writer: Writer::new(epoch),
             spooling: None,
+            spare: None,
+            plain: Published::default(),
             backoff: Backoff::new(timings.clone()),
             liveness: Liveness::new(timings.clone(), now.at),
             timings,
@@ -273,22 +312,16 @@ impl<P: Payload> Link<P> {
             epoch,
             first,
             next,
-            messages,
+            read,
             store,
         } = spooled;
-        let taken = messages.into_iter().filter_map(|(seq, message)| {
-            let (payload, stream) = Numbered::earlier(message)?;
-            Some(Taken {
-                seq,
-                size: payload.size(),
-                payload,
-                stream,
-            })
-        });
-        self.writer = Writer::restored(epoch, first, next, taken);
+        self.spare = Some(self.writer.epoch());
+        self.writer = Writer::restored(epoch, first, read.upto, next, read.taken());
         self.spooling = Some(Spooling {
             store,
             appending: false,
+            reading: false,
+            window: window(self.outbox.limit()),
         });
         self
     }
@@ -321,6 +354,7 @@ impl<P: Payload> Link<P> {
     pub(crate) fn settle(&mut self, now: Now) {
         self.spool(now.at);
         self.write(now.at);
+        self.read_on();
         self.finish_if_drained();
         self.publish(now.at);
     }
@@ -355,8 +389,8 @@ impl<P: Payload> Link<P> {
         let drain = self.drain_limit.map(|at| (at, Timer::DrainLimit));
         let paced = drain.is_none()
             && match (&self.stage, &self.spooling) {
-                (Stage::Online(online), _) if !online.extended() => !online.writing,
                 (_, Some(spooling)) => !spooling.appending,
+                (Stage::Online(online), None) if !online.extended() => !online.writing,
                 (Stage::Online(online), None) => !online.writing && self.writer.is_caught_up(),
                 (Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped, None) => false,
             };
@@ -417,6 +451,7 @@ impl<P: Payload> Link<P> {
                     online.writing = false;
                     self.outbox.on_wrote();
                     self.liveness.on_wrote(now);
+                    self.on_wrote_published();
                 }
             }
             Input::Closed { conn, reason } => {
@@ -430,6 +465,7 @@ impl<P: Payload> Link<P> {
                     spooling.appending = false;
                 }
             }
+            Input::Read(read) => self.on_read(read),
             Input::SpoolLost { epoch } => self.on_spool_lost(now, random, epoch),
             Input::Traffic(traffic) => self.liveness.on_traffic(traffic),
             Input::Reading { reading } => self.liveness.on_reading(now, reading),
@@ -496,9 +532,10 @@ impl<P: Payload> Link<P> {
         }
         if extended {
             self.writer.on_opened();
+        } else if self.spooling.is_some() {
+            self.plain.on_opened();
         } else if !self.writer.is_empty() {
             self.outbox.take_back(self.writer.give_up());
-            self.trim();
         }
         let parts = self.frame_limit.saturating_mul(2);
         self.stage = Stage::Online(Online {
@@ -577,7 +614,8 @@ impl<P: Payload> Link<P> {
             }
         );
         self.writer.on_closed();
-        if let Some(bytes) = self.outbox.on_closed(too_big) {
+        let spooled = self.plain.on_closed(too_big, &mut self.writer);
+        for bytes in self.outbox.on_closed(too_big).into_iter().chain(spooled) {
             self.refuse_own(conn, bytes);
         }
         self.last_error = Some(reason.to_string());
@@ -620,6 +658,10 @@ impl<P: Payload> Link<P> {
             } else {
                 Peer::Behind(&mut self.writer)
             }
+        } else if self.spooling.is_some() {
+            self.plain
+                .take(&mut batch, &mut self.writer, self.frame_limit);
+            Peer::Published
         } else {
             Peer::Plain
         };
@@ -745,6 +787,12 @@ impl From<Disposition> for Verdict {
             Disposition::NeedsNewToken => Self::CredentialRefused,
         }
     }
+}
+
+/// What is held here of what waits on the disk, of the bytes that may wait: a message takes more
+/// memory than it counts for.
+pub(crate) fn window(limit: usize) -> usize {
+    limit / 4
 }
 
 const NORMAL_CLOSURE: u16 = 1000;

@@ -131,12 +131,22 @@ impl<P: Payload> Numbered<P> {
     pub(super) fn messages(&self) -> String {
         list(&self.payload.seal(true))
     }
+
+    pub(super) fn plain(&self) -> Vec<TextFrame> {
+        self.payload.seal(false)
+    }
+
+    pub(super) fn is_durable(&self) -> bool {
+        matches!(self.class, Class::Durable { .. })
+    }
 }
 
 /// What the peer of the connection takes.
 pub(super) enum Peer<'a, P> {
     /// The published wire.
     Plain,
+    /// The published wire, where messages of streams go over a spool.
+    Published,
     /// The envelope; it has not taken what came before yet, so that nothing may get a number.
     Behind(&'a mut Writer<Numbered<P>>),
     /// The envelope.
@@ -148,7 +158,7 @@ impl<P> Peer<'_, P> {
     fn takes(&self, class: Class) -> bool {
         match self {
             Self::Plain | Self::Current(_) => true,
-            Self::Behind(_) => class.stream().is_none(),
+            Self::Published | Self::Behind(_) => class.stream().is_none(),
         }
     }
 }
@@ -165,6 +175,10 @@ impl<P: Payload> Outbox<P> {
             limit,
             pace: Pace::new(pace),
         }
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        self.limit
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -253,7 +267,7 @@ impl<P: Payload> Outbox<P> {
                 self.pace.on_written(stream, now);
             }
             match &mut peer {
-                Peer::Plain => self.take_plain(batch, at, entry, frame_limit),
+                Peer::Plain | Peer::Published => self.take_plain(batch, at, entry, frame_limit),
                 Peer::Behind(writer) => self.take_bare(batch, at, entry, writer, frame_limit),
                 Peer::Current(writer) => match entry.class.stream() {
                     Some(stream) => number(batch, at, stream, entry, writer, frame_limit),
@@ -261,7 +275,7 @@ impl<P: Payload> Outbox<P> {
                 },
             }
             let current = match &peer {
-                Peer::Plain | Peer::Behind(_) => true,
+                Peer::Plain | Peer::Published | Peer::Behind(_) => true,
                 Peer::Current(writer) => writer.is_caught_up(),
             };
             if alone || !current {
@@ -324,12 +338,14 @@ impl<P: Payload> Outbox<P> {
         self.in_flight.push((at, entry));
     }
 
-    /// Gives numbers to what may go, to be written down before it goes.
+    /// Gives numbers to what may go, to be written down before it goes. What does not fit into a
+    /// window of bytes is then on the disk alone.
     pub(super) fn store(
         &mut self,
         now: Instant,
         paced: bool,
         writer: &mut Writer<Numbered<P>>,
+        window: usize,
         store: fn(&P) -> Option<Vec<u8>>,
         limit: usize,
     ) -> Records {
@@ -360,13 +376,19 @@ impl<P: Payload> Outbox<P> {
                 continue;
             }
             bytes += stored.len();
-            let numbered = Numbered {
-                at,
-                class,
-                size,
-                payload,
+            let used = writer.bytes();
+            let fits = used == 0 || used.saturating_add(size) <= window;
+            let seq = if fits && writer.is_all_here() {
+                let numbered = Numbered {
+                    at,
+                    class,
+                    size,
+                    payload,
+                };
+                writer.keep(numbered, stream, size)
+            } else {
+                writer.leave()
             };
-            let seq = writer.keep(numbered, stream, size);
             records.taken.push(Record { seq, stored });
         }
         records

@@ -89,6 +89,8 @@ enum Event {
     Said(ConnId, Said),
     /// The disk has taken what was to be written down.
     Appended(u64),
+    /// The disk gives what it was asked for.
+    DiskRead(u64, u64, usize),
     /// This process dies, and another goes on.
     Crash,
     /// The disk takes nothing any more.
@@ -123,15 +125,33 @@ impl crate::payload::Stored for Item {
 }
 
 fn spooled(disk: &BTreeMap<u64, Vec<u8>>, first: u64) -> Spooled<Item> {
+    let next = disk.last_key_value().map_or(first, |(seq, _)| seq + 1);
     Spooled {
         epoch: Epoch(7),
         first,
-        next: disk.last_key_value().map_or(first, |(seq, _)| seq + 1),
-        messages: disk
-            .iter()
-            .map(|(seq, stored)| (*seq, Item::restore(stored).expect("what was written")))
-            .collect(),
+        next,
+        read: read(disk, first, next, OUTBOX / 4),
         store: Item::store,
+    }
+}
+
+fn read(disk: &BTreeMap<u64, Vec<u8>>, from: u64, upto: u64, bytes: usize) -> Read<Item> {
+    let mut messages = Vec::new();
+    let mut reached = from;
+    let mut size = 0;
+    for (seq, stored) in disk.range(from..upto) {
+        if size >= bytes {
+            break;
+        }
+        let item = Item::restore(stored).expect("what was written");
+        size += item.size();
+        messages.push((*seq, item));
+        reached = seq + 1;
+    }
+    Read {
+        from,
+        upto: if size < bytes { upto } else { reached },
+        messages,
     }
 }
 
@@ -349,6 +369,12 @@ impl World {
                 self.input(Input::Wrote { conn });
             }
             Event::Read(conn) if self.is_alive(conn) => self.read(conn),
+            // What one end says arrives in its order.
+            Event::Said(conn, Said::Ack(_))
+                if self.is_alive(conn) && !self.link.writer.is_resumed() =>
+            {
+                self.plan(100, Event::Said(conn, Said::Ack(self.position)));
+            }
             Event::Said(conn, said) if self.is_alive(conn) => {
                 self.move_bytes();
                 let text = match said {
@@ -385,7 +411,16 @@ impl World {
                     }
                 }
             }
+            Event::DiskRead(from, upto, bytes) => {
+                let disk = self.disk.as_ref();
+                if let Some(disk) = disk {
+                    let read = read(disk, from, upto, bytes);
+                    self.input(Input::Read(read));
+                }
+            }
             Event::Crash if !self.calm => self.crash(),
+            // The driver goes on trying as long as something is on the disk alone.
+            Event::SpoolLost if !self.link.is_all_here() => self.plan(1000, Event::SpoolLost),
             Event::SpoolLost => {
                 self.disk = None;
                 self.unwritten.clear();
@@ -587,6 +622,9 @@ impl World {
                 }
                 Action::Stopped(flushed) => self.stopped = Some(flushed),
                 Action::Append { records } => self.append(records),
+                Action::Read { from, upto, bytes } => {
+                    self.plan(5, Event::DiskRead(from, upto, bytes));
+                }
                 Action::Trim { upto } => {
                     self.acked = self.acked.max(upto);
                     if let Some(disk) = &mut self.disk {

@@ -44,6 +44,7 @@ fn written(actions: &[Action]) -> Vec<&str> {
         Action::Dial { .. }
         | Action::Ping { .. }
         | Action::HangUp { .. }
+        | Action::Read { .. }
         | Action::Append { .. }
         | Action::Trim { .. }
         | Action::Deliver(_)

@@ -1,0 +1,247 @@
+//! The link over a real spool and real sockets: more waiting than memory may hold, and a folder that
+//! goes away.
+#![cfg(feature = "spool")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint exempts test functions, not their helpers"
+)]
+
+use std::{collections::VecDeque, fs, path::Path, time::Duration};
+
+use bridge_transport::{
+    Endpoint, Flushed, Handle, Inbox, ProxySource, SyncPolicy, Text, Timings, WebSocket,
+    connect_spooled,
+    delivery::{Heard, Position, Reader},
+    spool::{Folder, Spool, SpoolConfig},
+};
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::{
+    WebSocketStream, accept_hdr_async,
+    tungstenite::{
+        Message,
+        handshake::server::{Request, Response},
+    },
+};
+
+fn link(plane: &TcpListener, folder: &Path, extended: bool) -> (Handle<Text>, Inbox) {
+    link_within(SpoolConfig::default(), plane, folder, extended)
+}
+
+fn link_within(
+    config: SpoolConfig,
+    plane: &TcpListener,
+    folder: &Path,
+    extended: bool,
+) -> (Handle<Text>, Inbox) {
+    let address = plane.local_addr().unwrap();
+    let url = format!("ws://{address}/ws").parse().unwrap();
+    let timings = Timings::default().reconnect_within(Duration::from_millis(20));
+    let endpoint = Endpoint::new(url).unwrap().timings(timings);
+    let endpoint = endpoint.proxy(ProxySource::None).offer_extension(extended);
+    let folder = Folder::open(folder).unwrap();
+    let (spool, _) = Spool::open(folder, config, [7; 16]).unwrap();
+    let carrier = Box::new(WebSocket::new(&endpoint));
+    connect_spooled(endpoint, carrier, spool, SyncPolicy::Never).unwrap()
+}
+
+#[expect(clippy::result_large_err, reason = "the library's callback type")]
+async fn accept(plane: &TcpListener) -> WebSocketStream<TcpStream> {
+    loop {
+        let (stream, _) = plane.accept().await.unwrap();
+        let accepted = accept_hdr_async(stream, |request: &Request, mut response: Response| {
+            if let Some(offer) = request.headers().get("x-bridge-extension") {
+                let headers = response.headers_mut();
+                headers.insert("x-bridge-extension", offer.clone());
+            }
+            Ok(response)
+        });
+        // A dial of a link that has ended meanwhile may still be there.
+        if let Ok(socket) = accepted.await {
+            return socket;
+        }
+    }
+}
+
+/// Stores what it reads from a position on until so many messages are there, acknowledging each
+/// frame.
+async fn store(plane: &TcpListener, position: &mut Position, messages: usize) -> Vec<String> {
+    let mut socket = accept(plane).await;
+    let mut reader = Reader::new(*position, 64 << 20);
+    socket.send(Message::text(position.resume())).await.unwrap();
+    let mut stored = Vec::new();
+    while stored.len() < messages {
+        let Message::Text(frame) = socket.next().await.unwrap().unwrap() else {
+            continue;
+        };
+        match reader.hear(frame.as_str()).unwrap() {
+            Heard::Message { texts, upto } => {
+                stored.extend(texts.into_iter().map(std::borrow::Cow::into_owned));
+                *position = upto.unwrap_or(*position);
+                socket.send(Message::text(position.ack())).await.unwrap();
+            }
+            Heard::Nothing => {}
+            other @ (Heard::Gap { .. } | Heard::Resume { .. } | Heard::Ack { .. }) => {
+                panic!("{other:?}")
+            }
+        }
+    }
+    // The acknowledgements have to be read before the connection ends.
+    socket.close(None).await.unwrap();
+    while let Some(Ok(_)) = socket.next().await {}
+    stored
+}
+
+fn texts(numbers: std::ops::Range<usize>) -> VecDeque<Text> {
+    let padding = "x".repeat(190);
+    numbers.map(|n| Text(format!("{n:06} {padding}"))).collect()
+}
+
+fn segments(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).unwrap();
+    let sizes = files.map(|file| {
+        let file = file.unwrap();
+        let segment = file.path().extension().is_some_and(|it| it == "seg");
+        if segment {
+            file.metadata().unwrap().len()
+        } else {
+            0
+        }
+    });
+    sizes.sum()
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_messages_wait_on_the_disk_and_arrive_in_order() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("spool");
+    let plane = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (handle, _inbox) = link(&plane, &folder, true);
+    for chunk in 0..100 {
+        // Twenty megabytes and more: no producer waits, although there is no connection.
+        handle
+            .push_all(texts(chunk * 1000..(chunk + 1) * 1000))
+            .await
+            .unwrap();
+    }
+    assert!(segments(&folder) > 20_000_000);
+    let mut position = Position::default();
+    let mut arrived = store(&plane, &mut position, 30_000).await;
+    arrived.extend(store(&plane, &mut position, 100_000 - arrived.len()).await);
+    let expected: Vec<String> = texts(0..100_000).into_iter().map(|text| text.0).collect();
+    assert!(
+        arrived == expected,
+        "something is lost, doubled or out of order"
+    );
+    let flushed = handle.shutdown(Duration::from_secs(10)).await;
+    assert_eq!(flushed, Flushed::Everything);
+    assert!(segments(&folder) < 2 << 20, "the disk is given back");
+}
+
+#[tokio::test]
+async fn a_peer_of_the_published_wire_gets_what_waited_on_the_disk_in_order() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("spool");
+    let plane = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (handle, _inbox) = link(&plane, &folder, false);
+    handle.push_all(texts(0..20_000)).await.unwrap();
+    let mut socket = accept(&plane).await;
+    handle.push_all(texts(20_000..20_010)).await.unwrap();
+    let mut arrived = Vec::new();
+    while arrived.len() < 20_010 {
+        if let Message::Text(text) = socket.next().await.unwrap().unwrap() {
+            arrived.push(text.as_str().to_owned());
+        }
+    }
+    let expected: Vec<String> = texts(0..20_010).into_iter().map(|text| text.0).collect();
+    assert!(
+        arrived == expected,
+        "something is lost, doubled or out of order"
+    );
+}
+
+#[tokio::test]
+async fn a_link_that_ends_leaves_what_waits_to_the_next_one() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("spool");
+    let plane = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (handle, inbox) = link(&plane, &folder, true);
+    handle.push_all(texts(0..20_000)).await.unwrap();
+    let left = handle.shutdown(Duration::ZERO).await;
+    assert!(
+        matches!(
+            left,
+            Flushed::Left {
+                messages: 20_000,
+                ..
+            }
+        ),
+        "{left:?}"
+    );
+    drop(inbox);
+    let (handle, _inbox) = link(&plane, &folder, true);
+    handle.push_all(texts(20_000..20_001)).await.unwrap();
+    let arrived = store(&plane, &mut Position::default(), 20_001).await;
+    let expected: Vec<String> = texts(0..20_001).into_iter().map(|text| text.0).collect();
+    assert!(
+        arrived == expected,
+        "something is lost, doubled or out of order"
+    );
+}
+
+#[tokio::test]
+async fn what_a_full_disk_does_not_take_waits_and_nothing_is_overtaken() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("spool");
+    let plane = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let small = SpoolConfig {
+        max_bytes: 4 << 20,
+        ..SpoolConfig::default()
+    };
+    let (handle, _inbox) = link_within(small, &plane, &folder, true);
+    handle.push_all(texts(0..30_000)).await.unwrap();
+    assert!(segments(&folder) <= 4 << 20);
+    let arrived = store(&plane, &mut Position::default(), 30_000).await;
+    let expected: Vec<String> = texts(0..30_000).into_iter().map(|text| text.0).collect();
+    assert!(
+        arrived == expected,
+        "something is lost, doubled or out of order"
+    );
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn of_a_folder_that_is_removed_only_what_was_on_it_alone_is_missing() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("spool");
+    let plane = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (handle, _inbox) = link(&plane, &folder, true);
+    handle.push_all(texts(0..30_000)).await.unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    let mut socket = accept(&plane).await;
+    let mut reader = Reader::new(Position::default(), 64 << 20);
+    socket
+        .send(Message::text(Position::default().resume()))
+        .await
+        .unwrap();
+    let (mut arrived, mut missing) = (0, 0);
+    while arrived + missing < 30_000 {
+        let Message::Text(frame) = socket.next().await.unwrap().unwrap() else {
+            continue;
+        };
+        match reader.hear(frame.as_str()).unwrap() {
+            Heard::Message { texts, upto } => {
+                arrived += texts.len() as u64;
+                let ack = upto.unwrap().ack();
+                socket.send(Message::text(ack)).await.unwrap();
+            }
+            Heard::Gap { gap, upto } => {
+                missing += gap.to - gap.from + 1;
+                socket.send(Message::text(upto.ack())).await.unwrap();
+            }
+            Heard::Nothing => {}
+            other @ (Heard::Resume { .. } | Heard::Ack { .. }) => panic!("{other:?}"),
+        }
+    }
+    assert!(arrived > 1000, "what was in memory arrives: {arrived}");
+}
