@@ -648,6 +648,14 @@ impl<P: Payload> Link<P> {
         let paced = self.drain_limit.is_none();
         let mut batch = Batch::default();
         let peer = if online.extended() {
+            if !self.writer.is_caught_up() {
+                // Answers do not wait behind a backlog, nor may many of them hold it up.
+                batch.only_half(true);
+                let behind = Peer::Behind(&mut self.writer);
+                self.outbox
+                    .take(&mut batch, now, paced, behind, self.frame_limit);
+                batch.only_half(false);
+            }
             while !batch.is_full()
                 && let Some(frame) = self.writer.next_frame(Numbered::messages)
             {

@@ -10,7 +10,7 @@
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -30,6 +30,8 @@ pub(super) struct Outbox<P> {
     tails: HashMap<u64, u64>,
     /// The waiting entry of each slot.
     slots: HashMap<u64, u64>,
+    /// Where entries of no stream are: they go where thousands of others have to wait.
+    bare: BTreeSet<u64>,
     /// Handed to the socket, not yet confirmed, in order.
     in_flight: Vec<(u64, Entry<P>)>,
     used: usize,
@@ -72,9 +74,15 @@ pub(super) struct Batch {
     /// The length of each message that was taken out because it is too long.
     pub(super) refused: Vec<usize>,
     bytes: usize,
+    half: bool,
 }
 
 impl Batch {
+    /// Whether the other half of it is for something else.
+    pub(super) fn only_half(&mut self, half: bool) {
+        self.half = half;
+    }
+
     pub(super) fn add(&mut self, frame: TextFrame) {
         self.bytes += frame.len();
         self.frames.push(frame);
@@ -82,7 +90,8 @@ impl Batch {
 
     /// Large enough to fill a fast network, small enough that text behind it can still be merged.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes >= BATCH_BYTES || self.frames.len() >= BATCH_MESSAGES
+        let parts = if self.half { 2 } else { 1 };
+        self.bytes >= BATCH_BYTES / parts || self.frames.len() >= BATCH_MESSAGES / parts
     }
 }
 
@@ -154,11 +163,11 @@ pub(super) enum Peer<'a, P> {
 }
 
 impl<P> Peer<'_, P> {
-    /// Whether a message of this class may go now.
-    fn takes(&self, class: Class) -> bool {
+    /// Whether messages of streams may go now.
+    fn takes_streams(&self) -> bool {
         match self {
             Self::Plain | Self::Current(_) => true,
-            Self::Published | Self::Behind(_) => class.stream().is_none(),
+            Self::Published | Self::Behind(_) => false,
         }
     }
 }
@@ -170,6 +179,7 @@ impl<P: Payload> Outbox<P> {
             next: FIRST_POSITION,
             tails: HashMap::new(),
             slots: HashMap::new(),
+            bare: BTreeSet::new(),
             in_flight: Vec::new(),
             used: 0,
             limit,
@@ -252,7 +262,13 @@ impl<P: Payload> Outbox<P> {
         frame_limit: usize,
     ) {
         let mut from = 0;
-        while let Some(at) = self.next_from(from, now, paced, |class| peer.takes(class)) {
+        loop {
+            let next = if peer.takes_streams() {
+                self.next_from(from, now, paced, |_| true)
+            } else {
+                self.bare.range(from..).next().copied()
+            };
+            let Some(at) = next else { break };
             from = at + 1;
             let alone = self.queue.get(&at).is_some_and(|entry| entry.alone);
             if batch.is_full() || (alone && !batch.frames.is_empty()) {
@@ -439,6 +455,7 @@ impl<P: Payload> Outbox<P> {
                 Class::Latest { slot } if self.slots.contains_key(&slot) => continue,
                 Class::Latest { slot } => {
                     self.slots.insert(slot, at);
+                    self.bare.insert(at);
                     entry.held = Held::Waiting(entry.held.payload());
                 }
                 Class::Reply { .. } => continue,
@@ -454,6 +471,8 @@ impl<P: Payload> Outbox<P> {
             !reply
         });
         self.used -= freed;
+        let queue = &self.queue;
+        self.bare.retain(|at| queue.contains_key(at));
         refused
     }
 
@@ -518,8 +537,11 @@ impl<P: Payload> Outbox<P> {
             }
             Class::Latest { slot } => {
                 self.slots.insert(slot, at);
+                self.bare.insert(at);
             }
-            Class::Reply { .. } => {}
+            Class::Reply { .. } => {
+                self.bare.insert(at);
+            }
         }
         let size = payload.size();
         self.used += size;
@@ -539,8 +561,14 @@ impl<P: Payload> Outbox<P> {
             Class::Durable { stream } | Class::Coalesce { stream } | Class::Paced { stream } => {
                 (&mut self.tails, stream)
             }
-            Class::Latest { slot } => (&mut self.slots, slot),
-            Class::Reply { .. } => return,
+            Class::Latest { slot } => {
+                self.bare.remove(&at);
+                (&mut self.slots, slot)
+            }
+            Class::Reply { .. } => {
+                self.bare.remove(&at);
+                return;
+            }
         };
         if index.get(&key) == Some(&at) {
             index.remove(&key);

@@ -31,6 +31,8 @@ pub(super) struct FarEnd {
     address: SocketAddr,
     manner: watch::Sender<Manner>,
     ledger: watch::Receiver<Ledger>,
+    /// As the kernel names its thread.
+    task: String,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -106,17 +108,24 @@ impl FarEnd {
         let (manner, orders) = watch::channel(Manner::default());
         let (note, ledger) = watch::channel(Ledger::default());
         let (tell, told) = blocking::channel();
-        let thread = std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().name("far end".to_owned());
+        let thread = thread.spawn(move || {
             on_one_thread(async {
                 let listener = TcpListener::bind("127.0.0.1:0").await;
                 let listener = listener.expect("loopback has a free port");
                 let address = listener.local_addr().expect("it is bound");
-                tell.send(address).expect("the starter waits");
+                let task = std::fs::read_link("/proc/thread-self");
+                let task = task.expect("the kernel tells of a living thread");
+                let task = task.to_string_lossy().into_owned();
+                tell.send((address, task)).expect("the starter waits");
                 serve(listener, address, ways, orders, Arc::new(note)).await;
             });
         });
+        let thread = thread.expect("there is room for a thread");
+        let (address, task) = told.recv().expect("the far end starts");
         Self {
-            address: told.recv().expect("the far end starts"),
+            address,
+            task,
             manner,
             ledger,
             thread: Some(thread),
@@ -129,6 +138,11 @@ impl FarEnd {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The processor time it has had, in nanoseconds.
+    pub(super) fn busy(&self) -> f64 {
+        processor_time(&self.task)
     }
 
     pub(super) fn be(&self, manner: Manner) {
@@ -155,6 +169,17 @@ impl Drop for FarEnd {
             thread.join().expect("the far end ends without trouble");
         }
     }
+}
+
+/// The processor time a thread has had, in nanoseconds.
+pub(super) fn processor_time(thread: &str) -> f64 {
+    let told = std::fs::read_to_string(format!("/proc/{thread}/schedstat"));
+    let told = told.expect("the kernel tells of a living thread");
+    let first = told
+        .split_whitespace()
+        .next()
+        .and_then(|it| it.parse().ok());
+    first.expect("the kernel begins with it")
 }
 
 /// Draws the same numbers for the same seed.

@@ -15,7 +15,7 @@ use tokio_tungstenite::{
 
 use super::{
     PATIENCE, endpoint,
-    far_end::{FarEnd, Ways},
+    far_end::{FarEnd, Ways, processor_time},
     message::{self, Message},
     on_one_thread, spooled,
     table::{Row, amount},
@@ -46,8 +46,16 @@ pub(super) fn all() -> Vec<Row> {
     ] {
         let what = format!("messages sent, {what}");
         rows.push(Row::share(what, seen.messages, raw.messages, "/s", least));
-        let what = "  processor time of the sending end, a message";
-        rows.push(Row::told_only(what, amount(seen.busy, "ns")).beside(raw.busy, "ns"));
+        for (what, seen, raw) in [
+            (
+                "  processor time a message, sending end",
+                seen.near,
+                raw.near,
+            ),
+            ("  processor time a message, far end", seen.far, raw.far),
+        ] {
+            rows.push(Row::told_only(what, amount(seen, "ns")).beside(raw, "ns"));
+        }
     }
     let (mut synced, mut disk) = (Rate::NONE, 0.0_f64);
     for _ in 0..ROUNDS {
@@ -59,43 +67,53 @@ pub(super) fn all() -> Vec<Row> {
     rows
 }
 
-/// Messages a second, and how long the sending thread was busy with one, in nanoseconds.
+/// Messages a second, and how long the thread of each end was busy with one, in nanoseconds.
 #[derive(Clone, Copy)]
 struct Rate {
     messages: f64,
-    busy: f64,
+    near: f64,
+    far: f64,
 }
 
 impl Rate {
     const NONE: Self = Self {
         messages: 0.0,
-        busy: f64::INFINITY,
+        near: f64::INFINITY,
+        far: f64::INFINITY,
     };
-
-    /// Of so many messages since then.
-    fn of(count: u32, begun: (Instant, f64)) -> Self {
-        let count = f64::from(count);
-        Self {
-            messages: count / seconds(begun.0.elapsed()),
-            busy: (busy() - begun.1) / count,
-        }
-    }
 
     fn take(&mut self, other: Self) {
         self.messages = self.messages.max(other.messages);
-        self.busy = self.busy.min(other.busy);
+        self.near = self.near.min(other.near);
+        self.far = self.far.min(other.far);
     }
 }
 
-/// The processor time this thread has had, in nanoseconds.
-fn busy() -> f64 {
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat");
-    let told = told.expect("the kernel tells of a living thread");
-    let first = told
-        .split_whitespace()
-        .next()
-        .and_then(|it| it.parse().ok());
-    first.expect("the kernel begins with it")
+/// When a measurement began.
+struct Begun {
+    at: Instant,
+    near: f64,
+    far: f64,
+}
+
+impl Begun {
+    fn now(far: &FarEnd) -> Self {
+        Self {
+            at: Instant::now(),
+            near: processor_time("thread-self"),
+            far: far.busy(),
+        }
+    }
+
+    /// The far end has so many messages.
+    fn done(&self, far: &FarEnd, count: u32) -> Rate {
+        let count = f64::from(count);
+        Rate {
+            messages: count / seconds(self.at.elapsed()),
+            near: (processor_time("thread-self") - self.near) / count,
+            far: (far.busy() - self.far) / count,
+        }
+    }
 }
 
 enum Way {
@@ -122,14 +140,14 @@ fn linked(way: &Way) -> Rate {
             Way::Spool(sync) => spooled(endpoint, folder.path(), *sync),
         };
         assert!(far.sees(PATIENCE, |seen| seen.opened == 1).await);
-        let begun = (Instant::now(), busy());
+        let begun = Begun::now(&far);
         for first in (0..count).step_by(BATCH) {
             let list: Vec<_> = (first..first + STEP).map(|n| Message::new(0, n)).collect();
             link.push_all(list).await.expect("the link is there");
         }
         let wanted = usize::try_from(count).expect("a count");
         assert!(far.sees(PATIENCE, |seen| seen.taken.len() >= wanted).await);
-        let rate = Rate::of(count, begun);
+        let rate = begun.done(&far, count);
         drop(inbox);
         rate
     })
@@ -149,7 +167,7 @@ fn raw(envelope: bool) -> Rate {
         let config = WebSocketConfig::default().read_buffer_size(16 << 10);
         let connected = connect_async_with_config(request, Some(config), true).await;
         let (mut socket, _) = connected.expect("the far end listens");
-        let begun = (Instant::now(), busy());
+        let begun = Begun::now(&far);
         if envelope {
             let begin = Frame::Begin {
                 epoch: Epoch(1),
@@ -177,7 +195,7 @@ fn raw(envelope: bool) -> Rate {
         socket.flush().await.expect("the far end reads");
         let wanted = usize::try_from(MESSAGES).expect("a count");
         assert!(far.sees(PATIENCE, |seen| seen.taken.len() >= wanted).await);
-        Rate::of(MESSAGES, begun)
+        begun.done(&far, MESSAGES)
     })
 }
 
