@@ -91,7 +91,7 @@ fn over_cuts(seed: u64, with_spool: bool) -> Account {
         let mut pushed = Pushed::new();
         let mut all = 0;
         while far.ledger().cut < CUTS {
-            let count = random.below(40) as usize;
+            let count = usize::try_from(random.below(40)).expect("a small number");
             let list: Vec<_> = (0..count)
                 .map(|_| {
                     let stream = u32::try_from(random.below(8)).expect("a small number");

@@ -138,7 +138,7 @@ pub(super) fn storm() -> Vec<Row> {
         }
         dials
     });
-    let mut buckets = vec![0_u32; 20];
+    let mut buckets = [0_u32; 20];
     for dial in &dials {
         let bucket = usize::try_from(dial.as_millis() / 100).expect("a small number");
         let last = buckets.len() - 1;
