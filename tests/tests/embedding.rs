@@ -87,4 +87,13 @@ async fn what_the_example_sends_while_the_plane_is_away_arrives_when_it_is_back(
     }
 }
 
+#[test]
+fn the_readme_shows_the_example_as_it_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap();
+    let example = read("examples/src/bin/embed_transport.rs");
+    assert!(example.lines().count() <= 25);
+    assert!(read("crates/bridge-transport/README.md").contains(&example));
+}
+
 const PATIENCE: Duration = Duration::from_secs(60);
