@@ -33,6 +33,18 @@ pub fn replay_frames() -> &'static Path {
     BUILT.get_or_init(|| built("bridge-examples", "replay_frames"))
 }
 
+/// The built `embed_transport` of the examples, in the same way.
+pub fn embed_transport() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| built("bridge-examples", "embed_transport"))
+}
+
+/// The built `control_plane` of the examples, in the same way.
+pub fn control_plane() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| built("bridge-examples", "control_plane"))
+}
+
 fn built(package: &str, binary: &str) -> PathBuf {
     let folder = folder();
     let mut build = command(env!("CARGO"));

@@ -222,25 +222,21 @@ impl<P: Payload> Driver<P> {
     }
 
     async fn on_push(&mut self, mut payloads: VecDeque<P>, admitted: oneshot::Sender<()>) {
-        while let Some(payload) = payloads.pop_front() {
-            let patient = match payload.class() {
-                Class::Durable { .. } | Class::Latest { .. } => false,
-                Class::Coalesce { .. } | Class::Paced { .. } | Class::Reply { .. } => true,
-            };
-            let left = if patient && !self.waiting.is_empty() {
-                Some(payload)
-            } else {
-                self.offer(payload).await
-            };
-            if let Some(payload) = left {
-                payloads.push_front(payload);
-                // Producers that gave up must not pile up behind one that waits.
-                self.waiting.retain(|(_, admitted)| !admitted.is_closed());
-                self.waiting.push_back((payloads, admitted));
-                return;
-            }
+        let behind = if self.waiting.is_empty() {
+            VecDeque::new()
+        } else {
+            let patient = payloads.iter().position(is_patient);
+            payloads.split_off(patient.unwrap_or(payloads.len()))
+        };
+        self.offer(&mut payloads).await;
+        payloads.extend(behind);
+        if payloads.is_empty() {
+            confirm(admitted);
+            return;
         }
-        confirm(admitted);
+        // Producers that gave up must not pile up behind one that waits.
+        self.waiting.retain(|(_, admitted)| !admitted.is_closed());
+        self.waiting.push_back((payloads, admitted));
     }
 
     async fn admit_waiting(&mut self) {
@@ -248,12 +244,10 @@ impl<P: Payload> Driver<P> {
             if admitted.is_closed() {
                 continue;
             }
-            while let Some(payload) = payloads.pop_front() {
-                if let Some(payload) = self.offer(payload).await {
-                    payloads.push_front(payload);
-                    self.waiting.push_front((payloads, admitted));
-                    return;
-                }
+            self.offer(&mut payloads).await;
+            if !payloads.is_empty() {
+                self.waiting.push_front((payloads, admitted));
+                return;
             }
             confirm(admitted);
         }
@@ -300,12 +294,17 @@ impl<P: Payload> Driver<P> {
         }
     }
 
-    /// Offers a message to the machine; returns it when it has to wait.
-    async fn offer(&mut self, payload: P) -> Option<P> {
-        let random = self.jitter.next();
-        let result = self.link.handle(Now::read(), random, Input::Push(payload));
+    /// Offers messages to the machine; those that have to wait stay in the list.
+    async fn offer(&mut self, payloads: &mut VecDeque<P>) {
+        let (now, random) = (Now::read(), self.jitter.next());
+        while let Some(payload) = payloads.pop_front() {
+            if let Err(Full(payload)) = self.link.take_in(now, random, Input::Push(payload)) {
+                payloads.push_front(payload);
+                break;
+            }
+        }
+        self.link.settle(now);
         self.perform_all().await;
-        result.err().map(|Full(payload)| payload)
     }
 
     async fn input(&mut self, input: Input<P>) {
@@ -427,6 +426,14 @@ impl<P: Payload> Driver<P> {
 async fn close(conn: ConnId, socket: Socket, code: u16) {
     if timeout(GOOD_BYE, socket.close(code)).await.is_err() {
         debug!(%conn, "the peer did not answer the close frame");
+    }
+}
+
+/// Whether a message waits behind those that wait already.
+fn is_patient<P: Payload>(payload: &P) -> bool {
+    match payload.class() {
+        Class::Durable { .. } | Class::Latest { .. } => false,
+        Class::Coalesce { .. } | Class::Paced { .. } | Class::Reply { .. } => true,
     }
 }
 

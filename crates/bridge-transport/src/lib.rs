@@ -5,7 +5,14 @@
 //! by itself; the embedder only sees that connections open and close.
 //!
 //! This crate owns *delivery* and never *meaning*: it knows streams, slots and bytes, and nothing
-//! of tasks, agents or any message's content. It depends on no sibling crate.
+//! of tasks, agents or any message's content. It depends on no sibling crate, and sets up nothing
+//! for the whole process: no logger, no crypto provider, no runtime.
+//!
+//! To a far end with the [envelope](delivery) a message of a stream arrives, in the order of its
+//! stream, and is taken once; over a spool (`connect_spooled`) also after the end of the process.
+//! To any other it arrives at least once, as far as a confirmed write is an arrival. Who pushes
+//! waits rather than anything being dropped. What is promised under which condition, and what is
+//! not, stands in the table of `README.md`, with the test or bench that shows it.
 //!
 //! Reading order:
 //! 1. [`Endpoint`] and its [`Limits`] and [`Timings`]: what to connect to, checked once; and
@@ -14,8 +21,7 @@
 //! 3. [`connect`], [`Handle`], [`Inbox`], [`LinkState`]: the running link;
 //! 4. [`delivery`] and `spool`: numbers, acknowledgements and gaps; messages on the disk;
 //! 5. `link/`: every other decision, as a pure machine without socket or clock;
-//! 6. `driver`, [`carrier`]: the thin parts that touch the world;
-//! 6. `spool`: messages on disk until they are acknowledged.
+//! 6. `driver`, [`carrier`]: the thin parts that touch the world.
 //!
 //! Features, each of which can be had alone:
 //!

@@ -152,7 +152,16 @@ impl<'a> Frame<'a> {
     /// Writes the frame.
     pub fn text(&self) -> String {
         match self {
-            Self::Numbered { seq, messages } => format!("{SEQ}{seq},\"messages\":{messages}}}"),
+            // Nearly every frame is one of these, and knows its length.
+            Self::Numbered { seq, messages } => {
+                let mut text = String::with_capacity(SEQ.len() + messages.len() + 34);
+                text.push_str(SEQ);
+                text.push_str(&seq.to_string());
+                text.push_str(",\"messages\":");
+                text.push_str(messages);
+                text.push('}');
+                text
+            }
             Self::Part(Part {
                 of,
                 part,
@@ -205,6 +214,7 @@ impl FrameError {
 pub fn list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     let mut list = String::from("[");
     for text in texts {
+        list.reserve(text.len() + 2);
         if list.len() > 1 {
             list.push(',');
         }

@@ -412,8 +412,7 @@ impl<P> Writer<P> {
                 }
                 None => return None,
             };
-            let index = self.unacked.partition_point(|unacked| unacked.seq < seq);
-            let message = self.unacked.get(index);
+            let message = self.unacked.get(index(&self.unacked, seq));
             let Some(message) = message.filter(|message| message.seq == seq) else {
                 // What is on its way in parts lies before it, and would be passed over with it.
                 if !line.large.is_empty() {
@@ -529,6 +528,16 @@ impl Line {
         }
         self.cursor = self.cursor.max(first);
     }
+}
+
+/// Where the first message from a number on is. Nearly always none is missing before it.
+fn index<P>(unacked: &VecDeque<Unacked<P>>, seq: u64) -> usize {
+    let first = unacked.front().map_or(seq, |first| first.seq);
+    let dense = usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX);
+    if unacked.get(dense).is_some_and(|it| it.seq == seq) {
+        return dense;
+    }
+    unacked.partition_point(|unacked| unacked.seq < seq)
 }
 
 const MISSING: &str = "lost on the disk of the sender";

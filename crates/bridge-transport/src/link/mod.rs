@@ -215,18 +215,34 @@ impl<P: Payload> Link<P> {
     ///
     /// Only [`Input::Push`] fails, when the message has to wait for room.
     pub(crate) fn handle(&mut self, now: Now, random: u64, input: Input<P>) -> Result<(), Full<P>> {
+        let result = self.take_in(now, random, input);
+        self.settle(now);
+        result
+    }
+
+    /// Takes one of several inputs of one moment; [`settle`](Self::settle) behind the last of them
+    /// says what they lead to together.
+    pub(crate) fn take_in(
+        &mut self,
+        now: Now,
+        random: u64,
+        input: Input<P>,
+    ) -> Result<(), Full<P>> {
         if self.slept(now) {
             self.on_wake(now.at, random);
         }
         self.last_seen = now;
-        let result = self.on_input(now.at, random, input);
+        self.on_input(now.at, random, input)
+    }
+
+    /// Decides what is written, and what is told.
+    pub(crate) fn settle(&mut self, now: Now) {
         self.prove(now.at);
         self.spool(now.at);
         self.write(now.at);
         self.read_on();
         self.finish_if_drained();
         self.publish(now.at);
-        result
     }
 
     /// Returns the next thing to do.
@@ -571,6 +587,14 @@ impl<P: Payload> Link<P> {
         let peer = if let Some(reader) = &online.reader {
             if let Some(ack) = self.hearing.next_ack(reader) {
                 batch.add(ack);
+            }
+            if !self.writer.is_caught_up() {
+                // Answers do not wait behind a backlog, nor may many of them hold it up.
+                batch.only_half(true);
+                let behind = Peer::Behind(&mut self.writer);
+                self.outbox
+                    .take(&mut batch, now, paced, behind, self.frame_limit);
+                batch.only_half(false);
             }
             while !batch.is_full()
                 && let Some(frame) = self.writer.next_frame(Numbered::messages)

@@ -11,7 +11,7 @@
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Outbox<P> {
     tails: HashMap<u64, u64>,
     /// The waiting entry of each slot.
     slots: HashMap<u64, u64>,
+    /// Where entries of no stream are: they go where thousands of others have to wait.
+    bare: BTreeSet<u64>,
     /// Handed to the socket, not yet confirmed, in order.
     in_flight: Vec<(u64, Entry<P>)>,
     /// Written to a plain peer, not proven yet, in order.
@@ -89,9 +91,15 @@ pub(super) struct Batch {
     /// The length of each message that was taken out because it is too long.
     pub(super) refused: Vec<usize>,
     bytes: usize,
+    half: bool,
 }
 
 impl Batch {
+    /// Whether the other half of it is for something else.
+    pub(super) fn only_half(&mut self, half: bool) {
+        self.half = half;
+    }
+
     pub(super) fn add(&mut self, frame: TextFrame) {
         self.bytes += frame.len();
         self.frames.push(frame);
@@ -99,7 +107,8 @@ impl Batch {
 
     /// Large enough to fill a fast network, small enough that text behind it can still be merged.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes >= BATCH_BYTES || self.frames.len() >= BATCH_MESSAGES
+        let parts = if self.half { 2 } else { 1 };
+        self.bytes >= BATCH_BYTES / parts || self.frames.len() >= BATCH_MESSAGES / parts
     }
 }
 
@@ -166,11 +175,11 @@ pub(super) enum Peer<'a, P> {
 }
 
 impl<P> Peer<'_, P> {
-    /// Whether a message of this class may go now.
-    fn takes(&self, class: Class) -> bool {
+    /// Whether messages of streams may go now.
+    fn takes_streams(&self) -> bool {
         match self {
             Self::Plain | Self::Current(_) => true,
-            Self::Spooled(_) | Self::Behind(_) => class.stream().is_none(),
+            Self::Spooled(_) | Self::Behind(_) => false,
         }
     }
 
@@ -210,6 +219,7 @@ impl<P: Payload> Outbox<P> {
             next: FIRST_POSITION,
             tails: HashMap::new(),
             slots: HashMap::new(),
+            bare: BTreeSet::new(),
             in_flight: Vec::new(),
             proving: VecDeque::new(),
             used: 0,
@@ -309,7 +319,11 @@ impl<P: Payload> Outbox<P> {
         }
         let mut from = 0;
         while !batch.is_full() {
-            let own = self.next_from(from, now, paced, |class| peer.takes(class));
+            let own = if peer.takes_streams() {
+                self.next_from(from, now, paced, |_| true)
+            } else {
+                self.bare.range(from..).next().copied()
+            };
             let lent = peer.lends(own);
             let alone = match (lent, own.and_then(|at| self.queue.get(&at))) {
                 (Some(alone), _) => alone,
@@ -442,7 +456,7 @@ impl<P: Payload> Outbox<P> {
         let mut from = 0;
         let mut bytes = 0;
         let of_stream = |class: Class| class.stream().is_some();
-        while records.taken.len() < BATCH_MESSAGES
+        while records.taken.len() < STORED_MESSAGES
             && bytes < BATCH_BYTES
             && let Some(at) = self.next_from(from, now, paced, of_stream)
             && let Some(entry) = self.queue.remove(&at)
@@ -565,6 +579,7 @@ impl<P: Payload> Outbox<P> {
                 Class::Latest { slot } if self.slots.contains_key(&slot) => continue,
                 Class::Latest { slot } => {
                     self.slots.insert(slot, at);
+                    self.bare.insert(at);
                     entry.held = Held::Waiting(entry.held.payload());
                 }
                 Class::Reply { .. } => continue,
@@ -584,6 +599,8 @@ impl<P: Payload> Outbox<P> {
             !reply
         });
         self.used -= freed;
+        let queue = &self.queue;
+        self.bare.retain(|at| queue.contains_key(at));
         refused
     }
 
@@ -648,8 +665,11 @@ impl<P: Payload> Outbox<P> {
             }
             Class::Latest { slot } => {
                 self.slots.insert(slot, at);
+                self.bare.insert(at);
             }
-            Class::Reply { .. } => {}
+            Class::Reply { .. } => {
+                self.bare.insert(at);
+            }
         }
         let size = payload.size();
         self.used += size;
@@ -670,8 +690,14 @@ impl<P: Payload> Outbox<P> {
             Class::Durable { stream } | Class::Coalesce { stream } | Class::Paced { stream } => {
                 (&mut self.tails, stream)
             }
-            Class::Latest { slot } => (&mut self.slots, slot),
-            Class::Reply { .. } => return,
+            Class::Latest { slot } => {
+                self.bare.remove(&at);
+                (&mut self.slots, slot)
+            }
+            Class::Reply { .. } => {
+                self.bare.remove(&at);
+                return;
+            }
         };
         if index.get(&key) == Some(&at) {
             index.remove(&key);
@@ -745,6 +771,8 @@ fn list(frames: &[TextFrame]) -> String {
 const BATCH_BYTES: usize = 256 << 10;
 /// Bounds what has to be kept for sending again.
 const BATCH_MESSAGES: usize = 256;
+/// Written down together; more than go out together, because each time may cost a sync.
+const STORED_MESSAGES: usize = 1024;
 /// Below it is room for what an earlier life left.
 const FIRST_POSITION: u64 = 1 << 32;
 /// A merged message stays far below any frame limit.

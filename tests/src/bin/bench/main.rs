@@ -8,6 +8,7 @@
 
 mod cancel;
 mod files;
+mod link;
 mod memory;
 mod spool;
 mod text;
@@ -76,9 +77,19 @@ impl Figure {
     }
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let filters: Vec<String> = env::args().skip(1).collect();
+    if let Some((first, words)) = filters.split_first()
+        && first == "link"
+    {
+        return link::run(words);
+    }
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().build().expect("a runtime can be made");
+    runtime.block_on(of_the_bridge(&filters))
+}
+
+async fn of_the_bridge(filters: &[String]) -> ExitCode {
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f));
     if OF_THE_BRIDGE.iter().any(|name| wanted(name)) {
         program::ctrlnode();

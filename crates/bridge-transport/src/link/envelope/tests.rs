@@ -208,6 +208,31 @@ fn commands_in_parts_are_put_together() {
     );
 }
 
+#[test]
+fn what_has_no_number_does_not_wait_behind_a_backlog_nor_hold_it_up() {
+    let mut bench = Bench::new();
+    online(&mut bench, FIRST, Position::default());
+    for _ in 0..600 {
+        bench.tell(durable("event"));
+    }
+    bench.tell(Input::Wrote { conn: FIRST });
+    bench.tell(Input::Wrote { conn: FIRST });
+    bench.tell(closed(FIRST, 1006));
+    bench.wait();
+    bench.tell(extended(SECOND));
+    bench.tell(Input::Wrote { conn: SECOND });
+    bench.tell(said(SECOND, Position::default().resume()));
+    for slot in 0..600 {
+        bench.tell(Input::Push(Note(Class::Latest { slot }, "list")));
+    }
+    let actions = bench.tell(Input::Wrote { conn: SECOND });
+    let frames = written(&actions);
+    let lists = frames.iter().filter(|frame| **frame == "list+").count();
+    assert_eq!((frames.len(), lists), (256, 128));
+    assert_eq!(frames.first(), Some(&"list+"));
+    assert_eq!(frames.get(128), Some(&numbered(256, "event").as_str()));
+}
+
 fn text(text: &'static str) -> Input<Note> {
     Input::Push(Note(Class::Coalesce { stream: 0 }, text))
 }
