@@ -124,7 +124,7 @@ impl Visit {
 /// Prints what a frame of the envelope brings; gives what is to be acknowledged.
 async fn print(reader: &mut Reader, text: &str) -> Result<Option<Position>, Problem> {
     match reader.hear(text)? {
-        Heard::Message { texts, upto } => {
+        Heard::Message { texts, upto, .. } => {
             for text in texts {
                 say(&text).await?;
             }
