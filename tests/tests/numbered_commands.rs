@@ -326,11 +326,13 @@ async fn a_bridge_that_is_killed_again_and_again_runs_each_task_once_and_none_is
         }
         bridge.kill().await;
     }
-    // Whatever was acknowledged meanwhile is commanded once more.
-    plane.start_over();
     let mut bridge = home.bridge(&plane.url());
     plane.all_acknowledged().await;
     until_ends(&plane, 0, TASKS).await;
+    // Whatever was acknowledged is commanded once more.
+    plane.start_over();
+    plane.cut();
+    plane.all_acknowledged().await;
     assert_eq!(bridge.terminate().await, Some(0), "{}", bridge.told());
     let began = fs::read_to_string(home.path().join("began")).unwrap();
     let began: Vec<&str> = began.lines().collect();

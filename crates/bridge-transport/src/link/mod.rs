@@ -20,7 +20,8 @@
 //! On a connection with the [envelope](crate::delivery) messages of streams wait until the peer has
 //! said where to go on, are numbered when they are written, and are kept until it has stored them.
 //! With a spool they are numbered as soon as they may go, on line or off, and written only when
-//! they are on the disk.
+//! they are on the disk. Those of the peer are delivered once in a process, and acknowledged when
+//! the embedder has committed them.
 
 mod backoff;
 pub(crate) mod close;
