@@ -306,13 +306,13 @@ fn counting_program(home: &Home) {
 
 #[tokio::test]
 async fn a_bridge_that_is_killed_again_and_again_runs_each_task_once_and_none_is_forgotten() {
-    const TASKS: usize = 300;
+    const TASKS: usize = 150;
     let (home, plane) = (Home::new(), FakePlane::start(Manners::extended()).await);
     counting_program(&home);
     plane.set_agents(&["counting"]);
     let mut seen = 0;
     // Early, so that most commands are in the middle of being taken, and later.
-    let lives = [1, 1, 2, 5, 20, 40];
+    let lives = [1, 1, 2, 5, 15, 20];
     for (life, started) in lives.into_iter().enumerate() {
         let mut bridge = home.bridge(&plane.url());
         let each = TASKS / lives.len();
