@@ -82,6 +82,11 @@ async fn what_waited_when_the_bridge_was_killed_arrives_after_the_next_start_and
     plane.set_manners(Manners::refuse(503, "a moment"));
     plane.cut();
     home.logged("t", "completed").await;
+    // The end is said after the log has it, and journalled after that.
+    let journal = home.root().join("journal/runs.jsonl");
+    while !std::fs::read_to_string(&journal).is_ok_and(|text| text.contains("{\"end\"")) {
+        tokio::task::yield_now().await;
+    }
     bridge.kill().await;
     plane.set_manners(Manners::extended());
 

@@ -56,8 +56,8 @@ pub enum Inbound {
         /// Which messages.
         gap: Gap,
     },
-    /// Messages of the peer that will never come; the link has reported it, and to
-    /// [commit](crate::Handle::commit) the position says that they are not waited for.
+    /// Messages of the peer that will never come. To [commit](crate::Handle::commit) the position
+    /// says that this side does not wait for them any more.
     Missed {
         /// The connection it was noticed on.
         conn: ConnId,

@@ -21,7 +21,8 @@
 //! said where to go on, are numbered when they are written, and are kept until it has stored them.
 //! With a spool they are numbered as soon as they may go, on line or off, and written only when
 //! they are on the disk. To a peer without the envelope terminal messages are kept until it is
-//! [proven](proof) that they arrived.
+//! [proven](proof) that they arrived. Those of the peer are delivered once in a
+//! process, and acknowledged when the embedder has committed them.
 
 mod backoff;
 mod breaker;
