@@ -188,14 +188,15 @@ async fn carriers(settings: &Settings, url: &str, token: Secret) -> Vec<Value> {
     let Ok(endpoint) = daemon::endpoint(settings, dial) else {
         return Vec::new();
     };
-    let kinds = match endpoint.url.scheme() {
-        "tcp" | "tls" => vec![CarrierKind::Lines],
-        _ => vec![
+    let kinds = if endpoint.carriers == [CarrierKind::Lines] {
+        vec![CarrierKind::Lines]
+    } else {
+        vec![
             CarrierKind::WebSocket,
             CarrierKind::Hybrid,
             CarrierKind::Sse,
             CarrierKind::LongPoll,
-        ],
+        ]
     };
     let mut fared = Vec::new();
     for kind in kinds {
