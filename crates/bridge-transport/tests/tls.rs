@@ -21,7 +21,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::TlsAcceptor;
@@ -494,4 +494,44 @@ async fn a_missing_certificate_file_is_named() {
         error.contains("certificate authorities cannot be loaded from no/such"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn lines_travel_over_tls_to_a_pinned_key_alone() {
+    let ours = Authority::named("ours");
+    let signed = ours.sign(&named("localhost"), KeyPair::generate().unwrap());
+    let plane = Plane::start(&signed, anybody()).await;
+    let url = format!("tls://localhost:{}", plane.address().port());
+    let pinned = |signed: &Signed| endpoint(&url).pin(signed.fingerprint()).trust_pins_alone();
+
+    let (link, _inbox) = connect::<Text>(pinned(&signed));
+    let (stream, _) = plane.listener.accept().await.unwrap();
+    let mut stream = BufReader::new(plane.tls.accept(stream).await.unwrap());
+    let mut line = String::new();
+    stream.read_line(&mut line).await.unwrap();
+    assert!(
+        line.contains("[\"authorization\",\"Bearer t0ken\"]"),
+        "{line}"
+    );
+    let welcome = b"{\"carrier\":\"welcome\",\"extended\":false}\n";
+    stream.write_all(welcome).await.unwrap();
+    link.push(Text("{\"action\":\"x\"}".to_owned()))
+        .await
+        .unwrap();
+    // The first ping of a connection may go before it.
+    loop {
+        line.clear();
+        stream.read_line(&mut line).await.unwrap();
+        if !line.starts_with("{\"carrier\":\"ping\"") {
+            break;
+        }
+    }
+    assert_eq!(line, "{\"action\":\"x\"}\n");
+    drop((link, stream));
+
+    let other = ours.sign(&named("localhost"), KeyPair::generate().unwrap());
+    let (link, _inbox) = connect::<Text>(pinned(&other));
+    let (stream, _) = plane.listener.accept().await.unwrap();
+    plane.tls.accept(stream).await.unwrap_err();
+    assert!(failed(&link).await.contains("not pinned"));
 }

@@ -188,14 +188,15 @@ async fn carriers(settings: &Settings, url: &str, token: Secret) -> Vec<Value> {
     let Ok(endpoint) = daemon::endpoint(settings, dial) else {
         return Vec::new();
     };
-    let kinds = match endpoint.url.scheme_str().unwrap_or_default() {
-        "tcp" | "tls" => vec![CarrierKind::Lines],
-        _ => vec![
+    let kinds = if endpoint.carriers == [CarrierKind::Lines] {
+        vec![CarrierKind::Lines]
+    } else {
+        vec![
             CarrierKind::WebSocket,
             CarrierKind::Hybrid,
             CarrierKind::Sse,
             CarrierKind::LongPoll,
-        ],
+        ]
     };
     let mut fared = Vec::new();
     for kind in kinds {
@@ -262,7 +263,7 @@ async fn dial(settings: &Settings, url: &str, token: Secret) -> Seen {
     match state.phase {
         Phase::Online => (Verdict::Reached, "connected".into(), None),
         Phase::AuthRequired => (Verdict::TokenRefused, error, Some(NEW_TOKEN.into())),
-        Phase::Doubtful | Phase::Dialing | Phase::Waiting | Phase::Draining | Phase::Stopped => {
+        Phase::Dialing | Phase::Waiting | Phase::Draining | Phase::Stopped => {
             let advice = advice(&error).to_owned();
             (Verdict::NotReached, error, Some(advice))
         }
@@ -364,11 +365,6 @@ fn told(note: Option<LinkNote>) -> Seen {
     let failed = note.error.unwrap_or_else(|| "not connected".into());
     match note.connection {
         Connection::Online => (Verdict::Reached, "connected".into(), None),
-        Connection::Doubtful => (
-            Verdict::NotKnown,
-            "open, but nothing was heard for a while".into(),
-            None,
-        ),
         Connection::Connecting => (Verdict::NotKnown, "connecting".into(), None),
         Connection::Failed => {
             let advice = advice(&failed).to_owned();
