@@ -52,5 +52,8 @@ pub use inbound::{CloseReason, ConnId, FrameRefused, Inbound, Inbox};
 #[cfg(feature = "spool")]
 pub use kept::SyncPolicy;
 pub use link::close::{CloseRule, CloseRules, Signal, Stage, Verdict};
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub use link::script;
 pub use payload::{Class, Greeting, Payload, Stored, Text, TextFrame};
 pub use state::{LinkState, Phase};

@@ -32,6 +32,8 @@ mod liveness;
 mod outbox;
 mod pace;
 mod proof;
+#[cfg(feature = "simulation")]
+pub mod script;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
