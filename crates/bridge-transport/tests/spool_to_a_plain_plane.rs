@@ -29,7 +29,7 @@ fn waiting(folder: &Path) -> std::ops::Range<u64> {
     spool.first_seq()..spool.next_seq()
 }
 
-async fn start(listener: &TcpListener, folder: &Path) -> (Handle<Text>, Inbox) {
+fn start(listener: &TcpListener, folder: &Path) -> (Handle<Text>, Inbox) {
     let url = format!("ws://{}/ws", listener.local_addr().unwrap());
     let endpoint = Endpoint::new(url.parse().unwrap()).unwrap();
     let carrier = Box::new(WebSocket::new(&endpoint));
@@ -56,7 +56,7 @@ fn what_was_written_and_not_proven_is_found_again_by_the_next_life_and_leaves_wh
     let life = runtime();
     let socket = life.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (link, _inbox) = start(&listener, &folder).await;
+        let (link, _inbox) = start(&listener, &folder);
         let (stream, _) = listener.accept().await.unwrap();
         let mut socket = accept_async(stream).await.unwrap();
         link.push(Text("the end".to_owned())).await.unwrap();
@@ -70,7 +70,7 @@ fn what_was_written_and_not_proven_is_found_again_by_the_next_life_and_leaves_wh
 
     runtime().block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (link, _inbox) = start(&listener, &folder).await;
+        let (link, _inbox) = start(&listener, &folder);
         let (stream, _) = listener.accept().await.unwrap();
         let mut socket = accept_async(stream).await.unwrap();
         assert_eq!(read(&mut socket).await, "the end");
