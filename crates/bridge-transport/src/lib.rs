@@ -82,6 +82,9 @@ pub use inbound::{CloseReason, ConnId, FrameRefused, Inbound, Inbox, Receipt};
 #[cfg(feature = "spool")]
 pub use kept::SyncPolicy;
 pub use link::close::{CloseRule, CloseRules, Signal, Stage, Verdict};
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub use link::script;
 pub use payload::{Class, Greeting, Payload, Stored, Text, TextFrame};
 pub use state::{LinkState, Phase};
 pub use trust::{Fingerprint, Identity, NotAFingerprint, TlsSettings};

@@ -263,7 +263,7 @@ async fn dial(settings: &Settings, url: &str, token: Secret) -> Seen {
     match state.phase {
         Phase::Online => (Verdict::Reached, "connected".into(), None),
         Phase::AuthRequired => (Verdict::TokenRefused, error, Some(NEW_TOKEN.into())),
-        Phase::Dialing | Phase::Waiting | Phase::Draining | Phase::Stopped => {
+        Phase::Doubtful | Phase::Dialing | Phase::Waiting | Phase::Draining | Phase::Stopped => {
             let advice = advice(&error).to_owned();
             (Verdict::NotReached, error, Some(advice))
         }
@@ -365,6 +365,11 @@ fn told(note: Option<LinkNote>) -> Seen {
     let failed = note.error.unwrap_or_else(|| "not connected".into());
     match note.connection {
         Connection::Online => (Verdict::Reached, "connected".into(), None),
+        Connection::Doubtful => (
+            Verdict::NotKnown,
+            "open, but nothing was heard for a while".into(),
+            None,
+        ),
         Connection::Connecting => (Verdict::NotKnown, "connecting".into(), None),
         Connection::Failed => {
             let advice = advice(&failed).to_owned();

@@ -81,6 +81,11 @@ impl Breaker {
         })
     }
 
+    /// The last frame that was taken does not count.
+    pub(super) fn forgive(&mut self) {
+        self.frames.give_back();
+    }
+
     /// Until when nothing is read.
     pub(super) fn paused_until(&self) -> Option<Instant> {
         self.paused.then(|| self.frames.back())
@@ -128,6 +133,10 @@ impl Bucket {
             self.full = self.full.min(now + self.holds + SHARE);
         }
         there
+    }
+
+    fn give_back(&mut self) {
+        self.full = self.full.checked_sub(self.each).unwrap_or(self.full);
     }
 
     /// When a share of the rate is there again.

@@ -87,7 +87,12 @@ impl<P: Payload> Link<P> {
                 self.trim();
             }
             Heard::Ack { seq } => {
+                let first = self.writer.first();
                 self.writer.on_ack(seq)?;
+                // There are no more of these than messages were sent.
+                if self.writer.first() > first {
+                    self.breaker.forgive();
+                }
                 self.trim();
             }
         }

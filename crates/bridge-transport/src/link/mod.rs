@@ -34,6 +34,8 @@ mod liveness;
 mod outbox;
 mod pace;
 mod proof;
+#[cfg(feature = "simulation")]
+pub mod script;
 #[cfg(test)]
 mod simulation;
 mod spooled;

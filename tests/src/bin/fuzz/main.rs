@@ -5,6 +5,7 @@
 //! that, which is enough to get deep.
 
 mod decoder;
+mod link;
 mod mutation;
 mod spool;
 
@@ -40,7 +41,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let targets: [Box<dyn Target>; 2] = [Box::new(decoder::Decoder), Box::new(spool::Recovery)];
+    let targets: [Box<dyn Target>; 3] = [
+        Box::new(decoder::Decoder),
+        Box::new(spool::Recovery),
+        Box::new(link::Script),
+    ];
     let targets = targets
         .iter()
         .filter(|target| wishes.target.as_ref().is_none_or(|it| it == target.name()));

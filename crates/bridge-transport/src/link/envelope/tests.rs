@@ -236,3 +236,15 @@ fn what_has_no_number_does_not_wait_behind_a_backlog_nor_hold_it_up() {
 fn text(text: &'static str) -> Input<Note> {
     Input::Push(Note(Class::Coalesce { stream: 0 }, text))
 }
+
+#[test]
+fn acknowledgements_of_what_was_sent_are_read_as_fast_as_they_come() {
+    let mut bench = Bench::new();
+    online(&mut bench, FIRST, Position::default());
+    for seq in 1..=30_000 {
+        bench.tell(durable("a"));
+        bench.tell(Input::Wrote { conn: FIRST });
+        bench.tell(said(FIRST, stored(seq).ack()));
+    }
+    assert!(bench.link.takes_frames());
+}

@@ -14,6 +14,7 @@
 
 mod item;
 mod model;
+mod network;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -22,11 +23,10 @@ use bytes::Bytes;
 use self::{
     item::Item,
     model::{Model, Promise},
+    network::{Fate, Sent, Socket},
 };
 use super::*;
 use crate::{
-    carrier::Traffic,
-    delivery::Heard,
     jitter::Jitter,
     payload::{Class, Stored as _},
 };
@@ -145,69 +145,6 @@ fn read(disk: &BTreeMap<u64, Vec<u8>>, from: u64, upto: u64, bytes: usize) -> Re
         upto: if size < bytes { upto } else { reached },
         messages,
     }
-}
-
-/// What became of a connection that is not closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Works,
-    /// Not a byte moves, and no write is confirmed.
-    Stuck,
-    /// Writes are confirmed and vanish.
-    Deaf,
-    /// What the far end says vanishes.
-    Dumb,
-    /// Both.
-    Gone,
-}
-
-impl Fate {
-    fn carries_out(self) -> bool {
-        match self {
-            Self::Works | Self::Dumb => true,
-            Self::Stuck | Self::Deaf | Self::Gone => false,
-        }
-    }
-
-    fn carries_back(self) -> bool {
-        match self {
-            Self::Works | Self::Deaf => true,
-            Self::Stuck | Self::Dumb | Self::Gone => false,
-        }
-    }
-}
-
-/// What is on its way to the far end, in order.
-#[derive(Debug)]
-enum Sent {
-    Frame(Written),
-    Ping(u64),
-}
-
-/// A frame whose write was confirmed.
-#[derive(Debug)]
-struct Written {
-    frame: TextFrame,
-    at: Instant,
-    /// The link had not heard a pong of this far end yet, and had to believe in less.
-    credulous: bool,
-}
-
-#[derive(Debug)]
-struct Socket {
-    conn: ConnId,
-    extended: bool,
-    fate: Fate,
-    greeted: bool,
-    in_flight: Vec<TextFrame>,
-    /// Written, and not read by the far end yet: lost when the connection dies.
-    under_way: VecDeque<Sent>,
-    /// Written, and never to be read.
-    swallowed: Vec<Written>,
-    far: Option<Reader>,
-    /// When the link was last brought a frame.
-    heard: Option<Instant>,
-    traffic: Traffic,
 }
 
 struct World {
@@ -572,124 +509,6 @@ impl World {
         });
     }
 
-    fn on_accepted(&mut self, conn: ConnId) {
-        let extended = match self.far {
-            Far::Plain => false,
-            Far::Extended => true,
-            Far::Wavering => self.chance(50),
-        };
-        self.tell(|| format!("{conn} is up, extended: {extended}"));
-        self.store();
-        let traffic = Traffic {
-            received: self.now.at,
-            sent: self.now.at,
-        };
-        self.socket = Some(Socket {
-            conn,
-            extended,
-            fate: Fate::Works,
-            greeted: false,
-            in_flight: Vec::new(),
-            under_way: VecDeque::new(),
-            swallowed: Vec::new(),
-            far: extended.then(|| Reader::new(self.position, 1 << 20)),
-            heard: None,
-            traffic,
-        });
-        self.connections += 1;
-        self.plan(90_000, Event::Trouble(conn));
-        self.plan(20_000, Event::Command(conn));
-        if extended {
-            self.plan(500, Event::Said(conn, Said::Resume(self.position)));
-        }
-        self.input(Input::Opened { conn, extended });
-    }
-
-    fn on_wrote(&mut self, conn: ConnId) {
-        // After sleep the link leaves the connection before it hears of the write.
-        let confirmed = !self.link.slept(self.now);
-        let (at, credulous) = (self.now.at, !self.link.liveness.answers_pings());
-        if let Some(socket) = self.socket.as_mut().filter(|_| confirmed) {
-            socket.traffic.sent = at;
-            let written = std::mem::take(&mut socket.in_flight).into_iter();
-            let written = written.map(|frame| Written {
-                frame,
-                at,
-                credulous,
-            });
-            if socket.fate.carries_out() {
-                socket.under_way.extend(written.map(Sent::Frame));
-            } else {
-                socket.swallowed.extend(written);
-            }
-            self.plan(200, Event::Read(conn));
-        }
-        self.input(Input::Wrote { conn });
-    }
-
-    fn on_trouble(&mut self, conn: ConnId) {
-        let (fate, code) = match self.random.next() % 10 {
-            0 => (Some(Fate::Stuck), 0),
-            1 => (Some(Fate::Deaf), 0),
-            2 => (Some(Fate::Dumb), 0),
-            3 => (Some(Fate::Gone), 0),
-            4 => (None, 1008),
-            5 => (None, 1002),
-            6 => (None, 1012),
-            _ => (None, 1006),
-        };
-        // What is broken does not mend.
-        let works = self.fate(conn) == Some(Fate::Works);
-        if let Some(fate) = fate.filter(|_| works) {
-            self.tell(|| format!("{conn} is {fate:?}"));
-            if let Some(socket) = &mut self.socket {
-                socket.fate = fate;
-            }
-            // TCP gives up in the end, if the link did not before.
-            self.plan(1_000_000, Event::Trouble(conn));
-            return;
-        }
-        let code = if code == 0 { 1006 } else { code };
-        let reason = String::new();
-        self.end(conn, CloseReason::Code { code, reason });
-    }
-
-    /// The network ends a connection, and the link is told.
-    fn end(&mut self, conn: ConnId, reason: CloseReason) {
-        self.tell(|| format!("{conn} ends: {reason}"));
-        self.take_away();
-        self.input(Input::Closed { conn, reason });
-    }
-
-    /// A connection is no more, and with it what it had not brought.
-    fn take_away(&mut self) {
-        let Some(socket) = self.socket.take() else {
-            return;
-        };
-        if socket.extended {
-            return;
-        }
-        // The beginning of a write may have got through that nobody heard of.
-        if socket.fate.carries_out() && socket.under_way.is_empty() && self.chance(30) {
-            let some = self.random.next() % (socket.in_flight.len() as u64 + 1);
-            for frame in socket.in_flight.iter().zip(0..some).map(|(frame, _)| frame) {
-                self.model.may_come_again(frame);
-                self.model.arrive(frame);
-            }
-        }
-        let under_way = socket.under_way.into_iter().filter_map(|sent| match sent {
-            Sent::Frame(written) => Some(written),
-            Sent::Ping(_) => None,
-        });
-        for written in socket.swallowed.into_iter().chain(under_way) {
-            let aged = written.at + Timings::default().silence <= self.now.at;
-            let spoken = socket.heard.is_some_and(|heard| heard >= written.at);
-            let proven = written.credulous && (aged || spoken);
-            self.tell(|| format!("{:?} is gone, proven: {proven}", written.frame));
-            self.model.take(&written.frame, proven);
-        }
-    }
-
     fn produce(&mut self, class: Class) {
         if self.waiting.is_some() {
             return;
@@ -876,104 +695,10 @@ impl World {
         self.perform();
     }
 
-    /// The far end takes what is there; with the envelope it stores it now and then, and dies now
-    /// and then.
-    fn read(&mut self, conn: ConnId) {
-        self.take_in();
-        if !self.socket.as_ref().is_some_and(|socket| socket.extended) {
-            return;
-        }
-        if !self.calm && self.chance(3) {
-            self.unstored.clear();
-            self.end(conn, CloseReason::Lost("the far end died".to_owned()));
-        } else if self.chance(70) {
-            // Nothing is acknowledged on a connection before something of it is stored.
-            let numbered = self.unstored.iter().any(|(_, upto)| upto.is_some());
-            self.store();
-            if numbered {
-                self.plan(300, Event::Said(conn, Said::Ack(self.position)));
-            }
-        } else {
-            self.plan(200, Event::Read(conn));
-        }
-    }
-
-    fn take_in(&mut self) {
-        let Some(socket) = &mut self.socket else {
-            return;
-        };
-        let conn = socket.conn;
-        for sent in std::mem::take(&mut socket.under_way) {
-            match sent {
-                Sent::Ping(id) if self.answers_pings => self.plan(400, Event::Pong(conn, id)),
-                Sent::Ping(_) => {}
-                Sent::Frame(written) => self.take_frame(conn, &written.frame),
-            }
-        }
-    }
-
-    fn take_frame(&mut self, conn: ConnId, frame: &TextFrame) {
-        let reader = self.socket.as_mut().and_then(|socket| socket.far.as_mut());
-        let Some(reader) = reader else {
-            self.model.arrive(frame);
-            return;
-        };
-        match reader.hear(frame.as_str()).expect("no rule is broken") {
-            Heard::Message { texts, upto, .. } => {
-                for text in texts {
-                    let answer = text.starts_with('r');
-                    assert!(
-                        !answer || *text == format!("r {conn} 0"),
-                        "{text} on {conn}"
-                    );
-                    self.unstored.push((text.into_owned(), upto));
-                }
-            }
-            Heard::Nothing => {}
-            other @ Heard::Gap { .. } => assert_eq!(self.far, Far::Wavering, "{other:?}"),
-            other @ (Heard::Resume { .. } | Heard::Ack { .. }) => panic!("{other:?}"),
-        }
-    }
-
-    /// The far end stores what it has taken.
-    fn store(&mut self) {
-        for (text, upto) in std::mem::take(&mut self.unstored) {
-            let frame = text.as_str().into();
-            if self.far == Far::Wavering {
-                self.model.may_come_again(&frame);
-            }
-            self.tell(|| format!("stored: {text}, {upto:?}"));
-            self.model.arrive(&frame);
-            self.position = upto.unwrap_or(self.position);
-        }
-    }
-
-    /// A frame of the far end arrives.
-    fn bring(&mut self, conn: ConnId, text: Bytes) {
-        self.tell(|| format!("{conn} brings {}", String::from_utf8_lossy(&text)));
-        self.received();
-        if let Some(socket) = &mut self.socket {
-            socket.heard = Some(self.now.at);
-        }
-        self.input(Input::Frame { conn, text });
-    }
-
-    fn received(&mut self) {
-        if let Some(socket) = &mut self.socket {
-            socket.traffic.received = self.now.at;
-        }
-    }
-
     fn tell_frames(&self, conn: ConnId) {
         let frames = self.socket.iter().flat_map(|socket| &socket.in_flight);
         let frames: Vec<&str> = frames.map(TextFrame::as_str).collect();
         self.tell(|| format!("writes to {conn}: {frames:?}"));
-    }
-
-    /// What became of this connection, unless it is closed.
-    fn fate(&self, conn: ConnId) -> Option<Fate> {
-        let socket = self.socket.as_ref();
-        socket.filter(|it| it.conn == conn).map(|it| it.fate)
     }
 }
 
