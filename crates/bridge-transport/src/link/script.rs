@@ -423,7 +423,10 @@ impl Driver {
                 Action::Read { from, upto, .. } => {
                     assert!(self.wanted.is_none(), "two at a time");
                     let last = self.appended.expect("there is a spool");
-                    assert!(from < upto && upto <= last + 1, "{from} to {upto} of {last}");
+                    assert!(
+                        from < upto && upto <= last + 1,
+                        "{from} to {upto} of {last}"
+                    );
                     self.wanted = Some((from, upto));
                 }
                 Action::Trim { upto } => {
