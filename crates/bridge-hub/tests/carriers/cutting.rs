@@ -18,6 +18,8 @@ struct Orders {
     generation: u64,
     /// Bytes to the hub stand still.
     held: bool,
+    /// Of every second connection the first answer is lost, and with it the connection.
+    lossy: bool,
     /// A connection is cut once so many bytes have come from the hub on it.
     cut_after: Option<usize>,
 }
@@ -46,11 +48,14 @@ impl Way {
         let orders = self.orders.subscribe();
         tokio::spawn(async move {
             let mut over = orders.clone();
+            let mut accepted_so_far = 0;
             loop {
                 tokio::select! {
                     accepted = listener.accept() => {
                         let (near, _) = accepted.unwrap();
-                        tokio::spawn(pass(near, hub, orders.clone()));
+                        accepted_so_far += 1;
+                        let lost = orders.borrow().lossy && accepted_so_far % 2 == 1;
+                        tokio::spawn(pass(near, hub, orders.clone(), lost));
                     }
                     gone = over.changed() => if gone.is_err() { return },
                 }
@@ -67,12 +72,16 @@ impl Way {
         self.orders.send_modify(|orders| orders.held = held);
     }
 
+    pub(crate) fn lossy(&self, lossy: bool) {
+        self.orders.send_modify(|orders| orders.lossy = lossy);
+    }
+
     pub(crate) fn cut_after(&self, bytes: Option<usize>) {
         self.orders.send_modify(|orders| orders.cut_after = bytes);
     }
 }
 
-async fn pass(near: TcpStream, hub: SocketAddr, mut orders: watch::Receiver<Orders>) {
+async fn pass(near: TcpStream, hub: SocketAddr, mut orders: watch::Receiver<Orders>, lost: bool) {
     let generation = orders.borrow().generation;
     let Ok(far) = TcpStream::connect(hub).await else {
         return;
@@ -83,7 +92,7 @@ async fn pass(near: TcpStream, hub: SocketAddr, mut orders: watch::Receiver<Orde
     let budget = orders.clone();
     tokio::select! {
         () = up(from_near, to_far, held) => {}
-        () = down(from_far, to_near, budget) => {}
+        () = down(from_far, to_near, budget, lost) => {}
         cut = orders.wait_for(|orders| orders.generation != generation) => drop(cut),
     }
 }
@@ -105,7 +114,12 @@ async fn up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut orders: watch::
     }
 }
 
-async fn down(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, orders: watch::Receiver<Orders>) {
+async fn down(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    orders: watch::Receiver<Orders>,
+    lost: bool,
+) {
     let mut buffer = vec![0; 4096];
     let mut passed = 0;
     loop {
@@ -115,7 +129,7 @@ async fn down(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, orders: watch::Re
         passed += count;
         // The last bytes are lost with the connection.
         let cut = orders.borrow().cut_after.is_some_and(|most| passed > most);
-        if count == 0 || cut || to.write_all(&buffer[..count]).await.is_err() {
+        if count == 0 || lost || cut || to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }
