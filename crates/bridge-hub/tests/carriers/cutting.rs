@@ -18,10 +18,18 @@ struct Orders {
     generation: u64,
     /// Bytes to the hub stand still.
     held: bool,
-    /// Of every second connection the first answer is lost, and with it the connection.
+    /// Of every second connection the first request or the first answer is lost, in turns, and with
+    /// it the connection.
     lossy: bool,
     /// A connection is cut once so many bytes have come from the hub on it.
     cut_after: Option<usize>,
+}
+
+/// What is lost of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    Request,
+    Answer,
 }
 
 /// The way. Dropped, it cuts everything.
@@ -54,7 +62,12 @@ impl Way {
                     accepted = listener.accept() => {
                         let (near, _) = accepted.unwrap();
                         accepted_so_far += 1;
-                        let lost = orders.borrow().lossy && accepted_so_far % 2 == 1;
+                        let lost = match accepted_so_far % 4 {
+                            1 => Some(Lost::Request),
+                            3 => Some(Lost::Answer),
+                            _ => None,
+                        };
+                        let lost = lost.filter(|_| orders.borrow().lossy);
                         tokio::spawn(pass(near, hub, orders.clone(), lost));
                     }
                     gone = over.changed() => if gone.is_err() { return },
@@ -81,7 +94,12 @@ impl Way {
     }
 }
 
-async fn pass(near: TcpStream, hub: SocketAddr, mut orders: watch::Receiver<Orders>, lost: bool) {
+async fn pass(
+    near: TcpStream,
+    hub: SocketAddr,
+    mut orders: watch::Receiver<Orders>,
+    lost: Option<Lost>,
+) {
     let generation = orders.borrow().generation;
     let Ok(far) = TcpStream::connect(hub).await else {
         return;
@@ -91,13 +109,18 @@ async fn pass(near: TcpStream, hub: SocketAddr, mut orders: watch::Receiver<Orde
     let held = orders.clone();
     let budget = orders.clone();
     tokio::select! {
-        () = up(from_near, to_far, held) => {}
-        () = down(from_far, to_near, budget, lost) => {}
+        () = up(from_near, to_far, held, lost == Some(Lost::Request)) => {}
+        () = down(from_far, to_near, budget, lost == Some(Lost::Answer)) => {}
         cut = orders.wait_for(|orders| orders.generation != generation) => drop(cut),
     }
 }
 
-async fn up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut orders: watch::Receiver<Orders>) {
+async fn up(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut orders: watch::Receiver<Orders>,
+    lost: bool,
+) {
     let mut buffer = vec![0; 4096];
     loop {
         if orders.wait_for(|orders| !orders.held).await.is_err() {
@@ -105,6 +128,7 @@ async fn up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut orders: watch::
         }
         match from.read(&mut buffer).await {
             Ok(0) | Err(_) => return,
+            Ok(_) if lost => return,
             Ok(count) => {
                 if to.write_all(&buffer[..count]).await.is_err() {
                     return;

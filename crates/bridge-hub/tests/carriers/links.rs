@@ -73,7 +73,7 @@ async fn a_link_outlives_its_connections() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_lost_loses_and_doubles_nothing() {
+async fn a_request_or_an_answer_that_is_lost_loses_and_doubles_nothing() {
     for kind in OF_HTTP {
         let world = World::new(kind).await;
         let mut bridge = world.bridge().await;
