@@ -18,8 +18,18 @@ struct Orders {
     generation: u64,
     /// Bytes to the hub stand still.
     held: bool,
+    /// Of every second connection the first request or the first answer is lost, in turns, and with
+    /// it the connection.
+    lossy: bool,
     /// A connection is cut once so many bytes have come from the hub on it.
     cut_after: Option<usize>,
+}
+
+/// What is lost of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    Request,
+    Answer,
 }
 
 /// The way. Dropped, it cuts everything.
@@ -46,11 +56,19 @@ impl Way {
         let orders = self.orders.subscribe();
         tokio::spawn(async move {
             let mut over = orders.clone();
+            let mut accepted_so_far = 0;
             loop {
                 tokio::select! {
                     accepted = listener.accept() => {
                         let (near, _) = accepted.unwrap();
-                        tokio::spawn(pass(near, hub, orders.clone()));
+                        accepted_so_far += 1;
+                        let lost = match accepted_so_far % 4 {
+                            1 => Some(Lost::Request),
+                            3 => Some(Lost::Answer),
+                            _ => None,
+                        };
+                        let lost = lost.filter(|_| orders.borrow().lossy);
+                        tokio::spawn(pass(near, hub, orders.clone(), lost));
                     }
                     gone = over.changed() => if gone.is_err() { return },
                 }
@@ -67,12 +85,21 @@ impl Way {
         self.orders.send_modify(|orders| orders.held = held);
     }
 
+    pub(crate) fn lossy(&self, lossy: bool) {
+        self.orders.send_modify(|orders| orders.lossy = lossy);
+    }
+
     pub(crate) fn cut_after(&self, bytes: Option<usize>) {
         self.orders.send_modify(|orders| orders.cut_after = bytes);
     }
 }
 
-async fn pass(near: TcpStream, hub: SocketAddr, mut orders: watch::Receiver<Orders>) {
+async fn pass(
+    near: TcpStream,
+    hub: SocketAddr,
+    mut orders: watch::Receiver<Orders>,
+    lost: Option<Lost>,
+) {
     let generation = orders.borrow().generation;
     let Ok(far) = TcpStream::connect(hub).await else {
         return;
@@ -82,13 +109,18 @@ async fn pass(near: TcpStream, hub: SocketAddr, mut orders: watch::Receiver<Orde
     let held = orders.clone();
     let budget = orders.clone();
     tokio::select! {
-        () = up(from_near, to_far, held) => {}
-        () = down(from_far, to_near, budget) => {}
+        () = up(from_near, to_far, held, lost == Some(Lost::Request)) => {}
+        () = down(from_far, to_near, budget, lost == Some(Lost::Answer)) => {}
         cut = orders.wait_for(|orders| orders.generation != generation) => drop(cut),
     }
 }
 
-async fn up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut orders: watch::Receiver<Orders>) {
+async fn up(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut orders: watch::Receiver<Orders>,
+    lost: bool,
+) {
     let mut buffer = vec![0; 4096];
     loop {
         if orders.wait_for(|orders| !orders.held).await.is_err() {
@@ -96,6 +128,7 @@ async fn up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut orders: watch::
         }
         match from.read(&mut buffer).await {
             Ok(0) | Err(_) => return,
+            Ok(_) if lost => return,
             Ok(count) => {
                 if to.write_all(&buffer[..count]).await.is_err() {
                     return;
@@ -105,7 +138,12 @@ async fn up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut orders: watch::
     }
 }
 
-async fn down(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, orders: watch::Receiver<Orders>) {
+async fn down(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    orders: watch::Receiver<Orders>,
+    lost: bool,
+) {
     let mut buffer = vec![0; 4096];
     let mut passed = 0;
     loop {
@@ -115,7 +153,7 @@ async fn down(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, orders: watch::Re
         passed += count;
         // The last bytes are lost with the connection.
         let cut = orders.borrow().cut_after.is_some_and(|most| passed > most);
-        if count == 0 || cut || to.write_all(&buffer[..count]).await.is_err() {
+        if count == 0 || lost || cut || to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }

@@ -73,6 +73,29 @@ async fn a_link_outlives_its_connections() {
 }
 
 #[tokio::test]
+async fn a_request_or_an_answer_that_is_lost_loses_and_doubles_nothing() {
+    for kind in OF_HTTP {
+        let world = World::new(kind).await;
+        let mut bridge = world.bridge().await;
+        let run = world.task(&mut bridge).await;
+        world.way.lossy(true);
+        for round in 0..10_u32 {
+            world.way.cut();
+            let text = run.text(u64::from(round), &format!("{round} "));
+            bridge.push(text).await;
+            let count = usize::try_from(round).unwrap() + 1;
+            world.texts(&run, count).await;
+        }
+        let expected: Vec<String> = (0..10).map(|n| format!("{n} ")).collect();
+        assert_eq!(world.texts(&run, 10).await, expected, "{kind:?}");
+        world.way.lossy(false);
+        world.create("after all").await;
+        bridge.expect("dispatch_task").await;
+        assert_eq!(bridge.ends, [], "{kind:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_is_made_again_is_answered_as_before() {
     let world = World::new(CarrierKind::LongPoll).await;
     let token = world.pairing.expose();
