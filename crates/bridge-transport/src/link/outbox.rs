@@ -10,7 +10,7 @@
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map},
     time::{Duration, Instant},
 };
 
@@ -270,13 +270,14 @@ impl<P: Payload> Outbox<P> {
             };
             let Some(at) = next else { break };
             from = at + 1;
-            let alone = self.queue.get(&at).is_some_and(|entry| entry.alone);
+            let btree_map::Entry::Occupied(place) = self.queue.entry(at) else {
+                break;
+            };
+            let alone = place.get().alone;
             if batch.is_full() || (alone && !batch.frames.is_empty()) {
                 break;
             }
-            let Some(entry) = self.queue.remove(&at) else {
-                break;
-            };
+            let entry = place.remove();
             self.forget(at, entry.class);
             self.used -= entry.size;
             if let Class::Paced { stream } = entry.class {
