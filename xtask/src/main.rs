@@ -72,9 +72,9 @@ enum Task {
         task: AgentsTask,
     },
     /// What a whole bridge with a fake agent does in which time (Linux); fails when a figure is
-    /// missed.
+    /// missed. `bench link` measures the delivery layer alone.
     Bench {
-        /// Only figures whose name contains this.
+        /// Only figures whose name contains this; behind `link` one of its sections.
         filter: Vec<String>,
     },
     /// Inputs that nobody would write, for what reads the bytes of others: frames, the spool.

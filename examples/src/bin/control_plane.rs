@@ -73,7 +73,9 @@ impl Visit {
         #[expect(clippy::result_large_err, reason = "the library's callback type")]
         let admit = |request: &server::Request, mut response: server::Response| {
             let header = |name| request.headers().get(name)?.to_str().ok();
-            bridge = header("authorization").unwrap_or_default().to_owned();
+            header("authorization")
+                .unwrap_or_default()
+                .clone_into(&mut bridge);
             let token = self.token.as_ref();
             if token.is_some_and(|token| bridge != format!("Bearer {token}")) {
                 let mut refusal =

@@ -13,11 +13,15 @@ use super::{
 };
 use crate::world::{percentile, seconds};
 
-/// The best of some rounds, each with a backlog of its own.
+/// The best of some rounds, each with a backlog of its own; the answers of all of them.
 pub(super) fn all() -> Vec<Row> {
-    let rounds = (0..ROUNDS).map(|_| round());
-    let best = rounds.min_by(|one, other| one.0.total_cmp(&other.0));
-    let (took, answers) = best.expect("there are rounds");
+    let (mut took, mut answers) = (f64::INFINITY, Vec::new());
+    for _ in 0..ROUNDS {
+        let (round, answered) = round();
+        took = took.min(round);
+        answers.extend(answered);
+    }
+    answers.sort_by(f64::total_cmp);
     vec![
         Row::time(
             "backlog of 10,000 after reconnect, stored and acknowledged",
@@ -64,8 +68,7 @@ fn round() -> (f64, Vec<f64>) {
         let ledger = far.ledger();
         let opened = ledger.opened_at.expect("it was opened");
         let meanwhile = ledger.answers.iter().skip(before);
-        let mut answers: Vec<f64> = meanwhile.map(|took| seconds(*took) * 1000.0).collect();
-        answers.sort_by(f64::total_cmp);
+        let answers = meanwhile.map(|took| seconds(*took) * 1000.0).collect();
         (seconds(done.duration_since(opened)) * 1000.0, answers)
     })
 }
@@ -87,4 +90,4 @@ async fn answer(link: Handle<Message>, mut inbox: Inbox) {
 }
 
 const BACKLOG: u32 = 10_000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 20;
