@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bridge_transport::delivery::{Heard, Position, Reader};
+use bridge_transport::{
+    carrier::deflate,
+    delivery::{Heard, Position, Reader},
+};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -299,9 +302,11 @@ impl Connection {
         let mut enveloped = false;
         let accepts = self.ways.envelope;
         let answer = |request: &Request, mut response: Response| {
-            if let Some(offer) = request.headers().get(EXTENSION).filter(|_| accepts) {
-                enveloped = true;
-                response.headers_mut().insert(EXTENSION, offer.clone());
+            for agreed in [EXTENSION, deflate::HEADER] {
+                if let Some(offer) = request.headers().get(agreed).filter(|_| accepts) {
+                    enveloped = true;
+                    response.headers_mut().insert(agreed, offer.clone());
+                }
             }
             Ok(response)
         };
@@ -366,12 +371,17 @@ impl Connection {
             loop {
                 match next {
                     Some(Ok(Message::Text(text))) => heap.hear(&mut reader, &text, begun),
-                    Some(Ok(
-                        Message::Ping(_)
-                        | Message::Pong(_)
-                        | Message::Binary(_)
-                        | Message::Frame(_),
-                    )) => {}
+                    Some(Ok(Message::Binary(packed))) => {
+                        match deflate::unpack(&packed, MOST_PARTS) {
+                            Ok(frames) => {
+                                for frame in frames {
+                                    heap.hear(&mut reader, frame.as_str(), begun);
+                                }
+                            }
+                            Err(_) => heap.broken += 1,
+                        }
+                    }
+                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                     Some(Ok(Message::Close(_)) | Err(_)) | None => {
                         over = true;
                         break;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bridge_transport::{Class, Endpoint, Payload, TextFrame, connect};
+use bridge_transport::{Class, Compress, Endpoint, Payload, TextFrame, connect};
 use futures_util::SinkExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
@@ -48,7 +48,8 @@ fn linked() -> (f64, u64) {
     });
     on_one_thread(async {
         let (url, counted) = proxy(far.address()).await;
-        let endpoint: Endpoint = endpoint_at(&url);
+        // The proxy stands for a network.
+        let endpoint: Endpoint = endpoint_at(&url).compress(Compress::Always);
         let (link, _inbox) = connect(endpoint);
         assert!(far.sees(PATIENCE, |seen| seen.opened == 1).await);
         let all: Vec<Vec<String>> = (0..TASKS).map(words).collect();
