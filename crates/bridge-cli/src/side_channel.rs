@@ -252,7 +252,11 @@ mod tests {
             base("ws://[::1]:7/ws/bridge").as_deref(),
             Some("http://[::1]:7/")
         );
-        for wrong in ["https://a.example", "wss://u:p@a.example/", "nonsense", ""] {
+        assert_eq!(
+            base("https://a.example/ws/bridge").as_deref(),
+            Some("https://a.example/")
+        );
+        for wrong in ["tls://a.example:7", "wss://u:p@a.example/", "nonsense", ""] {
             assert_eq!(base(wrong), None, "{wrong}");
         }
         let plain = SideChannel::new("ws://a.example/ws/bridge", false, &TlsSettings::default());
