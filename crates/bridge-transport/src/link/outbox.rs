@@ -294,7 +294,7 @@ impl<P: Payload> Outbox<P> {
     }
 }
 
-/// Below it is room for what an earlier life left.
+/// Below it is room for what was read from the disk.
 const FIRST_POSITION: u64 = 1 << 32;
 /// A merged message stays far below any frame limit.
 const MERGED_BYTES: usize = 256 << 10;

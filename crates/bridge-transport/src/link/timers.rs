@@ -11,7 +11,7 @@ use super::{
 use crate::{inbound::CloseReason, payload::Payload};
 
 impl<P: Payload> Link<P> {
-    /// Returns when [`Input::Timeout`] is due, and what for; `None` once stopped.
+    /// Returns when [`Input::Timeout`](super::Input::Timeout) is due, and what for; `None` once stopped.
     pub(crate) fn deadline(&self) -> Option<(Instant, Timer)> {
         let own = match &self.stage {
             Stage::Waiting { until, .. } => Some((*until, Timer::Redial)),

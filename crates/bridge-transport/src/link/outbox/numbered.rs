@@ -2,7 +2,7 @@
 //! one that has to be written down first, and how they come back without it.
 //!
 //! Invariant: of the messages of a stream the oldest gets the lowest number, and all of them come
-//! back to their old places, those of an earlier life before all others.
+//! back to their old places, those that were read from the disk before all others.
 
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ pub(crate) struct Record {
 /// A message under a number, with what the outbox knew of it.
 #[derive(Debug)]
 pub(in crate::link) struct Numbered<P> {
-    /// Its place in the queue; 0 for one of an earlier life.
+    /// Its place in the queue; 0 for one that was read from the disk.
     pub(super) at: u64,
     pub(super) class: Class,
     pub(super) size: usize,
@@ -40,8 +40,8 @@ pub(in crate::link) struct Numbered<P> {
 }
 
 impl<P: Payload> Numbered<P> {
-    /// One from an earlier life, before everything this one has.
-    pub(in crate::link) fn earlier(payload: P) -> Option<(Self, u64)> {
+    /// One that was read from the disk, with its stream; nothing for one of no stream.
+    pub(in crate::link) fn read_back(payload: P) -> Option<(Self, u64)> {
         let (class, size) = (payload.class(), payload.size());
         let stream = class.stream()?;
         let numbered = Self {
@@ -130,7 +130,7 @@ impl<P: Payload> Outbox<P> {
                 alone: message.alone,
                 lent: None,
             };
-            // Those of an earlier life have no place of their own, and come before all others.
+            // What was read from the disk has no place of its own, and comes before all others.
             let at = if message.at == 0 { earlier } else { message.at };
             self.queue.insert(at, entry);
         }
