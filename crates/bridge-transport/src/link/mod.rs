@@ -1,9 +1,10 @@
 //! One logical connection over many sockets, as a pure machine: it owns no socket, reads no clock
 //! and draws no random number.
 //!
-//! Contract: give one [`Input`], then take [`next_action`](Link::next_action) until `None`, then
-//! wait for the next input or for [`deadline`](Link::deadline), which is answered with
-//! [`Input::Timeout`] preceded by [`Input::Traffic`] of the open connection.
+//! Contract: give one [`Input`], or [several of one moment](Link::take_in), then take
+//! [`next_action`](Link::next_action) until `None`, then wait for the next input or for
+//! [`deadline`](Link::deadline), which is answered with [`Input::Timeout`] preceded by
+//! [`Input::Traffic`] of the open connection.
 //!
 //! ```text
 //!                 Opened
@@ -295,12 +296,7 @@ impl<P: Payload> Link<P> {
                     self.lose(now, random, reason);
                 }
             }
-            Input::Appended { upto } => {
-                self.writer.on_stored(upto);
-                if let Some(spooling) = &mut self.spooling {
-                    spooling.appending = false;
-                }
-            }
+            Input::Appended { upto } => self.on_appended(upto),
             Input::Read(read) => self.on_read(read),
             Input::SpoolLost { epoch } => self.on_spool_lost(now, random, epoch),
             Input::Traffic(traffic) => self.liveness.on_traffic(traffic),

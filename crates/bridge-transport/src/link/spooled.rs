@@ -102,6 +102,14 @@ impl<P: Payload> Link<P> {
         }
     }
 
+    /// Everything up to this number is on the disk, and may go.
+    pub(super) fn on_appended(&mut self, upto: u64) {
+        self.writer.on_stored(upto);
+        if let Some(spooling) = &mut self.spooling {
+            spooling.appending = false;
+        }
+    }
+
     /// Asks the disk for what waits on it alone, when there is room for it here.
     pub(super) fn read_on(&mut self) {
         let Some(spooling) = self.spooling.as_mut().filter(|it| !it.reading) else {
