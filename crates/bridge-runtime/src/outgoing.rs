@@ -155,36 +155,45 @@ impl Payload for Outgoing {
     }
 }
 
-/// An event as it waits on the disk; read by later versions.
+/// A message of a stream as it waits on the disk; read by later versions.
 #[derive(Serialize)]
-struct Written<'a> {
-    event: &'a Event,
-    facts: &'a RunFacts,
+#[serde(untagged)]
+enum Written<'a> {
+    Run {
+        event: &'a Event,
+        facts: &'a RunFacts,
+    },
+    Notice {
+        notice: &'a Notice,
+    },
 }
 
 #[derive(Deserialize)]
-struct Read {
-    event: Event,
-    facts: RunFacts,
+#[serde(untagged)]
+enum Read {
+    Run { event: Box<Event>, facts: RunFacts },
+    Notice { notice: Notice },
 }
 
 impl Stored for Outgoing {
     fn store(&self) -> Option<Vec<u8>> {
-        match &self.what {
-            What::Run { event, facts } => {
-                let written = serde_json::to_vec(&Written { event, facts });
-                if let Err(error) = &written {
-                    tracing::error!(%error, "an event cannot be written down");
-                }
-                written.ok()
-            }
-            What::Notice(_) | What::Reply { .. } | What::Nothing => None,
+        let written = match &self.what {
+            What::Run { event, facts } => Written::Run { event, facts },
+            What::Notice(notice) => Written::Notice { notice },
+            What::Reply { .. } | What::Nothing => return None,
+        };
+        let written = serde_json::to_vec(&written);
+        if let Err(error) = &written {
+            tracing::error!(%error, "a message cannot be written down");
         }
+        written.ok()
     }
 
     fn restore(stored: &[u8]) -> Option<Self> {
-        let Read { event, facts } = serde_json::from_slice(stored).ok()?;
-        Some(Self::event(event, Arc::new(facts)))
+        Some(match serde_json::from_slice(stored).ok()? {
+            Read::Run { event, facts } => Self::event(*event, Arc::new(facts)),
+            Read::Notice { notice } => Self::notice(notice),
+        })
     }
 }
 
@@ -276,7 +285,7 @@ const MERGED_LIMIT: usize = 256 * 1024;
 mod tests {
     use bridge_proto::{
         AgentId, BlockId, ProviderKey, TaskId, Timestamp,
-        model::{Observed, Origin, Outcome, ReplyToken, RunKind, Source},
+        model::{FileChange, Observed, Origin, Outcome, ReplyToken, RunKind, Source},
     };
 
     use super::*;
@@ -349,6 +358,16 @@ mod tests {
         for extended in [false, true] {
             assert_eq!(again.seal(extended), said.seal(extended));
         }
+        let changed = Outgoing::notice(Notice::FileChanged {
+            agent: AgentId::parse("a").unwrap(),
+            path: "notes.md".to_owned(),
+            change: FileChange::Add,
+            content: Some("x".to_owned()),
+        });
+        let again = Outgoing::restore(&changed.store().unwrap()).unwrap();
+        assert_eq!(again.class(), changed.class());
+        assert_eq!(again.seal(false), changed.seal(false));
+        assert!(!again.seal(false).is_empty());
         assert!(Outgoing::restore(b"{\"event\":7}").is_none());
         assert!(Outgoing::nothing().store().is_none());
     }
