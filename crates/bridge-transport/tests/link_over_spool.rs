@@ -70,7 +70,10 @@ async fn accept(plane: &TcpListener) -> WebSocketStream<TcpStream> {
 async fn store(plane: &TcpListener, position: &mut Position, messages: usize) -> Vec<String> {
     let mut socket = accept(plane).await;
     let mut reader = Reader::new(*position, 64 << 20);
-    socket.send(Message::text(position.resume())).await.unwrap();
+    // A link that has ended meanwhile may have come as far as this.
+    while (socket.send(Message::text(position.resume())).await).is_err() {
+        socket = accept(plane).await;
+    }
     let mut stored = Vec::new();
     while stored.len() < messages {
         let Message::Text(frame) = socket.next().await.unwrap().unwrap() else {
