@@ -8,7 +8,7 @@ use std::{collections::VecDeque, future::pending, pin::Pin, sync::Arc, time::Dur
 use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tracing::{debug, trace, warn};
 
@@ -22,7 +22,7 @@ use crate::{
     handle::{Flushed, Handle, Request},
     inbound::{ConnId, Inbox},
     jitter::Jitter,
-    kept::{Appended, Kept},
+    kept::{Answer, Appended, Keeper},
     link::{Action, Full, Input, Link, Spooled},
     outlet::Outlet,
     payload::{Class, Greeting, Payload},
@@ -35,7 +35,7 @@ use crate::{
 pub(crate) fn spawn<P: Payload>(
     endpoint: Endpoint,
     carrier: Arc<dyn Carrier>,
-    spool: Option<(Kept<P>, Spooled<P>)>,
+    spool: Option<(Keeper<P>, Spooled<P>)>,
 ) -> (Handle<P>, Inbox) {
     let now = Now::read();
     let link = Link::new(
@@ -65,6 +65,7 @@ pub(crate) fn spawn<P: Payload>(
         waiting: VecDeque::new(),
         drained: Vec::new(),
         abandoned: false,
+        until: None,
         stopped: None,
         state,
         outlet,
@@ -89,7 +90,7 @@ pub(crate) fn spawn<P: Payload>(
 
 struct Driver<P> {
     link: Link<P>,
-    kept: Option<Kept<P>>,
+    kept: Option<Keeper<P>>,
     jitter: Jitter,
     dial: Option<(ConnId, Boxed<Result<Connection, DialError>>)>,
     socket: Option<Socket>,
@@ -98,6 +99,8 @@ struct Driver<P> {
     drained: Vec<oneshot::Sender<Flushed>>,
     /// No handle is left.
     abandoned: bool,
+    /// When the link ends at the latest, once it was asked to.
+    until: Option<Instant>,
     stopped: Option<Flushed>,
     state: watch::Sender<LinkState>,
     outlet: Outlet,
@@ -120,7 +123,7 @@ enum Event<P> {
     Credential,
     Greeting(Greeting),
     Committed,
-    Spool,
+    Spool(Answer<P>),
     Deadline,
 }
 
@@ -133,9 +136,7 @@ impl<P: Payload> Driver<P> {
             self.admit_waiting().await;
         }
         requests.close();
-        if let Some(kept) = self.kept {
-            kept.close();
-        }
+        self.end_spool().await;
         let flushed = self.stopped.unwrap_or(Flushed::Everything);
         for done in self.drained {
             if done.send(flushed).is_err() {
@@ -144,9 +145,26 @@ impl<P: Payload> Driver<P> {
         }
     }
 
+    /// What waits is still written down.
+    async fn end_spool(&mut self) {
+        let least = Instant::now() + LAST_WRITES;
+        let until = self.until.map_or(least, |at| at.max(least));
+        while let Some(kept) = self.kept.as_mut().filter(|kept| kept.is_appending()) {
+            let Ok(answer) = timeout_at(until, kept.next()).await else {
+                break;
+            };
+            self.on_spool(answer);
+            self.perform_all().await;
+        }
+        if let Some(kept) = self.kept.take()
+            && timeout_at(until, kept.close()).await.is_err()
+        {
+            warn!("the link ends before its disk; what is not written yet may be lost");
+        }
+    }
+
     async fn next_event(&mut self, requests: &mut mpsc::Receiver<Request<P>>) -> Event<P> {
         let deadline = self.link.deadline();
-        let spool = self.kept.as_ref().and_then(Kept::deadline);
         let read = !self.outlet.is_blocked() && self.link.takes_frames();
         tokio::select! {
             () = until(deadline.map(|(at, _)| at.into())) => {
@@ -159,7 +177,7 @@ impl<P: Payload> Driver<P> {
             greeting = greeted(&mut self.greetings) => Event::Greeting(greeting),
             () = changed(&mut self.committed) => Event::Committed,
             () = self.outlet.deliver_next() => Event::Delivered,
-            () = until(spool.map(Instant::from)) => Event::Spool,
+            answer = answered(&mut self.kept) => Event::Spool(answer),
             request = requests.recv(), if !self.abandoned => Event::Request(request),
         }
     }
@@ -178,11 +196,11 @@ impl<P: Payload> Driver<P> {
             Event::Request(Some(Request::Drain { limit, done })) => {
                 self.drained.push(done);
                 self.waiting.clear();
-                self.input(Input::Drain { limit }).await;
+                self.drain(limit).await;
             }
             Event::Request(None) => {
                 self.abandoned = true;
-                self.input(Input::Drain { limit: GOOD_BYE }).await;
+                self.drain(GOOD_BYE).await;
             }
             Event::Dialled(conn, result) => self.on_dialled(conn, result).await,
             Event::Moved(conn, Moved::Received(received)) => self.on_received(conn, received).await,
@@ -202,14 +220,9 @@ impl<P: Payload> Driver<P> {
                 let upto = *self.committed.borrow_and_update();
                 self.input(Input::Committed { upto }).await;
             }
-            Event::Spool => {
-                if let Some(appended) = self.kept.as_mut().map(Kept::go_on) {
-                    self.on_appended(appended);
-                    self.perform_all().await;
-                }
-                if let Some(read) = self.kept.as_mut().and_then(Kept::read_again) {
-                    self.input(Input::Read(read)).await;
-                }
+            Event::Spool(answer) => {
+                self.on_spool(answer);
+                self.perform_all().await;
             }
             Event::Deadline => {
                 if let Some(socket) = &self.socket {
@@ -219,6 +232,12 @@ impl<P: Payload> Driver<P> {
                 self.input(Input::Timeout).await;
             }
         }
+    }
+
+    async fn drain(&mut self, limit: Duration) {
+        let until = Instant::now() + limit;
+        self.until = Some(self.until.map_or(until, |at| at.min(until)));
+        self.input(Input::Drain { limit }).await;
     }
 
     async fn on_push(&mut self, mut payloads: VecDeque<P>, admitted: oneshot::Sender<()>) {
@@ -312,20 +331,29 @@ impl<P: Payload> Driver<P> {
         self.perform_all().await;
     }
 
+    fn on_spool(&mut self, answer: Answer<P>) {
+        match answer {
+            Answer::Appended(appended) => self.on_appended(appended),
+            Answer::Read(read) => self.hear(Input::Read(read)),
+            Answer::Ended => self.lose_spool(),
+        }
+    }
+
     fn on_appended(&mut self, appended: Appended) {
-        let input = match appended {
-            Appended::Nothing => return,
-            Appended::Upto(upto) => Input::Appended { upto },
+        match appended {
+            Appended::Nothing => {}
+            Appended::Upto(upto) => self.hear(Input::Appended { upto }),
             // What is on the disk alone can still be sent, and gives room with that.
-            Appended::Lost if !self.link.is_all_here() => return,
-            Appended::Lost => {
-                warn!("until the next start events wait in memory alone");
-                self.kept = None;
-                let epoch = Epoch::fresh();
-                Input::SpoolLost { epoch }
-            }
-        };
-        self.hear(input);
+            Appended::Lost if !self.link.is_all_here() => {}
+            Appended::Lost => self.lose_spool(),
+        }
+    }
+
+    fn lose_spool(&mut self) {
+        warn!("until the next start events wait in memory alone");
+        self.kept = None;
+        let epoch = Epoch::fresh();
+        self.hear(Input::SpoolLost { epoch });
     }
 
     /// Gives the machine an input; what it wants done waits.
@@ -350,14 +378,15 @@ impl<P: Payload> Driver<P> {
                 self.on_socket(conn, Op::Frames(frames));
             }
             Action::Append { records } => {
-                if let Some(appended) = self.kept.as_mut().map(|kept| kept.append(records)) {
-                    self.on_appended(appended);
+                let kept = self.kept.as_mut();
+                if let Some(answer) = kept.and_then(|kept| kept.append(records)) {
+                    self.on_spool(answer);
                 }
             }
             Action::Read { from, upto, bytes } => {
                 let kept = self.kept.as_mut();
-                if let Some(read) = kept.and_then(|kept| kept.read(from, upto, bytes)) {
-                    self.hear(Input::Read(read));
+                if let Some(answer) = kept.and_then(|kept| kept.read(from, upto, bytes)) {
+                    self.on_spool(answer);
                 }
             }
             Action::Trim { upto } => {
@@ -476,6 +505,13 @@ async fn moved(socket: &mut Option<Socket>, read: bool) -> (ConnId, Moved) {
     }
 }
 
+async fn answered<P>(kept: &mut Option<Keeper<P>>) -> Answer<P> {
+    match kept {
+        Some(kept) => kept.next().await,
+        None => pending().await,
+    }
+}
+
 async fn changed<T>(receiver: &mut watch::Receiver<T>) {
     if receiver.changed().await.is_err() {
         pending::<()>().await;
@@ -491,3 +527,5 @@ async fn greeted(receiver: &mut watch::Receiver<Greeting>) -> Greeting {
 const REQUESTS: usize = 64;
 /// How long a peer may take to answer a close frame, and a link without handles to end.
 const GOOD_BYE: Duration = Duration::from_secs(1);
+/// How long the end of a link waits at least for what has to be written down.
+const LAST_WRITES: Duration = Duration::from_secs(1);

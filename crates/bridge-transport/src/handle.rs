@@ -15,7 +15,7 @@ use crate::{
 };
 #[cfg(feature = "spool")]
 use crate::{
-    kept::{Kept, SyncPolicy},
+    kept::{Keeper, SyncPolicy},
     link::window,
     payload::Stored,
     spool::{Folder, Spool, SpoolError},
@@ -46,11 +46,12 @@ pub fn connect_over<P: Payload>(
 
 /// Starts a link whose messages of streams go over a spool, on the current tokio runtime.
 ///
-/// What the spool holds is sent first. A message that was [pushed](Handle::push) survives the end
-/// of the process from the moment it has its number: at once, but for increments that wait for
-/// their pace. It is kept until the peer has stored it, or was handed to a peer without the
-/// envelope. While the disk takes nothing, nothing is numbered, and producers wait at the bound of
-/// the outbox.
+/// What the spool holds is sent first. With [`SyncPolicy::Never`] a message that was
+/// [pushed](Handle::push) survives the end of the process from the moment it has its number: at
+/// once, but for increments that wait for their pace. With the others it does when a thread has
+/// written it, which is before it is sent. It is kept until the peer has stored it, or was handed
+/// to a peer without the envelope. While the disk takes nothing, nothing is numbered, and producers
+/// wait at the bound of the outbox.
 ///
 /// # Errors
 /// Fails when the spool cannot be read.
@@ -64,8 +65,8 @@ pub fn connect_spooled<P: Stored>(
     spool: Spool<Folder>,
     sync: SyncPolicy,
 ) -> Result<(Handle<P>, Inbox), SpoolError> {
-    let kept = Kept::new(spool, sync, window(endpoint.limits.outbox))?;
-    Ok(driver::spawn(endpoint, Arc::from(carrier), Some(kept)))
+    let spool = Keeper::new(spool, sync, window(endpoint.limits.outbox))?;
+    Ok(driver::spawn(endpoint, Arc::from(carrier), Some(spool)))
 }
 
 /// The sending end of a link; clones share it.
@@ -142,7 +143,8 @@ impl<P: Payload> Handle<P> {
     }
 
     /// Stops the link, for all clones: takes nothing more, sends what is queued for at most
-    /// `flush`, closes the connection.
+    /// `flush`, closes the connection. A spool that is written by a thread is waited for until
+    /// then, and for at least a second.
     pub async fn shutdown(self, flush: Duration) -> Flushed {
         let (done, flushed) = oneshot::channel();
         if self

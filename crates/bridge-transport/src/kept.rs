@@ -1,6 +1,9 @@
 //! The spool as the driver uses it: records in the order of their numbers, tried again until they
 //! are on the disk.
 
+mod keeper;
+mod thread;
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -8,25 +11,35 @@ use std::{
 
 use tracing::{info, warn};
 
+pub(crate) use self::keeper::Keeper;
 use crate::{
     delivery::Epoch,
     link::{Read, Record, Spooled},
     payload::Stored,
-    spool::{Folder, Item, Spool, SpoolError},
+    spool::{Disk, Item, Spool, SpoolError},
 };
 
 /// When what is written is made to survive a power cut.
 ///
-/// The end of the process it survives always. The link waits for the disk meanwhile, and so does
-/// everything else on its thread.
+/// Whatever was written survives the end of the process, and nothing is sent before it was written.
+/// [`push`](crate::Handle::push) waits for neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SyncPolicy {
     /// When the system sees fit, and when the link ends.
+    ///
+    /// The link writes by itself, which takes microseconds: a message is written when it gets its
+    /// number, before `push` comes back. A disk that hangs holds up the link.
     #[default]
     Never,
-    /// At most this long after it was written.
+    /// At most this long after it was written, as far as the disk is that fast.
+    ///
+    /// A thread of its own writes, one batch after the other; what is pushed meanwhile waits in
+    /// memory for the next one, and is lost when the process is killed. Messages wait for the disk
+    /// and nothing else does: pings, answers and what the peer says go on.
     Group(Duration),
-    /// Before it is sent.
+    /// Before it is sent. Otherwise as [`Group`](Self::Group).
+    ///
+    /// What cannot be synced counts as not written.
     Each,
 }
 
@@ -41,11 +54,20 @@ pub(crate) enum Appended {
     Lost,
 }
 
+/// What came of something that the spool was asked for.
+#[derive(Debug)]
+pub(crate) enum Answer<P> {
+    Appended(Appended),
+    Read(Read<P>),
+    /// Nothing more is answered: who does the work is gone.
+    Ended,
+}
+
 /// A spool in use by a link.
 #[derive(Debug)]
-pub(crate) struct Kept<P> {
+pub(crate) struct Kept<P, D> {
     restore: fn(&[u8]) -> Option<P>,
-    spool: Spool<Folder>,
+    spool: Spool<D>,
     sync: SyncPolicy,
     /// Not on the disk yet.
     waiting: VecDeque<Record>,
@@ -56,8 +78,8 @@ pub(crate) struct Kept<P> {
     /// The oldest that is not synced.
     unsynced: Option<Instant>,
     retry: Option<Instant>,
-    /// What could not be read, and how often in a row.
-    wanted: Option<(Wanted, u32)>,
+    /// What could not be read, how often in a row, and when it is tried again.
+    wanted: Option<(Wanted, u32, Instant)>,
 }
 
 /// What is to be read: from a number on, before another, until about so many bytes are together.
@@ -68,13 +90,13 @@ struct Wanted {
     bytes: usize,
 }
 
-impl<P> Kept<P> {
+impl<P, D: Disk> Kept<P, D> {
     /// Takes over a spool; gives the first so many bytes of what it holds.
     ///
     /// # Errors
     /// Fails when it cannot be read.
-    pub(crate) fn new(
-        spool: Spool<Folder>,
+    fn new(
+        spool: Spool<D>,
         sync: SyncPolicy,
         bytes: usize,
     ) -> Result<(Self, Spooled<P>), SpoolError>
@@ -111,16 +133,9 @@ impl<P> Kept<P> {
         Ok((kept, spooled))
     }
 
-    /// Reads what is on the disk from a number on and before another, until about so many bytes are
-    /// together; `None` when it is tried again.
-    pub(crate) fn read(&mut self, from: u64, upto: u64, bytes: usize) -> Option<Read<P>> {
-        self.try_read(Wanted { from, upto, bytes }, 0)
-    }
-
-    /// Tries again what could not be read.
-    pub(crate) fn read_again(&mut self) -> Option<Read<P>> {
-        let (wanted, failures) = self.wanted.take()?;
-        self.try_read(wanted, failures)
+    /// Reads what is on the disk; `None` when it is tried again.
+    fn read(&mut self, wanted: Wanted) -> Option<Read<P>> {
+        self.try_read(wanted, 0)
     }
 
     fn try_read(&mut self, wanted: Wanted, failures: u32) -> Option<Read<P>> {
@@ -131,8 +146,7 @@ impl<P> Kept<P> {
         let error = &error as &dyn std::error::Error;
         if failures + 1 < TRIES {
             warn!(error, "it is tried again");
-            self.wanted = Some((wanted, failures + 1));
-            self.retry = Some(Instant::now() + RETRY);
+            self.wanted = Some((wanted, failures + 1, Instant::now() + RETRY));
             return None;
         }
         let Wanted { from, upto, .. } = wanted;
@@ -188,18 +202,42 @@ impl<P> Kept<P> {
     }
 
     /// Writes records down.
-    pub(crate) fn append(&mut self, records: Vec<Record>) -> Appended {
+    fn append(&mut self, records: Vec<Record>) -> Appended {
         self.waiting.extend(records);
         self.go_on()
     }
 
+    /// Does one thing that is due by [`deadline`](Self::deadline).
+    fn on_time(&mut self) -> Option<Answer<P>> {
+        let now = Instant::now();
+        match self.wanted.take_if(|(.., at)| *at <= now) {
+            Some((wanted, failures, _)) => self.try_read(wanted, failures).map(Answer::Read),
+            None => Some(Answer::Appended(self.go_on())),
+        }
+    }
+
     /// Tries again what was not written yet, and syncs what is due.
-    pub(crate) fn go_on(&mut self) -> Appended {
+    fn go_on(&mut self) -> Appended {
         self.retry.take_if(|at| *at <= Instant::now());
-        let stored = self.write();
+        let failures = self.failures;
+        let written = self.write();
+        let could_write = self.failures <= failures;
+        let pending = self.unsynced.is_some();
         self.sync_due();
         self.give_back();
-        stored
+        match written {
+            Appended::Upto(_) | Appended::Nothing if pending && could_write => self.synced(written),
+            Appended::Upto(_) | Appended::Nothing | Appended::Lost => written,
+        }
+    }
+
+    /// What is told where something written was to be synced.
+    fn synced(&mut self, written: Appended) -> Appended {
+        match self.sync {
+            SyncPolicy::Never | SyncPolicy::Group(_) => written,
+            SyncPolicy::Each if self.unsynced.is_some() => self.failed(),
+            SyncPolicy::Each => self.succeeded(),
+        }
     }
 
     fn write(&mut self) -> Appended {
@@ -229,17 +267,25 @@ impl<P> Kept<P> {
             self.unsynced.get_or_insert_with(Instant::now);
         }
         let Some(error) = batch.stopped else {
-            if self.failures > 0 {
-                info!("the spool can be written again");
-            }
-            self.failures = 0;
-            return Appended::Upto(self.spool.next_seq() - 1);
+            return self.succeeded();
         };
-        self.failures = self.failures.saturating_add(1);
-        if self.failures == 1 {
+        if self.failures == 0 {
             let error = &error as &dyn std::error::Error;
             warn!(error, "the spool cannot be written; it is tried again");
         }
+        self.failed()
+    }
+
+    fn succeeded(&mut self) -> Appended {
+        if self.failures > 0 {
+            info!("the spool can be written again");
+        }
+        self.failures = 0;
+        Appended::Upto(self.spool.next_seq() - 1)
+    }
+
+    fn failed(&mut self) -> Appended {
+        self.failures = self.failures.saturating_add(1);
         self.retry = Some(Instant::now() + RETRY);
         if self.failures < TRIES {
             Appended::Nothing
@@ -267,7 +313,7 @@ impl<P> Kept<P> {
     }
 
     /// Nothing up to this number is needed any more.
-    pub(crate) fn trim(&mut self, upto: u64) {
+    fn trim(&mut self, upto: u64) {
         self.acked = self.acked.max(upto);
         self.give_back();
     }
@@ -283,17 +329,18 @@ impl<P> Kept<P> {
         }
     }
 
-    /// When [`go_on`](Self::go_on) is due.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    /// When [`on_time`](Self::on_time) is due.
+    fn deadline(&self) -> Option<Instant> {
         let sync = match self.sync {
             SyncPolicy::Never | SyncPolicy::Each => None,
             SyncPolicy::Group(within) => self.unsynced.map(|since| since + within),
         };
-        sync.into_iter().chain(self.retry).min()
+        let read = self.wanted.map(|(.., at)| at);
+        sync.into_iter().chain(self.retry).chain(read).min()
     }
 
     /// Ends in order.
-    pub(crate) fn close(self) {
+    fn close(self) {
         if !self.waiting.is_empty() {
             let messages = self.waiting.len();
             warn!(
@@ -330,9 +377,15 @@ mod tests {
     use std::{fs, path::Path};
 
     use super::*;
-    use crate::{payload::Text, spool::SpoolConfig};
+    use crate::{
+        payload::Text,
+        spool::{
+            Folder, SpoolConfig,
+            simulation::{End, Fault, SimulatedDisk},
+        },
+    };
 
-    fn kept(folder: &Path) -> (Kept<Text>, Spooled<Text>) {
+    fn kept(folder: &Path) -> (Kept<Text, Folder>, Spooled<Text>) {
         let folder = Folder::open(folder).unwrap();
         let (spool, _) = Spool::open(folder, SpoolConfig::default(), [7; 16]).unwrap();
         Kept::new(spool, SyncPolicy::Never, 1 << 20).unwrap()
@@ -396,5 +449,30 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (mut kept, _) = kept(&place.path().join("spool"));
         assert_eq!(kept.append(records(5..=5)), Appended::Lost);
+    }
+
+    #[test]
+    fn with_each_nothing_is_told_that_a_power_cut_costs_wherever_the_disk_fails() {
+        let mut failed = 0;
+        for operation in 0..30 {
+            let disk = SimulatedDisk::new(operation);
+            let (spool, _) = Spool::open(disk, SpoolConfig::default(), [7; 16]).unwrap();
+            let (mut kept, _) = Kept::<Text, _>::new(spool, SyncPolicy::Each, 1 << 20).unwrap();
+            let disk = kept.spool.disk_mut();
+            disk.fail_at(disk.operations() + operation, Fault::Error);
+            let mut told = kept.append(records(1..=3));
+            if told == Appended::Nothing {
+                failed += 1;
+                assert!(kept.deadline().is_some(), "it is tried again");
+                told = kept.go_on();
+            }
+            assert_eq!(told, Appended::Upto(3), "operation {operation}");
+            let mut disk = kept.spool.into_disk();
+            disk.restart(End::Power);
+            let (spool, _) = Spool::open(disk, SpoolConfig::default(), [7; 16]).unwrap();
+            let (_, spooled) = Kept::<Text, _>::new(spool, SyncPolicy::Each, 1 << 20).unwrap();
+            assert_eq!(spooled.read.messages.len(), 3, "operation {operation}");
+        }
+        assert!(failed > 1, "failures are told: {failed}");
     }
 }

@@ -1,6 +1,6 @@
 //! Without the feature `spool` there is none.
 
-use std::{convert::Infallible, marker::PhantomData, time::Instant};
+use std::{convert::Infallible, marker::PhantomData};
 
 use crate::link::{Read, Record};
 
@@ -13,24 +13,24 @@ pub(crate) enum Appended {
     Lost,
 }
 
-/// No spool can be in use.
+/// What a spool would answer.
 #[derive(Debug)]
-pub(crate) struct Kept<P>(Infallible, PhantomData<fn() -> P>);
+#[expect(dead_code, reason = "only a spool answers")]
+pub(crate) enum Answer<P> {
+    Appended(Appended),
+    Read(Read<P>),
+    Ended,
+}
 
-impl<P> Kept<P> {
-    pub(crate) fn append(&mut self, _: Vec<Record>) -> Appended {
+/// No spool can be in use.
+pub(crate) struct Keeper<P>(Infallible, PhantomData<fn() -> P>);
+
+impl<P> Keeper<P> {
+    pub(crate) fn append(&mut self, _: Vec<Record>) -> Option<Answer<P>> {
         match self.0 {}
     }
 
-    pub(crate) fn go_on(&mut self) -> Appended {
-        match self.0 {}
-    }
-
-    pub(crate) fn read(&mut self, _: u64, _: u64, _: usize) -> Option<Read<P>> {
-        match self.0 {}
-    }
-
-    pub(crate) fn read_again(&mut self) -> Option<Read<P>> {
+    pub(crate) fn read(&mut self, _: u64, _: u64, _: usize) -> Option<Answer<P>> {
         match self.0 {}
     }
 
@@ -38,11 +38,17 @@ impl<P> Kept<P> {
         match self.0 {}
     }
 
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    #[expect(clippy::unused_async, reason = "a spool waits")]
+    pub(crate) async fn next(&mut self) -> Answer<P> {
         match self.0 {}
     }
 
-    pub(crate) fn close(self) {
+    pub(crate) fn is_appending(&self) -> bool {
+        match self.0 {}
+    }
+
+    #[expect(clippy::unused_async, reason = "a spool waits")]
+    pub(crate) async fn close(self) {
         match self.0 {}
     }
 }

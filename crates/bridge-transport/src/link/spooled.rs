@@ -115,11 +115,13 @@ impl<P: Payload> Link<P> {
         let Some(spooling) = self.spooling.as_mut().filter(|it| !it.reading) else {
             return;
         };
-        let held = self.outbox.held().1 + self.writer.bytes();
+        let Some((from, upto)) = self.writer.wants() else {
+            return;
+        };
+        // What waits for the disk does not count: on a full one it waits for what is read here.
+        let held = self.outbox.under_way() + self.writer.bytes();
         let room = spooling.window.saturating_sub(held);
-        if room > spooling.window / 2
-            && let Some((from, upto)) = self.writer.wants()
-        {
+        if room > spooling.window / 2 {
             spooling.reading = true;
             self.actions.push_back(Action::Read {
                 from,

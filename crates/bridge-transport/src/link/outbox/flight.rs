@@ -42,6 +42,13 @@ impl<P: Payload> Outbox<P> {
         }
     }
 
+    /// The bytes that were handed to the socket and are not let go.
+    pub(in crate::link) fn under_way(&self) -> usize {
+        let in_flight = self.in_flight.iter().map(|(_, entry)| entry.size);
+        let proving = self.proving.iter().map(|(.., entry)| entry.size);
+        in_flight.chain(proving).sum()
+    }
+
     fn let_go(&mut self, entry: &Entry<P>, writer: &mut Writer<Numbered<P>>) {
         self.used -= entry.size;
         if let Some(seq) = entry.lent {
