@@ -1,4 +1,4 @@
-//! One dial of the WebSocket carrier: proxy, TCP, TLS, upgrade; and every way it can fail.
+//! One dial of a WebSocket: proxy, TCP, TLS, upgrade; and every way a dial of any carrier can fail.
 
 use std::{io, path::PathBuf, time::Duration};
 

@@ -9,10 +9,16 @@
 //! for the whole process: no logger, no crypto provider, no runtime.
 //!
 //! To a far end with the [envelope](delivery) a message of a stream arrives, in the order of its
-//! stream, and is taken once; over a spool (`connect_spooled`) also after the end of the process.
-//! To any other it arrives at least once, as far as a confirmed write is an arrival. Who pushes
-//! waits rather than anything being dropped. What is promised under which condition, and what is
-//! not, stands in the table of `README.md`, with the test or bench that shows it.
+//! stream, and is taken once; what it sends under numbers of its own is delivered once, and
+//! acknowledged when it was [committed](Handle::commit). To any other a [durable](Class::Durable)
+//! message arrives at least once: it is kept until a ping behind it was answered. Over a spool
+//! (`connect_spooled`) that holds over the end of the process, and what waits takes the disk rather
+//! than memory. Who pushes waits rather than anything being dropped. What is promised under which
+//! condition, and what is not, stands in the table of `README.md`, with the test or bench that shows
+//! it.
+//!
+//! Frames travel by a [`Carrier`]: a WebSocket, lines over TCP or TLS, or to our own hub HTTP
+//! requests; of several the first that gets through.
 //!
 //! Reading order:
 //! 1. [`Endpoint`] and its [`Limits`] and [`Timings`]: what to connect to, checked once; and
@@ -31,7 +37,9 @@
 //! | `spool` | yes | messages on disk | they wait in memory alone |
 //! | `proxy` | no | HTTP(S) and SOCKS proxies, those of the environment too | the environment's are not looked at; one that was named is refused with [`BuiltWithout::Proxy`] |
 //! | `deflate` | no | batches compressed where the peer knows how | nothing is offered |
-//! | `simulation` | no | a disk in memory that fails on demand, for tests of what stands on the spool | |
+//! | `http` | no | the carriers `Hybrid` and `LongPoll`, which write by HTTP requests | an `http://` or `https://` address stands for the WebSocket alone |
+//! | `sse` | no | `http`, and the carrier `Sse`, which reads server-sent events | that one is not among those tried |
+//! | `simulation` | no | `spool`, and a disk in memory that crashes and fails on demand, for tests of what stands on it | |
 //!
 //! By default that is at most 65 crates, with everything at most 80; `cargo xtask budget` counts.
 

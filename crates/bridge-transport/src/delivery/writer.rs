@@ -1,8 +1,9 @@
 //! The sending half: numbers, keeps until acknowledged, sends again.
 //!
 //! Invariant: a number is given once; a message is let go only when its number or a higher one was
-//! acknowledged; of two messages of one stream the later one is never begun before the earlier one
-//! has gone out whole.
+//! acknowledged, or when it arrived another way ([lent], or given up); of two messages of one stream
+//! the later one is never begun before the earlier one has gone out whole; nothing goes out that is to
+//! be written down and is not, and nothing that is not here before what is.
 
 mod lent;
 
@@ -22,7 +23,7 @@ pub struct Writer<P> {
     /// Everything up to this number is acknowledged.
     acked: u64,
     /// By rising numbers; one that is not among them will never come.
-    unacked: VecDeque<Unacked<P>>,
+    unacked: VecDeque<Taken<P>>,
     /// Numbers whose messages are on their way to a peer that knows none.
     lent: BTreeSet<u64>,
     /// What is held: messages until they are acknowledged, large ones without a number until they
@@ -35,15 +36,7 @@ pub struct Writer<P> {
     line: Option<Line>,
 }
 
-#[derive(Debug)]
-struct Unacked<P> {
-    seq: u64,
-    payload: P,
-    stream: u64,
-    size: usize,
-}
-
-/// A message that a writer takes over from an earlier life.
+/// A message with its number, as a writer keeps it and takes it back.
 #[derive(Debug)]
 pub struct Taken<P> {
     /// Its number.
@@ -305,7 +298,7 @@ impl<P> Writer<P> {
         let seq = self.next;
         self.next += 1;
         self.bytes += size;
-        self.unacked.push_back(Unacked {
+        self.unacked.push_back(Taken {
             seq,
             payload,
             stream,
@@ -337,23 +330,11 @@ impl<P> Writer<P> {
         let Some(expected) = self.elsewhere.filter(|it| from <= *it && *it <= upto) else {
             return;
         };
-        for Taken {
-            seq,
-            payload,
-            stream,
-            size,
-        } in messages
-        {
-            if seq < expected || seq >= upto {
-                continue;
+        for message in messages {
+            if (expected..upto).contains(&message.seq) {
+                self.bytes += message.size;
+                self.unacked.push_back(message);
             }
-            self.bytes += size;
-            self.unacked.push_back(Unacked {
-                seq,
-                payload,
-                stream,
-                size,
-            });
         }
         self.elsewhere = Some(upto).filter(|upto| *upto < self.next);
     }
@@ -531,7 +512,7 @@ impl Line {
 }
 
 /// Where the first message from a number on is. Nearly always none is missing before it.
-fn index<P>(unacked: &VecDeque<Unacked<P>>, seq: u64) -> usize {
+fn index<P>(unacked: &VecDeque<Taken<P>>, seq: u64) -> usize {
     let first = unacked.front().map_or(seq, |first| first.seq);
     let dense = usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX);
     if unacked.get(dense).is_some_and(|it| it.seq == seq) {

@@ -151,7 +151,7 @@ pub(crate) struct Read<P> {
 impl<P: Payload> Read<P> {
     pub(super) fn taken(self) -> impl Iterator<Item = Taken<Numbered<P>>> {
         self.messages.into_iter().filter_map(|(seq, message)| {
-            let (payload, stream) = Numbered::earlier(message)?;
+            let (payload, stream) = Numbered::read_back(message)?;
             Some(Taken {
                 seq,
                 size: payload.size(),

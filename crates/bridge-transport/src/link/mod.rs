@@ -1,9 +1,10 @@
 //! One logical connection over many sockets, as a pure machine: it owns no socket, reads no clock
 //! and draws no random number.
 //!
-//! Contract: give one [`Input`], then take [`next_action`](Link::next_action) until `None`, then
-//! wait for the next input or for [`deadline`](Link::deadline), which is answered with
-//! [`Input::Timeout`] preceded by [`Input::Traffic`] of the open connection.
+//! Contract: give one [`Input`], or [several of one moment](Link::take_in), then take
+//! [`next_action`](Link::next_action) until `None`, then wait for the next input or for
+//! [`deadline`](Link::deadline), which is answered with [`Input::Timeout`] preceded by
+//! [`Input::Traffic`] of the open connection.
 //!
 //! ```text
 //!                 Opened
@@ -17,17 +18,29 @@
 //! Every dial gets a [`ConnId`] of its own; inputs that name another than the current one are
 //! late news of a superseded socket and change nothing.
 //!
-//! On a connection with the [envelope](crate::delivery) messages of streams wait until the peer has
-//! said where to go on, are numbered when they are written, and are kept until it has stored them.
-//! With a spool they are numbered as soon as they may go, on line or off, and written only when
-//! they are on the disk. To a peer without the envelope terminal messages are kept until it is
-//! [proven](proof) that they arrived. Those of the peer are delivered once in a
-//! process, and acknowledged when the embedder has committed them.
+//! Messages to the peer: on a connection with the [envelope](crate::delivery) those of streams wait
+//! until the peer has said where to go on, are numbered when they are written, and are kept until it
+//! has stored them. With a [spool](spooled) they are numbered as soon as they may go, on line or off,
+//! are written only when they are on the disk, and beyond a window of bytes are there alone. To a peer
+//! without the envelope, over a spool or not, terminal messages are kept until it is [proven](proof)
+//! that they arrived.
+//!
+//! Messages of the peer: those with numbers are delivered once in a process, and acknowledged when the
+//! embedder has committed them.
+//!
+//! Here is the life of connections: dialled, opened, lost, waited for, written to. Beside it, each with
+//! an invariant of its own:
+//! - what is decided about time and trouble: [`timers`], [`backoff`], [`close`], [`liveness`],
+//!   [`breaker`], [`drain`];
+//! - what goes out: [`outbox`] with its [`pace`], [`proof`] and [`spooled`];
+//! - what comes in: [`envelope`], [`hearing`];
+//! - what is told and asked: [`contract`], [`telling`].
 
 mod backoff;
 mod breaker;
 pub(crate) mod close;
 mod contract;
+mod drain;
 mod envelope;
 mod hearing;
 mod liveness;
@@ -39,18 +52,23 @@ pub mod script;
 #[cfg(test)]
 mod simulation;
 mod spooled;
+mod telling;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use std::{collections::VecDeque, time::Instant};
 
+#[cfg(feature = "spool")]
+pub(crate) use self::spooled::window;
 use self::{
     backoff::Backoff,
     breaker::{Breaker, Open},
     close::{CloseRules, Verdict},
     hearing::Hearing,
-    liveness::{Liveness, Need, Wait},
+    liveness::Liveness,
     outbox::{Batch, Numbered, Outbox, Peer},
+    spooled::Spooling,
 };
 pub(crate) use self::{
     contract::{Action, Input, Read, Spooled, Timer},
@@ -61,10 +79,9 @@ use crate::{
     config::{Limits, Timings},
     delivery::{Epoch, Position, Reader, Writer},
     dial::Disposition,
-    handle::Flushed,
     inbound::{CloseReason, ConnId, FrameRefused, Inbound},
     payload::{Greeting, Payload, TextFrame},
-    state::{LinkState, Phase},
+    state::LinkState,
 };
 
 /// The machine; see the module.
@@ -97,19 +114,9 @@ pub(crate) struct Link<P> {
     /// Up to where the spool was told that nothing is needed any more.
     trimmed: u64,
     last_seen: Now,
+    /// The state as it was last told.
     published: LinkState,
     actions: VecDeque<Action>,
-}
-
-#[derive(Debug)]
-struct Spooling<P> {
-    store: fn(&P) -> Option<Vec<u8>>,
-    /// What was numbered is not on the disk yet.
-    appending: bool,
-    /// The disk was asked for what waits on it.
-    reading: bool,
-    /// Beyond these bytes here, what waits stays on the disk alone.
-    window: usize,
 }
 
 #[derive(Debug)]
@@ -193,27 +200,6 @@ impl<P: Payload> Link<P> {
         self
     }
 
-    /// Takes over what a spool holds; before the first input.
-    pub(crate) fn with_spool(mut self, spooled: Spooled<P>) -> Self {
-        let Spooled {
-            epoch,
-            first,
-            next,
-            read,
-            store,
-        } = spooled;
-        self.trimmed = first - 1;
-        self.spare = Some(self.writer.epoch());
-        self.writer = Writer::restored_in_part(epoch, first, read.upto, next, read.taken());
-        self.spooling = Some(Spooling {
-            store,
-            appending: false,
-            reading: false,
-            window: window(self.outbox.limit()),
-        });
-        self
-    }
-
     /// Takes one input; `random` is used up for at most one wait.
     ///
     /// Only [`Input::Push`] fails, when the message has to wait for room.
@@ -251,66 +237,6 @@ impl<P: Payload> Link<P> {
     /// Returns the next thing to do.
     pub(crate) fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
-    }
-
-    /// Returns when [`Input::Timeout`] is due, and what for; `None` once stopped.
-    pub(crate) fn deadline(&self) -> Option<(Instant, Timer)> {
-        let own = match &self.stage {
-            Stage::Waiting { until, .. } => Some((*until, Timer::Redial)),
-            Stage::Online(online) if !online.healthy => {
-                Some((online.since + self.timings.healthy_after, Timer::Healthy))
-            }
-            Stage::Online(_) | Stage::Dialing { .. } => None,
-            Stage::Stopped => return None,
-        };
-        let liveness = match self.stage {
-            Stage::Online(_) => self.liveness.deadline().map(|(at, wait)| match wait {
-                Wait::Ping => (at, Timer::Ping),
-                Wait::Silence => (at, Timer::Silence),
-                Wait::Unanswered => (at, Timer::Unanswered),
-                Wait::Stall => (at, Timer::Stall),
-            }),
-            Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => None,
-        };
-        let clock = (
-            self.last_seen.at + self.timings.clock_check,
-            Timer::ClockCheck,
-        );
-        let drain = self.drain_limit.map(|at| (at, Timer::DrainLimit));
-        let paced = drain.is_none()
-            && match (&self.stage, &self.spooling) {
-                (_, Some(spooling)) => !spooling.appending,
-                (Stage::Online(online), None) if !online.extended() => !online.writing,
-                (Stage::Online(online), None) => !online.writing && self.writer.is_caught_up(),
-                (Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped, None) => false,
-            };
-        let pace = self.outbox.due(self.last_seen.at).filter(|_| paced);
-        let pace = pace.map(|at| (at, Timer::Pace));
-        let resume = match &self.stage {
-            Stage::Online(online) if online.extended() && !self.writer.is_resumed() => {
-                Some((online.since + self.timings.silence, Timer::Resume))
-            }
-            Stage::Online(_) | Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => {
-                None
-            }
-        };
-        let rate = self.breaker.paused_until().map(|at| (at, Timer::Rate));
-        let proof = self.proof_due().map(|at| (at, Timer::Proof));
-        let doubt = self.doubt_due().map(|at| (at, Timer::Doubt));
-        [
-            own,
-            liveness,
-            pace,
-            resume,
-            rate,
-            proof,
-            doubt,
-            drain,
-            Some(clock),
-        ]
-        .into_iter()
-        .flatten()
-        .min_by_key(|(at, _)| *at)
     }
 
     fn on_push(&mut self, payload: P) -> Result<(), Full<P>> {
@@ -370,12 +296,7 @@ impl<P: Payload> Link<P> {
                     self.lose(now, random, reason);
                 }
             }
-            Input::Appended { upto } => {
-                self.writer.on_stored(upto);
-                if let Some(spooling) = &mut self.spooling {
-                    spooling.appending = false;
-                }
-            }
+            Input::Appended { upto } => self.on_appended(upto),
             Input::Read(read) => self.on_read(read),
             Input::SpoolLost { epoch } => self.on_spool_lost(now, random, epoch),
             Input::Traffic(traffic) => self.liveness.on_traffic(traffic),
@@ -408,48 +329,6 @@ impl<P: Payload> Link<P> {
             let code = Some(POLICY_VIOLATION);
             self.actions.push_back(Action::HangUp { conn, code });
             self.lose(now, random, CloseReason::Flooded { useless });
-        }
-    }
-
-    fn on_timeout(&mut self, now: Instant, random: u64) {
-        if self.breaker.on_time(now) {
-            self.liveness.on_reading(now, self.room);
-        }
-        match &mut self.stage {
-            Stage::Waiting { until, .. } if *until <= now => self.dial(),
-            Stage::Online(online)
-                if online.extended()
-                    && !self.writer.is_resumed()
-                    && online.since + self.timings.silence <= now =>
-            {
-                let conn = online.conn;
-                let silence = self.timings.silence;
-                let reason = format!("it did not say where to go on within {silence:?}");
-                self.actions.push_back(Action::HangUp { conn, code: None });
-                self.lose(now, random, CloseReason::Protocol(reason));
-            }
-            Stage::Online(online) => {
-                let conn = online.conn;
-                if !online.healthy && online.since + self.timings.healthy_after <= now {
-                    online.healthy = true;
-                    self.backoff.on_healthy();
-                    self.attempt = 0;
-                    self.last_error = None;
-                }
-                let reason = match self.liveness.on_timeout(now, random) {
-                    Some(Need::Ping(id)) => {
-                        self.actions.push_back(Action::Ping { conn, id });
-                        return;
-                    }
-                    Some(Need::GiveUpSilent(limit)) => CloseReason::Silent(limit),
-                    Some(Need::GiveUpUnanswered(limit)) => CloseReason::Unanswered(limit),
-                    Some(Need::GiveUpStalled(limit)) => CloseReason::Stalled(limit),
-                    None => return,
-                };
-                self.actions.push_back(Action::HangUp { conn, code: None });
-                self.lose(now, random, reason);
-            }
-            Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => {}
         }
     }
 
@@ -647,79 +526,6 @@ impl<P: Payload> Link<P> {
             .push_back(Action::Deliver(Inbound::Refused { conn, reason }));
     }
 
-    fn finish_if_drained(&mut self) {
-        let Some(limit) = self.drain_limit else {
-            return;
-        };
-        let sent = self.is_sent() && (self.outbox.is_empty() || self.proof_given_up());
-        if !sent && self.last_seen.at < limit {
-            return;
-        }
-        match std::mem::replace(&mut self.stage, Stage::Stopped) {
-            Stage::Online(Online { conn, .. }) => {
-                let code = sent.then_some(NORMAL_CLOSURE);
-                self.actions.push_back(Action::HangUp { conn, code });
-                let reason = CloseReason::ShutDown;
-                self.actions
-                    .push_back(Action::Deliver(Inbound::Closed { conn, reason }));
-            }
-            Stage::Dialing { conn } => {
-                self.actions.push_back(Action::HangUp { conn, code: None });
-            }
-            Stage::Waiting { .. } => {}
-            Stage::Stopped => return,
-        }
-        let (messages, bytes) = self.outbox.held();
-        let flushed = match (messages + self.writer.len(), bytes + self.writer.bytes()) {
-            _ if sent => Flushed::Everything,
-            (messages, bytes) => Flushed::Left { messages, bytes },
-        };
-        self.publish(self.last_seen.at);
-        self.actions.push_back(Action::Stopped(flushed));
-    }
-
-    fn publish(&mut self, now: Instant) {
-        let draining = self.drain_limit.is_some();
-        let (phase, next_retry, extended) = match &self.stage {
-            Stage::Stopped => (Phase::Stopped, None, false),
-            Stage::Online(online) if draining => (Phase::Draining, None, online.extended()),
-            Stage::Dialing { .. } if draining => (Phase::Draining, None, false),
-            Stage::Waiting { until, .. } if draining => (Phase::Draining, Some(*until), false),
-            Stage::Online(online) if self.liveness.is_proven(now) => {
-                (Phase::Online, None, online.extended())
-            }
-            Stage::Online(online) => (Phase::Doubtful, None, online.extended()),
-            Stage::Dialing { .. } => (Phase::Dialing, None, false),
-            Stage::Waiting {
-                until,
-                for_credential: true,
-            } => (Phase::AuthRequired, Some(*until), false),
-            Stage::Waiting {
-                until,
-                for_credential: false,
-            } => (Phase::Waiting, Some(*until), false),
-        };
-        let round_trip = match self.stage {
-            Stage::Online(_) => self.liveness.round_trip(),
-            Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => None,
-        };
-        let last = &self.published;
-        let since = if last.phase == phase { last.since } else { now };
-        let state = LinkState {
-            phase,
-            since,
-            attempt: self.attempt,
-            next_retry,
-            last_error: self.last_error.clone(),
-            round_trip,
-            extended,
-        };
-        if self.published != state {
-            self.published = state.clone();
-            self.actions.push_back(Action::State(state));
-        }
-    }
-
     fn online(&mut self, conn: ConnId) -> Option<&mut Online> {
         match &mut self.stage {
             Stage::Online(online) if online.conn == conn => Some(online),
@@ -739,12 +545,6 @@ impl From<Disposition> for Verdict {
             Disposition::NeedsNewToken => Self::CredentialRefused,
         }
     }
-}
-
-/// What is held here of what waits on the disk, of the bytes that may wait: a message takes more
-/// memory than it counts for.
-pub(crate) fn window(limit: usize) -> usize {
-    limit / 4
 }
 
 const NORMAL_CLOSURE: u16 = 1000;

@@ -1,12 +1,19 @@
-//! What waits to be sent.
+//! What waits to be sent: the queue, and what it admits.
 //!
-//! Invariant: to a plain peer a durable message leaves only when it is [proven](Proof) that it
-//! arrived (or the peer refused it as too big), any other when its write was confirmed; to one with
-//! the envelope a message of a stream leaves when it gets its number; messages of one stream leave
-//! in the order they came; the bytes held, here and under numbers, stay under the limit but for
-//! durable messages, one per slot, and a single message larger than the limit. What is paced waits
-//! only while it is the last of its stream.
+//! Invariant: messages of one stream leave in the order they came. A message leaves
+//! - of a stream, to a peer with the envelope or into a spool, when it gets its number: from then on
+//!   the [writer](crate::delivery::Writer) keeps it, and may lend it for the way to a plain peer;
+//! - else when its write was confirmed; a durable one to a plain peer only when it is
+//!   [proven](Proof) that it arrived, or when the peer refused it as too big.
+//!
+//! The bytes held, here and by the writer, stay under the limit but for durable messages, one for
+//! each slot, and a single message that is larger. What is paced waits only while it is the last of
+//! its stream.
 
+mod batch;
+mod flight;
+mod numbered;
+mod take;
 #[cfg(test)]
 mod tests;
 
@@ -15,9 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use self::numbered::Record;
+pub(super) use self::{batch::Batch, numbered::Numbered, take::Peer};
 use super::{pace::Pace, proof::Proof};
 use crate::{
-    delivery::{self, Taken, Writer},
     inbound::ConnId,
     payload::{Class, Payload, TextFrame},
 };
@@ -84,134 +92,6 @@ impl<P> Held<P> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full<P>(pub(crate) P);
 
-/// What goes out together.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Batch {
-    pub(super) frames: Vec<TextFrame>,
-    /// The length of each message that was taken out because it is too long.
-    pub(super) refused: Vec<usize>,
-    bytes: usize,
-    half: bool,
-}
-
-impl Batch {
-    /// Whether the other half of it is for something else.
-    pub(super) fn only_half(&mut self, half: bool) {
-        self.half = half;
-    }
-
-    pub(super) fn add(&mut self, frame: TextFrame) {
-        self.bytes += frame.len();
-        self.frames.push(frame);
-    }
-
-    /// Large enough to fill a fast network, small enough that text behind it can still be merged.
-    pub(super) fn is_full(&self) -> bool {
-        let parts = if self.half { 2 } else { 1 };
-        self.bytes >= BATCH_BYTES / parts || self.frames.len() >= BATCH_MESSAGES / parts
-    }
-}
-
-/// What has to be written down.
-#[derive(Debug, Default)]
-pub(super) struct Records {
-    pub(super) taken: Vec<Record>,
-    /// The length of each message that was taken out because it is too long.
-    pub(super) refused: Vec<usize>,
-}
-
-/// A message with its number, as it is written down.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) seq: u64,
-    pub(crate) stored: Vec<u8>,
-}
-
-/// A message under a number, with what the outbox knew of it.
-#[derive(Debug)]
-pub(super) struct Numbered<P> {
-    at: u64,
-    class: Class,
-    size: usize,
-    payload: P,
-    alone: bool,
-}
-
-impl<P: Payload> Numbered<P> {
-    /// One from an earlier life, before everything this one has.
-    pub(super) fn earlier(payload: P) -> Option<(Self, u64)> {
-        let (class, size) = (payload.class(), payload.size());
-        let stream = class.stream()?;
-        let numbered = Self {
-            at: 0,
-            class,
-            size,
-            payload,
-            alone: false,
-        };
-        Some((numbered, stream))
-    }
-
-    pub(super) fn size(&self) -> usize {
-        self.size
-    }
-
-    pub(super) fn messages(&self) -> String {
-        list(&self.payload.seal(true))
-    }
-}
-
-/// What the peer of the connection takes.
-pub(super) enum Peer<'a, P> {
-    /// The published wire.
-    Plain,
-    /// The published wire, with a spool: messages of streams come from the writer, which has them
-    /// on the disk.
-    Spooled(&'a mut Writer<Numbered<P>>),
-    /// The envelope; it has not taken what came before yet, so that nothing may get a number.
-    Behind(&'a mut Writer<Numbered<P>>),
-    /// The envelope.
-    Current(&'a mut Writer<Numbered<P>>),
-}
-
-impl<P> Peer<'_, P> {
-    /// Whether messages of streams may go now.
-    fn takes_streams(&self) -> bool {
-        match self {
-            Self::Plain | Self::Current(_) => true,
-            Self::Spooled(_) | Self::Behind(_) => false,
-        }
-    }
-
-    /// Whether the writer has a message that goes before the one at this place, and then whether it
-    /// goes alone.
-    fn lends(&self, own: Option<u64>) -> Option<bool> {
-        let numbered = match self {
-            Self::Spooled(writer) => writer.waiting()?,
-            Self::Plain | Self::Behind(_) | Self::Current(_) => return None,
-        };
-        own.is_none_or(|at| numbered.at < at)
-            .then_some(numbered.alone)
-    }
-
-    fn lend(&mut self) -> Option<(u64, Entry<P>)> {
-        match self {
-            Self::Spooled(writer) => {
-                let (seq, numbered) = writer.lend()?;
-                let entry = Entry {
-                    class: numbered.class,
-                    held: Held::Waiting(numbered.payload),
-                    size: numbered.size,
-                    alone: numbered.alone,
-                    lent: Some(seq),
-                };
-                Some((numbered.at, entry))
-            }
-            Self::Plain | Self::Behind(_) | Self::Current(_) => None,
-        }
-    }
-}
-
 impl<P: Payload> Outbox<P> {
     pub(super) fn new(limit: usize, pace: Duration) -> Self {
         Self {
@@ -255,13 +135,13 @@ impl<P: Payload> Outbox<P> {
 
     /// Takes a message in, or gives it back when it has to wait for room.
     ///
-    /// `current` is the connection that is up; answers to any other are discarded. `elsewhere` are
-    /// the bytes of messages that count but are not here any more.
+    /// `current` is the connection that is up; answers to any other are discarded. `numbered` are
+    /// the bytes that the writer holds.
     pub(super) fn push(
         &mut self,
         payload: P,
         current: Option<ConnId>,
-        elsewhere: usize,
+        numbered: usize,
     ) -> Result<(), Full<P>> {
         let class = payload.class();
         match class {
@@ -278,13 +158,13 @@ impl<P: Payload> Outbox<P> {
             }
             Class::Reply { conn } if Some(conn) != current => {}
             Class::Reply { .. } => {
-                if !self.has_room(payload.size(), elsewhere) {
+                if !self.has_room(payload.size(), numbered) {
                     return Err(Full(payload));
                 }
                 self.append(class, payload);
             }
             Class::Coalesce { stream } | Class::Paced { stream } => {
-                if !self.has_room(payload.size(), elsewhere) {
+                if !self.has_room(payload.size(), numbered) {
                     return Err(Full(payload));
                 }
                 if let Err(payload) = self.absorb(class, stream, payload) {
@@ -302,74 +182,8 @@ impl<P: Payload> Outbox<P> {
         waiting.min()
     }
 
-    /// Adds to a batch what may go to this peer. What has no number of the envelope stays in flight
-    /// until [`on_wrote`](Self::on_wrote) or [`on_closed`](Self::on_closed).
-    ///
-    /// Without `paced` nothing waits for its pace.
-    pub(super) fn take(
-        &mut self,
-        batch: &mut Batch,
-        now: Instant,
-        paced: bool,
-        mut peer: Peer<'_, P>,
-        frame_limit: usize,
-    ) {
-        if self.proving.iter().any(|(.., entry)| entry.alone) {
-            return;
-        }
-        let mut from = 0;
-        while !batch.is_full() {
-            let own = if peer.takes_streams() {
-                self.next_from(from, now, paced, |_| true)
-            } else {
-                self.bare.range(from..).next().copied()
-            };
-            let lent = peer.lends(own);
-            let alone = match (lent, own.and_then(|at| self.queue.get(&at))) {
-                (Some(alone), _) => alone,
-                (None, Some(entry)) => entry.alone,
-                (None, None) => break,
-            };
-            if alone && !batch.frames.is_empty() {
-                break;
-            }
-            let next = match (lent, own) {
-                (Some(_), _) => peer.lend(),
-                (None, Some(at)) => self.next_own(at, now),
-                (None, None) => None,
-            };
-            let Some((at, entry)) = next else { break };
-            if lent.is_none() {
-                from = at + 1;
-            }
-            match &mut peer {
-                Peer::Plain => {
-                    self.take_plain(batch, at, entry, frame_limit);
-                }
-                Peer::Spooled(writer) => {
-                    let lent = entry.lent;
-                    let goes = self.take_plain(batch, at, entry, frame_limit);
-                    if let Some(seq) = lent.filter(|_| !goes) {
-                        writer.settle(seq);
-                    }
-                }
-                Peer::Behind(writer) => self.take_bare(batch, at, entry, writer, frame_limit),
-                Peer::Current(writer) => match entry.class.stream() {
-                    Some(stream) => number(batch, at, stream, entry, writer, frame_limit),
-                    None => self.take_bare(batch, at, entry, writer, frame_limit),
-                },
-            }
-            let current = match &peer {
-                Peer::Plain | Peer::Spooled(_) | Peer::Behind(_) => true,
-                Peer::Current(writer) => writer.is_caught_up(),
-            };
-            if alone || !current {
-                break;
-            }
-        }
-    }
-
-    fn next_own(&mut self, at: u64, now: Instant) -> Option<(u64, Entry<P>)> {
+    /// Takes the message at this place out of the queue, because it goes.
+    fn take_out(&mut self, at: u64, now: Instant) -> Option<(u64, Entry<P>)> {
         let entry = self.queue.remove(&at)?;
         self.forget(at, entry.class);
         self.used -= entry.size;
@@ -379,233 +193,8 @@ impl<P: Payload> Outbox<P> {
         Some((at, entry))
     }
 
-    /// Tells whether it goes; one that does not is let go.
-    fn take_plain(
-        &mut self,
-        batch: &mut Batch,
-        at: u64,
-        mut entry: Entry<P>,
-        limit: usize,
-    ) -> bool {
-        let (payload, frames) = match entry.held {
-            Held::Waiting(payload) => {
-                let frames = payload.seal(false);
-                (payload, frames)
-            }
-            Held::Sealed(payload, frames) => (payload, frames),
-        };
-        let Some(longest) = frames.iter().map(TextFrame::len).max() else {
-            return false;
-        };
-        if longest > limit {
-            batch.refused.push(longest);
-            return false;
-        }
-        entry.size = frames.iter().map(TextFrame::len).sum();
-        self.used += entry.size;
-        for frame in &frames {
-            batch.add(frame.clone());
-        }
-        entry.held = Held::Sealed(payload, frames);
-        self.in_flight.push((at, entry));
-        true
-    }
-
-    /// A message without a number, to a peer with the envelope.
-    fn take_bare(
-        &mut self,
-        batch: &mut Batch,
-        at: u64,
-        mut entry: Entry<P>,
-        writer: &mut Writer<Numbered<P>>,
-        limit: usize,
-    ) {
-        let payload = entry.held.payload();
-        let frames = payload.seal(true);
-        let Some(longest) = frames.iter().map(TextFrame::len).max() else {
-            return;
-        };
-        if longest > limit {
-            batch.refused.push(longest);
-            return;
-        }
-        entry.size = 0;
-        for frame in frames {
-            if !writer.bare(frame.as_str()) {
-                entry.size += frame.len();
-                batch.add(frame);
-            }
-        }
-        self.used += entry.size;
-        entry.held = Held::Waiting(payload);
-        self.in_flight.push((at, entry));
-    }
-
-    /// Gives numbers to what may go, to be written down before it goes. What does not fit into a
-    /// window of bytes is then on the disk alone.
-    pub(super) fn store(
-        &mut self,
-        now: Instant,
-        paced: bool,
-        writer: &mut Writer<Numbered<P>>,
-        window: usize,
-        store: fn(&P) -> Option<Vec<u8>>,
-        limit: usize,
-    ) -> Records {
-        let mut records = Records::default();
-        let mut from = 0;
-        let mut bytes = 0;
-        let of_stream = |class: Class| class.stream().is_some();
-        while records.taken.len() < STORED_MESSAGES
-            && bytes < BATCH_BYTES
-            && let Some(at) = self.next_from(from, now, paced, of_stream)
-            && let Some(entry) = self.queue.remove(&at)
-        {
-            from = at + 1;
-            self.forget(at, entry.class);
-            self.used -= entry.size;
-            if let Class::Paced { stream } = entry.class {
-                self.pace.on_written(stream, now);
-            }
-            let Entry {
-                class, held, size, ..
-            } = entry;
-            let payload = held.payload();
-            let (Some(stored), Some(stream)) = (store(&payload), class.stream()) else {
-                continue;
-            };
-            if stored.len() > limit {
-                records.refused.push(stored.len());
-                continue;
-            }
-            bytes += stored.len();
-            let held = self.used.saturating_add(writer.bytes());
-            let fits = held == 0 || held.saturating_add(size) <= window;
-            let seq = if fits && writer.is_all_here() {
-                let numbered = Numbered {
-                    at,
-                    class,
-                    size,
-                    payload,
-                    alone: false,
-                };
-                writer.keep(numbered, stream, size)
-            } else {
-                writer.leave()
-            };
-            records.taken.push(Record { seq, stored });
-        }
-        records
-    }
-
-    /// Takes back, in their old places, what was numbered for a peer that is no longer one with the
-    /// envelope.
-    pub(super) fn take_back(&mut self, numbered: Vec<Numbered<P>>) {
-        for (earlier, message) in (1..).zip(numbered) {
-            let frames = message.payload.seal(false);
-            self.used += message.size;
-            let entry = Entry {
-                class: message.class,
-                // It may have arrived before: what is merged into it would arrive twice.
-                held: Held::Sealed(message.payload, frames),
-                size: message.size,
-                alone: message.alone,
-                lent: None,
-            };
-            // Those of an earlier life have no place of their own, and come before all others.
-            let at = if message.at == 0 { earlier } else { message.at };
-            self.queue.insert(at, entry);
-        }
-    }
-
-    /// The socket has taken the batch. What has to be proven is kept until then; to a peer with the
-    /// envelope nothing has, and there is no `proof`.
-    pub(super) fn on_wrote(&mut self, proof: Option<Proof>, writer: &mut Writer<Numbered<P>>) {
-        for (at, entry) in std::mem::take(&mut self.in_flight) {
-            match proof.filter(|_| entry.wants_proof()) {
-                Some(proof) => self.proving.push_back((proof, at, entry)),
-                None => self.let_go(&entry, writer),
-            }
-        }
-    }
-
-    /// Lets go, in order, what is proven to have arrived.
-    pub(super) fn on_proof(
-        &mut self,
-        proves: impl Fn(Proof) -> bool,
-        writer: &mut Writer<Numbered<P>>,
-    ) {
-        while self
-            .proving
-            .front()
-            .is_some_and(|(proof, ..)| proves(*proof))
-            && let Some((.., entry)) = self.proving.pop_front()
-        {
-            self.let_go(&entry, writer);
-        }
-    }
-
-    fn let_go(&mut self, entry: &Entry<P>, writer: &mut Writer<Numbered<P>>) {
-        self.used -= entry.size;
-        if let Some(seq) = entry.lent {
-            writer.settle(seq);
-        }
-    }
-
-    /// The connection is gone: answers die, the rest of what is not confirmed or not proven waits
-    /// again.
-    ///
-    /// With `too_big` the peer refused something for its size: what may have been it goes out one
-    /// by one next time, and a message that was alone is taken out. Returns that one's size.
-    pub(super) fn on_closed(
-        &mut self,
-        too_big: bool,
-        writer: &mut Writer<Numbered<P>>,
-    ) -> Option<usize> {
-        let proving = std::mem::take(&mut self.proving);
-        let written = proving.into_iter().map(|(_, at, entry)| (at, entry));
-        let gone: Vec<_> = written.chain(std::mem::take(&mut self.in_flight)).collect();
-        let lone = too_big && gone.len() == 1;
-        let mut refused = None;
-        for (at, mut entry) in gone.into_iter().rev() {
-            if lone && entry.alone {
-                refused = Some(entry.size);
-                self.let_go(&entry, writer);
-                continue;
-            }
-            self.used -= entry.size;
-            match entry.class {
-                Class::Durable { .. } | Class::Coalesce { .. } | Class::Paced { .. } => {}
-                Class::Latest { slot } if self.slots.contains_key(&slot) => continue,
-                Class::Latest { slot } => {
-                    self.slots.insert(slot, at);
-                    self.bare.insert(at);
-                    entry.held = Held::Waiting(entry.held.payload());
-                }
-                Class::Reply { .. } => continue,
-            }
-            entry.alone |= too_big;
-            if let (Some(seq), Some(stream)) = (entry.lent, entry.class.stream()) {
-                give_back(at, seq, stream, entry, writer);
-            } else {
-                self.used += entry.size;
-                self.queue.insert(at, entry);
-            }
-        }
-        let mut freed = 0;
-        self.queue.retain(|_, entry| {
-            let reply = matches!(entry.class, Class::Reply { .. });
-            freed += if reply { entry.size } else { 0 };
-            !reply
-        });
-        self.used -= freed;
-        let queue = &self.queue;
-        self.bare.retain(|at| queue.contains_key(at));
-        refused
-    }
-
-    fn has_room(&self, size: usize, elsewhere: usize) -> bool {
-        let used = self.used.saturating_add(elsewhere);
+    fn has_room(&self, size: usize, numbered: usize) -> bool {
+        let used = self.used.saturating_add(numbered);
         used == 0 || used.saturating_add(size) <= self.limit
     }
 
@@ -705,75 +294,7 @@ impl<P: Payload> Outbox<P> {
     }
 }
 
-/// Gives a message that was lent back to the writer, to be sent again under its number.
-fn give_back<P: Payload>(
-    at: u64,
-    seq: u64,
-    stream: u64,
-    entry: Entry<P>,
-    writer: &mut Writer<Numbered<P>>,
-) {
-    let payload = entry.held.payload();
-    let numbered = Numbered {
-        at,
-        class: entry.class,
-        size: payload.size(),
-        payload,
-        alone: entry.alone,
-    };
-    let size = numbered.size;
-    writer.take_back(Taken {
-        seq,
-        payload: numbered,
-        stream,
-        size,
-    });
-}
-
-/// Gives a message its number. One that was sealed for a plain peer before is new to this one.
-fn number<P: Payload>(
-    batch: &mut Batch,
-    at: u64,
-    stream: u64,
-    entry: Entry<P>,
-    writer: &mut Writer<Numbered<P>>,
-    limit: usize,
-) {
-    let Entry {
-        class, held, size, ..
-    } = entry;
-    let payload = held.payload();
-    let frames = payload.seal(true);
-    if frames.is_empty() {
-        return;
-    }
-    let messages = list(&frames);
-    if messages.len() > limit {
-        batch.refused.push(messages.len());
-        return;
-    }
-    let numbered = Numbered {
-        at,
-        class,
-        size,
-        payload,
-        alone: false,
-    };
-    if let Some(frame) = writer.number(numbered, stream, size, messages) {
-        batch.add(frame.into());
-    }
-}
-
-fn list(frames: &[TextFrame]) -> String {
-    delivery::list(frames.iter().map(TextFrame::as_str))
-}
-
-const BATCH_BYTES: usize = 256 << 10;
-/// Bounds what has to be kept for sending again.
-const BATCH_MESSAGES: usize = 256;
-/// Written down together; more than go out together, because each time may cost a sync.
-const STORED_MESSAGES: usize = 1024;
-/// Below it is room for what an earlier life left.
+/// Below it is room for what was read from the disk.
 const FIRST_POSITION: u64 = 1 << 32;
 /// A merged message stays far below any frame limit.
 const MERGED_BYTES: usize = 256 << 10;

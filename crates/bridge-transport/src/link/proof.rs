@@ -71,12 +71,6 @@ impl<P: Payload> Link<P> {
         }
     }
 
-    /// Whether all there is was written.
-    pub(super) fn is_sent(&self) -> bool {
-        let writing = matches!(&self.stage, Stage::Online(online) if online.writing);
-        self.outbox.is_written() && self.writer.is_empty() && !writing
-    }
-
     /// Whether what is written and not proven is not waited for any longer at the end: the peer
     /// answers no ping, as far as is known.
     pub(super) fn proof_given_up(&self) -> bool {

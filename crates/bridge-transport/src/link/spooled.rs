@@ -1,21 +1,54 @@
 //! What the link writes down, reads back and gives back to the disk.
 //!
 //! Invariant: what has a number is on the disk before it goes, and stays there until it has arrived;
-//! beyond a window of bytes it is there alone, and is read back in order.
+//! beyond a window of bytes it is there alone, and is read back in order. The window is a part of the
+//! outbox off line, and all of it while a peer takes what there is.
 
 #[cfg(test)]
 mod tests;
 
 use std::time::Instant;
 
-use super::{Action, Link, Read, Stage};
+use super::{Action, Link, Read, Spooled, Stage};
 use crate::{
     delivery::{Epoch, Writer},
     inbound::{CloseReason, ConnId},
     payload::Payload,
 };
 
+#[derive(Debug)]
+pub(super) struct Spooling<P> {
+    pub(super) store: fn(&P) -> Option<Vec<u8>>,
+    /// What was numbered is not on the disk yet.
+    pub(super) appending: bool,
+    /// The disk was asked for what waits on it.
+    pub(super) reading: bool,
+    /// Off line, beyond these bytes here, what waits is on the disk alone.
+    pub(super) window: usize,
+}
+
 impl<P: Payload> Link<P> {
+    /// Takes over what a spool holds; before the first input.
+    pub(crate) fn with_spool(mut self, spooled: Spooled<P>) -> Self {
+        let Spooled {
+            epoch,
+            first,
+            next,
+            read,
+            store,
+        } = spooled;
+        self.trimmed = first - 1;
+        self.spare = Some(self.writer.epoch());
+        self.writer = Writer::restored_in_part(epoch, first, read.upto, next, read.taken());
+        self.spooling = Some(Spooling {
+            store,
+            appending: false,
+            reading: false,
+            window: window(self.outbox.limit()),
+        });
+        self
+    }
+
     /// What has a number gets another: the next start must not give it away a second time.
     pub(super) fn on_spool_lost(&mut self, now: Instant, random: u64, epoch: Epoch) {
         if let Stage::Online(online) = &self.stage {
@@ -38,6 +71,7 @@ impl<P: Payload> Link<P> {
         }
     }
 
+    /// Numbers what may go, and has it written down.
     pub(super) fn spool(&mut self, now: Instant) {
         let Some(spooling) = self.spooling.as_mut().filter(|it| !it.appending) else {
             return;
@@ -68,6 +102,14 @@ impl<P: Payload> Link<P> {
         }
     }
 
+    /// Everything up to this number is on the disk, and may go.
+    pub(super) fn on_appended(&mut self, upto: u64) {
+        self.writer.on_stored(upto);
+        if let Some(spooling) = &mut self.spooling {
+            spooling.appending = false;
+        }
+    }
+
     /// Asks the disk for what waits on it alone, when there is room for it here.
     pub(super) fn read_on(&mut self) {
         let Some(spooling) = self.spooling.as_mut().filter(|it| !it.reading) else {
@@ -87,6 +129,7 @@ impl<P: Payload> Link<P> {
         }
     }
 
+    /// The disk gave what it was asked for.
     pub(super) fn on_read(&mut self, read: Read<P>) {
         if let Some(spooling) = &mut self.spooling {
             spooling.reading = false;
@@ -98,4 +141,10 @@ impl<P: Payload> Link<P> {
     pub(crate) fn is_all_here(&self) -> bool {
         self.writer.is_all_here()
     }
+}
+
+/// What is held here of what waits on the disk, of the bytes that may wait: a message takes more
+/// memory than it counts for.
+pub(crate) fn window(limit: usize) -> usize {
+    limit / 4
 }

@@ -5,7 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::payload::{Class, Text};
+use crate::{
+    handle::Flushed,
+    payload::{Class, Text},
+    state::Phase,
+};
 
 /// A link, a clock that stands until told, and everything the link wanted since last asked.
 pub(super) struct Bench {

@@ -3,7 +3,7 @@
 //! Invariant: a number counts as acknowledged only when every message up to it was acknowledged or
 //! [settled](Writer::settle).
 
-use super::{Taken, Unacked, Writer};
+use super::{Taken, Writer};
 
 impl<P> Writer<P> {
     /// The oldest message that is written down, and neither lent nor acknowledged.
@@ -39,18 +39,6 @@ impl<P> Writer<P> {
         }
         let place = self.unacked.partition_point(|it| it.seq < taken.seq);
         self.bytes += taken.size;
-        let Taken {
-            seq,
-            payload,
-            stream,
-            size,
-        } = taken;
-        let unacked = Unacked {
-            seq,
-            payload,
-            stream,
-            size,
-        };
-        self.unacked.insert(place, unacked);
+        self.unacked.insert(place, taken);
     }
 }

@@ -1,7 +1,7 @@
 //! What leaves the outbox, in which order, and what is never lost in it.
 
 use super::*;
-use crate::delivery::Epoch;
+use crate::delivery::{Epoch, Writer};
 
 #[derive(Debug, PartialEq)]
 struct Note(Class, String);

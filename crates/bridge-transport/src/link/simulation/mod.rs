@@ -12,6 +12,7 @@
 //! with it; answers only on their own connection; the newest of every slot; the greeting first. A
 //! failure prints its seed, and the command that tells its history.
 
+mod disk;
 mod item;
 mod model;
 mod network;
@@ -21,15 +22,13 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 
 use self::{
+    disk::spooled,
     item::Item,
     model::{Model, Promise},
     network::{Fate, Sent, Socket},
 };
 use super::*;
-use crate::{
-    jitter::Jitter,
-    payload::{Class, Stored as _},
-};
+use crate::{handle::Flushed, jitter::Jitter, payload::Class, state::Phase};
 
 /// One of the tests below, each with its share of the seeds.
 fn histories(seeds: std::ops::Range<u64>) {
@@ -96,7 +95,7 @@ enum Event {
     Trouble(ConnId),
     Command(ConnId),
     /// The far end reads, and perhaps stores.
-    Read(ConnId),
+    FarReads(ConnId),
     /// Something the far end said arrives.
     Said(ConnId, Said),
     /// The end of a connection that was left long ago is told, with a code.
@@ -104,7 +103,7 @@ enum Event {
     /// The disk has taken what was to be written down.
     Appended(u64),
     /// The disk gives what it was asked for.
-    DiskRead(u64, u64, usize),
+    DiskGives(u64, u64, usize),
     /// This process dies, and another goes on.
     Crash,
     /// The disk takes nothing any more.
@@ -114,37 +113,6 @@ enum Event {
     /// The process stood still for a moment, or a clock was set.
     Jump,
     Produce,
-}
-
-fn spooled(disk: &BTreeMap<u64, Vec<u8>>, first: u64) -> Spooled<Item> {
-    let next = disk.last_key_value().map_or(first, |(seq, _)| seq + 1);
-    Spooled {
-        epoch: Epoch(7),
-        first,
-        next,
-        read: read(disk, first, next, OUTBOX / 4),
-        store: Item::store,
-    }
-}
-
-fn read(disk: &BTreeMap<u64, Vec<u8>>, from: u64, upto: u64, bytes: usize) -> Read<Item> {
-    let mut messages = Vec::new();
-    let mut reached = from;
-    let mut size = 0;
-    for (seq, stored) in disk.range(from..upto) {
-        if size >= bytes {
-            break;
-        }
-        let item = Item::restore(stored).expect("what was written");
-        size += item.size();
-        messages.push((*seq, item));
-        reached = seq + 1;
-    }
-    Read {
-        from,
-        upto: if size < bytes { upto } else { reached },
-        messages,
-    }
 }
 
 struct World {
@@ -192,28 +160,33 @@ enum Far {
 const OUTBOX: usize = 2000;
 const STREAMS: u64 = 3;
 
+/// One with nothing on its disk.
+fn link(epoch: Epoch, now: Now) -> Link<Item> {
+    let limits = Limits {
+        outbox: OUTBOX,
+        ..Limits::default()
+    };
+    let greeting = Greeting {
+        frames: vec!["greeting".into()],
+        ..Greeting::default()
+    };
+    Link::new(
+        CloseRules::ctrlnode(),
+        Timings::default(),
+        &limits,
+        greeting,
+        epoch,
+        now,
+    )
+}
+
 impl World {
     fn new(seed: u64) -> Self {
         let now = Now {
             at: Instant::now(),
             boot: Duration::from_secs(1000),
         };
-        let limits = Limits {
-            outbox: OUTBOX,
-            ..Limits::default()
-        };
-        let greeting = Greeting {
-            frames: vec!["greeting".into()],
-            ..Greeting::default()
-        };
-        let mut link = Link::new(
-            CloseRules::ctrlnode(),
-            Timings::default(),
-            &limits,
-            greeting,
-            Epoch(1),
-            now,
-        );
+        let mut link = link(Epoch(1), now);
         if seed % 4 > 1 {
             link = link.with_spool(spooled(&BTreeMap::new(), 1));
         }
@@ -370,8 +343,8 @@ impl World {
             Event::Wrote(conn) if self.fate(conn).is_some_and(|fate| fate != Fate::Stuck) => {
                 self.on_wrote(conn);
             }
-            Event::Read(conn) if self.fate(conn).is_some_and(Fate::carries_out) => {
-                self.read(conn);
+            Event::FarReads(conn) if self.fate(conn).is_some_and(Fate::carries_out) => {
+                self.on_far_reads(conn);
             }
             // What one end says arrives in its order.
             Event::Said(conn, Said::Ack(_))
@@ -404,34 +377,10 @@ impl World {
                 let reason = CloseReason::Code { code, reason };
                 self.input(Input::Closed { conn, reason });
             }
-            Event::Appended(upto) => {
-                if upto == self.last_number {
-                    let written = std::mem::take(&mut self.unwritten);
-                    if let Some(disk) = &mut self.disk {
-                        disk.extend(written.into_iter().map(|it| (it.seq, it.stored)));
-                    }
-                    if self.disk.is_some() {
-                        self.input(Input::Appended { upto });
-                    }
-                }
-            }
-            Event::DiskRead(from, upto, bytes) => {
-                let disk = self.disk.as_ref();
-                if let Some(disk) = disk {
-                    let read = read(disk, from, upto, bytes);
-                    self.input(Input::Read(read));
-                }
-            }
+            Event::Appended(upto) => self.on_appended(upto),
+            Event::DiskGives(from, upto, bytes) => self.on_disk_gives(from, upto, bytes),
             Event::Crash if !self.calm => self.crash(),
-            // The driver goes on trying as long as something is on the disk alone.
-            Event::SpoolLost if !self.link.is_all_here() => self.plan(1000, Event::SpoolLost),
-            Event::SpoolLost => {
-                self.tell(|| "the disk takes nothing any more".to_owned());
-                self.disk = None;
-                self.unwritten.clear();
-                let epoch = Epoch(8);
-                self.input(Input::SpoolLost { epoch });
-            }
+            Event::SpoolLost => self.on_spool_lost(),
             Event::Credential => {
                 self.input(Input::CredentialChanged);
                 self.plan(300_000, Event::Credential);
@@ -476,7 +425,7 @@ impl World {
             | Event::Pong(..)
             | Event::Trouble(_)
             | Event::Command(_)
-            | Event::Read(_)
+            | Event::FarReads(_)
             | Event::Said(..)
             | Event::Crash
             | Event::Sleep
@@ -577,7 +526,7 @@ impl World {
                         && socket.fate.carries_out()
                     {
                         socket.under_way.push_back(Sent::Ping(id));
-                        self.plan(200, Event::Read(conn));
+                        self.plan(200, Event::FarReads(conn));
                     }
                 }
                 Action::HangUp { conn, code } => {
@@ -599,14 +548,9 @@ impl World {
                 Action::Stopped(flushed) => self.stopped = Some(flushed),
                 Action::Append { records } => self.append(records),
                 Action::Read { from, upto, bytes } => {
-                    self.plan(5, Event::DiskRead(from, upto, bytes));
+                    self.plan(5, Event::DiskGives(from, upto, bytes));
                 }
-                Action::Trim { upto } => {
-                    self.acked = self.acked.max(upto);
-                    if let Some(disk) = &mut self.disk {
-                        disk.retain(|seq, _| *seq > upto);
-                    }
-                }
+                Action::Trim { upto } => self.trim(upto),
                 Action::Deliver(Inbound::Gap { gap, .. }) => {
                     assert_eq!(self.far, Far::Wavering, "{gap:?}");
                 }
@@ -643,56 +587,6 @@ impl World {
         socket.in_flight = frames;
         self.tell_frames(conn);
         self.plan(1500, Event::Wrote(conn));
-    }
-
-    /// Written down soon; now and then the disk needs a while.
-    fn append(&mut self, records: Vec<Record>) {
-        for record in records {
-            assert_eq!(record.seq, self.last_number + 1, "numbers are dense");
-            self.last_number = record.seq;
-            self.unwritten.push(record);
-        }
-        let within = if self.chance(10) { 5000 } else { 1 };
-        self.plan(within, Event::Appended(self.last_number));
-    }
-
-    /// What was written down and what arrived is a beginning of what was pushed; the producers go
-    /// on behind it.
-    fn crash(&mut self) {
-        let limits = Limits {
-            outbox: OUTBOX,
-            ..Limits::default()
-        };
-        let greeting = Greeting {
-            frames: vec!["greeting".into()],
-            ..Greeting::default()
-        };
-        self.tell(|| "the process dies".to_owned());
-        self.take_away();
-        self.store();
-        let disk = self.disk.clone().expect("only one with a spool dies");
-        self.unwritten.clear();
-        let last = disk.last_key_value().map(|(seq, _)| *seq);
-        self.last_number = last.unwrap_or(self.acked);
-        let kept = disk.values().filter_map(|stored| Item::restore(stored));
-        let kept: Vec<Item> = kept.collect();
-        assert_eq!(kept.len(), disk.len());
-        self.model.crash(kept.iter());
-        self.waiting = None;
-        self.dialling = None;
-        let link = Link::new(
-            CloseRules::ctrlnode(),
-            Timings::default(),
-            &limits,
-            greeting,
-            Epoch(99),
-            self.now,
-        );
-        self.link = link.with_spool(spooled(&disk, self.acked + 1));
-        // The new life counts its connections anew; the network knows none of the old ones.
-        self.agenda.clear();
-        self.begin();
-        self.perform();
     }
 
     fn tell_frames(&self, conn: ConnId) {

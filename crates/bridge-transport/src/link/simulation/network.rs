@@ -128,7 +128,7 @@ impl World {
             } else {
                 socket.swallowed.extend(written);
             }
-            self.plan(200, Event::Read(conn));
+            self.plan(200, Event::FarReads(conn));
         }
         self.input(Input::Wrote { conn });
     }
@@ -198,7 +198,7 @@ impl World {
 
     /// The far end takes what is there; with the envelope it stores it now and then, and dies now
     /// and then.
-    pub(super) fn read(&mut self, conn: ConnId) {
+    pub(super) fn on_far_reads(&mut self, conn: ConnId) {
         self.take_in();
         if !self.socket.as_ref().is_some_and(|socket| socket.extended) {
             return;
@@ -214,7 +214,7 @@ impl World {
                 self.plan(300, Event::Said(conn, Said::Ack(self.position)));
             }
         } else {
-            self.plan(200, Event::Read(conn));
+            self.plan(200, Event::FarReads(conn));
         }
     }
 

@@ -1,0 +1,34 @@
+//! What goes out together, and when that is enough.
+
+use crate::payload::TextFrame;
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::link) struct Batch {
+    pub(in crate::link) frames: Vec<TextFrame>,
+    /// The length of each message that was taken out because it is too long.
+    pub(in crate::link) refused: Vec<usize>,
+    bytes: usize,
+    half: bool,
+}
+
+impl Batch {
+    /// Whether the other half of it is for something else.
+    pub(in crate::link) fn only_half(&mut self, half: bool) {
+        self.half = half;
+    }
+
+    pub(in crate::link) fn add(&mut self, frame: TextFrame) {
+        self.bytes += frame.len();
+        self.frames.push(frame);
+    }
+
+    /// Large enough to fill a fast network, small enough that text behind it can still be merged.
+    pub(in crate::link) fn is_full(&self) -> bool {
+        let parts = if self.half { 2 } else { 1 };
+        self.bytes >= BATCH_BYTES / parts || self.frames.len() >= BATCH_MESSAGES / parts
+    }
+}
+
+pub(super) const BATCH_BYTES: usize = 256 << 10;
+/// Bounds what has to be kept for sending again.
+const BATCH_MESSAGES: usize = 256;

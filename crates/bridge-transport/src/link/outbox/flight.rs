@@ -1,0 +1,128 @@
+//! What became of the messages that the socket was given.
+//!
+//! Invariant: each of them is let go, refused, discarded as one that died with its connection, or
+//! waits again in its old place; one that was lent waits in the writer's.
+
+use super::{Entry, Held, Numbered, Outbox};
+use crate::{
+    delivery::{Taken, Writer},
+    link::proof::Proof,
+    payload::{Class, Payload},
+};
+
+impl<P: Payload> Outbox<P> {
+    /// The socket has taken the batch. What has to be proven is kept until then; to a peer with the
+    /// envelope nothing has, and there is no `proof`.
+    pub(in crate::link) fn on_wrote(
+        &mut self,
+        proof: Option<Proof>,
+        writer: &mut Writer<Numbered<P>>,
+    ) {
+        for (at, entry) in std::mem::take(&mut self.in_flight) {
+            match proof.filter(|_| entry.wants_proof()) {
+                Some(proof) => self.proving.push_back((proof, at, entry)),
+                None => self.let_go(&entry, writer),
+            }
+        }
+    }
+
+    /// Lets go, in order, what is proven to have arrived.
+    pub(in crate::link) fn on_proof(
+        &mut self,
+        proves: impl Fn(Proof) -> bool,
+        writer: &mut Writer<Numbered<P>>,
+    ) {
+        while self
+            .proving
+            .front()
+            .is_some_and(|(proof, ..)| proves(*proof))
+            && let Some((.., entry)) = self.proving.pop_front()
+        {
+            self.let_go(&entry, writer);
+        }
+    }
+
+    fn let_go(&mut self, entry: &Entry<P>, writer: &mut Writer<Numbered<P>>) {
+        self.used -= entry.size;
+        if let Some(seq) = entry.lent {
+            writer.settle(seq);
+        }
+    }
+
+    /// The connection is gone: answers die, the rest of what is not confirmed or not proven waits
+    /// again.
+    ///
+    /// With `too_big` the peer refused something for its size: what may have been it goes out one
+    /// by one next time, and a message that was alone is taken out. Returns that one's size.
+    pub(in crate::link) fn on_closed(
+        &mut self,
+        too_big: bool,
+        writer: &mut Writer<Numbered<P>>,
+    ) -> Option<usize> {
+        let proving = std::mem::take(&mut self.proving);
+        let written = proving.into_iter().map(|(_, at, entry)| (at, entry));
+        let gone: Vec<_> = written.chain(std::mem::take(&mut self.in_flight)).collect();
+        let lone = too_big && gone.len() == 1;
+        let mut refused = None;
+        for (at, mut entry) in gone.into_iter().rev() {
+            if lone && entry.alone {
+                refused = Some(entry.size);
+                self.let_go(&entry, writer);
+                continue;
+            }
+            self.used -= entry.size;
+            match entry.class {
+                Class::Durable { .. } | Class::Coalesce { .. } | Class::Paced { .. } => {}
+                Class::Latest { slot } if self.slots.contains_key(&slot) => continue,
+                Class::Latest { slot } => {
+                    self.slots.insert(slot, at);
+                    self.bare.insert(at);
+                    entry.held = Held::Waiting(entry.held.payload());
+                }
+                Class::Reply { .. } => continue,
+            }
+            entry.alone |= too_big;
+            if let (Some(seq), Some(stream)) = (entry.lent, entry.class.stream()) {
+                give_back(at, seq, stream, entry, writer);
+            } else {
+                self.used += entry.size;
+                self.queue.insert(at, entry);
+            }
+        }
+        let mut freed = 0;
+        self.queue.retain(|_, entry| {
+            let reply = matches!(entry.class, Class::Reply { .. });
+            freed += if reply { entry.size } else { 0 };
+            !reply
+        });
+        self.used -= freed;
+        let queue = &self.queue;
+        self.bare.retain(|at| queue.contains_key(at));
+        refused
+    }
+}
+
+/// Gives a message that was lent back to the writer, to be sent again under its number.
+fn give_back<P: Payload>(
+    at: u64,
+    seq: u64,
+    stream: u64,
+    entry: Entry<P>,
+    writer: &mut Writer<Numbered<P>>,
+) {
+    let payload = entry.held.payload();
+    let numbered = Numbered {
+        at,
+        class: entry.class,
+        size: payload.size(),
+        payload,
+        alone: entry.alone,
+    };
+    let size = numbered.size;
+    writer.take_back(Taken {
+        seq,
+        payload: numbered,
+        stream,
+        size,
+    });
+}

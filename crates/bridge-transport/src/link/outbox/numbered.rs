@@ -1,0 +1,145 @@
+//! Messages of streams under the numbers of the writer: what the outbox knows of them, how they get
+//! one that has to be written down first, and how they come back without it.
+//!
+//! Invariant: of the messages of a stream the oldest gets the lowest number, and all of them come
+//! back to their old places, those that were read from the disk before all others.
+
+use std::time::Instant;
+
+use super::{Entry, Held, Outbox, batch::BATCH_BYTES};
+use crate::{
+    delivery::{self, Writer},
+    payload::{Class, Payload, TextFrame},
+};
+
+/// What has to be written down.
+#[derive(Debug, Default)]
+pub(in crate::link) struct Records {
+    pub(in crate::link) taken: Vec<Record>,
+    /// The length of each message that was taken out because it is too long.
+    pub(in crate::link) refused: Vec<usize>,
+}
+
+/// A message with its number, as it is written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) seq: u64,
+    pub(crate) stored: Vec<u8>,
+}
+
+/// A message under a number, with what the outbox knew of it.
+#[derive(Debug)]
+pub(in crate::link) struct Numbered<P> {
+    /// Its place in the queue; 0 for one that was read from the disk.
+    pub(super) at: u64,
+    pub(super) class: Class,
+    pub(super) size: usize,
+    pub(super) payload: P,
+    /// As of an [`Entry`].
+    pub(super) alone: bool,
+}
+
+impl<P: Payload> Numbered<P> {
+    /// One that was read from the disk, with its stream; nothing for one of no stream.
+    pub(in crate::link) fn read_back(payload: P) -> Option<(Self, u64)> {
+        let (class, size) = (payload.class(), payload.size());
+        let stream = class.stream()?;
+        let numbered = Self {
+            at: 0,
+            class,
+            size,
+            payload,
+            alone: false,
+        };
+        Some((numbered, stream))
+    }
+
+    pub(in crate::link) fn size(&self) -> usize {
+        self.size
+    }
+
+    pub(in crate::link) fn messages(&self) -> String {
+        list(&self.payload.seal(true))
+    }
+}
+
+impl<P: Payload> Outbox<P> {
+    /// Gives numbers to what may go, to be written down before it goes. What does not fit into a
+    /// window of bytes is then on the disk alone.
+    pub(in crate::link) fn store(
+        &mut self,
+        now: Instant,
+        paced: bool,
+        writer: &mut Writer<Numbered<P>>,
+        window: usize,
+        store: fn(&P) -> Option<Vec<u8>>,
+        limit: usize,
+    ) -> Records {
+        let mut records = Records::default();
+        let mut from = 0;
+        let mut bytes = 0;
+        let of_stream = |class: Class| class.stream().is_some();
+        while records.taken.len() < STORED_MESSAGES
+            && bytes < BATCH_BYTES
+            && let Some(at) = self.next_from(from, now, paced, of_stream)
+            && let Some((_, entry)) = self.take_out(at, now)
+        {
+            from = at + 1;
+            let Entry {
+                class, held, size, ..
+            } = entry;
+            let payload = held.payload();
+            let (Some(stored), Some(stream)) = (store(&payload), class.stream()) else {
+                continue;
+            };
+            if stored.len() > limit {
+                records.refused.push(stored.len());
+                continue;
+            }
+            bytes += stored.len();
+            let held = self.used.saturating_add(writer.bytes());
+            let fits = held == 0 || held.saturating_add(size) <= window;
+            let seq = if fits && writer.is_all_here() {
+                let numbered = Numbered {
+                    at,
+                    class,
+                    size,
+                    payload,
+                    alone: false,
+                };
+                writer.keep(numbered, stream, size)
+            } else {
+                writer.leave()
+            };
+            records.taken.push(Record { seq, stored });
+        }
+        records
+    }
+
+    /// Takes back, in their old places, what was numbered for a peer that is no longer one with the
+    /// envelope.
+    pub(in crate::link) fn take_back(&mut self, numbered: Vec<Numbered<P>>) {
+        for (earlier, message) in (1..).zip(numbered) {
+            let frames = message.payload.seal(false);
+            self.used += message.size;
+            let entry = Entry {
+                class: message.class,
+                // It may have arrived before: what is merged into it would arrive twice.
+                held: Held::Sealed(message.payload, frames),
+                size: message.size,
+                alone: message.alone,
+                lent: None,
+            };
+            // What was read from the disk has no place of its own, and comes before all others.
+            let at = if message.at == 0 { earlier } else { message.at };
+            self.queue.insert(at, entry);
+        }
+    }
+}
+
+pub(super) fn list(frames: &[TextFrame]) -> String {
+    delivery::list(frames.iter().map(TextFrame::as_str))
+}
+
+/// Written down together; more than go out together, because each time may cost a sync.
+const STORED_MESSAGES: usize = 1024;

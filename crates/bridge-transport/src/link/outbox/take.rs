@@ -1,0 +1,231 @@
+//! The way to each kind of peer: which message is next, and in which words it goes.
+//!
+//! Invariant: the messages of one stream go in the order they came, whether they wait here or the
+//! writer lends them; a message that may be too big for the peer goes alone.
+
+use std::time::Instant;
+
+use super::{
+    Batch, Entry, Held, Outbox,
+    numbered::{Numbered, list},
+};
+use crate::{
+    delivery::Writer,
+    payload::{Payload, TextFrame},
+};
+
+/// What the peer of the connection takes.
+pub(in crate::link) enum Peer<'a, P> {
+    /// Plain frames.
+    Plain,
+    /// Plain frames, with a spool: messages of streams come from the writer, which has them
+    /// on the disk.
+    Spooled(&'a mut Writer<Numbered<P>>),
+    /// The envelope; it has not taken what came before yet, so that nothing may get a number.
+    Behind(&'a mut Writer<Numbered<P>>),
+    /// The envelope.
+    Current(&'a mut Writer<Numbered<P>>),
+}
+
+impl<P> Peer<'_, P> {
+    /// Whether messages of streams may go now.
+    fn takes_streams(&self) -> bool {
+        match self {
+            Self::Plain | Self::Current(_) => true,
+            Self::Spooled(_) | Self::Behind(_) => false,
+        }
+    }
+
+    /// Whether the writer has a message that goes before the one at this place, and then whether it
+    /// goes alone.
+    fn lends(&self, own: Option<u64>) -> Option<bool> {
+        let numbered = match self {
+            Self::Spooled(writer) => writer.waiting()?,
+            Self::Plain | Self::Behind(_) | Self::Current(_) => return None,
+        };
+        own.is_none_or(|at| numbered.at < at)
+            .then_some(numbered.alone)
+    }
+
+    fn lend(&mut self) -> Option<(u64, Entry<P>)> {
+        match self {
+            Self::Spooled(writer) => {
+                let (seq, numbered) = writer.lend()?;
+                let entry = Entry {
+                    class: numbered.class,
+                    held: Held::Waiting(numbered.payload),
+                    size: numbered.size,
+                    alone: numbered.alone,
+                    lent: Some(seq),
+                };
+                Some((numbered.at, entry))
+            }
+            Self::Plain | Self::Behind(_) | Self::Current(_) => None,
+        }
+    }
+}
+
+impl<P: Payload> Outbox<P> {
+    /// Adds to a batch what may go to this peer. What has no number of the envelope stays in flight
+    /// until [`on_wrote`](Self::on_wrote) or [`on_closed`](Self::on_closed).
+    ///
+    /// Without `paced` nothing waits for its pace.
+    pub(in crate::link) fn take(
+        &mut self,
+        batch: &mut Batch,
+        now: Instant,
+        paced: bool,
+        mut peer: Peer<'_, P>,
+        frame_limit: usize,
+    ) {
+        if self.proving.iter().any(|(.., entry)| entry.alone) {
+            return;
+        }
+        let mut from = 0;
+        while !batch.is_full() {
+            let own = if peer.takes_streams() {
+                self.next_from(from, now, paced, |_| true)
+            } else {
+                self.bare.range(from..).next().copied()
+            };
+            let lent = peer.lends(own);
+            let alone = match (lent, own.and_then(|at| self.queue.get(&at))) {
+                (Some(alone), _) => alone,
+                (None, Some(entry)) => entry.alone,
+                (None, None) => break,
+            };
+            if alone && !batch.frames.is_empty() {
+                break;
+            }
+            let next = match (lent, own) {
+                (Some(_), _) => peer.lend(),
+                (None, Some(at)) => self.take_out(at, now),
+                (None, None) => None,
+            };
+            let Some((at, entry)) = next else { break };
+            if lent.is_none() {
+                from = at + 1;
+            }
+            match &mut peer {
+                Peer::Plain => {
+                    self.take_plain(batch, at, entry, frame_limit);
+                }
+                Peer::Spooled(writer) => {
+                    let lent = entry.lent;
+                    let goes = self.take_plain(batch, at, entry, frame_limit);
+                    if let Some(seq) = lent.filter(|_| !goes) {
+                        writer.settle(seq);
+                    }
+                }
+                Peer::Behind(writer) => self.take_bare(batch, at, entry, writer, frame_limit),
+                Peer::Current(writer) => match entry.class.stream() {
+                    Some(stream) => number(batch, at, stream, entry, writer, frame_limit),
+                    None => self.take_bare(batch, at, entry, writer, frame_limit),
+                },
+            }
+            let current = match &peer {
+                Peer::Plain | Peer::Spooled(_) | Peer::Behind(_) => true,
+                Peer::Current(writer) => writer.is_caught_up(),
+            };
+            if alone || !current {
+                break;
+            }
+        }
+    }
+
+    /// Tells whether it goes; one that does not is let go.
+    fn take_plain(
+        &mut self,
+        batch: &mut Batch,
+        at: u64,
+        mut entry: Entry<P>,
+        limit: usize,
+    ) -> bool {
+        let (payload, frames) = match entry.held {
+            Held::Waiting(payload) => {
+                let frames = payload.seal(false);
+                (payload, frames)
+            }
+            Held::Sealed(payload, frames) => (payload, frames),
+        };
+        let Some(longest) = frames.iter().map(TextFrame::len).max() else {
+            return false;
+        };
+        if longest > limit {
+            batch.refused.push(longest);
+            return false;
+        }
+        entry.size = frames.iter().map(TextFrame::len).sum();
+        self.used += entry.size;
+        for frame in &frames {
+            batch.add(frame.clone());
+        }
+        entry.held = Held::Sealed(payload, frames);
+        self.in_flight.push((at, entry));
+        true
+    }
+
+    /// A message without a number, to a peer with the envelope.
+    fn take_bare(
+        &mut self,
+        batch: &mut Batch,
+        at: u64,
+        mut entry: Entry<P>,
+        writer: &mut Writer<Numbered<P>>,
+        limit: usize,
+    ) {
+        let payload = entry.held.payload();
+        let frames = payload.seal(true);
+        let Some(longest) = frames.iter().map(TextFrame::len).max() else {
+            return;
+        };
+        if longest > limit {
+            batch.refused.push(longest);
+            return;
+        }
+        entry.size = 0;
+        for frame in frames {
+            if !writer.bare(frame.as_str()) {
+                entry.size += frame.len();
+                batch.add(frame);
+            }
+        }
+        self.used += entry.size;
+        entry.held = Held::Waiting(payload);
+        self.in_flight.push((at, entry));
+    }
+}
+
+/// Gives a message its number. One that was sealed for a plain peer before is new to this one.
+fn number<P: Payload>(
+    batch: &mut Batch,
+    at: u64,
+    stream: u64,
+    entry: Entry<P>,
+    writer: &mut Writer<Numbered<P>>,
+    limit: usize,
+) {
+    let Entry {
+        class, held, size, ..
+    } = entry;
+    let payload = held.payload();
+    let frames = payload.seal(true);
+    if frames.is_empty() {
+        return;
+    }
+    let messages = list(&frames);
+    if messages.len() > limit {
+        batch.refused.push(messages.len());
+        return;
+    }
+    let numbered = Numbered {
+        at,
+        class,
+        size,
+        payload,
+        alone: false,
+    };
+    if let Some(frame) = writer.number(numbered, stream, size, messages) {
+        batch.add(frame.into());
+    }
+}
