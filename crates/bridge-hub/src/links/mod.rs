@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use axum::extract::ws::Message as Frame;
 use bridge_proto::BridgeId;
 use futures_util::{Sink, Stream, sink, stream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::session::{Ask, NoLink, Wires};
 use crate::{access, endpoint::bridge, hub::Hub, store::TokenHash};
@@ -24,6 +24,8 @@ pub(crate) struct Link {
     asks: mpsc::Sender<Ask>,
     /// One for each body that may be read at a time.
     pub(crate) bodies: Arc<Semaphore>,
+    /// Whether the bridge has ended it; it lingers then.
+    ended: Arc<watch::Sender<bool>>,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,12 @@ struct Entry {
     bridge: BridgeId,
     token: TokenHash,
     link: Link,
+}
+
+impl Entry {
+    fn has_ended(&self) -> bool {
+        *self.link.ended.borrow()
+    }
 }
 
 /// Why there is no new link.
@@ -86,6 +94,7 @@ impl Links {
             link: Link {
                 asks,
                 bodies: Arc::new(Semaphore::new(BODIES)),
+                ended: Arc::new(watch::Sender::new(false)),
             },
         };
         let (reply, opened) = oneshot::channel();
@@ -134,6 +143,7 @@ impl Link {
     /// Ends the connection with this code, after everything that was said.
     pub(crate) async fn end(&self, code: u16) -> Result<(), NoLink> {
         let sent = self.asks.send(Ask::End { code }).await;
+        self.ended.send_replace(true);
         sent.map_err(|_| NoLink::Ended)
     }
 }
@@ -159,8 +169,9 @@ async fn keep(mut errands: mpsc::Receiver<Errand>) {
         match errand {
             Errand::Open { id, entry, reply } => {
                 let same = |other: &&Entry| other.bridge == entry.bridge;
-                let of_one = links.values().filter(same).count();
-                let room = of_one < OF_ONE && links.len() < ALL;
+                let of_one = links.values().filter(same);
+                let (ended, open): (Vec<_>, Vec<_>) = of_one.partition(|it| it.has_ended());
+                let room = open.len() < OF_ONE && ended.len() < LINGERING && links.len() < ALL;
                 if reply.send(room).is_ok() && room {
                     links.insert(id, entry);
                 }
@@ -188,5 +199,7 @@ const WIRE: usize = 8;
 const BODIES: usize = 2;
 /// Links of one bridge. A newer one ends the older ones, which linger.
 const OF_ONE: usize = 8;
+/// Links of one bridge that it has ended itself, and that can still be asked for.
+const LINGERING: usize = 32;
 /// Links altogether.
 const ALL: usize = 512;

@@ -131,6 +131,22 @@ async fn a_request_that_is_made_again_is_answered_as_before() {
 }
 
 #[tokio::test]
+async fn links_that_their_bridge_has_ended_take_no_room_from_others() {
+    let world = World::new(CarrierKind::LongPoll).await;
+    let token = world.pairing.expose();
+    for _ in 0..12 {
+        let link = opened(&world).await;
+        let (status, _) = ask(&world, &format!("DELETE {link}"), token, "").await;
+        assert_eq!(status, 204);
+    }
+    for _ in 0..8 {
+        opened(&world).await;
+    }
+    let (status, _) = ask(&world, "POST /ws/bridge/link", token, "").await;
+    assert_eq!(status, 503, "those that it left open do");
+}
+
+#[tokio::test]
 async fn a_link_is_of_no_use_without_its_token_and_after_its_end() {
     let world = World::new(CarrierKind::LongPoll).await;
     let token = world.pairing.expose();

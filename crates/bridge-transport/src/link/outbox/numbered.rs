@@ -2,7 +2,7 @@
 //! one that has to be written down first, and how they come back without it.
 //!
 //! Invariant: of the messages of a stream the oldest gets the lowest number, and all of them come
-//! back to their old places, those that were read from the disk before all others.
+//! back in that order, before what waits.
 
 use std::time::Instant;
 
@@ -116,10 +116,13 @@ impl<P: Payload> Outbox<P> {
         records
     }
 
-    /// Takes back, in their old places, what was numbered for a peer that is no longer one with the
-    /// envelope.
+    /// Takes back, in its order and before what waits of its streams, what was numbered for a peer
+    /// that is no longer one with the envelope, or for a disk that takes nothing any more.
     pub(in crate::link) fn take_back(&mut self, numbered: Vec<Numbered<P>>) {
-        for (earlier, message) in (1..).zip(numbered) {
+        // What was read from the disk has no place of its own; then all of them get new ones, because
+        // some that were never away from here may be older. Nothing else is below the first place.
+        let placeless = numbered.iter().any(|message| message.at == 0);
+        for (place, message) in (1..).zip(numbered) {
             let frames = message.payload.seal(false);
             self.used += message.size;
             let entry = Entry {
@@ -130,8 +133,7 @@ impl<P: Payload> Outbox<P> {
                 alone: message.alone,
                 lent: None,
             };
-            // What was read from the disk has no place of its own, and comes before all others.
-            let at = if message.at == 0 { earlier } else { message.at };
+            let at = if placeless { place } else { message.at };
             self.queue.insert(at, entry);
         }
     }

@@ -273,6 +273,31 @@ fn a_disk_that_fails_costs_nothing_that_is_on_it_alone() {
 }
 
 #[test]
+fn a_disk_that_is_lost_leaves_what_was_read_back_behind_what_never_left() {
+    let mut kept = Kept::new();
+    for n in 0..4 {
+        kept.push(&format!("number {n:02}"));
+    }
+    kept.connect(FIRST, true);
+    for text in [
+        Position::default().resume(),
+        Position {
+            epoch: Some(Epoch(1)),
+            last: 1,
+        }
+        .ack(),
+    ] {
+        let text = text.into();
+        kept.tell(Input::Frame { conn: FIRST, text });
+    }
+    assert!(kept.bench.link.is_all_here(), "the last two were read back");
+    kept.tell(Input::SpoolLost { epoch: Epoch(2) });
+    kept.bench.wait();
+    kept.connect(SECOND, false);
+    assert_eq!(kept.sent[1..], ["number 01", "number 02", "number 03"]);
+}
+
+#[test]
 fn a_disk_that_was_set_back_counts_under_another_name() {
     let mut kept = Kept::new();
     kept.bench.link.spare = Some(Epoch(9));
