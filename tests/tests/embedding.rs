@@ -5,7 +5,12 @@
     reason = "the lint exempts test functions, not their helpers"
 )]
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    net::TcpListener,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 
 use bridge_testkit::program;
 use tokio::{
@@ -56,10 +61,14 @@ impl Example {
     }
 
     /// Closes its input, with which it has to end well.
-    async fn ends(mut self) {
-        drop(self.stdin);
-        let ended = timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
+    async fn ends(self) {
+        let ended = self.ended().await;
         assert!(ended.success(), "{ended}");
+    }
+
+    async fn ended(mut self) -> ExitStatus {
+        drop(self.stdin);
+        timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap()
     }
 }
 
@@ -85,6 +94,16 @@ async fn what_the_example_sends_while_the_plane_is_away_arrives_when_it_is_back(
         embedder.ends().await;
         plane.ends().await;
     }
+}
+
+#[tokio::test]
+async fn an_example_that_could_not_deliver_everything_does_not_end_well() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let mut embedder = Example::start(program::embed_transport(), &[&format!("ws://{address}")]);
+    embedder.told("lost?").await;
+    assert!(!embedder.ended().await.success());
 }
 
 #[test]

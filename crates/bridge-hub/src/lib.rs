@@ -4,8 +4,10 @@
 //! agent is started or what a bridge keeps on its disk.
 //!
 //! Reading order: [`config`](HubConfig), [`start`], the handle [`Hub`], what viewers see (`view`),
-//! what is decided (`state` and `devices`, pure), who drives it (`owner`, `commands`), what is kept (`store`), the doors
-//! (`endpoint`), who may come in (`listener`, `guard`, `access`), the pages (`web`).
+//! what is decided (`state` and `devices`, pure), who drives it (`owner`, `commands`), what viewers
+//! ask for (`prepare`, `requests`), what is kept (`store`, and before it `backlog`), the doors
+//! (`endpoint`, with `packed`; `links` and `lines` for other carriers), who may come in (`listener`,
+//! `places`, `guard`, `access`), the pages (`web`).
 
 mod access;
 mod backlog;

@@ -1,4 +1,4 @@
-//! One dial of a WebSocket: proxy, TCP, TLS, upgrade; and every way a dial of any carrier can fail.
+//! How a host is reached and a WebSocket opened; every way a dial can fail, whatever the carrier.
 
 use std::{io, path::PathBuf, time::Duration};
 

@@ -49,9 +49,13 @@ pub fn connect_over<P: Payload>(
 /// What the spool holds is sent first. With [`SyncPolicy::Never`] a message that was
 /// [pushed](Handle::push) survives the end of the process from the moment it has its number: at
 /// once, but for increments that wait for their pace. With the others it does when a thread has
-/// written it, which is before it is sent. It is kept until the peer has stored it, or was handed
-/// to a peer without the envelope. While the disk takes nothing, nothing is numbered, and producers
-/// wait at the bound of the outbox.
+/// written it, which is before it is sent. It is kept until the peer has stored it; for a peer
+/// without the envelope until a later ping proved it ([`Class::Durable`](crate::Class::Durable)) or
+/// its write was confirmed (any other class).
+///
+/// While the disk takes nothing, a message is in memory alone. After the third failure the spool is
+/// done without under a new epoch, and what was not acknowledged can come twice; unless messages
+/// are on the disk alone: then producers wait at the bound of the outbox.
 ///
 /// # Errors
 /// Fails when the spool cannot be read.
@@ -185,6 +189,7 @@ pub struct Closed;
 
 /// What a shutdown left behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "what is left is not delivered"]
 pub enum Flushed {
     /// Everything was handed to the network, or the link had stopped before.
     Everything,

@@ -56,7 +56,8 @@ pub trait Stored: Payload {
 /// `Durable`, `Coalesce` and `Paced` messages with the same stream number keep their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Never dropped, never merged, always admitted even to a full outbox.
+    /// Never dropped, never merged, always admitted even to a full outbox, so only its producer
+    /// bounds it.
     Durable {
         /// The stream whose order it keeps.
         stream: u64,
@@ -171,7 +172,8 @@ impl Greeting {
 
 /// A plain text message: durable, in order, one frame, the same for every peer.
 ///
-/// Enough for programs that have no classes of their own.
+/// Enough for programs that have no classes of their own and a bound of their own on what they say:
+/// [`Class::Durable`] makes no producer wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text(pub String);
 

@@ -8,8 +8,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bridge_transport::{
-    CarrierKind, CloseReason, Endpoint, EndpointError, FrameRefused, Greeting, Handle, Inbound,
-    Inbox, Limits, Phase, Text, Timings, connect,
+    CarrierKind, CloseReason, Endpoint, EndpointError, Flushed, FrameRefused, Greeting, Handle,
+    Inbound, Inbox, Limits, Phase, Text, Timings, connect,
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::HeaderValue;
@@ -157,7 +157,7 @@ async fn frames_travel_both_ways_after_the_greeting() {
     let flushed = tokio::spawn(link.shutdown(Duration::from_secs(5)));
     assert_eq!(read(&mut socket).await, "close 1000");
     while let Some(Ok(_)) = socket.next().await {}
-    flushed.await.unwrap();
+    assert_eq!(flushed.await.unwrap(), Flushed::Everything);
 }
 
 #[tokio::test]

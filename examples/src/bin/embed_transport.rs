@@ -1,7 +1,6 @@
-//! A client in a few lines: sends each line of standard input, prints what comes back, reconnects by
-//! itself. `cargo run -p bridge-examples --bin embed_transport -- ws://127.0.0.1:9000`
+//! A client in a few lines: sends each line it reads, prints what comes back, reconnects by itself.
 
-use bridge_transport::{Endpoint, Inbound, Text, connect};
+use bridge_transport::{Endpoint, Flushed, Inbound, Text, connect};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, stdin, stdout};
 
 #[tokio::main]
@@ -11,15 +10,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut lines = BufReader::new(stdin()).lines();
     loop {
         tokio::select! {
-            line = lines.next_line() => match line? {
-                Some(line) => link.push(Text(line)).await?,
-                None => break,
-            },
+            line = lines.next_line() => if let Some(line) = line? {
+                link.push(Text(line)).await?;
+            } else { break },
             received = inbox.recv() => if let Some(Inbound::Frame { text, .. }) = received {
                 stdout().write_all(&[&text[..], b"\n"].concat()).await?;
             },
         }
     }
-    link.shutdown(std::time::Duration::from_secs(5)).await;
-    Ok(())
+    match link.shutdown(std::time::Duration::from_secs(5)).await {
+        Flushed::Everything => Ok(()),
+        Flushed::Left { messages, .. } => Err(format!("{messages} were not delivered").into()),
+    }
 }

@@ -254,7 +254,7 @@ async fn dial(settings: &Settings, url: &str, token: Secret) -> Seen {
         Ok(Ok(state)) => Some(state.clone()),
         Ok(Err(_)) | Err(_) => None,
     };
-    handle.shutdown(Duration::from_secs(1)).await;
+    let _nothing_was_pushed = handle.shutdown(Duration::from_secs(1)).await;
     let Some(state) = settled else {
         let todo = "check network and proxy settings".to_owned();
         return (Verdict::NotReached, "no answer in time".into(), Some(todo));

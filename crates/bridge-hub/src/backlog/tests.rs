@@ -1,3 +1,5 @@
+//! A store that takes nothing for a while loses nothing and changes no order.
+
 use bridge_proto::{
     AgentId, ProviderKey, TaskId, Timestamp,
     ctrlnode::plane::FromBridge,

@@ -1,3 +1,5 @@
+//! Who is on line, what a machine is sent, and what becomes of its runs, in virtual time.
+
 use bridge_proto::{
     Timestamp,
     ctrlnode::plane::{PlainMessage, PlainRun},

@@ -1,3 +1,5 @@
+//! What the database keeps: over restarts, once, and of nobody else.
+
 use bridge_proto::{
     BlockId, Digest,
     model::{Actor, AskEnd, AskKind, EventBody, Fault, Fix, Observed, Rejection, RunEvent},

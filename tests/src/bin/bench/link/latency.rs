@@ -59,7 +59,7 @@ pub(super) fn all() -> Vec<Row> {
                 sent.send(Instant::now()).expect("somebody counts");
                 link.push(message).await.expect("the link is there");
             }
-            link.shutdown(Duration::from_secs(5)).await;
+            let _all_were_timed = link.shutdown(Duration::from_secs(5)).await;
         });
     });
     let added = |what, per_cent, most| {

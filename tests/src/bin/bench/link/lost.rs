@@ -54,7 +54,7 @@ fn in_an_outage(waiting: u32, with_spool: bool) -> Account {
         far.be(Manner::Here);
         let all = waiting as usize;
         far.sees(PATIENCE, |seen| seen.taken.len() >= all).await;
-        link.shutdown(Duration::from_secs(1)).await;
+        let _counted_below = link.shutdown(Duration::from_secs(1)).await;
         Account::of(&Pushed::from([(0, waiting)]), &far.ledger())
     })
 }
@@ -105,7 +105,7 @@ fn over_cuts(seed: u64, with_spool: bool) -> Account {
             tokio::task::yield_now().await;
         }
         far.sees(PATIENCE, |seen| seen.taken.len() >= all).await;
-        link.shutdown(Duration::from_secs(1)).await;
+        let _counted_below = link.shutdown(Duration::from_secs(1)).await;
         Account::of(&pushed, &far.ledger())
     })
 }

@@ -60,7 +60,7 @@ fn linked() -> (f64, u64) {
             }
             sleep(APART).await;
         }
-        link.shutdown(PATIENCE).await;
+        let _counted_below = link.shutdown(PATIENCE).await;
         let texts = far.ledger().texts.clone();
         let said = texts.iter().filter_map(|text| {
             let text: serde_json::Value = serde_json::from_str(text).ok()?;
