@@ -147,6 +147,33 @@ async fn links_that_their_bridge_has_ended_take_no_room_from_others() {
 }
 
 #[tokio::test]
+async fn a_bridge_has_only_so_many_bodies_read_at_a_time_over_all_its_links() {
+    let world = World::new(CarrierKind::LongPoll).await;
+    let token = world.pairing.expose();
+    let (one, two, three) = (
+        opened(&world).await,
+        opened(&world).await,
+        opened(&world).await,
+    );
+    let mut begun = Vec::new();
+    for link in [&one, &one, &two, &two] {
+        let address = world.way.address;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "POST {link} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+             Content-Length: 1000\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        begun.push(stream);
+    }
+    let say = format!("POST {three}");
+    // They get there some time.
+    soon(async { while ask(&world, &say, token, &batch(1, 0, &[])).await.0 != 503 {} }).await;
+    drop(begun);
+    soon(async { while ask(&world, &say, token, &batch(1, 0, &[])).await.0 == 503 {} }).await;
+}
+
+#[tokio::test]
 async fn a_link_is_of_no_use_without_its_token_and_after_its_end() {
     let world = World::new(CarrierKind::LongPoll).await;
     let token = world.pairing.expose();
@@ -175,6 +202,7 @@ async fn hostile_batches_are_refused_and_the_link_goes_on() {
     let token = world.pairing.expose();
     let link = opened(&world).await;
     let say = format!("POST {link}");
+    let half = "x".repeat(200_000);
     for (body, expected) in [
         (String::new(), 400),
         ("{}\n".to_owned(), 400),
@@ -187,9 +215,16 @@ async fn hostile_batches_are_refused_and_the_link_goes_on() {
         (batch(3, 0, &["x"]), 409),
         (batch(1, 99, &["x"]), 409),
         (batch(u64::MAX, 0, &["x"]), 400),
+        (batch(1, 0, &["{"; 257]), 413),
+        (batch(1, 0, &[half.as_str(); 2]), 413),
+        (
+            batch(1, 0, &["{"; 1_000_000]).replace("\"lines\":1000000", "\"lines\":256"),
+            413,
+        ),
     ] {
         let (status, answer) = ask(&world, &say, token, &body).await;
-        assert_eq!(status, expected, "{body:?} {answer}");
+        let begin: String = body.chars().take(100).collect();
+        assert_eq!(status, expected, "{begin:?} {answer}");
     }
     let answer = ask(&world, &say, token, &batch(1, 0, &["{}"])).await;
     assert_eq!(answer, (200, "{\"heard\":1}".to_owned()));
