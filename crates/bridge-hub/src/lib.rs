@@ -32,6 +32,7 @@ mod server;
 mod socket;
 mod state;
 mod store;
+mod useless;
 mod view;
 mod visible;
 mod web;
