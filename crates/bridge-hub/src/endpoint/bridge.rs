@@ -315,7 +315,7 @@ impl Ear<'_> {
                     conn = self.conn.0,
                     from = gap.from,
                     to = gap.to,
-                    why = gap.why,
+                    why = gap.why_in_brief(),
                     "messages of a machine will never come"
                 );
                 self.tell(None, Some(upto)).await
