@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use crate::support::{World, soon};
@@ -228,4 +228,22 @@ async fn hostile_batches_are_refused_and_the_link_goes_on() {
     }
     let answer = ask(&world, &say, token, &batch(1, 0, &["{}"])).await;
     assert_eq!(answer, (200, "{\"heard\":1}".to_owned()));
+}
+
+#[tokio::test]
+async fn strangers_who_say_nothing_keep_no_bridge_out() {
+    let world = World::new(CarrierKind::Lines).await;
+    let mut strangers = Vec::new();
+    for _ in 0..300 {
+        strangers.push(TcpStream::connect(world.lines()).await.unwrap());
+    }
+    let begun = Instant::now();
+    world.bridge().await;
+    // The oldest made room, and did not just run out of time.
+    let mut rest = Vec::new();
+    soon(strangers[0].read_to_end(&mut rest))
+        .await
+        .unwrap_or_default();
+    assert_eq!(rest, b"");
+    assert!(begun.elapsed() < Duration::from_secs(8));
 }
