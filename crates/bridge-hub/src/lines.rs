@@ -58,7 +58,7 @@ pub(crate) async fn serve(listener: TcpListener, hub: Hub, closing: oneshot::Rec
             // Who is no stranger any more does not have to make room.
             biased;
             () = &mut closing => break,
-            Some(news) = heard.recv() => house.on_news(news),
+            Some(news) = heard.recv() => house.on_news(&news),
             Some(ended) = house.tasks.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => house.take_in(stream, from),
@@ -100,7 +100,7 @@ impl House {
     fn take_in(&mut self, stream: TcpStream, from: SocketAddr) {
         let (place, put_out) = match self.places.arrive(from.ip()) {
             Arrival::Taken { place, put_out } => (place, put_out),
-            Arrival::Full => return self.on_news(News::NoRoom),
+            Arrival::Full => return self.on_news(&News::NoRoom),
         };
         if let Some(stranger) = put_out.and_then(|place| self.strangers.remove(&place)) {
             tracing::debug!("a connection that said nothing made room for another");
@@ -116,11 +116,11 @@ impl House {
         self.strangers.insert(place, task);
     }
 
-    fn on_news(&mut self, news: News) {
+    fn on_news(&mut self, news: &News) {
         match news {
             News::NoStranger(place) => {
-                self.places.leave(place);
-                self.strangers.remove(&place);
+                self.places.leave(*place);
+                self.strangers.remove(place);
             }
             News::NoRoom => {
                 if let Some(refused) = self.refused.next() {

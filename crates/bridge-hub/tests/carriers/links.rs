@@ -218,7 +218,7 @@ async fn hostile_batches_are_refused_and_the_link_goes_on() {
         (batch(1, 0, &["{"; 257]), 413),
         (batch(1, 0, &[half.as_str(); 2]), 413),
         (
-            batch(1, 0, &["{"; 1_000_000]).replace("\"lines\":1000000", "\"lines\":256"),
+            batch(1, 0, &vec!["{"; 1_000_000]).replace("\"lines\":1000000", "\"lines\":256"),
             413,
         ),
     ] {
