@@ -1,16 +1,16 @@
 //! What links of HTTP requests promise beyond other carriers.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use bridge_transport::{CarrierKind, carrier::line::Batch};
+use bridge_transport::{CarrierKind, Endpoint, Inbound, carrier::line::Batch};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::{Instant, sleep},
 };
 
-use crate::support::{World, soon};
+use crate::support::{Bridge, World, soon};
 
 const OF_HTTP: [CarrierKind; 3] = [CarrierKind::Hybrid, CarrierKind::Sse, CarrierKind::LongPoll];
 
@@ -246,4 +246,59 @@ async fn strangers_who_say_nothing_keep_no_bridge_out() {
         .unwrap_or_default();
     assert_eq!(rest, b"");
     assert!(begun.elapsed() < Duration::from_secs(8));
+}
+
+/// A hub that opens links and tells each poll the same batch.
+async fn telling(batch: String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let opened =
+        "{\"link\":\"link\",\"extended\":true,\"limits\":{\"lines\":256,\"bytes\":262144}}";
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let (status, body) = if head.starts_with(b"GET ") {
+                (200, batch.as_str())
+            } else if head.starts_with(b"POST /ws/bridge/link ") {
+                (201, opened)
+            } else {
+                (503, "")
+            };
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_answer_with_more_lines_than_a_hub_tells_ends_the_link_and_none_is_taken() {
+    let hub = telling(batch(1, 0, &vec!["{}"; 100_000])).await;
+    let endpoint = Endpoint::new(&format!("ws://{hub}/ws/bridge"))
+        .unwrap()
+        .carriers([CarrierKind::LongPoll])
+        .unwrap()
+        .offer_extension(true);
+    let mut bridge = Bridge::start(endpoint);
+    loop {
+        match bridge.next().await {
+            Inbound::Closed { reason, .. } => {
+                let reason = format!("{reason:?}");
+                assert!(reason.contains("too much"), "{reason}");
+                return;
+            }
+            Inbound::Frame { .. } => panic!("a line was taken"),
+            Inbound::Opened { .. }
+            | Inbound::Gap { .. }
+            | Inbound::Missed { .. }
+            | Inbound::Refused { .. } => {}
+        }
+    }
 }
