@@ -34,6 +34,7 @@ mod server;
 mod socket;
 mod state;
 mod store;
+mod useless;
 mod view;
 mod visible;
 mod web;

@@ -2,7 +2,9 @@
 //! line shows the token, as the headers of an upgrade do; from then on it is a connection as any
 //! other. Not encrypted: what leaves the machine belongs into a tunnel.
 
-use std::{future::pending, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, future::pending, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
+};
 
 use axum::{
     body::{Bytes, to_bytes},
@@ -18,8 +20,8 @@ use futures_util::{Stream, stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, split},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    task::{JoinError, JoinSet},
+    sync::{Semaphore, mpsc, oneshot},
+    task::{AbortHandle, JoinError, JoinSet},
     time::{sleep, timeout},
 };
 
@@ -27,7 +29,9 @@ use crate::{
     endpoint::bridge::{EXTENSION, let_in, talk},
     hub::Hub,
     links::sink_of,
+    places::{Arrival, PlaceId, Places},
     socket::Socket,
+    useless::Rarely,
 };
 
 /// Serves until `closing`, then takes nobody in any more and waits for the connections there are.
@@ -39,35 +43,112 @@ pub(crate) async fn serve(listener: TcpListener, hub: Hub, closing: oneshot::Rec
             pending::<()>().await;
         }
     });
-    let strangers = Arc::new(Semaphore::new(STRANGERS));
-    let guests = Arc::new(Semaphore::new(GUESTS));
-    let mut tasks = JoinSet::new();
+    let (news, mut heard) = mpsc::unbounded_channel();
+    let mut house = House {
+        hub,
+        guests: Arc::new(Semaphore::new(GUESTS)),
+        places: Places::default(),
+        strangers: HashMap::new(),
+        tasks: JoinSet::new(),
+        news,
+        refused: Rarely::default(),
+    };
     loop {
-        let accepted = tokio::select! {
+        tokio::select! {
+            // Who is no stranger any more does not have to make room.
+            biased;
             () = &mut closing => break,
-            accepted = listener.accept() => accepted,
-            Some(ended) = tasks.join_next() => {
-                report(ended);
-                continue;
-            }
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "no connection could be accepted");
-                sleep(AFTER_ERROR).await;
-                continue;
-            }
-        };
-        let Ok(stranger) = Arc::clone(&strangers).try_acquire_owned() else {
-            tracing::warn!("no place for a further connection of lines");
-            continue;
-        };
-        tasks.spawn(converse(stream, hub.clone(), stranger, Arc::clone(&guests)));
+            Some(news) = heard.recv() => house.on_news(&news),
+            Some(ended) = house.tasks.join_next() => report(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, from)) => house.take_in(stream, from),
+                Err(error) => {
+                    tracing::warn!(%error, "no connection could be accepted");
+                    sleep(AFTER_ERROR).await;
+                }
+            },
+        }
     }
     drop(listener);
-    while let Some(ended) = tasks.join_next().await {
+    while let Some(ended) = house.tasks.join_next().await {
         report(ended);
+    }
+}
+
+struct House {
+    hub: Hub,
+    /// One for each connection that has shown a token.
+    guests: Arc<Semaphore>,
+    /// Of strangers alone: who has shown a token has left them.
+    places: Places,
+    /// Those that can be put out.
+    strangers: HashMap<PlaceId, AbortHandle>,
+    tasks: JoinSet<()>,
+    news: mpsc::UnboundedSender<News>,
+    refused: Rarely,
+}
+
+#[derive(Debug)]
+enum News {
+    /// It has shown a token, or is gone.
+    NoStranger(PlaceId),
+    /// A bridge has shown its token, and there was no room.
+    NoRoom,
+}
+
+impl House {
+    fn take_in(&mut self, stream: TcpStream, from: SocketAddr) {
+        let (place, put_out) = match self.places.arrive(from.ip()) {
+            Arrival::Taken { place, put_out } => (place, put_out),
+            Arrival::Full => return self.on_news(&News::NoRoom),
+        };
+        if let Some(stranger) = put_out.and_then(|place| self.strangers.remove(&place)) {
+            tracing::debug!("a connection that said nothing made room for another");
+            stranger.abort();
+        }
+        let stranger = Stranger {
+            place,
+            news: self.news.clone(),
+        };
+        let guests = Arc::clone(&self.guests);
+        let conversing = converse(stream, self.hub.clone(), stranger, guests);
+        let task = self.tasks.spawn(conversing);
+        self.strangers.insert(place, task);
+    }
+
+    fn on_news(&mut self, news: &News) {
+        match news {
+            News::NoStranger(place) => {
+                self.places.leave(*place);
+                self.strangers.remove(place);
+            }
+            News::NoRoom => {
+                if let Some(refused) = self.refused.next() {
+                    tracing::warn!(refused, "no place for a further connection of lines");
+                }
+            }
+        }
+    }
+}
+
+/// Goes with a connection until it has shown a token.
+#[derive(Debug)]
+struct Stranger {
+    place: PlaceId,
+    news: mpsc::UnboundedSender<News>,
+}
+
+impl Stranger {
+    fn tell(&self, news: News) {
+        if self.news.send(news).is_err() {
+            tracing::trace!("the door is closed");
+        }
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.tell(News::NoStranger(self.place));
     }
 }
 
@@ -79,12 +160,7 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-async fn converse(
-    stream: TcpStream,
-    hub: Hub,
-    stranger: OwnedSemaphorePermit,
-    guests: Arc<Semaphore>,
-) {
+async fn converse(stream: TcpStream, hub: Hub, stranger: Stranger, guests: Arc<Semaphore>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "small lines may wait");
     }
@@ -110,6 +186,7 @@ async fn converse(
         }
     };
     let Ok(_guest) = guests.try_acquire_owned() else {
+        stranger.tell(News::NoRoom);
         let refused = refused(StatusCode::SERVICE_UNAVAILABLE, "too many connections");
         return greet(&mut writing, &refused).await;
     };
@@ -223,9 +300,7 @@ async fn write(
     stream.shutdown().await
 }
 
-/// Connections that have not shown a token yet.
-const STRANGERS: usize = 128;
-/// Those that have.
+/// Connections that have shown a token.
 const GUESTS: usize = 512;
 /// How long the first line may be, and take.
 const HEAD: usize = 16 << 10;

@@ -113,7 +113,7 @@ impl Intake {
                     tracing::warn!(
                         from = gap.from,
                         to = gap.to,
-                        why = gap.why,
+                        why = gap.why_in_brief(),
                         "messages of this machine that only one end knows"
                     );
                     Ok(())
@@ -122,7 +122,7 @@ impl Intake {
                     tracing::warn!(
                         from = gap.from,
                         to = gap.to,
-                        why = gap.why,
+                        why = gap.why_in_brief(),
                         "commands of the hub will never come"
                     );
                     if let Some(upto) = numbers::place(upto) {

@@ -3,9 +3,9 @@
 //! A bridge shows its pairing token as `Authorization: Bearer`. A token that is not accepted is
 //! answered with 401 and a body that says so. `x-bridge-extension: 1` is accepted by answering with
 //! the same header; only then whole events are taken, in the envelope of `bridge_transport::delivery`, and
-//! only then `x-bridge-deflate: 1` is accepted too. A frame that cannot be read is counted,
-//! logged and dropped; the connection goes on. A bridge that is silent for a minute is dropped.
-//! What had arrived when a connection ended is still taken.
+//! only then `x-bridge-deflate: 1` is accepted too. A frame that cannot be read is counted and
+//! dropped; the connection goes on, unless that happens all the time. A bridge that is silent for a
+//! minute is dropped. What had arrived when a connection ended is still taken.
 
 use std::{convert::Infallible, pin::pin, time::Duration};
 
@@ -33,7 +33,7 @@ use futures_util::{Sink, Stream, StreamExt as _};
 use serde_json::json;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{failure, outflow};
@@ -44,8 +44,9 @@ use crate::{
     listener::Visitor,
     owner::{Line, Message, Outgoing},
     packed::Packed,
-    state::ConnId,
+    state::{ConnId, HangUp},
     store::TokenHash,
+    useless::{TooMany, Useless},
 };
 
 /// `GET /ws/bridge`.
@@ -138,6 +139,7 @@ pub(crate) async fn talk(
     let (out, outgoing) = mpsc::channel(OUTGOING);
     let (listen, listening) = watch::channel(None);
     let (reply, conn) = oneshot::channel();
+    let last_word = out.downgrade();
     let opened = Message::Opened {
         bridge: bridge.clone(),
         extended,
@@ -151,13 +153,18 @@ pub(crate) async fn talk(
     tracing::info!(machine = %bridge, extended, "bridge connected");
     let (ending, ended) = oneshot::channel::<Infallible>();
     let mut reading = pin!(read(hub, conn, extended, stream, listening.clone(), ended));
-    let writing = pin!(write_until_hung_up(sink, outgoing, listening));
+    let mut writing = pin!(write_until_hung_up(sink, outgoing, listening));
     let why = tokio::select! {
-        why = &mut reading => why,
-        why = writing => {
+        end = &mut reading => {
+            if let Some(why) = end.hang_up {
+                hang_up(&last_word, why, writing).await;
+            }
+            end.why
+        }
+        why = &mut writing => {
             drop(ending);
             let end = timeout(LAST_WORDS, reading).await;
-            let end = end.unwrap_or("more than there is time for");
+            let end = end.map_or("more than there is time for", |end| end.why);
             tracing::debug!(machine = %bridge, end, "what had arrived was read");
             why
         }
@@ -165,6 +172,48 @@ pub(crate) async fn talk(
     tracing::info!(machine = %bridge, why, "bridge disconnected");
     if hub.tell(Message::Closed { conn }).await.is_err() {
         tracing::debug!("the hub has stopped");
+    }
+}
+
+/// Why nothing is read any more.
+struct End {
+    why: &'static str,
+    /// What the bridge should hear of it.
+    hang_up: Option<HangUp>,
+}
+
+impl From<&'static str> for End {
+    fn from(why: &'static str) -> Self {
+        let hang_up = None;
+        Self { why, hang_up }
+    }
+}
+
+impl From<TooMany> for End {
+    fn from(TooMany: TooMany) -> Self {
+        Self {
+            why: "said too much that is of no use",
+            hang_up: Some(HangUp::Useless),
+        }
+    }
+}
+
+/// Tells a bridge why it is let go, if it takes that at once.
+async fn hang_up(
+    out: &mpsc::WeakSender<Outgoing>,
+    why: HangUp,
+    writing: impl Future<Output = &'static str>,
+) {
+    let saying = async {
+        if let Some(out) = out.upgrade()
+            && out.send(Outgoing::Close(why)).await.is_err()
+        {
+            tracing::debug!("a connection was hung up on before");
+        }
+    };
+    let said = async { tokio::join!(saying, writing) };
+    if timeout(outflow::CLOSING, said).await.is_err() {
+        tracing::debug!(?why, "a bridge was let go without a word");
     }
 }
 
@@ -176,17 +225,17 @@ async fn read(
     mut stream: impl Stream<Item = Result<Frame, axum::Error>> + Unpin,
     mut listening: watch::Receiver<Option<Position>>,
     mut ended: oneshot::Receiver<Infallible>,
-) -> &'static str {
+) -> End {
     let position = match listening.wait_for(Option::is_some).await {
         Ok(position) => position.unwrap_or_default(),
-        Err(_) => return "let go",
+        Err(_) => return "let go".into(),
     };
     let mut ear = Ear {
         hub,
         conn,
         reader: extended.then(|| Reader::new(position, PARTS)),
         storable: hub.storable.clone(),
-        unreadable: 0,
+        useless: Useless::new(Instant::now()),
     };
     let mut last_bytes: Option<usize> = None;
     loop {
@@ -199,33 +248,37 @@ async fn read(
             }
         };
         let frame = match next {
-            Err(_) => return "silent",
-            Ok(None) => return "closed",
+            Err(_) => return "silent".into(),
+            Ok(None) => return "closed".into(),
             Ok(Some(Err(error))) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "socket failed");
-                return "broken";
+                return "broken".into();
             }
             Ok(Some(Ok(frame))) => frame,
         };
         let text = match frame {
             Frame::Text(text) => text,
             Frame::Ping(_) | Frame::Pong(_) => continue,
-            Frame::Close(_) => return "closed by the bridge",
+            Frame::Close(_) => return "closed by the bridge".into(),
             Frame::Binary(bytes) => {
-                ear.unreadable += 1;
-                let unreadable = ear.unreadable;
-                tracing::warn!(bytes = bytes.len(), unreadable, "binary frame dropped");
+                match ear.useless.next(Instant::now()) {
+                    Ok(Some(useless)) => {
+                        tracing::warn!(bytes = bytes.len(), useless, "binary frame dropped");
+                    }
+                    Ok(None) => {}
+                    Err(too_many) => return too_many.into(),
+                }
                 continue;
             }
         };
         if let Some(left) = &mut last_bytes {
             match left.checked_sub(text.len()) {
                 Some(rest) => *left = rest,
-                None => return "too much was left to read",
+                None => return "too much was left to read".into(),
             }
         }
-        if let Err(why) = ear.hear(&text).await {
-            return why;
+        if let Err(end) = ear.hear(&text).await {
+            return end;
         }
     }
 }
@@ -237,12 +290,12 @@ struct Ear<'a> {
     /// With the envelope.
     reader: Option<Reader>,
     storable: watch::Receiver<bool>,
-    unreadable: u64,
+    useless: Useless,
 }
 
 impl Ear<'_> {
     /// Takes a frame; an error ends the connection.
-    async fn hear(&mut self, text: &str) -> Result<(), &'static str> {
+    async fn hear(&mut self, text: &str) -> Result<(), End> {
         let Some(reader) = &mut self.reader else {
             return self.say(text, None).await;
         };
@@ -262,7 +315,7 @@ impl Ear<'_> {
                     conn = self.conn.0,
                     from = gap.from,
                     to = gap.to,
-                    why = gap.why,
+                    why = gap.why_in_brief(),
                     "messages of a machine will never come"
                 );
                 self.tell(None, Some(upto)).await
@@ -279,24 +332,24 @@ impl Ear<'_> {
             }
             Err(error) => {
                 tracing::warn!(%error, "a bridge broke the rules of the envelope");
-                Err("broke the rules of the envelope")
+                Err("broke the rules of the envelope".into())
             }
         }
     }
 
-    async fn say(&mut self, text: &str, upto: Option<Position>) -> Result<(), &'static str> {
+    async fn say(&mut self, text: &str, upto: Option<Position>) -> Result<(), End> {
         match plane::decode(text.as_bytes()) {
             Ok(message) => {
                 // The agents are held up in the end, and nothing is lost.
                 if is_stored(&message) && self.storable.wait_for(|it| *it).await.is_err() {
-                    return Err(STOPPED);
+                    return Err(STOPPED.into());
                 }
                 self.tell(Some(message), upto).await
             }
             Err(error) => {
-                self.unreadable += 1;
-                let unreadable = self.unreadable;
-                tracing::warn!(%error, unreadable, "unreadable frame dropped");
+                if let Some(useless) = self.useless.next(Instant::now())? {
+                    tracing::warn!(%error, useless, "unreadable frame dropped");
+                }
                 match upto {
                     Some(_) => self.tell(None, upto).await,
                     None => Ok(()),
@@ -305,11 +358,7 @@ impl Ear<'_> {
         }
     }
 
-    async fn tell(
-        &self,
-        message: Option<FromBridge>,
-        upto: Option<Position>,
-    ) -> Result<(), &'static str> {
+    async fn tell(&self, message: Option<FromBridge>, upto: Option<Position>) -> Result<(), End> {
         let conn = self.conn;
         let said = Message::Said {
             conn,
@@ -319,8 +368,8 @@ impl Ear<'_> {
         self.pass(said).await
     }
 
-    async fn pass(&self, message: Message) -> Result<(), &'static str> {
-        self.hub.tell(message).await.map_err(|_| STOPPED)
+    async fn pass(&self, message: Message) -> Result<(), End> {
+        self.hub.tell(message).await.map_err(|_| STOPPED.into())
     }
 }
 
@@ -372,6 +421,7 @@ const STOPPED: &str = "the hub has stopped";
 mod tests {
     use std::sync::Arc;
 
+    use axum::body::Bytes;
     use bridge_proto::Timestamp;
     use futures_util::{sink, stream};
 
@@ -496,6 +546,49 @@ mod tests {
         drop(world.opened().await);
         assert_eq!(world.said().await, Vec::<String>::new());
         talking.await.unwrap();
+    }
+
+    /// What a bridge is told that says this.
+    async fn told(said: impl Iterator<Item = Frame> + Send + 'static) -> Option<Frame> {
+        let mut world = World::new();
+        let (writing, mut written) = mpsc::channel(4);
+        let stream = Box::pin(stream::iter(said.map(Ok)).chain(stream::pending()));
+        let hub = world.hub.clone();
+        let bridge = BridgeId::parse("b").unwrap();
+        let sink = crate::links::sink_of(writing);
+        let talking = tokio::spawn(async move { talk(&hub, bridge, true, sink, stream).await });
+        let line = world.opened().await;
+        line.listen.send_replace(Some(Position::default()));
+        let told = async { written.recv().await };
+        let (told, _) = tokio::join!(told, world.said());
+        talking.await.unwrap();
+        told
+    }
+
+    #[tokio::test]
+    async fn a_bridge_that_says_nothing_of_use_is_told_so_and_let_go() {
+        let begin = format!(
+            "{{\"delivery\":\"begin\",\"epoch\":\"{:032x}\",\"next\":1}}",
+            7
+        );
+        let texts = vec!["\"\""; 4_096].join(",");
+        let one = format!("{{\"seq\":1,\"messages\":[{texts}]}}");
+        let two = format!("{{\"seq\":2,\"messages\":[{texts}]}}");
+        for said in [
+            vec![Frame::Binary(Bytes::new()); 10_000],
+            vec![Frame::Text("nothing".into()); 10_000],
+            vec![
+                Frame::Text(begin.into()),
+                Frame::Text(one.into()),
+                Frame::Text(two.into()),
+            ],
+        ] {
+            let Some(Frame::Close(Some(close))) = told(said.into_iter()).await else {
+                panic!("not let go");
+            };
+            assert_eq!(close.code, 1008);
+            assert!(close.reason.contains("retry-after="), "{}", close.reason);
+        }
     }
 
     #[tokio::test]

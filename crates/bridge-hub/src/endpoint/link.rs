@@ -19,7 +19,7 @@ use axum::{
     routing::{get, post},
 };
 use bridge_proto::ctrlnode::MAX_FRAME_BYTES;
-use bridge_transport::carrier::line::Batch;
+use bridge_transport::carrier::line::{BadLine, Batch, Most};
 use futures_util::{SinkExt as _, StreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::json;
@@ -66,7 +66,7 @@ async fn open(
     match links.open(hub, bridge, token, extended).await {
         Ok(link) => {
             let limits = json!({
-                "lines": LINES, "bytes": BATCH, "line": BODY,
+                "lines": MOST.lines, "bytes": MOST.bytes, "line": BODY,
                 "idle": IDLE.as_secs(), "wait": POLL.as_secs(),
             });
             let body = json!({ "link": link, "extended": extended, "limits": limits });
@@ -82,18 +82,25 @@ async fn open(
 
 /// `POST /ws/bridge/link/{link}`.
 async fn say(Named(link): Named, request: Request) -> Response {
-    let Ok(_place) = link.bodies.try_acquire() else {
-        return later("link_busy", "this link reads other requests");
+    let (Ok(_place), Ok(_of_all)) = (link.bodies.try_acquire(), link.of_bridge.try_acquire())
+    else {
+        return later("link_busy", "other requests of this bridge are being read");
     };
     let body = match Bytes::from_request(request, &()).await {
         Ok(body) => body,
         Err(rejection) => return rejection.into_response(),
     };
-    let batch = match Batch::decode(&body) {
+    let batch = match Batch::decode(&body, MOST) {
         Ok(batch) => batch,
         Err(error) => {
-            tracing::warn!(%error, "a bridge sent a batch that cannot be read");
-            return refusal(StatusCode::BAD_REQUEST, "batch", &error.to_string(), None);
+            tracing::warn!(%error, "a bridge sent a batch that is not taken");
+            let status = match error {
+                BadLine::TooMuch => StatusCode::PAYLOAD_TOO_LARGE,
+                BadLine::NotUtf8 | BadLine::Unknown | BadLine::Empty | BadLine::Batch => {
+                    StatusCode::BAD_REQUEST
+                }
+            };
+            return refusal(status, "batch", &error.to_string(), None);
         }
     };
     drop(body);
@@ -307,9 +314,11 @@ fn text(body: Body, kind: &'static str) -> Response {
     response
 }
 
-/// Lines and bytes of a batch, but for one line that is longer.
-const LINES: usize = 256;
-const BATCH: usize = 256 << 10;
+/// What a batch may hold.
+const MOST: Most = Most {
+    lines: 256,
+    bytes: 256 << 10,
+};
 /// The longest frame, and what stands around it where it does not go as it is.
 const BODY: usize = MAX_FRAME_BYTES + (1 << 20);
 /// How long a poll waits; below what common proxies allow.

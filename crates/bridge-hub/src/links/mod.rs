@@ -4,7 +4,10 @@
 pub(crate) mod flow;
 pub(crate) mod session;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
 use axum::extract::ws::Message as Frame;
 use bridge_proto::BridgeId;
@@ -24,6 +27,8 @@ pub(crate) struct Link {
     asks: mpsc::Sender<Ask>,
     /// One for each body that may be read at a time.
     pub(crate) bodies: Arc<Semaphore>,
+    /// The same for all links of its bridge.
+    pub(crate) of_bridge: Arc<Semaphore>,
     /// Whether the bridge has ended it; it lingers then.
     ended: Arc<watch::Sender<bool>>,
 }
@@ -94,6 +99,7 @@ impl Links {
             link: Link {
                 asks,
                 bodies: Arc::new(Semaphore::new(BODIES)),
+                of_bridge: Arc::new(Semaphore::new(BODIES_OF_ONE)),
                 ended: Arc::new(watch::Sender::new(false)),
             },
         };
@@ -165,14 +171,26 @@ pub(crate) fn stream_of<T>(from: mpsc::Receiver<T>) -> impl Stream<Item = T> + U
 /// Keeps the links until nobody can ask for them any more.
 async fn keep(mut errands: mpsc::Receiver<Errand>) {
     let mut links: HashMap<String, Entry> = HashMap::new();
+    // A body may be read for longer than its link is kept.
+    let mut bodies: HashMap<BridgeId, Weak<Semaphore>> = HashMap::new();
     while let Some(errand) = errands.recv().await {
         match errand {
-            Errand::Open { id, entry, reply } => {
+            Errand::Open {
+                id,
+                mut entry,
+                reply,
+            } => {
                 let same = |other: &&Entry| other.bridge == entry.bridge;
                 let of_one = links.values().filter(same);
                 let (ended, open): (Vec<_>, Vec<_>) = of_one.partition(|it| it.has_ended());
                 let room = open.len() < OF_ONE && ended.len() < LINGERING && links.len() < ALL;
                 if reply.send(room).is_ok() && room {
+                    bodies.retain(|_, of_one| of_one.strong_count() > 0);
+                    let of_one = bodies.entry(entry.bridge.clone()).or_default();
+                    match of_one.upgrade() {
+                        Some(shared) => entry.link.of_bridge = shared,
+                        None => *of_one = Arc::downgrade(&entry.link.of_bridge),
+                    }
                     links.insert(id, entry);
                 }
             }
@@ -197,6 +215,8 @@ const ASKS: usize = 8;
 const WIRE: usize = 8;
 /// Bodies of one link that are read at a time: one, and one whose connection may be dead.
 const BODIES: usize = 2;
+/// Bodies of all links of one bridge that are read at a time: those of a link, and of the one before.
+const BODIES_OF_ONE: usize = 2 * BODIES;
 /// Links of one bridge. A newer one ends the older ones, which linger.
 const OF_ONE: usize = 8;
 /// Links of one bridge that it has ended itself, and that can still be asked for.

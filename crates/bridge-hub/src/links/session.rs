@@ -195,7 +195,9 @@ impl Session {
             } => {
                 match reader {
                     Reader::New => {
-                        if let Err(error) = self.flow.on_arrived(after) {
+                        // One that asks for what is gone takes the link from nobody.
+                        let known = self.flow.on_arrived(after);
+                        if let Err(error) = known.and_then(|()| self.flow.after(after)) {
                             return answer(reply, Err(error.into()));
                         }
                         self.reader += 1;
@@ -505,6 +507,25 @@ mod tests {
         assert_eq!(again.await.unwrap(), Err(NoLink::ReadElsewhere));
         let nothing = world.tell(1, reader).await.await.unwrap().unwrap().1;
         assert_eq!(nothing.lines, Vec::<String>::new());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_is_refused_takes_the_link_from_nobody() {
+        let world = World::new();
+        world.write("x").await;
+        let (_, told) = world.tell(0, Reader::New).await.await.unwrap().unwrap();
+        assert_eq!(told.lines, ["x"]);
+        let good = world.tell(1, Reader::New).await;
+        for after in [0, 9] {
+            let refused = world.tell(after, Reader::New).await.await.unwrap();
+            assert_eq!(refused.map(|_| ()), Err(NoLink::OutOfStep(OutOfStep)));
+        }
+        world.write("y").await;
+        let (reader, told) = good.await.unwrap().unwrap();
+        assert_eq!(told.lines, ["y"]);
+        world.write("z").await;
+        let (_, told) = world.tell(2, reader).await.await.unwrap().unwrap();
+        assert_eq!(told.lines, ["z"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -118,6 +118,8 @@ pub(crate) enum HangUp {
     NotKept,
     /// It broke the rules of the envelope.
     OutOfTurn,
+    /// Too much of what it says is of no use.
+    Useless,
     /// The hub stops.
     Stopping,
 }
@@ -136,6 +138,8 @@ impl HangUp {
             Self::TooSlow => (4003, "too slow"),
             Self::NotKept => (1011, "the hub cannot store events"),
             Self::OutOfTurn => (1002, "against the rules of the envelope"),
+            // The credential is good: it comes back, slowly.
+            Self::Useless => (1008, "too many useless frames; retry-after=60"),
             Self::Stopping => (1001, "the hub is shutting down"),
         }
     }

@@ -428,6 +428,31 @@ async fn events_of_other_machines_tasks_and_of_unknown_runs_are_refused() {
 }
 
 #[tokio::test]
+async fn a_machine_cannot_tell_the_end_of_another_machines_task() {
+    let world = World::new().await;
+    let status = world.view("t1").await.summary.status;
+    for (n, position) in [(0, None), (1_000_000, Some(Position::default()))] {
+        let end = vec![event(run("t1", "r1"), n, ended(Outcome::Completed))];
+        let committed = world
+            .store
+            .append(&bridge("b2"), end.into(), position, at(1))
+            .await
+            .unwrap();
+        assert_eq!((committed.refused, committed.tasks.len()), (1, 0));
+        assert!(!committed.listed, "nobody hears of it");
+    }
+    assert_eq!(world.view("t1").await.summary.status, status);
+    // The run is still open, from its first event on.
+    let own = vec![
+        event(run("t1", "r1"), 0, text("on it")),
+        event(run("t1", "r1"), 1, ended(Outcome::Completed)),
+    ];
+    let committed = world.take(own).await;
+    assert_eq!((committed.old, committed.tasks.len()), (0, 1));
+    assert_eq!(world.view("t1").await.summary.status, TaskStatus::Completed);
+}
+
+#[tokio::test]
 async fn every_end_is_told_with_its_reason() {
     let world = World::new().await;
     let reason = || "no credit".to_owned();

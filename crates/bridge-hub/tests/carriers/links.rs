@@ -1,16 +1,16 @@
 //! What links of HTTP requests promise beyond other carriers.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use bridge_transport::{CarrierKind, carrier::line::Batch};
+use bridge_transport::{CarrierKind, Endpoint, Inbound, carrier::line::Batch};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::sleep,
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep},
 };
 
-use crate::support::{World, soon};
+use crate::support::{Bridge, World, soon};
 
 const OF_HTTP: [CarrierKind; 3] = [CarrierKind::Hybrid, CarrierKind::Sse, CarrierKind::LongPoll];
 
@@ -147,6 +147,33 @@ async fn links_that_their_bridge_has_ended_take_no_room_from_others() {
 }
 
 #[tokio::test]
+async fn a_bridge_has_only_so_many_bodies_read_at_a_time_over_all_its_links() {
+    let world = World::new(CarrierKind::LongPoll).await;
+    let token = world.pairing.expose();
+    let (one, two, three) = (
+        opened(&world).await,
+        opened(&world).await,
+        opened(&world).await,
+    );
+    let mut begun = Vec::new();
+    for link in [&one, &one, &two, &two] {
+        let address = world.way.address;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "POST {link} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+             Content-Length: 1000\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        begun.push(stream);
+    }
+    let say = format!("POST {three}");
+    // They get there some time.
+    soon(async { while ask(&world, &say, token, &batch(1, 0, &[])).await.0 != 503 {} }).await;
+    drop(begun);
+    soon(async { while ask(&world, &say, token, &batch(1, 0, &[])).await.0 == 503 {} }).await;
+}
+
+#[tokio::test]
 async fn a_link_is_of_no_use_without_its_token_and_after_its_end() {
     let world = World::new(CarrierKind::LongPoll).await;
     let token = world.pairing.expose();
@@ -175,6 +202,7 @@ async fn hostile_batches_are_refused_and_the_link_goes_on() {
     let token = world.pairing.expose();
     let link = opened(&world).await;
     let say = format!("POST {link}");
+    let half = "x".repeat(200_000);
     for (body, expected) in [
         (String::new(), 400),
         ("{}\n".to_owned(), 400),
@@ -187,10 +215,90 @@ async fn hostile_batches_are_refused_and_the_link_goes_on() {
         (batch(3, 0, &["x"]), 409),
         (batch(1, 99, &["x"]), 409),
         (batch(u64::MAX, 0, &["x"]), 400),
+        (batch(1, 0, &["{"; 257]), 413),
+        (batch(1, 0, &[half.as_str(); 2]), 413),
+        (
+            batch(1, 0, &vec!["{"; 1_000_000]).replace("\"lines\":1000000", "\"lines\":256"),
+            413,
+        ),
     ] {
         let (status, answer) = ask(&world, &say, token, &body).await;
-        assert_eq!(status, expected, "{body:?} {answer}");
+        let begin: String = body.chars().take(100).collect();
+        assert_eq!(status, expected, "{begin:?} {answer}");
     }
     let answer = ask(&world, &say, token, &batch(1, 0, &["{}"])).await;
     assert_eq!(answer, (200, "{\"heard\":1}".to_owned()));
+}
+
+#[tokio::test]
+async fn strangers_who_say_nothing_keep_no_bridge_out() {
+    let world = World::new(CarrierKind::Lines).await;
+    let mut strangers = Vec::new();
+    for _ in 0..300 {
+        strangers.push(TcpStream::connect(world.lines()).await.unwrap());
+    }
+    let begun = Instant::now();
+    world.bridge().await;
+    // The oldest made room, and did not just run out of time.
+    let mut rest = Vec::new();
+    soon(strangers[0].read_to_end(&mut rest))
+        .await
+        .unwrap_or_default();
+    assert_eq!(rest, b"");
+    assert!(begun.elapsed() < Duration::from_secs(8));
+}
+
+/// A hub that opens links and tells each poll the same batch.
+async fn telling(batch: String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let opened =
+        "{\"link\":\"link\",\"extended\":true,\"limits\":{\"lines\":256,\"bytes\":262144}}";
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let (status, body) = if head.starts_with(b"GET ") {
+                (200, batch.as_str())
+            } else if head.starts_with(b"POST /ws/bridge/link ") {
+                (201, opened)
+            } else {
+                (503, "")
+            };
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_answer_with_more_lines_than_a_hub_tells_ends_the_link_and_none_is_taken() {
+    let hub = telling(batch(1, 0, &vec!["{}"; 100_000])).await;
+    let endpoint = Endpoint::new(&format!("ws://{hub}/ws/bridge"))
+        .unwrap()
+        .carriers([CarrierKind::LongPoll])
+        .unwrap()
+        .offer_extension(true);
+    let mut bridge = Bridge::start(endpoint);
+    loop {
+        match bridge.next().await {
+            Inbound::Closed { reason, .. } => {
+                let reason = format!("{reason:?}");
+                assert!(reason.contains("too much"), "{reason}");
+                return;
+            }
+            Inbound::Frame { .. } => panic!("a line was taken"),
+            Inbound::Opened { .. }
+            | Inbound::Gap { .. }
+            | Inbound::Missed { .. }
+            | Inbound::Refused { .. } => {}
+        }
+    }
 }

@@ -65,6 +65,11 @@ impl World {
         self.running.hub()
     }
 
+    /// The door for lines itself.
+    pub(crate) fn lines(&self) -> std::net::SocketAddr {
+        self.running.lines_address().unwrap()
+    }
+
     /// Stops the hub and gives the way, on which its last words may be.
     pub(crate) async fn stop(self) -> Way {
         soon(self.running.shutdown()).await;

@@ -48,6 +48,9 @@ pub enum BadLine {
     /// The batch does not begin with its number, or has another count of lines than it says.
     #[error("a batch is not whole")]
     Batch,
+    /// The batch has more than it may.
+    #[error("a batch has too much in it")]
+    TooMuch,
 }
 
 impl Line {
@@ -89,6 +92,15 @@ impl Line {
     }
 }
 
+/// What a batch may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// Lines.
+    pub lines: usize,
+    /// Bytes of all its lines without their ends, unless it is a single one.
+    pub bytes: usize,
+}
+
 /// Lines that travel together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
@@ -126,26 +138,39 @@ impl Batch {
     /// Reads a batch.
     ///
     /// # Errors
-    /// Fails for a batch that is not whole, and for one with a line that cannot be read; nothing of
-    /// it is taken then.
-    pub fn decode(batch: &[u8]) -> Result<Self, BadLine> {
-        let mut rows = batch.split(|byte| *byte == b'\n');
-        // What is behind the end of the last line.
-        if rows.next_back() != Some(&[]) {
-            return Err(BadLine::Batch);
-        }
-        let head = rows.next().ok_or(BadLine::Batch)?;
+    /// Fails for a batch that is not whole or holds more than it may, and for one with a line that
+    /// cannot be read; nothing of it is taken then. What it costs is bounded by what it may hold,
+    /// however long it is.
+    pub fn decode(batch: &[u8], most: Most) -> Result<Self, BadLine> {
+        let end = batch.iter().position(|byte| *byte == b'\n');
+        let (head, rest) = batch.split_at(end.ok_or(BadLine::Batch)?);
         let Ok(Word::Batch {
             first,
             heard,
-            lines: count,
+            lines: announced,
         }) = serde_json::from_slice(head)
         else {
             return Err(BadLine::Batch);
         };
-        let lines = rows.map(Line::decode).collect::<Result<Vec<_>, _>>()?;
-        let counted = u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        if counted != count || first == 0 || first.checked_add(counted).is_none() {
+        if first == 0 || first.checked_add(announced).is_none() {
+            return Err(BadLine::Batch);
+        }
+        let count = usize::try_from(announced).unwrap_or(usize::MAX);
+        if count > most.lines {
+            return Err(BadLine::TooMuch);
+        }
+        // Behind the end of the head; with the end of each line.
+        let rest = rest.get(1..).unwrap_or_default();
+        if count > 1 && rest.len().saturating_sub(count) > most.bytes {
+            return Err(BadLine::TooMuch);
+        }
+        let mut rows = rest.split(|byte| *byte == b'\n');
+        let mut lines = Vec::with_capacity(count);
+        for _ in 0..count {
+            lines.push(Line::decode(rows.next().ok_or(BadLine::Batch)?)?);
+        }
+        // What is behind the end of the last line.
+        if rows.next() != Some(&[]) || rows.next().is_some() {
             return Err(BadLine::Batch);
         }
         Ok(Self {
@@ -183,6 +208,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const ANY: Most = Most {
+        lines: 1_000,
+        bytes: 1 << 20,
+    };
 
     fn text(text: &str) -> Line {
         Line::Text(text.into())
@@ -241,17 +271,44 @@ mod tests {
     #[test]
     fn a_batch_that_was_cut_or_has_too_much_is_not_taken() {
         let whole = Batch::encode(1, 0, ["one", "two"].into_iter());
-        assert!(Batch::decode(whole.as_bytes()).is_ok());
+        assert!(Batch::decode(whole.as_bytes(), ANY).is_ok());
         for end in 0..whole.len() {
             let cut = whole.as_bytes().get(..end).unwrap();
-            assert_eq!(Batch::decode(cut).map_err(|_| ()), Err(()), "{end}");
+            assert_eq!(Batch::decode(cut, ANY).map_err(|_| ()), Err(()), "{end}");
         }
         let more = format!("{whole}three\n");
-        assert_eq!(Batch::decode(more.as_bytes()), Err(BadLine::Batch));
+        assert_eq!(Batch::decode(more.as_bytes(), ANY), Err(BadLine::Batch));
         let zero = Batch::encode(0, 0, [].into_iter());
-        assert_eq!(Batch::decode(zero.as_bytes()), Err(BadLine::Batch));
+        assert_eq!(Batch::decode(zero.as_bytes(), ANY), Err(BadLine::Batch));
         let end = Batch::encode(u64::MAX, 0, ["x"].into_iter());
-        assert_eq!(Batch::decode(end.as_bytes()), Err(BadLine::Batch));
+        assert_eq!(Batch::decode(end.as_bytes(), ANY), Err(BadLine::Batch));
+    }
+
+    #[test]
+    fn a_batch_with_more_than_it_may_have_is_not_taken_and_one_long_line_is() {
+        let most = Most {
+            lines: 3,
+            bytes: 10,
+        };
+        let decoded = |lines: &[&str]| {
+            let batch = Batch::encode(1, 0, lines.iter().copied());
+            Batch::decode(batch.as_bytes(), most).map(|batch| batch.lines.len())
+        };
+        assert_eq!(decoded(&["a", "b", "c"]), Ok(3));
+        assert_eq!(decoded(&["a", "b", "c", "d"]), Err(BadLine::TooMuch));
+        assert_eq!(decoded(&["12345", "67890"]), Ok(2));
+        assert_eq!(decoded(&["12345", "678901"]), Err(BadLine::TooMuch));
+        assert_eq!(decoded(&["a line that is long and alone"]), Ok(1));
+    }
+
+    #[test]
+    fn lines_behind_those_a_batch_announces_are_not_even_read() {
+        // What is not UTF-8 would be found if it were.
+        let mut batch = Batch::encode(1, 0, ["one"].into_iter()).into_bytes();
+        for _ in 0..1_000_000 {
+            batch.extend_from_slice(b"\xff\n");
+        }
+        assert_eq!(Batch::decode(&batch, ANY), Err(BadLine::Batch));
     }
 
     proptest! {
@@ -261,13 +318,13 @@ mod tests {
             let encoded: Vec<String> = lines.iter().map(Line::encode).collect();
             prop_assert!(encoded.iter().all(|line| !line.contains(['\n', '\r'])));
             let batch = Batch::encode(first, heard, encoded.iter().map(String::as_str));
-            prop_assert_eq!(Batch::decode(batch.as_bytes()), Ok(Batch { first, heard, lines }));
+            prop_assert_eq!(Batch::decode(batch.as_bytes(), ANY), Ok(Batch { first, heard, lines }));
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
             drop(Line::decode(&bytes));
-            drop(Batch::decode(&bytes));
+            drop(Batch::decode(&bytes, ANY));
         }
     }
 }

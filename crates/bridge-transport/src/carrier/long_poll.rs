@@ -8,7 +8,7 @@ use http::Method;
 
 use super::{
     Carrier, Connection, Target,
-    line::Batch,
+    line::{Batch, Most},
     session::{Ear, Patience, Session},
     way::Way,
 };
@@ -46,7 +46,7 @@ impl Carrier for LongPoll {
 async fn read(session: Arc<Session>, mut ear: Ear) -> CloseReason {
     let mut http = session.reading();
     let mut patience = Patience::new();
-    let limit = session.longest_line() + BATCH;
+    let limit = session.longest_line() + MOST.bytes;
     loop {
         let query = format!("?after={}", ear.after());
         let question = session.question(Method::GET, &query, Bytes::new());
@@ -66,7 +66,7 @@ async fn read(session: Arc<Session>, mut ear: Ear) -> CloseReason {
             },
         };
         patience.on_good();
-        let batch = match Batch::decode(&body) {
+        let batch = match Batch::decode(&body, MOST) {
             Ok(batch) => batch,
             Err(error) => return CloseReason::Protocol(error.to_string()),
         };
@@ -76,5 +76,8 @@ async fn read(session: Arc<Session>, mut ear: Ear) -> CloseReason {
     }
 }
 
-/// What the hub tells in one go, but for one line that is longer.
-const BATCH: usize = 1 << 20;
+/// What is taken in one go, but for one line that is longer: more than a hub of ours tells.
+const MOST: Most = Most {
+    lines: 4096,
+    bytes: 1 << 20,
+};

@@ -44,6 +44,18 @@ pub struct Gap {
     pub why: String,
 }
 
+impl Gap {
+    /// Says what became of them in at most 200 characters, for a log: the whole text is the peer's.
+    pub fn why_in_brief(&self) -> &str {
+        let end = self.why.char_indices().nth(IN_BRIEF);
+        let brief = end.and_then(|(end, _)| self.why.get(..end));
+        brief.unwrap_or(&self.why)
+    }
+}
+
+/// Characters of a text of the peer that go into a log.
+const IN_BRIEF: usize = 200;
+
 /// The peer broke a rule of the envelope; the connection cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {

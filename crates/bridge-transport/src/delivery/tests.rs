@@ -537,3 +537,20 @@ impl History {
         self.back.clear();
     }
 }
+
+#[test]
+fn what_a_peer_says_of_a_gap_goes_into_a_log_in_brief() {
+    let brief = |why: &str| {
+        let epoch = Epoch(1);
+        let why = why.to_owned();
+        let gap = Gap {
+            epoch,
+            from: 1,
+            to: 2,
+            why,
+        };
+        gap.why_in_brief().to_owned()
+    };
+    assert_eq!(brief("full"), "full");
+    assert_eq!(brief(&"ü".repeat(100_000)), "ü".repeat(200));
+}
