@@ -314,8 +314,8 @@ fn a_short_text_does_not_keep_the_long_frame_it_came_in() {
     let pad = " ".repeat(1 << 20);
     let frame = Bytes::from(format!("{{\"seq\":1,\"messages\":[{{}}{pad}]}}"));
     let words = std::str::from_utf8(&frame).unwrap();
-    let at = words.find("{}").unwrap();
-    let text = slice(&frame, Cow::Borrowed(&words[at..at + 2]));
+    let short = words.matches("{}").next().unwrap();
+    let text = slice(&frame, Cow::Borrowed(short));
     assert_eq!(text, "{}");
     assert!(frame.is_unique(), "nothing else holds it");
 }
