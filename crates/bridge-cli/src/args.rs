@@ -183,7 +183,7 @@ pub(crate) struct SetupArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) workspace: Option<PathBuf>,
 
-    /// Address of the control plane (ws:// or wss://)
+    /// Address of the control plane (https://…, wss://…; tcp:// or tls:// with a port for lines)
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
 

@@ -42,6 +42,7 @@ use crate::{
     recording::Recorder,
     report::{Exit, Problem},
     settings::{Settings, places, variable},
+    shown_address::shown,
     side_channel::SideChannel,
     state::{self, StateFolder},
 };
@@ -290,20 +291,8 @@ pub(crate) fn endpoint(settings: &Settings, plane: Plane) -> Result<Endpoint, Pr
         None => Ok(endpoint),
     });
     let endpoint = endpoint.map_err(|error| {
-        let hint = match &error {
-            EndpointError::ClearText { .. } => {
-                "use wss://, or set CTRLNODE_ALLOW_PLAIN=1 on a network you trust"
-            }
-            EndpointError::Carriers { .. } => "set CTRLNODE_CARRIER=auto, or another address",
-            EndpointError::NoPort => "write it as tls://host:port",
-            EndpointError::Address { .. }
-            | EndpointError::Scheme { .. }
-            | EndpointError::NoHost
-            | EndpointError::Credentials
-            | EndpointError::Token => "write it as wss://host/ws/bridge",
-        };
         Problem::new("the address of the control plane cannot be used")
-            .hint(hint)
+            .hint(how_to_write(&error))
             .because(error)
             .exit(Exit::NotConfigured)
     })?;
@@ -330,6 +319,22 @@ pub(crate) fn endpoint(settings: &Settings, plane: Plane) -> Result<Endpoint, Pr
         .tls(settings.tls.clone())
         .compress(settings.compress)
         .offer_extension(true))
+}
+
+/// What to do about an address of a control plane that cannot be used.
+pub(crate) fn how_to_write(error: &EndpointError) -> &'static str {
+    match error {
+        EndpointError::ClearText { .. } => {
+            "use wss:// or tls://, or set CTRLNODE_ALLOW_PLAIN=1 on a network that encrypts by itself"
+        }
+        EndpointError::Carriers { .. } => "set CTRLNODE_CARRIER=auto, or another address",
+        EndpointError::NoPort => "name the port, for example tcp://127.0.0.1:7434",
+        EndpointError::Address { .. }
+        | EndpointError::Scheme { .. }
+        | EndpointError::NoHost
+        | EndpointError::Credentials
+        | EndpointError::Token => "write it as wss://host/ws/bridge",
+    }
 }
 
 /// Reads the token again whenever the plane refuses it, so that a new pairing is used at once.
@@ -367,7 +372,7 @@ pub(crate) fn follow_token(tokens: watch::Sender<Secret>, mut state: watch::Rece
 
 fn plane_url(text: &str) -> Result<Url, Problem> {
     Url::parse(text).map_err(|error| {
-        Problem::new(format!("{text} is not an address"))
+        Problem::new(format!("{} is not an address", shown(text)))
             .hint("write it as wss://host/ws/bridge")
             .because(error)
             .exit(Exit::NotConfigured)

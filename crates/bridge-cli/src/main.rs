@@ -19,6 +19,7 @@ mod render;
 mod report;
 mod rules_file;
 mod settings;
+mod shown_address;
 mod side_channel;
 mod signals;
 mod state;

@@ -23,6 +23,7 @@ use crate::{
     keys,
     report::{Exit, Problem},
     rules_file::{self, RulesError},
+    shown_address::shown,
     tls_settings,
 };
 
@@ -286,6 +287,11 @@ impl Settings {
     /// The address of the control plane.
     pub(crate) fn url(&self) -> &str {
         self.pairing.url.as_deref().unwrap_or(DEFAULT_URL)
+    }
+
+    /// That address as it may be shown.
+    pub(crate) fn shown_url(&self) -> String {
+        shown(self.url())
     }
 
     /// The address to pair with where none was named: of the environment or the user's own file. A

@@ -13,6 +13,8 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use url::Url;
 
+use crate::shown_address::shown;
+
 /// A control plane's address for HTTP.
 #[derive(Clone)]
 pub(crate) struct SideChannel {
@@ -34,13 +36,13 @@ pub(crate) enum SideError {
     /// The plane's address is not one of a WebSocket.
     #[error("{url} is not an address of a control plane")]
     Address {
-        /// As configured.
+        /// As it may be shown.
         url: String,
     },
     /// It would go over the network in the clear.
     #[error("{url} is in the clear")]
     ClearText {
-        /// As configured.
+        /// As it may be shown.
         url: String,
     },
     /// The settings of TLS cannot be used.
@@ -77,7 +79,7 @@ impl SideChannel {
             None => false,
         };
         if base.scheme() == "http" && !here && !allow_plain {
-            let url = plane.to_owned();
+            let url = shown(plane);
             return Err(SideError::ClearText { url });
         }
         let provider = rustls::crypto::ring::default_provider();
@@ -190,9 +192,7 @@ fn now() -> Timestamp {
 
 /// `wss://host/ws/bridge` is `https://host` here.
 fn base_of(plane: &str) -> Result<Url, SideError> {
-    let wrong = || SideError::Address {
-        url: plane.to_owned(),
-    };
+    let wrong = || SideError::Address { url: shown(plane) };
     let mut url = Url::parse(plane).map_err(|_| wrong())?;
     let scheme = match url.scheme() {
         "wss" | "https" => "https",

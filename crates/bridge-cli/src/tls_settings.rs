@@ -21,7 +21,7 @@ pub(crate) fn read(
         .map_err(|error| {
             wrong(format!("{PIN} cannot be used"))
                 .because(error)
-                .hint(HOW)
+                .hint("docs/security.md has the openssl line that makes a pin of a certificate")
         })?;
     let pins_alone = value(PIN_ALONE).is_some_and(|value| value == "1");
     if pins_alone && pins.is_empty() {
@@ -47,6 +47,25 @@ pub(crate) fn read(
         pins,
         pins_alone,
     })
+}
+
+/// The files that are named and are not there, each as one line. A plane in the clear has no use for
+/// them, the next one may.
+pub(crate) fn not_there(tls: &TlsSettings) -> Vec<String> {
+    let identity = tls.identity.as_ref();
+    let certificates = identity.map(|identity| &identity.certificates);
+    let key = identity.map(|identity| &identity.key);
+    let key = key.filter(|key| certificates != Some(key));
+    let named = [
+        (ROOTS, tls.roots.as_ref()),
+        (CERTIFICATE, certificates),
+        (KEY, key),
+    ];
+    let missing = named.into_iter().filter_map(|(name, file)| {
+        let file = file.filter(|file| !file.exists())?;
+        Some(format!("{name}: {} is not there", file.display()))
+    });
+    missing.collect()
 }
 
 fn wrong(message: String) -> Problem {
@@ -95,6 +114,31 @@ mod tests {
             pins_alone: true,
         };
         assert_eq!(read.unwrap(), expected);
+    }
+
+    #[test]
+    fn files_that_are_not_there_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, gone) = (folder.path().join("a.pem"), folder.path().join("b.pem"));
+        std::fs::write(&here, "").unwrap();
+        let tls = |certificates: &PathBuf, key: &PathBuf| TlsSettings {
+            roots: Some(here.clone()),
+            identity: Some(Identity {
+                certificates: certificates.clone(),
+                key: key.clone(),
+            }),
+            ..TlsSettings::default()
+        };
+        let said = |name: &str| vec![format!("{name}: {} is not there", gone.display())];
+        assert_eq!(not_there(&tls(&here, &here)), [""; 0]);
+        assert_eq!(not_there(&tls(&gone, &gone)), said(CERTIFICATE));
+        assert_eq!(not_there(&tls(&here, &gone)), said(KEY));
+    }
+
+    #[test]
+    fn a_pin_that_is_none_is_told_where_to_get_one() {
+        let report = settings(&[(PIN, "sha256:zz")]).unwrap_err().report();
+        assert!(report.contains("openssl"), "{report}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub enum DialError {
     /// The name was not found or nothing answered there.
     #[error("{host} cannot be reached: {reason}")]
     Unreachable {
-        /// Host and port that were dialled, the proxy's where one is used.
+        /// Host and port that were dialled; those of a proxy have `proxy` before them.
         host: String,
         /// What the system said.
         reason: String,

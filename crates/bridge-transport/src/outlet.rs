@@ -16,7 +16,8 @@ pub(crate) struct Outlet {
     inbox: UnboundedSender<(Inbound, OwnedSemaphorePermit)>,
     room: Arc<Semaphore>,
     all_room: u32,
-    /// What had no room yet. Nothing is read from the socket meanwhile, so this stays short.
+    /// What had no room yet. Nothing is read from the socket meanwhile, so these are the texts of one
+    /// frame at most, and what the link itself has to say.
     queue: VecDeque<Inbound>,
 }
 
@@ -85,9 +86,14 @@ impl Outlet {
         {
             trace!("nobody reads the inbox");
         }
+        if self.queue.is_empty() && self.queue.capacity() > SHORT {
+            self.queue.shrink_to(SHORT);
+        }
     }
 }
 
+/// How many places a queue keeps that has nothing in it.
+const SHORT: usize = 64;
 /// Room is counted in units of this many bytes.
 const UNIT: usize = 1024;
 /// What a semaphore holds on every platform.

@@ -30,7 +30,9 @@ pub trait Payload: Send + Sized + 'static {
     /// Returns `next` untouched when the two cannot be merged; both are then sent.
     fn absorb(&mut self, next: Self) -> Result<(), Self>;
 
-    /// Turns the message into one or more text frames, which travel together and in order.
+    /// Turns the message into one or more text frames, which travel together and in order. Of a
+    /// message with a number there may be [`MOST_TEXTS`](crate::delivery::MOST_TEXTS); a peer hangs
+    /// up over more.
     ///
     /// `extended` tells whether the peer accepted the extension on this connection. There a message
     /// of a stream gets a number and is kept until the peer has stored it; it is sealed again where

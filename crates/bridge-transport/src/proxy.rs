@@ -1,8 +1,9 @@
 //! The way to a host: directly, through an HTTP(S) proxy's tunnel or through SOCKS.
 
 use std::{
+    env, error,
+    future::{Ready, ready},
     io,
-    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -48,17 +49,50 @@ fn proxy_for(url: &Uri, source: &ProxySource) -> Result<Option<Intercept>, DialE
     }
     let target = destination(url)?;
     match source {
-        ProxySource::Environment => Ok(Matcher::from_env().intercept(&target)),
+        ProxySource::Environment => {
+            let variable =
+                |names: [&str; 2]| names.into_iter().find_map(|name| env::var(name).ok());
+            let of_scheme = if is_secure(url) {
+                ["HTTPS_PROXY", "https_proxy"]
+            } else {
+                ["HTTP_PROXY", "http_proxy"]
+            };
+            let named = [of_scheme, ["ALL_PROXY", "all_proxy"]].map(variable);
+            let named = named.into_iter().flatten().find(|proxy| !proxy.is_empty());
+            let but = variable(["NO_PROXY", "no_proxy"]).unwrap_or_default();
+            match named {
+                Some(proxy) if !is_usable(&proxy, &but, &target) => {
+                    let host = proxy.parse().map(|proxy| host_text(&proxy));
+                    Err(no_proxy(
+                        host.unwrap_or_else(|_| "of the environment".to_owned()),
+                    ))
+                }
+                Some(_) | None => Ok(Matcher::from_env().intercept(&target)),
+            }
+        }
         ProxySource::None => Ok(None),
         ProxySource::Address(proxy) => {
             let matcher = Matcher::builder().all(proxy.to_string()).build();
-            // One that cannot be used must not be gone around.
-            let unknown = || DialError::Proxy {
-                proxy: host_text(proxy),
-                reason: "its address is none of a proxy".to_owned(),
-            };
+            let unknown = || no_proxy(host_text(proxy));
             matcher.intercept(&target).map(Some).ok_or_else(unknown)
         }
+    }
+}
+
+/// Tells whether what is named as the proxy leads to the target, or the target needs none.
+fn is_usable(proxy: &str, but: &str, target: &Uri) -> bool {
+    let leads = |proxy: &str| {
+        let matcher = Matcher::builder().all(proxy.to_owned()).no(but.to_owned());
+        matcher.build().intercept(target).is_some()
+    };
+    leads(proxy) || !leads("http://proxy.invalid")
+}
+
+/// One that cannot be used must not be gone around.
+fn no_proxy(proxy: String) -> DialError {
+    DialError::Proxy {
+        proxy,
+        reason: "its address is none of a proxy".to_owned(),
     }
 }
 
@@ -68,86 +102,84 @@ async fn through(
     tls: &TlsSettings,
 ) -> Result<Box<dyn Stream>, DialError> {
     let target = destination(url)?;
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
     let name = proxy
         .uri()
         .authority()
         .map(ToString::to_string)
         .unwrap_or_default();
-    let refused = |error: &dyn std::error::Error| DialError::Proxy {
+    let refused = |error: &dyn error::Error| DialError::Proxy {
         proxy: name.clone(),
         reason: in_words(error),
     };
-    let uri = proxy.uri().clone();
-    let stream: Box<dyn Stream> = match proxy.uri().scheme_str() {
+    let scheme = proxy.uri().scheme_str();
+    let uri = with_port(
+        proxy.uri().clone(),
+        match scheme {
+            Some("socks4" | "socks4a" | "socks5" | "socks5h") => 1080,
+            Some("https") => 443,
+            Some(_) | None => 80,
+        },
+    );
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let stream = tcp.call(uri.clone()).await;
+    let stream = stream.map_err(|error| DialError::Unreachable {
+        host: format!("proxy {name}"),
+        reason: in_words(&error),
+    })?;
+    let mut stream: Box<dyn Stream> = Box::new(stream.into_inner());
+    if scheme == Some("https") {
+        // What the peer is held to is not asked of a proxy, nor is it shown who we are.
+        let tls = TlsSettings {
+            roots: tls.roots.clone(),
+            ..TlsSettings::default()
+        };
+        let client = Client::new(tls).await.map_err(|error| refused(&error))?;
+        let secured = client.connect(bare_host(&uri), stream).await;
+        stream = Box::new(secured.map_err(|error| refused(&error))?);
+    }
+    let opened = Opened(Some(TokioIo::new(stream)));
+    let stream = match scheme {
         Some("socks4" | "socks4a") => {
-            let local = proxy.uri().scheme_str() == Some("socks4");
-            let mut socks = SocksV4::new(with_port(uri, 1080), tcp).local_dns(local);
-            let stream = socks.call(target).await.map_err(|error| refused(&error))?;
-            Box::new(stream.into_inner())
+            let local = scheme == Some("socks4");
+            let mut socks = SocksV4::new(uri, opened).local_dns(local);
+            socks.call(target).await.map_err(|error| refused(&error))?
         }
         Some("socks5" | "socks5h") => {
-            let local = proxy.uri().scheme_str() == Some("socks5");
-            let mut socks = SocksV5::new(with_port(uri, 1080), tcp).local_dns(local);
+            let local = scheme == Some("socks5");
+            let mut socks = SocksV5::new(uri, opened).local_dns(local);
             if let Some((user, password)) = proxy.raw_auth() {
                 socks = socks.with_auth(user.to_owned(), password.to_owned());
             }
-            let stream = socks.call(target).await.map_err(|error| refused(&error))?;
-            Box::new(stream.into_inner())
-        }
-        Some("https") => {
-            // What the peer is held to is not asked of a proxy, nor is it shown who we are.
-            let tls = TlsSettings {
-                roots: tls.roots.clone(),
-                ..TlsSettings::default()
-            };
-            let mut tunnel = Tunnel::new(with_port(uri, 443), TlsToProxy { tcp, tls });
-            if let Some(auth) = proxy.basic_auth() {
-                tunnel = tunnel.with_auth(auth.clone());
-            }
-            let stream = tunnel.call(target).await.map_err(|error| refused(&error))?;
-            Box::new(stream.into_inner())
+            socks.call(target).await.map_err(|error| refused(&error))?
         }
         Some(_) | None => {
-            let mut tunnel = Tunnel::new(with_port(uri, 80), tcp);
+            let mut tunnel = Tunnel::new(uri, opened);
             if let Some(auth) = proxy.basic_auth() {
                 tunnel = tunnel.with_auth(auth.clone());
             }
-            let stream = tunnel.call(target).await.map_err(|error| refused(&error))?;
-            Box::new(stream.into_inner())
+            tunnel.call(target).await.map_err(|error| refused(&error))?
         }
     };
-    Ok(stream)
+    Ok(stream.into_inner())
 }
 
-/// Speaks TLS to the proxy before asking it for a tunnel.
-#[derive(Clone)]
-struct TlsToProxy {
-    tcp: HttpConnector,
-    tls: TlsSettings,
-}
+/// A stream to the proxy, for those who ask it for a way through.
+struct Opened(Option<TokioIo<Box<dyn Stream>>>);
 
-impl Service<Uri> for TlsToProxy {
+impl Service<Uri> for Opened {
     type Response = TokioIo<Box<dyn Stream>>;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+    type Future = Ready<io::Result<Self::Response>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tcp.poll_ready(cx).map_err(io::Error::other)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.tcp.call(uri.clone());
-        let tls = self.tls.clone();
-        Box::pin(async move {
-            let client = Client::new(tls).await.map_err(io::Error::other)?;
-            let stream = connecting.await.map_err(io::Error::other)?;
-            let stream: Box<dyn Stream> =
-                Box::new(client.connect(bare_host(&uri), stream.into_inner()).await?);
-            Ok(TokioIo::new(stream))
-        })
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let stream = self.0.take();
+        ready(stream.ok_or_else(|| io::Error::other("the proxy was asked twice")))
     }
 }
 
@@ -175,7 +207,7 @@ fn with_port(uri: Uri, default: u16) -> Uri {
 }
 
 /// The connectors wrap what matters in several layers of "error trying to connect".
-fn in_words(error: &dyn std::error::Error) -> String {
+fn in_words(error: &dyn error::Error) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
         last = source;
@@ -188,5 +220,22 @@ fn in_words(error: &dyn std::error::Error) -> String {
         Some("unsuccessful") => "its answer to CONNECT is not 200".to_owned(),
         Some(other) => other.to_owned(),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_cannot_be_used_is_none_unless_the_target_needs_none() {
+        let target: Uri = "https://plane.example/".parse().unwrap();
+        for good in ["http://box:1", "box:1", "socks5h://box:1"] {
+            assert!(is_usable(good, "", &target), "{good}");
+        }
+        for wrong in ["ftp://box:1", "socks6://box:1", "http//box"] {
+            assert!(!is_usable(wrong, "other.example", &target), "{wrong}");
+            assert!(is_usable(wrong, "plane.example", &target), "{wrong}");
+        }
     }
 }

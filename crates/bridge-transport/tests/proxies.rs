@@ -214,11 +214,12 @@ async fn a_proxy_that_is_not_there_is_told_from_a_plane_that_is_not() {
     let world = World::new().await;
     let at = world.at();
     drop(world);
-    for scheme in ["http", "socks5h"] {
+    for scheme in ["http", "https", "socks4a", "socks5h"] {
         let endpoint = through("ws://plane.invalid/ws", &format!("{scheme}://{USER}{at}"));
         let (link, _inbox): (Handle<Text>, Inbox) = connect(endpoint);
         let error = failed(&link).await;
-        assert!(error.starts_with(&format!("proxy {at} ")), "{error}");
+        let beginning = format!("proxy {at} cannot be reached: ");
+        assert!(error.starts_with(&beginning), "{error}");
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) async fn start(args: StartArgs) -> Result<Exit, Problem> {
     daemon::follow_token(tokens, bridge.state.clone());
     tracing::info!(
         workspace = %settings.base.display(),
-        plane = settings.url(),
+        plane = settings.shown_url(),
         "bridge starting"
     );
     let Bridge {

@@ -25,6 +25,7 @@ use crate::{
     report::{Exit, Problem},
     settings::{Settings, variable},
     state::StateFolder,
+    tls_settings,
 };
 
 /// Looks at everything; changes nothing.
@@ -42,7 +43,10 @@ pub(crate) async fn run(as_json: bool) -> Result<Exit, Problem> {
         .map(|(path, found)| json!({ "path": path, "found": found }))
         .collect();
     let warnings = settings.discovery.warnings.iter().map(ToString::to_string);
-    let warnings: Vec<String> = warnings.chain(settings.unknown.clone()).collect();
+    let warnings = warnings.chain(settings.unknown.clone());
+    let warnings: Vec<String> = warnings
+        .chain(tls_settings::not_there(&settings.tls))
+        .collect();
     let broken: Vec<Value> = settings
         .broken
         .iter()
@@ -159,7 +163,7 @@ impl Look {
 async fn plane(settings: &Settings, hub: Option<&OwnHub>) -> Look {
     let url = settings.url().to_owned();
     let Some(token) = settings.pairing.token.clone() else {
-        return unpaired(url, hub);
+        return unpaired(settings.shown_url(), hub);
     };
     let root = settings.base.join(".ctrlnode");
     if let Some(holder) = lock::holder(&root) {
@@ -219,7 +223,7 @@ async fn carriers(settings: &Settings, url: &str, token: Secret) -> Vec<Value> {
 fn looked(settings: &Settings, (verdict, what, todo): Seen) -> Look {
     let from = settings.pairing.file.as_ref();
     Look {
-        url: settings.url().to_owned(),
+        url: settings.shown_url(),
         token_from: from.map(|file| file.display().to_string()),
         paired: true,
         verdict,
@@ -529,8 +533,12 @@ const ADVICE: &[(&str, &str)] = &[
         "if the certificate is from an authority of your own, name that: SSL_CERT_FILE=/path/ca.pem",
     ),
     (
-        "refused the way through",
+        "proxy ",
         "check the proxy settings: HTTPS_PROXY or ALL_PROXY, with user name and password in its address if it wants them; NO_PROXY to go without",
+    ),
+    (
+        "status 503",
+        "a hub says so when it has no room for another connection of this machine; try again in ten seconds",
     ),
 ];
 

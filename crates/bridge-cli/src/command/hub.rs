@@ -145,6 +145,11 @@ async fn serve(args: ServeArgs) -> Result<Exit, Problem> {
         invocation::again("hub"),
         invocation::with_state(args.state.as_deref()),
     ))?;
+    if let Some(lines) = running.lines_address() {
+        say(&format!(
+            "  Machines that speak lines pair with `ctrlnode setup --url tcp://{lines}`.\n"
+        ))?;
+    }
     limits(&reach)?;
     stop.await;
     take_note_away(&hub, &state).await;

@@ -22,6 +22,7 @@ use crate::{
     device_login::{DeviceLogin, Heard, LoginError, Next},
     report::{Exit, Problem},
     settings::{Settings, places},
+    shown_address::shown,
     side_channel::{Said, SideChannel, SideError},
 };
 
@@ -32,6 +33,7 @@ pub(crate) async fn run(args: LoginArgs) -> Result<Exit, Problem> {
         Some(url) => setup::plane_address(url, settings.allow_plain)?,
         None => settings.url_of_the_user(),
     };
+    asked_over_http(&plane)?;
     let file = own_file()?;
     let plain = settings.allow_plain;
     let channel = SideChannel::new(&plane, plain, &settings.tls).map_err(|error| {
@@ -44,6 +46,7 @@ pub(crate) async fn run(args: LoginArgs) -> Result<Exit, Problem> {
                 "use wss://, or set CTRLNODE_ALLOW_PLAIN=1 on a network you trust"
             }
         };
+        let plane = shown(&plane);
         Problem::new(format!("{plane} cannot be asked for a login"))
             .hint(hint)
             .because(error)
@@ -121,12 +124,29 @@ fn own_file() -> Result<PathBuf, Problem> {
     Ok(home.join(".ctrlnode").join(".env"))
 }
 
+/// The address of a plane for lines leads to nobody who could be asked.
+fn asked_over_http(plane: &str) -> Result<(), Problem> {
+    let scheme = plane.split_once("://").map(|(scheme, _)| scheme);
+    if !matches!(scheme, Some("tcp" | "tls")) {
+        return Ok(());
+    }
+    Err(Problem::new(format!(
+        "a login is asked over HTTP, and {} is for lines",
+        shown(plane)
+    ))
+    .hint(
+        "name the hub's page: ctrlnode login --url https://…; or pair with a token: ctrlnode setup",
+    )
+    .exit(Exit::NotConfigured))
+}
+
 async fn begin(channel: &SideChannel, plane: &str) -> Result<DeviceGrant, Problem> {
     let request = DeviceRequest {
         hostname: daemon::hostname(),
         platform: platform().to_owned(),
         bridge_version: format!("v{}", env!("CARGO_PKG_VERSION")),
     };
+    let plane = shown(plane);
     let refused = || Problem::new(format!("{plane} gave no code for a login"));
     let body = Some(request.write());
     let Said { status, body } = channel
@@ -198,3 +218,17 @@ fn platform() -> &'static str {
 
 /// For one of the questions.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_at_an_address_for_lines_says_to_name_the_page() {
+        for plane in ["tcp://127.0.0.1:7434", "tls://hub.example.org:7434"] {
+            let report = asked_over_http(plane).unwrap_err().report();
+            assert!(report.contains("--url https://"), "{report}");
+        }
+        assert!(asked_over_http("wss://hub.example.org/ws/bridge").is_ok());
+    }
+}

@@ -15,8 +15,10 @@ use url::Url;
 use crate::{
     args::SetupArgs,
     command::doctor,
+    daemon,
     report::{Exit, Problem},
     settings::{DEFAULT_URL, Settings, named_folder, places},
+    shown_address::shown,
 };
 
 struct Answers {
@@ -198,8 +200,8 @@ pub(super) fn plane_address(text: &str, allow_plain: bool) -> Result<String, Pro
     let url = scheme.and_then(|(_, scheme)| Url::parse(&format!("{scheme}://{rest}")).ok());
     let Some(mut url) = url else {
         return Err(
-            Problem::new(format!("{text} is no ws:// or wss:// address"))
-                .hint("for example wss://hub.example.org/ws/bridge"),
+            Problem::new(format!("{} is no address of a control plane", shown(text)))
+                .hint("for example https://hub.example.org or wss://hub.example.org/ws/bridge; tcp:// or tls:// with a port for lines"),
         );
     };
     if matches!(url.path(), "" | "/") && !matches!(url.scheme(), "tcp" | "tls") {
@@ -213,9 +215,8 @@ pub(super) fn plane_address(text: &str, allow_plain: bool) -> Result<String, Pro
     match checked {
         Ok(_) => Ok(url.into()),
         Err(error) => Err(
-            Problem::new(format!("{text} cannot be used: {error}")).hint(
-                "use wss://, or set CTRLNODE_ALLOW_PLAIN=1 on a network that encrypts by itself",
-            ),
+            Problem::new(format!("{} cannot be used: {error}", shown(text)))
+                .hint(daemon::how_to_write(&error)),
         ),
     }
 }
@@ -292,5 +293,23 @@ mod tests {
         let refused = plane_address("http://box:7433", false).unwrap_err();
         assert!(refused.report().contains("CTRLNODE_ALLOW_PLAIN"));
         assert!(plane_address("http://box:7433", true).is_ok());
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_used_is_told_how_to_be_one_and_not_its_secrets() {
+        let told = |text| plane_address(text, false).unwrap_err().report();
+        let without_port = told("tcp://127.0.0.1");
+        assert!(
+            without_port.contains("tcp://127.0.0.1:7434"),
+            "{without_port}"
+        );
+        assert!(!without_port.contains("ALLOW_PLAIN"), "{without_port}");
+        let unknown = told("ftp://hub.example.org/?token=SECRET");
+        for known in ["https://", "wss://", "tcp://", "tls://"] {
+            assert!(unknown.contains(known), "{unknown}");
+        }
+        for text in [&unknown, &told("http://me:SECRET@box?token=SECRET")] {
+            assert!(!text.contains("SECRET"), "{text}");
+        }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn run(as_json: bool) -> Result<Exit, Problem> {
     let broken: Vec<String> = settings.broken.iter().map(Problem::with_causes).collect();
     let report = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "plane": settings.url(),
+        "plane": settings.shown_url(),
         "paired": paired,
         "token_from": token_from,
         "workspace": settings.base,
@@ -80,7 +80,7 @@ pub(crate) fn run(as_json: bool) -> Result<Exit, Problem> {
             }) => format!("running (process {pid}), its page is at {page}"),
         };
         let mut lines = vec![
-            ("plane", settings.url().to_owned()),
+            ("plane", settings.shown_url()),
             ("pairing", pairing),
             ("bridge", bridge),
             ("up", up),

@@ -7,10 +7,13 @@ use std::{
     str::FromStr,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
-use super::PART_BYTES;
+use super::{MOST_TEXTS, PART_BYTES};
 
 /// Names one numbering. A writer that starts to count anew takes another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -196,14 +199,21 @@ impl<'a> Frame<'a> {
 
 /// A frame that begins like one of the envelope could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unreadable envelope: {reason}")]
-pub struct FrameError {
-    reason: String,
+pub enum FrameError {
+    /// It is no JSON, or not what its first key promises.
+    #[error("unreadable envelope: {reason}")]
+    Unreadable {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// One message has more texts than [`MOST_TEXTS`].
+    #[error("more than {MOST_TEXTS} texts in one message")]
+    TooManyTexts,
 }
 
 impl FrameError {
     fn new(reason: impl Into<String>) -> Self {
-        Self {
+        Self::Unreadable {
             reason: reason.into(),
         }
     }
@@ -228,11 +238,43 @@ pub fn list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     list
 }
 
-/// Reads such a list.
+/// Reads such a list. What it may cost is bounded by [`MOST_TEXTS`], however long it is.
 pub(super) fn texts(list: &str) -> Result<Vec<Cow<'_, str>>, FrameError> {
-    let elements: Vec<&RawValue> = read(list)?;
+    let Elements(elements) = read(list)?;
+    let elements = elements.ok_or(FrameError::TooManyTexts)?;
     let elements = elements.into_iter().map(RawValue::get);
     elements.map(unquoted).collect()
+}
+
+/// The elements of a list; `None` of one that has too many.
+struct Elements<'a>(Option<Vec<&'a RawValue>>);
+
+impl<'de> Deserialize<'de> for Elements<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Bounded)
+    }
+}
+
+struct Bounded;
+
+impl<'de> Visitor<'de> for Bounded {
+    type Value = Elements<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of messages")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = list.next_element()? {
+            if elements.len() == MOST_TEXTS {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(Elements(None));
+            }
+            elements.push(element);
+        }
+        Ok(Elements(Some(elements)))
+    }
 }
 
 fn unquoted(element: &str) -> Result<Cow<'_, str>, FrameError> {

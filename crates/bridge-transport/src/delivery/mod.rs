@@ -100,5 +100,7 @@ pub enum Violation {
 
 /// The longest text of one part, counted as it is escaped in its frame.
 pub const PART_BYTES: usize = 96 << 10;
+/// How many texts one message may have.
+pub const MOST_TEXTS: usize = 4096;
 /// How many numbers may be under way above the last one that is complete.
 pub const WINDOW: u64 = 1 << 15;

@@ -554,3 +554,22 @@ fn what_a_peer_says_of_a_gap_goes_into_a_log_in_brief() {
     assert_eq!(brief("full"), "full");
     assert_eq!(brief(&"ü".repeat(100_000)), "ü".repeat(200));
 }
+
+#[test]
+fn a_message_of_too_many_texts_is_refused_in_one_frame_and_in_parts() {
+    let (_, mut reader) = resumed();
+    let many = |count| format!("[{}]", vec!["\"\""; count].join(","));
+    let most = format!("{{\"seq\":1,\"messages\":{}}}", many(MOST_TEXTS));
+    assert_eq!(heard(&mut reader, &most).0.len(), MOST_TEXTS);
+    let more = format!("{{\"seq\":2,\"messages\":{}}}", many(1_000_000));
+    let refused = Err(Violation::Frame(FrameError::TooManyTexts));
+    assert_eq!(reader.hear(&more), refused);
+    let list = many(MOST_TEXTS + 1);
+    let part = Frame::Part(Part {
+        of: Key::Seq(2),
+        part: 0,
+        more: false,
+        text: list.into(),
+    });
+    assert_eq!(reader.hear(&part.text()), refused);
+}

@@ -1,7 +1,8 @@
 //! What a broken or hostile server may cost.
 //!
 //! Invariant: over any time no more frames are taken than the burst and the rate allow, and no more
-//! useless ones than theirs; a frame that was taken is never dropped.
+//! useless ones than theirs; a frame that was taken is never dropped. Each text of a message that
+//! has several counts as a frame.
 //!
 //! ```text
 //!            over the rate                         useless ones over theirs
@@ -15,6 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+
 use crate::config::{Limits, Rate};
 
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(super) struct Breaker {
     hasher: RandomState,
     /// The last frame of this connection.
     last: Option<u64>,
+    /// The last text of a numbered message of this connection.
+    last_text: Option<u64>,
     /// Useless frames of this connection.
     count: u64,
 }
@@ -45,18 +50,19 @@ impl Breaker {
             paused: false,
             hasher: RandomState::new(),
             last: None,
+            last_text: None,
             count: 0,
         }
     }
 
     /// A new connection; what the ones before it cost is remembered.
     pub(super) fn on_opened(&mut self) {
-        (self.last, self.count) = (None, 0);
+        (self.last, self.last_text, self.count) = (None, None, 0);
     }
 
     /// A text frame came. One that is the same as the one before it is useless.
     pub(super) fn on_frame(&mut self, now: Instant, text: &[u8]) -> Result<(), Open> {
-        self.take(now);
+        self.take(now, 1);
         let this = self.hasher.hash_one(text);
         if self.last.replace(this) == Some(this) {
             return self.on_useless(now);
@@ -64,16 +70,32 @@ impl Breaker {
         Ok(())
     }
 
+    /// A frame that was taken is a numbered message of these texts, of which it paid for one. A text
+    /// that is the same as the one before it is useless.
+    pub(super) fn on_texts(&mut self, now: Instant, texts: &[Bytes]) -> Result<(), Open> {
+        let more = texts.len().saturating_sub(1);
+        if more > 0 {
+            self.take(now, u32::try_from(more).unwrap_or(u32::MAX));
+        }
+        for text in texts {
+            let this = self.hasher.hash_one(text);
+            if self.last_text.replace(this) == Some(this) {
+                self.on_useless(now)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A frame was refused.
     pub(super) fn on_refused(&mut self, now: Instant) -> Result<(), Open> {
-        self.take(now);
+        self.take(now, 1);
         self.on_useless(now)
     }
 
     /// A frame that was taken turned out to be useless.
     pub(super) fn on_useless(&mut self, now: Instant) -> Result<(), Open> {
         self.count += 1;
-        if self.useless.take(now) {
+        if self.useless.take(now, 1) {
             return Ok(());
         }
         Err(Open {
@@ -98,8 +120,8 @@ impl Breaker {
         over
     }
 
-    fn take(&mut self, now: Instant) {
-        self.paused |= !self.frames.take(now);
+    fn take(&mut self, now: Instant, count: u32) {
+        self.paused |= !self.frames.take(now, count);
     }
 }
 
@@ -124,13 +146,15 @@ impl Bucket {
         }
     }
 
-    /// Takes one out; tells whether it was there.
-    fn take(&mut self, now: Instant) -> bool {
-        self.full = self.full.max(now) + self.each;
+    /// Takes so many out; tells whether they were there.
+    fn take(&mut self, now: Instant, count: u32) -> bool {
+        let cost = self.each.saturating_mul(count);
+        self.full = self.full.max(now) + cost;
         let there = self.full <= now + self.holds;
         if !there {
-            // What is not there cannot be owed for long: a few frames are read ahead.
-            self.full = self.full.min(now + self.holds + SHARE);
+            // What is not there cannot be owed for long, for a few frames are read ahead; but what
+            // came in one of them is paid for.
+            self.full = self.full.min(now + self.holds + cost.max(SHARE));
         }
         there
     }
@@ -192,6 +216,38 @@ mod tests {
         assert!((38_000..=40_200).contains(&taken), "{taken} in 10 s");
         let later = now + Duration::from_secs(11);
         assert!(breaker.paused_until().is_none_or(|until| until < later));
+    }
+
+    #[test]
+    fn texts_of_one_message_count_as_frames_do_and_are_paid_for() {
+        let (mut breaker, now) = breaker();
+        let (mut taken, mut frames): (usize, u32) = (0, 0);
+        for at in 0..20_000 {
+            let now = now + Duration::from_millis(at);
+            breaker.on_time(now);
+            if breaker.paused_until().is_none() {
+                frames += 1;
+                let texts: Vec<Bytes> = (taken..taken + 4096)
+                    .map(|it| it.to_string().into())
+                    .collect();
+                assert_eq!(breaker.on_frame(now, &frames.to_be_bytes()), Ok(()));
+                assert_eq!(breaker.on_texts(now, &texts), Ok(()));
+                taken += texts.len();
+            }
+        }
+        // The burst, the rate, and the frame that was under way when it was over.
+        assert!((56_000..=64_200).contains(&taken), "{taken} in 20 s");
+    }
+
+    #[test]
+    fn the_same_text_again_and_again_opens_the_circuit_in_whatever_frames_it_comes() {
+        let burst = Limits::default().useless.burst as usize;
+        let (mut breaker, now) = breaker();
+        let same = |count| vec![Bytes::new(); count];
+        assert_eq!(breaker.on_texts(now, &same(burst + 1)), Ok(()));
+        assert!(breaker.on_texts(now, &same(1)).is_err());
+        breaker.on_opened();
+        assert_eq!(breaker.on_texts(now, &same(1)), Ok(()));
     }
 
     #[test]

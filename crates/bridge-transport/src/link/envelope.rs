@@ -7,7 +7,7 @@ use std::{borrow::Cow, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Action, Link, Stage};
+use super::{Action, Link, Stage, breaker::Open};
 use crate::{
     delivery::{Gap, Heard, Position, Violation},
     inbound::{CloseReason, ConnId, Inbound, Receipt},
@@ -21,13 +21,19 @@ impl<P: Payload> Link<P> {
         };
         online.heard_frame = true;
         let judged = self.breaker.on_frame(now, &text);
-        self.take_frame(now, random, conn, text);
-        self.judge(now, random, conn, judged);
+        let of_texts = self.take_frame(now, random, conn, text);
+        self.judge(now, random, conn, judged.and(of_texts));
     }
 
-    fn take_frame(&mut self, now: Instant, random: u64, conn: ConnId, text: Bytes) {
+    fn take_frame(
+        &mut self,
+        now: Instant,
+        random: u64,
+        conn: ConnId,
+        text: Bytes,
+    ) -> Result<(), Open> {
         let Some(online) = self.online(conn) else {
-            return;
+            return Ok(());
         };
         let Some(reader) = &mut online.reader else {
             self.liveness.on_heard(now);
@@ -38,18 +44,27 @@ impl<P: Payload> Link<P> {
                 receipt: None,
             };
             self.actions.push_back(Action::Deliver(frame));
-            return;
+            return Ok(());
         };
         let heard = match std::str::from_utf8(&text) {
             Ok(words) => reader
                 .hear(words)
                 .map(|heard| heard.map_texts(|it| slice(&text, it))),
-            Err(_) => return,
+            Err(_) => return Ok(()),
         };
         self.liveness.on_heard(now);
+        let judged = match &heard {
+            Ok(Heard::Message {
+                texts,
+                seq: Some(_),
+                ..
+            }) => self.breaker.on_texts(now, texts),
+            Ok(_) | Err(_) => Ok(()),
+        };
         if let Err(violation) = heard.and_then(|heard| self.on_heard(conn, heard)) {
             self.violated(now, random, conn, &violation);
         }
+        judged
     }
 
     fn on_heard(&mut self, conn: ConnId, heard: Heard<Bytes>) -> Result<(), Violation> {
@@ -131,9 +146,13 @@ impl<P: Payload> Link<P> {
     }
 }
 
-/// The part of a frame that one of its texts is, without a copy where it stands in it.
+/// The part of a frame that one of its texts is, without a copy where it is most of it. A short one
+/// must not keep a long frame in memory, which it would not be counted with.
 fn slice(frame: &Bytes, text: Cow<'_, str>) -> Bytes {
     match text {
+        Cow::Borrowed(text) if text.len() < frame.len() / 2 => {
+            Bytes::copy_from_slice(text.as_bytes())
+        }
         Cow::Borrowed(text) => frame.slice_ref(text.as_bytes()),
         Cow::Owned(text) => text.into(),
     }

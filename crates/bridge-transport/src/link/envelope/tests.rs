@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::{
-    delivery::{Epoch, Frame},
+    delivery::{Epoch, Frame, MOST_TEXTS},
     handle::Flushed,
     payload::{Class, TextFrame},
 };
@@ -247,4 +247,75 @@ fn acknowledgements_of_what_was_sent_are_read_as_fast_as_they_come() {
         bench.tell(said(FIRST, stored(seq).ack()));
     }
     assert!(bench.link.takes_frames());
+}
+
+#[test]
+fn a_message_of_too_many_texts_ends_the_connection_and_none_of_it_is_delivered() {
+    let mut bench = Bench::new();
+    online(&mut bench, FIRST, Position::default());
+    bench.tell(said(FIRST, begin(1)));
+    let texts = vec!["\"\""; MOST_TEXTS + 1].join(",");
+    let actions = bench.tell(said(FIRST, format!("{{\"seq\":1,\"messages\":[{texts}]}}")));
+    let code = Some(PROTOCOL_ERROR);
+    assert_eq!(actions[0], Action::HangUp { conn: FIRST, code });
+    let Some(Action::Deliver(Inbound::Closed { reason, .. })) = actions.get(1) else {
+        panic!("{actions:?}")
+    };
+    assert!(
+        reason.to_string().contains("more than 4096 texts"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn texts_of_numbered_messages_pause_the_reading_as_frames_do() {
+    let mut bench = Bench::new();
+    online(&mut bench, FIRST, Position::default());
+    bench.tell(said(FIRST, begin(1)));
+    let mut taken = 0;
+    while bench.link.takes_frames() {
+        let seq = taken + 1;
+        let texts = (0..MOST_TEXTS).map(|text| format!("\"{seq} {text}\""));
+        let texts = texts.collect::<Vec<_>>().join(",");
+        bench.tell(said(
+            FIRST,
+            format!("{{\"seq\":{seq},\"messages\":[{texts}]}}"),
+        ));
+        taken = seq;
+    }
+    assert_eq!(taken, 5, "20,000 at once are agreed");
+    assert!(
+        matches!(bench.link.stage, Stage::Online(_)),
+        "none is useless"
+    );
+}
+
+#[test]
+fn a_server_that_repeats_a_text_in_numbered_messages_is_left() {
+    let mut bench = Bench::new();
+    online(&mut bench, FIRST, Position::default());
+    bench.tell(said(FIRST, begin(1)));
+    let texts = vec!["\"\""; MOST_TEXTS].join(",");
+    let actions = bench.tell(said(FIRST, format!("{{\"seq\":1,\"messages\":[{texts}]}}")));
+    let left = |action: &Action| {
+        matches!(
+            action,
+            Action::Deliver(Inbound::Closed {
+                reason: CloseReason::Flooded { .. },
+                ..
+            })
+        )
+    };
+    assert!(actions.iter().any(left));
+}
+
+#[test]
+fn a_short_text_does_not_keep_the_long_frame_it_came_in() {
+    let pad = " ".repeat(1 << 20);
+    let frame = Bytes::from(format!("{{\"seq\":1,\"messages\":[{{}}{pad}]}}"));
+    let words = std::str::from_utf8(&frame).unwrap();
+    let short = words.matches("{}").next().unwrap();
+    let text = slice(&frame, Cow::Borrowed(short));
+    assert_eq!(text, "{}");
+    assert!(frame.is_unique(), "nothing else holds it");
 }

@@ -10,7 +10,7 @@ use super::{
     numbered::{Numbered, list},
 };
 use crate::{
-    delivery::Writer,
+    delivery::{MOST_TEXTS, Writer},
     payload::{Payload, TextFrame},
 };
 
@@ -214,7 +214,7 @@ fn number<P: Payload>(
         return;
     }
     let messages = list(&frames);
-    if messages.len() > limit {
+    if messages.len() > limit || frames.len() > MOST_TEXTS {
         batch.refused.push(messages.len());
         return;
     }
