@@ -78,6 +78,7 @@ pub(crate) fn alone() -> Done {
     Ok(())
 }
 
+/// By name: the order of a JSON object depends on the features of its reader.
 fn features(metadata: &Value) -> Vec<String> {
     let packages = metadata["packages"].as_array();
     let package = packages
@@ -86,7 +87,8 @@ fn features(metadata: &Value) -> Vec<String> {
         .find(|package| package["name"] == CRATE);
     let features = package.and_then(|package| package["features"].as_object());
     let names = features.into_iter().flatten().map(|(name, _)| name);
-    names.filter(|name| *name != "default").cloned().collect()
+    let names: BTreeSet<_> = names.filter(|name| *name != "default").cloned().collect();
+    names.into_iter().collect()
 }
 
 #[cfg(test)]
