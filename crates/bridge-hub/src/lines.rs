@@ -12,9 +12,12 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
 };
 use bridge_proto::ctrlnode::MAX_FRAME_BYTES;
-use bridge_transport::carrier::{
-    line::Line,
-    tcp_lines::{Hello, Lines, Welcome},
+use bridge_transport::{
+    Rarely,
+    carrier::{
+        line::Line,
+        tcp_lines::{Hello, Lines, Welcome},
+    },
 };
 use futures_util::{Stream, stream};
 use tokio::{
@@ -31,7 +34,6 @@ use crate::{
     links::sink_of,
     places::{Arrival, PlaceId, Places},
     socket::Socket,
-    useless::Rarely,
 };
 
 /// Serves until `closing`, then takes nobody in any more and waits for the connections there are.
@@ -123,7 +125,7 @@ impl House {
                 self.strangers.remove(place);
             }
             News::NoRoom => {
-                if let Some(refused) = self.refused.next() {
+                if let Some(refused) = self.refused.count() {
                     tracing::warn!(refused, "no place for a further connection of lines");
                 }
             }

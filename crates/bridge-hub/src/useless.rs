@@ -3,22 +3,8 @@
 
 use std::time::Duration;
 
+use bridge_transport::Rarely;
 use tokio::time::Instant;
-
-/// Counts what can come without end, so that it does not fill the log.
-#[derive(Debug, Default)]
-pub(crate) struct Rarely {
-    count: u64,
-}
-
-impl Rarely {
-    /// Counts one more; the count, if it is worth a line: all of the first ten, then one line each
-    /// time the count has doubled.
-    pub(crate) fn next(&mut self) -> Option<u64> {
-        self.count += 1;
-        (self.count <= 10 || self.count.is_power_of_two()).then_some(self.count)
-    }
-}
 
 /// The useless frames of one connection.
 #[derive(Debug)]
@@ -42,7 +28,7 @@ impl Useless {
 
     /// One more came; the count, if it is worth a line in the log.
     pub(crate) fn next(&mut self, now: Instant) -> Result<Option<u64>, TooMany> {
-        let told = self.seen.next();
+        let told = self.seen.count();
         self.calm = self.calm.max(now) + EACH;
         if self.calm > now + EACH * AT_ONCE {
             return Err(TooMany);
@@ -60,13 +46,6 @@ const AT_ONCE: u32 = 5_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_comes_without_end_is_a_few_lines_in_the_log() {
-        let mut seen = Rarely::default();
-        let told: Vec<u64> = (0..1_000_000).filter_map(|_| seen.next()).collect();
-        assert_eq!((told.len(), told.last()), (26, Some(&524_288)));
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_is_too_much_and_a_few_every_second_are_lived_with_for_ever() {

@@ -16,7 +16,7 @@ use bridge_proto::{
         StartRun, Tuning, When,
     },
 };
-use bridge_transport::{ConnId, Handle, Inbound, Inbox};
+use bridge_transport::{ConnId, Handle, Inbound, Inbox, Rarely};
 use bridge_workspace::{
     CommandId, DropBox, DropError, Executed, PlaceError, Repository, Served, Watch, Workspace,
 };
@@ -136,7 +136,7 @@ impl Intake {
                     Ok(())
                 }
                 Inbound::Refused { reason, .. } => {
-                    if let Some(odd_frames) = odd.next() {
+                    if let Some(odd_frames) = odd.count() {
                         tracing::warn!(?reason, odd_frames, "a frame was refused");
                     }
                     Ok(())
@@ -154,7 +154,7 @@ impl Intake {
                     match ctrlnode::decode(&text, source) {
                         Ok(command) => self.take(command, conn, id, &mut odd).await,
                         Err(error) => {
-                            if let Some(odd_frames) = odd.next() {
+                            if let Some(odd_frames) = odd.count() {
                                 tracing::warn!(%error, odd_frames, "a frame could not be read");
                             }
                             if let Err(error) = self.link.useless(conn).await {
@@ -213,7 +213,7 @@ impl Intake {
                 return Ok(());
             }
             CommandBody::Unknown { kind } => {
-                if let Some(odd_frames) = odd.next() {
+                if let Some(odd_frames) = odd.count() {
                     tracing::info!(
                         action = kind,
                         odd_frames,
@@ -439,32 +439,4 @@ pub(crate) fn resolve(
         border,
         trusted,
     })
-}
-
-/// Counts what a broken plane can send without end, so that it does not fill the log.
-#[derive(Debug, Default)]
-pub(crate) struct Rarely {
-    count: u64,
-}
-
-impl Rarely {
-    /// Counts one more; the count, if it is worth a line: all of the first ten, then one line each
-    /// time the count has doubled.
-    pub(crate) fn next(&mut self) -> Option<u64> {
-        self.count += 1;
-        (self.count <= 10 || self.count.is_power_of_two()).then_some(self.count)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_million_odd_frames_are_a_few_lines_in_the_log() {
-        let mut odd = Rarely::default();
-        let told: Vec<u64> = (0..1_000_000).filter_map(|_| odd.next()).collect();
-        assert_eq!(told.len(), 26);
-        assert_eq!(told.last(), Some(&524_288));
-    }
 }

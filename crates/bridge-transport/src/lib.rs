@@ -66,6 +66,7 @@ mod proxy;
 #[cfg(not(feature = "proxy"))]
 #[path = "proxy_off.rs"]
 mod proxy;
+mod rarely;
 mod socket;
 mod spoken;
 #[cfg(feature = "spool")]
@@ -94,5 +95,6 @@ pub use link::close::{CloseRule, CloseRules, Signal, Stage, Verdict};
 #[doc(hidden)]
 pub use link::script;
 pub use payload::{Class, Greeting, Payload, Stored, Text, TextFrame};
+pub use rarely::Rarely;
 pub use state::{LinkState, Phase};
 pub use trust::{Fingerprint, Identity, NotAFingerprint, TlsSettings};

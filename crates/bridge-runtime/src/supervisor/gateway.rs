@@ -25,7 +25,7 @@ impl Daemon {
         };
         let provider = self.providers.get(OPENCLAW).cloned();
         let (true, Some(provider)) = (wanted, provider) else {
-            if !wanted && let Some(refused) = self.unwanted.next() {
+            if !wanted && let Some(refused) = self.unwanted.count() {
                 tracing::info!(
                     action,
                     refused,

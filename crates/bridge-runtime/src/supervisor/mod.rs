@@ -23,7 +23,7 @@ use bridge_proto::{
     model::{AgentProfile, AskEnd, EventBody, Fault, Health, Outcome, RunEvent},
 };
 use bridge_providers::{host::Host, provider::Provider};
-use bridge_transport::{ConnId, Handle, Inbox};
+use bridge_transport::{ConnId, Handle, Inbox, Rarely};
 use bridge_workspace::{Journal, RunEntry, Watching, Workspace};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -45,7 +45,7 @@ use crate::{
     git::{Desk, Limits, Tools},
     health::HealthBoard,
     homes::{Homes, Residents},
-    intake::{Intake, Rarely, Taken},
+    intake::{Intake, Taken},
     manifest::{PlaneWords, SideWord},
     outgoing::Outgoing,
     plans::Plans,
