@@ -11,7 +11,7 @@ use bridge_proto::{
     ctrlnode::{self, Profile, RunFacts},
     model::{Event, EventBody, Notice, RunEvent},
 };
-use bridge_transport::{Class, ConnId, Payload, Stored, TextFrame};
+use bridge_transport::{Bytes, Class, ConnId, Frames, Payload, Stored, TextFrame};
 use serde::{Deserialize, Serialize};
 
 /// One outbound message before it is a frame.
@@ -139,7 +139,7 @@ impl Payload for Outgoing {
         Ok(())
     }
 
-    fn seal(&self, extended: bool) -> Vec<TextFrame> {
+    fn seal(&self, extended: bool) -> Frames {
         let profile = if extended {
             Profile::Extended
         } else {
@@ -176,7 +176,7 @@ enum Read {
 }
 
 impl Stored for Outgoing {
-    fn store(&self) -> Option<Vec<u8>> {
+    fn store(&self) -> Option<Bytes> {
         let written = match &self.what {
             What::Run { event, facts } => Written::Run { event, facts },
             What::Notice(notice) => Written::Notice { notice },
@@ -186,7 +186,7 @@ impl Stored for Outgoing {
         if let Err(error) = &written {
             tracing::error!(%error, "a message cannot be written down");
         }
-        written.ok()
+        written.ok().map(Bytes::from)
     }
 
     fn restore(stored: &[u8]) -> Option<Self> {

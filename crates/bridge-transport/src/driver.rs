@@ -23,7 +23,7 @@ use crate::{
     inbound::{ConnId, Inbox},
     jitter::Jitter,
     kept::{Answer, Appended, Keeper},
-    link::{Action, Full, Input, Link, Spooled},
+    link::{Action, Input, Link, Spooled},
     outlet::Outlet,
     payload::{Class, Greeting, Payload},
     socket::{Moved, Op, Socket, Written},
@@ -316,13 +316,7 @@ impl<P: Payload> Driver<P> {
     /// Offers messages to the machine; those that have to wait stay in the list.
     async fn offer(&mut self, payloads: &mut VecDeque<P>) {
         let (now, random) = (Now::read(), self.jitter.next());
-        while let Some(payload) = payloads.pop_front() {
-            if let Err(Full(payload)) = self.link.take_in(now, random, Input::Push(payload)) {
-                payloads.push_front(payload);
-                break;
-            }
-        }
-        self.link.settle(now);
+        self.link.push_all(now, random, payloads);
         self.perform_all().await;
     }
 

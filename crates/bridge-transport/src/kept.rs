@@ -257,7 +257,7 @@ impl<P, D: Disk> Kept<P, D> {
         let records = self
             .waiting
             .iter()
-            .map(|record| (0, at, record.stored.as_slice()));
+            .map(|record| (0, at, record.stored.as_ref()));
         let batch = self.spool.append_batch(records);
         let written = batch.seqs.end - batch.seqs.start;
         for _ in 0..written {
@@ -394,7 +394,7 @@ mod tests {
     fn records(seqs: std::ops::RangeInclusive<u64>) -> Vec<Record> {
         let record = |seq: u64| Record {
             seq,
-            stored: seq.to_string().into_bytes(),
+            stored: seq.to_string().into(),
         };
         seqs.map(record).collect()
     }

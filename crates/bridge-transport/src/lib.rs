@@ -81,6 +81,7 @@ mod tls;
 mod trust;
 mod upgrade;
 
+pub use bytes::Bytes;
 pub use carrier::{Carrier, CarrierKind, websocket::WebSocket};
 pub use config::{Compress, Endpoint, EndpointError, Limits, ProxySource, Rate, Timings};
 pub use dial::{BuiltWithout, DialError, Disposition};
@@ -94,7 +95,7 @@ pub use link::close::{CloseRule, CloseRules, Signal, Stage, Verdict};
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub use link::script;
-pub use payload::{Class, Greeting, Payload, Stored, Text, TextFrame};
+pub use payload::{Class, Frames, Greeting, Payload, Stored, Text, TextFrame};
 pub use rarely::Rarely;
 pub use state::{LinkState, Phase};
 pub use trust::{Fingerprint, Identity, NotAFingerprint, TlsSettings};

@@ -1,5 +1,7 @@
 //! What an embedder says about a message: its class, its size, how it merges, its bytes.
 
+use std::{ops::Deref, slice};
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -38,7 +40,7 @@ pub trait Payload: Send + Sized + 'static {
     /// of a stream gets a number and is kept until the peer has stored it; it is sealed again where
     /// it is sent again, so the same message has to give the same frames. To a plain peer a sealed
     /// message whose connection died before the write was confirmed is sent again as it is.
-    fn seal(&self, extended: bool) -> Vec<TextFrame>;
+    fn seal(&self, extended: bool) -> Frames;
 }
 
 /// A message that can be written down, so that another process can go on with it.
@@ -46,7 +48,7 @@ pub trait Stored: Payload {
     /// Writes the message down; `None` when there is nothing to send of it.
     ///
     /// Called for messages of a [stream](Class::stream) only, and once.
-    fn store(&self) -> Option<Vec<u8>>;
+    fn store(&self) -> Option<Bytes>;
 
     /// Reads what [`store`](Self::store) wrote, perhaps in an earlier version; `None` when it
     /// cannot be read. It is a message of the same stream.
@@ -152,6 +154,61 @@ impl TryFrom<Bytes> for TextFrame {
     }
 }
 
+/// The text frames that a message is sent as; nearly always one, which costs no list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Frames(Few);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Few {
+    One(TextFrame),
+    Many(Vec<TextFrame>),
+}
+
+impl Default for Few {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl Deref for Frames {
+    type Target = [TextFrame];
+
+    fn deref(&self) -> &[TextFrame] {
+        match &self.0 {
+            Few::One(frame) => slice::from_ref(frame),
+            Few::Many(frames) => frames,
+        }
+    }
+}
+
+impl From<TextFrame> for Frames {
+    fn from(frame: TextFrame) -> Self {
+        Self(Few::One(frame))
+    }
+}
+
+impl From<Vec<TextFrame>> for Frames {
+    fn from(frames: Vec<TextFrame>) -> Self {
+        Self(Few::Many(frames))
+    }
+}
+
+impl FromIterator<TextFrame> for Frames {
+    fn from_iter<I: IntoIterator<Item = TextFrame>>(frames: I) -> Self {
+        let mut frames = frames.into_iter();
+        let Some(first) = frames.next() else {
+            return Self::default();
+        };
+        match frames.next() {
+            None => first.into(),
+            Some(second) => {
+                let all = [first, second].into_iter().chain(frames);
+                all.collect::<Vec<_>>().into()
+            }
+        }
+    }
+}
+
 /// What goes first on every connection, before anything queued.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Greeting {
@@ -192,14 +249,14 @@ impl Payload for Text {
         Err(next)
     }
 
-    fn seal(&self, _extended: bool) -> Vec<TextFrame> {
-        vec![self.0.as_str().into()]
+    fn seal(&self, _extended: bool) -> Frames {
+        TextFrame::from(self.0.as_str()).into()
     }
 }
 
 impl Stored for Text {
-    fn store(&self) -> Option<Vec<u8>> {
-        Some(self.0.clone().into_bytes())
+    fn store(&self) -> Option<Bytes> {
+        Some(self.0.clone().into())
     }
 
     fn restore(stored: &[u8]) -> Option<Self> {

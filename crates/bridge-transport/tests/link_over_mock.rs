@@ -9,8 +9,8 @@ use std::{pin::pin, time::Duration};
 
 use async_trait::async_trait;
 use bridge_transport::{
-    Carrier, Class, CloseReason, DialError, Endpoint, Flushed, Greeting, Handle, Inbound, Inbox,
-    Limits, LinkState, Payload, Phase, TextFrame,
+    Carrier, Class, CloseReason, DialError, Endpoint, Flushed, Frames, Greeting, Handle, Inbound,
+    Inbox, Limits, LinkState, Payload, Phase, TextFrame,
     carrier::{Connection, FrameSink, FrameSource, Received, SinkClosed, Target, TrafficMeter},
     connect_over,
 };
@@ -34,8 +34,8 @@ impl Payload for Note {
         self.1.push_str(&next.1);
         Ok(())
     }
-    fn seal(&self, _extended: bool) -> Vec<TextFrame> {
-        vec![self.1.as_str().into()]
+    fn seal(&self, _extended: bool) -> Frames {
+        TextFrame::from(self.1.as_str()).into()
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
-use bridge_transport::delivery::{Epoch, Violation, Writer, list};
+use bridge_transport::delivery::{Epoch, Violation, Writer, write_list};
 use serde_json::Value;
 
 #[derive(Debug)]
@@ -90,7 +90,9 @@ impl Commands {
         if let Some(frame) = self.first.pop_front() {
             return Some(frame);
         }
-        let frame = self.writer.next_frame(|text| list([text.as_str()]));
+        let frame = self
+            .writer
+            .next_frame(|text, list| write_list(list, [text.as_str()]));
         frame.or_else(|| self.writer.next_part())
     }
 

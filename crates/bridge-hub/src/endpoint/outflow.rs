@@ -7,7 +7,7 @@ use axum::{
     body::Bytes,
     extract::ws::{CloseFrame, Message as Frame},
 };
-use bridge_transport::delivery::{Writer, list};
+use bridge_transport::delivery::{Writer, write_list};
 use futures_util::{Sink, SinkExt as _};
 use tokio::{
     sync::mpsc,
@@ -96,7 +96,7 @@ impl Numbered {
 
     fn next_frame(&mut self) -> Option<String> {
         let writer = self.writer.as_mut()?;
-        writer.next_frame(|frame| list([&**frame]))
+        writer.next_frame(|frame, list| write_list(list, [&**frame]))
     }
 
     fn has_parts(&self) -> bool {

@@ -157,10 +157,7 @@ impl<'a> Frame<'a> {
         match self {
             // Nearly every frame is one of these, and knows its length.
             Self::Numbered { seq, messages } => {
-                let mut text = String::with_capacity(SEQ.len() + messages.len() + 34);
-                text.push_str(SEQ);
-                text.push_str(&seq.to_string());
-                text.push_str(",\"messages\":");
+                let mut text = begun(*seq, messages.len());
                 text.push_str(messages);
                 text.push('}');
                 text
@@ -222,10 +219,18 @@ impl FrameError {
 /// Writes the texts of one message as a JSON list. A text that is a JSON object stands in it as it
 /// is, any other as a string.
 pub fn list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
-    let mut list = String::from("[");
+    let mut list = String::new();
+    write_list(&mut list, texts);
+    list
+}
+
+/// As [`list`], behind what a text has already.
+pub fn write_list<'a>(list: &mut String, texts: impl IntoIterator<Item = &'a str>) {
+    list.push('[');
+    let begun = list.len();
     for text in texts {
         list.reserve(text.len() + 2);
-        if list.len() > 1 {
+        if list.len() > begun {
             list.push(',');
         }
         if is_object(text) {
@@ -235,7 +240,45 @@ pub fn list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
         }
     }
     list.push(']');
-    list
+}
+
+/// A numbered frame up to its list, with room for a list of so many bytes and the end.
+fn begun(seq: u64, list: usize) -> String {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    let mut rest = seq;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        first -= 1;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    let digits = digits.get(first..).unwrap_or_default();
+    let fixed = SEQ.len() + digits.len() + MESSAGES.len() + 1;
+    let mut text = String::with_capacity(fixed + list);
+    text.push_str(SEQ);
+    text.extend(digits.iter().copied().map(char::from));
+    text.push_str(MESSAGES);
+    text
+}
+
+/// A numbered frame whose list is written by `messages` and has about so many bytes; only the list
+/// when it is too long for one frame.
+pub(super) fn numbered(
+    seq: u64,
+    about: usize,
+    messages: impl FnOnce(&mut String),
+) -> Result<String, String> {
+    let mut text = begun(seq, about.min(PART_BYTES));
+    let list = text.len();
+    messages(&mut text);
+    if text.len() - list > PART_BYTES {
+        return Err(text.split_off(list));
+    }
+    text.push('}');
+    Ok(text)
 }
 
 /// Reads such a list. What it may cost is bounded by [`MOST_TEXTS`], however long it is.
@@ -386,5 +429,6 @@ impl<'a> Control<'a> {
 }
 
 const SEQ: &str = "{\"seq\":";
+const MESSAGES: &str = ",\"messages\":";
 const PART: &str = "{\"part\":";
 const DELIVERY: &str = "{\"delivery\":";

@@ -26,7 +26,7 @@ mod tests;
 mod writer;
 
 pub use self::{
-    frame::{Epoch, Frame, FrameError, Key, Part, list},
+    frame::{Epoch, Frame, FrameError, Key, Part, list, write_list},
     reader::{Assembly, Heard, Position, Reader},
     writer::{Taken, Writer},
 };

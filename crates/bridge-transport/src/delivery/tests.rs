@@ -11,14 +11,15 @@ const LIMIT: usize = 64 << 20;
 type Texts = Writer<Vec<String>>;
 
 #[expect(clippy::ptr_arg, reason = "what the writer keeps is a vector")]
-fn sealed(texts: &Vec<String>) -> String {
-    list(texts.iter().map(String::as_str))
+fn sealed(texts: &Vec<String>, list: &mut String) {
+    write_list(list, texts.iter().map(String::as_str));
 }
 
 fn number(writer: &mut Texts, stream: u64, text: &str) -> Option<String> {
     let texts = vec![text.to_owned()];
-    let messages = sealed(&texts);
-    writer.number(texts, stream, text.len(), messages)
+    writer.number(texts.clone(), stream, text.len(), |list| {
+        sealed(&texts, list)
+    })
 }
 
 /// A writer on its first connection, with a reader that knows nothing.

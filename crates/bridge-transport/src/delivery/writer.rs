@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::{
     Epoch, Frame, Gap, Key, PART_BYTES, Part, Violation, WINDOW,
-    frame::{cut, is_reserved},
+    frame::{cut, is_reserved, numbered},
 };
 
 /// The sending half of one direction; `P` is what it keeps of a message to send it again.
@@ -275,8 +275,8 @@ impl<P> Writer<P> {
             && self.next - self.acked <= WINDOW
     }
 
-    /// Gives a message its number. `messages` is its [list of texts](super::list), `size` what it
-    /// counts for here.
+    /// Gives a message its number. `messages` [writes its list of texts](super::write_list), `size`
+    /// is what it counts for here.
     ///
     /// Returns its frame, unless it goes in parts or waits for those of its stream. Only when
     /// [caught up](Self::is_caught_up).
@@ -285,12 +285,12 @@ impl<P> Writer<P> {
         payload: P,
         stream: u64,
         size: usize,
-        messages: String,
+        messages: impl FnOnce(&mut String),
     ) -> Option<String> {
         let seq = self.keep(payload, stream, size);
         let line = self.line.as_mut()?;
         line.cursor = self.next;
-        line.start(seq, stream, || messages)
+        line.start(seq, stream, size, messages)
     }
 
     /// Gives a message its number; [`next_frame`](Self::next_frame) sends it when its turn comes.
@@ -368,9 +368,9 @@ impl<P> Writer<P> {
     }
 
     /// The next frame that goes before anything new: what the envelope has to say, and what has to
-    /// be sent again. `seal` gives the [list of texts](super::list) of a message, the same each
-    /// time.
-    pub fn next_frame(&mut self, seal: impl Fn(&P) -> String) -> Option<String> {
+    /// be sent again. `seal` [writes the list of texts](super::write_list) of a message, the same
+    /// each time.
+    pub fn next_frame(&mut self, seal: impl Fn(&P, &mut String)) -> Option<String> {
         let first = self.first();
         let end = self.next.min(first + WINDOW);
         let end = self.stored.map_or(end, |stored| end.min(stored + 1));
@@ -405,8 +405,8 @@ impl<P> Writer<P> {
                 let why = MISSING.into();
                 return Some(Frame::Gap { to, why }.text());
             };
-            let messages = || seal(&message.payload);
-            if let Some(frame) = line.start(seq, message.stream, messages) {
+            let messages = |text: &mut String| seal(&message.payload, text);
+            if let Some(frame) = line.start(seq, message.stream, message.size, messages) {
                 return Some(frame);
             }
         }
@@ -462,17 +462,20 @@ impl Line {
         &mut self,
         seq: u64,
         stream: u64,
-        messages: impl FnOnce() -> String,
+        size: usize,
+        messages: impl FnOnce(&mut String),
     ) -> Option<String> {
-        if let Some(held) = self.held.get_mut(&stream) {
+        if !self.held.is_empty()
+            && let Some(held) = self.held.get_mut(&stream)
+        {
             held.push_back(seq);
             return None;
         }
-        let messages = messages();
-        if messages.len() <= PART_BYTES {
-            let messages = &messages;
-            return Some(Frame::Numbered { seq, messages }.text());
-        }
+        // A list of one text is longer by its brackets.
+        let messages = match numbered(seq, size + 2, messages) {
+            Ok(frame) => return Some(frame),
+            Err(too_long) => too_long,
+        };
         self.held.insert(stream, VecDeque::new());
         self.large.push_back(Large {
             key: Key::Seq(seq),

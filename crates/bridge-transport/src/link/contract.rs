@@ -136,7 +136,7 @@ pub(crate) struct Spooled<P> {
     pub(crate) next: u64,
     /// The first part of what there is in between.
     pub(crate) read: Read<P>,
-    pub(crate) store: fn(&P) -> Option<Vec<u8>>,
+    pub(crate) store: fn(&P) -> Option<Bytes>,
 }
 
 /// What a spool holds from a number on and before another; a number that is not among them is

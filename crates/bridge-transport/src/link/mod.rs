@@ -1,7 +1,7 @@
 //! One logical connection over many sockets, as a pure machine: it owns no socket, reads no clock
 //! and draws no random number.
 //!
-//! Contract: give one [`Input`], or [several of one moment](Link::take_in), then take
+//! Contract: give one [`Input`], or [messages of one moment](Link::push_all), then take
 //! [`next_action`](Link::next_action) until `None`, then wait for the next input or for
 //! [`deadline`](Link::deadline), which is answered with [`Input::Timeout`] preceded by
 //! [`Input::Traffic`] of the open connection.
@@ -204,28 +204,26 @@ impl<P: Payload> Link<P> {
     ///
     /// Only [`Input::Push`] fails, when the message has to wait for room.
     pub(crate) fn handle(&mut self, now: Now, random: u64, input: Input<P>) -> Result<(), Full<P>> {
-        let result = self.take_in(now, random, input);
+        self.note_time(now, random);
+        let result = self.on_input(now.at, random, input);
         self.settle(now);
         result
     }
 
-    /// Takes one of several inputs of one moment; [`settle`](Self::settle) behind the last of them
-    /// says what they lead to together.
-    pub(crate) fn take_in(
-        &mut self,
-        now: Now,
-        random: u64,
-        input: Input<P>,
-    ) -> Result<(), Full<P>> {
-        if self.slept(now) {
-            self.on_wake(now.at, random);
+    /// Takes messages of one moment, in order; those that have to wait for room stay in the list.
+    pub(crate) fn push_all(&mut self, now: Now, random: u64, payloads: &mut VecDeque<P>) {
+        self.note_time(now, random);
+        while let Some(payload) = payloads.pop_front() {
+            if let Err(Full(payload)) = self.on_push(payload) {
+                payloads.push_front(payload);
+                break;
+            }
         }
-        self.last_seen = now;
-        self.on_input(now.at, random, input)
+        self.settle(now);
     }
 
     /// Decides what is written, and what is told.
-    pub(crate) fn settle(&mut self, now: Now) {
+    fn settle(&mut self, now: Now) {
         self.prove(now.at);
         self.spool(now.at);
         self.write(now.at);
@@ -237,6 +235,13 @@ impl<P: Payload> Link<P> {
     /// Returns the next thing to do.
     pub(crate) fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    fn note_time(&mut self, now: Now, random: u64) {
+        if self.slept(now) {
+            self.on_wake(now.at, random);
+        }
+        self.last_seen = now;
     }
 
     fn on_push(&mut self, payload: P) -> Result<(), Full<P>> {

@@ -13,27 +13,30 @@
 mod batch;
 mod flight;
 mod numbered;
+mod queue;
 mod take;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
+use foldhash::{HashMap, HashMapExt as _};
+
 pub(crate) use self::numbered::Record;
+use self::queue::Queue;
 pub(super) use self::{batch::Batch, numbered::Numbered, take::Peer};
 use super::{pace::Pace, proof::Proof};
 use crate::{
     inbound::ConnId,
-    payload::{Class, Payload, TextFrame},
+    payload::{Class, Frames, Payload},
 };
 
 #[derive(Debug)]
 pub(super) struct Outbox<P> {
-    /// By position; smaller is older. Positions are never reused.
-    queue: BTreeMap<u64, Entry<P>>,
+    queue: Queue<Entry<P>>,
     next: u64,
     /// The newest unsealed entry of each stream.
     tails: HashMap<u64, u64>,
@@ -77,7 +80,7 @@ impl<P> Entry<P> {
 enum Held<P> {
     Waiting(P),
     /// As it went, or may have gone, to a plain peer.
-    Sealed(P, Vec<TextFrame>),
+    Sealed(P, Frames),
 }
 
 impl<P> Held<P> {
@@ -95,7 +98,7 @@ pub(crate) struct Full<P>(pub(crate) P);
 impl<P: Payload> Outbox<P> {
     pub(super) fn new(limit: usize, pace: Duration) -> Self {
         Self {
-            queue: BTreeMap::new(),
+            queue: Queue::new(),
             next: FIRST_POSITION,
             tails: HashMap::new(),
             slots: HashMap::new(),
@@ -147,7 +150,7 @@ impl<P: Payload> Outbox<P> {
         match class {
             Class::Durable { .. } => self.append(class, payload),
             Class::Latest { slot } => {
-                if let Some(entry) = self.slots.get(&slot).and_then(|at| self.queue.get_mut(at)) {
+                if let Some(entry) = self.slots.get(&slot).and_then(|at| self.queue.get_mut(*at)) {
                     let size = payload.size();
                     self.used = self.used - entry.size + size;
                     entry.size = size;
@@ -178,13 +181,13 @@ impl<P: Payload> Outbox<P> {
     /// Returns when the first message that waits for its pace may go.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let last = self.tails.values();
-        let waiting = last.filter_map(|at| self.waits(*at, self.queue.get(at)?, now));
+        let waiting = last.filter_map(|at| self.waits(*at, self.queue.get(*at)?, now));
         waiting.min()
     }
 
     /// Takes the message at this place out of the queue, because it goes.
     fn take_out(&mut self, at: u64, now: Instant) -> Option<(u64, Entry<P>)> {
-        let entry = self.queue.remove(&at)?;
+        let entry = self.queue.remove(at)?;
         self.forget(at, entry.class);
         self.used -= entry.size;
         if let Class::Paced { stream } = entry.class {
@@ -206,11 +209,11 @@ impl<P: Payload> Outbox<P> {
         paced: bool,
         takes: impl Fn(Class) -> bool,
     ) -> Option<u64> {
-        let mut rest = self.queue.range(from..);
+        let mut rest = self.queue.from(from);
         let next = rest.find(|(at, entry)| {
-            takes(entry.class) && (!paced || self.waits(**at, entry, now).is_none())
+            takes(entry.class) && (!paced || self.waits(*at, entry, now).is_none())
         });
-        next.map(|(at, _)| *at)
+        next.map(|(at, _)| at)
     }
 
     /// Until when a message has to wait for its pace.
@@ -226,7 +229,7 @@ impl<P: Payload> Outbox<P> {
         let Some(tail) = self
             .tails
             .get(&stream)
-            .and_then(|at| self.queue.get_mut(at))
+            .and_then(|at| self.queue.get_mut(*at))
         else {
             return Err(next);
         };
@@ -262,7 +265,7 @@ impl<P: Payload> Outbox<P> {
         }
         let size = payload.size();
         self.used += size;
-        self.queue.insert(
+        self.queue.push(
             at,
             Entry {
                 class,

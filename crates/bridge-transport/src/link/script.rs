@@ -15,7 +15,7 @@ use crate::{
     dial::Disposition,
     inbound::{CloseReason, ConnId, FrameRefused},
     link::close::CloseRules,
-    payload::{Class, Greeting, Payload, TextFrame},
+    payload::{Class, Frames, Greeting, Payload},
     state::Phase,
 };
 
@@ -118,10 +118,10 @@ impl Payload for Note {
         self.1 += next.1;
         Ok(())
     }
-    fn seal(&self, _extended: bool) -> Vec<TextFrame> {
+    fn seal(&self, _extended: bool) -> Frames {
         // Now and then there is nothing to say to a peer.
         let frames = usize::from(self.1 != 7);
-        vec!["x".repeat(self.1).into(); frames]
+        vec!["x".repeat(self.1).into(); frames].into()
     }
 }
 
@@ -180,7 +180,7 @@ impl Driver {
                     upto: 6,
                     messages: vec![(3, Note(class, 10)), (5, Note(class, 20))],
                 },
-                store: |note| (note.1 != 7).then(|| vec![0; note.1]),
+                store: |note| (note.1 != 7).then(|| vec![0; note.1].into()),
             });
         }
         Self {

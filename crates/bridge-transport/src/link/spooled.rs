@@ -9,6 +9,8 @@ mod tests;
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::{Action, Link, Read, Spooled, Stage};
 use crate::{
     delivery::{Epoch, Writer},
@@ -18,7 +20,7 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct Spooling<P> {
-    pub(super) store: fn(&P) -> Option<Vec<u8>>,
+    pub(super) store: fn(&P) -> Option<Bytes>,
     /// What was numbered is not on the disk yet.
     pub(super) appending: bool,
     /// The disk was asked for what waits on it.

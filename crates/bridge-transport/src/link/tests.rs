@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     handle::Flushed,
-    payload::{Class, Text},
+    payload::{Class, Frames, Text},
     state::Phase,
 };
 
@@ -30,13 +30,13 @@ impl Payload for Note {
     fn absorb(&mut self, next: Self) -> Result<(), Self> {
         Err(next)
     }
-    fn seal(&self, extended: bool) -> Vec<TextFrame> {
+    fn seal(&self, extended: bool) -> Frames {
         let text = if extended {
             format!("{}+", self.1)
         } else {
             self.1.to_owned()
         };
-        vec![text.into()]
+        TextFrame::from(text).into()
     }
 }
 
@@ -509,7 +509,7 @@ fn an_own_message_over_the_frame_limit_is_reported_and_does_not_block() {
 #[test]
 fn plain_text_is_a_payload() {
     let sealed = Text("hi".to_owned()).seal(true);
-    assert_eq!(sealed, [TextFrame::from("hi")]);
+    assert_eq!(*sealed, [TextFrame::from("hi")]);
 }
 
 #[test]

@@ -3,13 +3,14 @@
 use std::{io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
 use super::*;
 use crate::{
-    Carrier, Class, DialError, Endpoint, Flushed, Handle, Inbound, Inbox, Payload, Phase, Stored,
-    SyncPolicy, TextFrame, Timings,
+    Carrier, Class, DialError, Endpoint, Flushed, Frames, Handle, Inbound, Inbox, Payload, Phase,
+    Stored, SyncPolicy, TextFrame, Timings,
     carrier::{Connection, FrameSink, FrameSource, Received, SinkClosed, Target, TrafficMeter},
     driver,
     kept::Keeper,
@@ -137,14 +138,14 @@ impl Payload for Note {
     fn absorb(&mut self, next: Self) -> Result<(), Self> {
         Err(next)
     }
-    fn seal(&self, _: bool) -> Vec<TextFrame> {
-        vec![self.1.as_str().into()]
+    fn seal(&self, _: bool) -> Frames {
+        TextFrame::from(self.1.as_str()).into()
     }
 }
 
 impl Stored for Note {
-    fn store(&self) -> Option<Vec<u8>> {
-        Some(self.1.clone().into_bytes())
+    fn store(&self) -> Option<Bytes> {
+        Some(self.1.clone().into())
     }
     fn restore(stored: &[u8]) -> Option<Self> {
         Some(durable(std::str::from_utf8(stored).ok()?))
@@ -166,7 +167,7 @@ fn started(sync: SyncPolicy) -> (Thread<Note>, Spooled<Note>, Gate) {
 fn records(seqs: std::ops::RangeInclusive<u64>) -> Vec<Record> {
     let record = |seq: u64| Record {
         seq,
-        stored: seq.to_string().into_bytes(),
+        stored: seq.to_string().into(),
     };
     seqs.map(record).collect()
 }

@@ -212,7 +212,7 @@ fn commands_in_parts_are_put_together() {
 fn what_has_no_number_does_not_wait_behind_a_backlog_nor_hold_it_up() {
     let mut bench = Bench::new();
     online(&mut bench, FIRST, Position::default());
-    for _ in 0..600 {
+    for _ in 0..2000 {
         bench.tell(durable("event"));
     }
     bench.tell(Input::Wrote { conn: FIRST });
@@ -222,15 +222,15 @@ fn what_has_no_number_does_not_wait_behind_a_backlog_nor_hold_it_up() {
     bench.tell(extended(SECOND));
     bench.tell(Input::Wrote { conn: SECOND });
     bench.tell(said(SECOND, Position::default().resume()));
-    for slot in 0..600 {
+    for slot in 0..2000 {
         bench.tell(Input::Push(Note(Class::Latest { slot }, "list")));
     }
     let actions = bench.tell(Input::Wrote { conn: SECOND });
     let frames = written(&actions);
     let lists = frames.iter().filter(|frame| **frame == "list+").count();
-    assert_eq!((frames.len(), lists), (256, 128));
+    assert_eq!((frames.len(), lists), (1024, 512));
     assert_eq!(frames.first(), Some(&"list+"));
-    assert_eq!(frames.get(128), Some(&numbered(256, "event").as_str()));
+    assert_eq!(frames.get(512), Some(&numbered(1024, "event").as_str()));
 }
 
 fn text(text: &'static str) -> Input<Note> {

@@ -10,7 +10,7 @@ use super::super::{
     tests::{Bench, FIRST, Note, SECOND, closed},
 };
 use crate::{
-    delivery::{Epoch, Frame, Key, Part, Position, Taken, Writer, list},
+    delivery::{Epoch, Frame, Key, Part, Position, Taken, Writer, write_list},
     inbound::{ConnId, Inbound, Receipt},
     jitter::Jitter,
     payload::TextFrame,
@@ -319,7 +319,7 @@ impl World {
         let Some(writer) = &mut self.writer else {
             return;
         };
-        let frame = writer.next_frame(|text| list([text.as_str()]));
+        let frame = writer.next_frame(|text, list| write_list(list, [text.as_str()]));
         if let Some(frame) = frame.or_else(|| writer.next_part()) {
             let actions = self.bench.tell(said(ConnId(self.conn), frame));
             self.after(actions);

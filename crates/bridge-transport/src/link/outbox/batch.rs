@@ -31,4 +31,4 @@ impl Batch {
 
 pub(super) const BATCH_BYTES: usize = 256 << 10;
 /// Bounds what has to be kept for sending again.
-const BATCH_MESSAGES: usize = 256;
+const BATCH_MESSAGES: usize = 1024;

@@ -70,7 +70,7 @@ impl<P: Payload> Outbox<P> {
         let written = proving.into_iter().map(|(_, at, entry)| (at, entry));
         let gone: Vec<_> = written.chain(std::mem::take(&mut self.in_flight)).collect();
         let lone = too_big && gone.len() == 1;
-        let mut refused = None;
+        let (mut refused, mut back) = (None, Vec::new());
         for (at, mut entry) in gone.into_iter().rev() {
             if lone && entry.alone {
                 refused = Some(entry.size);
@@ -93,18 +93,19 @@ impl<P: Payload> Outbox<P> {
                 give_back(at, seq, stream, entry, writer);
             } else {
                 self.used += entry.size;
-                self.queue.insert(at, entry);
+                back.push((at, entry));
             }
         }
+        self.queue.put_back(back);
         let mut freed = 0;
-        self.queue.retain(|_, entry| {
+        self.queue.retain(|entry| {
             let reply = matches!(entry.class, Class::Reply { .. });
             freed += if reply { entry.size } else { 0 };
             !reply
         });
         self.used -= freed;
         let queue = &self.queue;
-        self.bare.retain(|at| queue.contains_key(at));
+        self.bare.retain(|at| queue.contains(*at));
         refused
     }
 }

@@ -6,6 +6,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::{Entry, Held, Outbox, batch::BATCH_BYTES};
 use crate::{
     delivery::{self, Writer},
@@ -24,7 +26,7 @@ pub(in crate::link) struct Records {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) seq: u64,
-    pub(crate) stored: Vec<u8>,
+    pub(crate) stored: Bytes,
 }
 
 /// A message under a number, with what the outbox knew of it.
@@ -58,8 +60,8 @@ impl<P: Payload> Numbered<P> {
         self.size
     }
 
-    pub(in crate::link) fn messages(&self) -> String {
-        list(&self.payload.seal(true))
+    pub(in crate::link) fn messages(&self, list: &mut String) {
+        write_list(list, &self.payload.seal(true));
     }
 }
 
@@ -72,7 +74,7 @@ impl<P: Payload> Outbox<P> {
         paced: bool,
         writer: &mut Writer<Numbered<P>>,
         window: usize,
-        store: fn(&P) -> Option<Vec<u8>>,
+        store: fn(&P) -> Option<Bytes>,
         limit: usize,
     ) -> Records {
         let mut records = Records::default();
@@ -122,6 +124,7 @@ impl<P: Payload> Outbox<P> {
         // What was read from the disk has no place of its own; then all of them get new ones, because
         // some that were never away from here may be older. Nothing else is below the first place.
         let placeless = numbered.iter().any(|message| message.at == 0);
+        let mut back = Vec::with_capacity(numbered.len());
         for (place, message) in (1..).zip(numbered) {
             let frames = message.payload.seal(false);
             self.used += message.size;
@@ -134,13 +137,14 @@ impl<P: Payload> Outbox<P> {
                 lent: None,
             };
             let at = if placeless { place } else { message.at };
-            self.queue.insert(at, entry);
+            back.push((at, entry));
         }
+        self.queue.put_back(back);
     }
 }
 
-pub(super) fn list(frames: &[TextFrame]) -> String {
-    delivery::list(frames.iter().map(TextFrame::as_str))
+pub(super) fn write_list(list: &mut String, frames: &[TextFrame]) {
+    delivery::write_list(list, frames.iter().map(TextFrame::as_str));
 }
 
 /// Written down together; more than go out together, because each time may cost a sync.

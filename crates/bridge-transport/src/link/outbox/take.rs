@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::{
     Batch, Entry, Held, Outbox,
-    numbered::{Numbered, list},
+    numbered::{Numbered, write_list},
 };
 use crate::{
     delivery::{MOST_TEXTS, Writer},
@@ -89,7 +89,7 @@ impl<P: Payload> Outbox<P> {
                 self.bare.range(from..).next().copied()
             };
             let lent = peer.lends(own);
-            let alone = match (lent, own.and_then(|at| self.queue.get(&at))) {
+            let alone = match (lent, own.and_then(|at| self.queue.get(at))) {
                 (Some(alone), _) => alone,
                 (None, Some(entry)) => entry.alone,
                 (None, None) => break,
@@ -157,7 +157,7 @@ impl<P: Payload> Outbox<P> {
         }
         entry.size = frames.iter().map(TextFrame::len).sum();
         self.used += entry.size;
-        for frame in &frames {
+        for frame in frames.iter() {
             batch.add(frame.clone());
         }
         entry.held = Held::Sealed(payload, frames);
@@ -184,10 +184,10 @@ impl<P: Payload> Outbox<P> {
             return;
         }
         entry.size = 0;
-        for frame in frames {
+        for frame in frames.iter() {
             if !writer.bare(frame.as_str()) {
                 entry.size += frame.len();
-                batch.add(frame);
+                batch.add(frame.clone());
             }
         }
         self.used += entry.size;
@@ -213,9 +213,8 @@ fn number<P: Payload>(
     if frames.is_empty() {
         return;
     }
-    let messages = list(&frames);
-    if messages.len() > limit || frames.len() > MOST_TEXTS {
-        batch.refused.push(messages.len());
+    if let Some(length) = refused(&frames, limit) {
+        batch.refused.push(length);
         return;
     }
     let numbered = Numbered {
@@ -225,7 +224,22 @@ fn number<P: Payload>(
         payload,
         alone: false,
     };
-    if let Some(frame) = writer.number(numbered, stream, size, messages) {
+    if let Some(frame) = writer.number(numbered, stream, size, |list| write_list(list, &frames)) {
         batch.add(frame.into());
     }
 }
+
+/// The length of a list that no peer takes.
+fn refused(frames: &[TextFrame], limit: usize) -> Option<usize> {
+    let longest = |frame: &TextFrame| frame.len() * ESCAPED + 3;
+    let fits = frames.iter().map(longest).sum::<usize>() < limit;
+    if fits && frames.len() <= MOST_TEXTS {
+        return None;
+    }
+    let mut list = String::new();
+    write_list(&mut list, frames);
+    (list.len() > limit || frames.len() > MOST_TEXTS).then_some(list.len())
+}
+
+/// How many bytes a byte of a text may become in a list.
+const ESCAPED: usize = 6;

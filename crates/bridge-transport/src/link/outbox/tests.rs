@@ -1,7 +1,10 @@
 //! What leaves the outbox, in which order, and what is never lost in it.
 
 use super::*;
-use crate::delivery::{Epoch, Writer};
+use crate::{
+    delivery::{Epoch, Writer},
+    payload::TextFrame,
+};
 
 #[derive(Debug, PartialEq)]
 struct Note(Class, String);
@@ -17,8 +20,8 @@ impl Payload for Note {
         self.1.push_str(&next.1);
         Ok(())
     }
-    fn seal(&self, _extended: bool) -> Vec<TextFrame> {
-        vec![self.1.as_str().into()]
+    fn seal(&self, _extended: bool) -> Frames {
+        TextFrame::from(self.1.as_str()).into()
     }
 }
 

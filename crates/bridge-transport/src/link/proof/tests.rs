@@ -249,7 +249,7 @@ fn spooled() -> Bench {
             upto: 1,
             messages: Vec::new(),
         },
-        store: |note: &Note| Some(note.1.as_bytes().to_vec()),
+        store: |note: &Note| Some(note.1.into()),
     });
     bench.tell(opened(FIRST));
     bench.tell(Input::Wrote { conn: FIRST });
@@ -258,7 +258,7 @@ fn spooled() -> Bench {
 }
 
 fn record(seq: u64, text: &str) -> Record {
-    let stored = text.as_bytes().to_vec();
+    let stored = text.to_owned().into();
     Record { seq, stored }
 }
 

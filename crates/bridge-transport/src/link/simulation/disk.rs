@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::{Event, OUTBOX, World, item::Item, link};
 use crate::{
     delivery::Epoch,
@@ -10,7 +12,7 @@ use crate::{
 };
 
 /// What a spool with this on its disk holds, of which nothing before `first` is needed.
-pub(super) fn spooled(disk: &BTreeMap<u64, Vec<u8>>, first: u64) -> Spooled<Item> {
+pub(super) fn spooled(disk: &BTreeMap<u64, Bytes>, first: u64) -> Spooled<Item> {
     let next = disk.last_key_value().map_or(first, |(seq, _)| seq + 1);
     Spooled {
         epoch: Epoch(7),
@@ -22,7 +24,7 @@ pub(super) fn spooled(disk: &BTreeMap<u64, Vec<u8>>, first: u64) -> Spooled<Item
 }
 
 /// As much of it as was asked for.
-fn read(disk: &BTreeMap<u64, Vec<u8>>, from: u64, upto: u64, bytes: usize) -> Read<Item> {
+fn read(disk: &BTreeMap<u64, Bytes>, from: u64, upto: u64, bytes: usize) -> Read<Item> {
     let mut messages = Vec::new();
     let mut reached = from;
     let mut size = 0;

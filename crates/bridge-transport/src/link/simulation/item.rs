@@ -1,6 +1,8 @@
 //! What the producers of a history push.
 
-use crate::payload::{Class, Payload, Stored, TextFrame};
+use bytes::Bytes;
+
+use crate::payload::{Class, Frames, Payload, Stored, TextFrame};
 
 /// A message: the items of a stream it carries, or one value.
 #[derive(Debug, Clone)]
@@ -24,7 +26,7 @@ impl Payload for Item {
         self.items.extend(next.items);
         Ok(())
     }
-    fn seal(&self, _extended: bool) -> Vec<TextFrame> {
+    fn seal(&self, _extended: bool) -> Frames {
         let (kind, key) = match self.class {
             Class::Durable { stream } => ('d', stream),
             Class::Coalesce { stream } | Class::Paced { stream } => ('t', stream),
@@ -33,13 +35,13 @@ impl Payload for Item {
         };
         self.items
             .iter()
-            .map(|item| format!("{kind} {key} {item}").into())
+            .map(|item| TextFrame::from(format!("{kind} {key} {item}")))
             .collect()
     }
 }
 
 impl Stored for Item {
-    fn store(&self) -> Option<Vec<u8>> {
+    fn store(&self) -> Option<Bytes> {
         let class = match self.class {
             Class::Durable { stream } => (0, stream),
             Class::Coalesce { stream } => (1, stream),
@@ -48,7 +50,9 @@ impl Stored for Item {
                 panic!("{:?} is of no stream", self.class)
             }
         };
-        serde_json::to_vec(&(class, &self.items)).ok()
+        serde_json::to_vec(&(class, &self.items))
+            .ok()
+            .map(Bytes::from)
     }
 
     fn restore(stored: &[u8]) -> Option<Self> {

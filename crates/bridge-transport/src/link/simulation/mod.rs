@@ -132,7 +132,7 @@ struct World {
     waiting: Option<Item>,
     model: Model,
     /// The disk, if there is a spool: numbers and what was written down under them.
-    disk: Option<BTreeMap<u64, Vec<u8>>>,
+    disk: Option<BTreeMap<u64, Bytes>>,
     /// Whether it takes nothing any more after a while.
     disk_fails: bool,
     acked: u64,

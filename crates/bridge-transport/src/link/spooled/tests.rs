@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
+
 use super::super::{
     Action, Epoch, Input, Position, Read, Record, Spooled,
     tests::{Bench, FIRST, Note, SECOND, closed, opened},
@@ -11,14 +13,14 @@ use crate::{delivery::Frame, inbound::ConnId, payload::Class};
 /// A machine with a disk that does at once what it is asked for.
 struct Kept {
     bench: Bench,
-    disk: BTreeMap<u64, Vec<u8>>,
+    disk: BTreeMap<u64, Bytes>,
     /// What was written to the network.
     sent: Vec<String>,
 }
 
 /// Nothing is to be sent of an empty one.
-fn store(note: &Note) -> Option<Vec<u8>> {
-    (!note.1.is_empty()).then(|| note.1.as_bytes().to_vec())
+fn store(note: &Note) -> Option<Bytes> {
+    (!note.1.is_empty()).then(|| note.1.into())
 }
 
 fn note(text: &[u8]) -> Note {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bridge_transport::{Class, Payload, Stored, TextFrame};
+use bridge_transport::{Bytes, Class, Frames, Payload, Stored, TextFrame};
 
 /// A message of 200 bytes, or one that answers.
 #[derive(Debug, Clone)]
@@ -48,14 +48,14 @@ impl Payload for Message {
         Err(next)
     }
 
-    fn seal(&self, _extended: bool) -> Vec<TextFrame> {
-        vec![self.frame.clone()]
+    fn seal(&self, _extended: bool) -> Frames {
+        self.frame.clone().into()
     }
 }
 
 impl Stored for Message {
-    fn store(&self) -> Option<Vec<u8>> {
-        Some(self.frame.as_str().as_bytes().to_vec())
+    fn store(&self) -> Option<Bytes> {
+        Some(self.frame.clone().into())
     }
 
     fn restore(stored: &[u8]) -> Option<Self> {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bridge_transport::{Class, Compress, Endpoint, Payload, TextFrame, connect};
+use bridge_transport::{Class, Compress, Endpoint, Frames, Payload, TextFrame, connect};
 use futures_util::SinkExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
@@ -171,8 +171,8 @@ impl Payload for Delta {
         Ok(())
     }
 
-    fn seal(&self, _extended: bool) -> Vec<TextFrame> {
-        vec![self.text().into()]
+    fn seal(&self, _extended: bool) -> Frames {
+        TextFrame::from(self.text()).into()
     }
 }
 
