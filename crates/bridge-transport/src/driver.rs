@@ -3,7 +3,7 @@
 //! One task per link owns the machine, the socket's two halves and the queue towards the inbox.
 //! Nothing here decides anything but the order in which ready events are taken.
 
-use std::{collections::VecDeque, future::pending, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::pending, mem::take, pin::Pin, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use tokio::{
@@ -23,7 +23,7 @@ use crate::{
     inbound::{ConnId, Inbox},
     jitter::Jitter,
     kept::{Answer, Appended, Keeper},
-    link::{Action, Input, Link, Spooled},
+    link::{Action, Full, Input, Link, Spooled},
     outlet::Outlet,
     payload::{Class, Greeting, Payload},
     socket::{Moved, Op, Socket, Written},
@@ -316,7 +316,10 @@ impl<P: Payload> Driver<P> {
     /// Offers messages to the machine; those that have to wait stay in the list.
     async fn offer(&mut self, payloads: &mut VecDeque<P>) {
         let (now, random) = (Now::read(), self.jitter.next());
-        self.link.push_all(now, random, payloads);
+        let input = Input::Push(take(payloads));
+        if let Err(Full(waiting)) = self.link.handle(now, random, input) {
+            *payloads = waiting;
+        }
         self.perform_all().await;
     }
 

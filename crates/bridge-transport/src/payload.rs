@@ -1,6 +1,6 @@
 //! What an embedder says about a message: its class, its size, how it merges, its bytes.
 
-use std::{ops::Deref, slice};
+use std::{iter::Chain, ops::Deref, option, slice, vec};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -37,9 +37,8 @@ pub trait Payload: Send + Sized + 'static {
     /// up over more.
     ///
     /// `extended` tells whether the peer accepted the extension on this connection. There a message
-    /// of a stream gets a number and is kept until the peer has stored it; it is sealed again where
-    /// it is sent again, so the same message has to give the same frames. To a plain peer a sealed
-    /// message whose connection died before the write was confirmed is sent again as it is.
+    /// of a stream gets a number and is kept until the peer has stored it. A message is sealed again
+    /// where it is sent again, so it has to give a peer of one kind the same frames each time.
     fn seal(&self, extended: bool) -> Frames;
 }
 
@@ -178,6 +177,19 @@ impl Deref for Frames {
             Few::One(frame) => slice::from_ref(frame),
             Few::Many(frames) => frames,
         }
+    }
+}
+
+impl IntoIterator for Frames {
+    type Item = TextFrame;
+    type IntoIter = Chain<option::IntoIter<TextFrame>, vec::IntoIter<TextFrame>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let (one, many) = match self.0 {
+            Few::One(frame) => (Some(frame), Vec::new()),
+            Few::Many(frames) => (None, frames),
+        };
+        one.into_iter().chain(many)
     }
 }
 

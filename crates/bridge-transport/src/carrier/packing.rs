@@ -1,6 +1,6 @@
 //! What a WebSocket does with batches: packed where both ends agreed on that, plain otherwise.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, vec};
 
 use http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::Message;
@@ -10,6 +10,26 @@ use crate::{inbound::FrameRefused, payload::TextFrame};
 
 /// The packing of one connection.
 pub(super) struct Packing(Option<Packer>);
+
+/// The messages of a batch.
+pub(super) enum Messages {
+    Plain(vec::IntoIter<TextFrame>),
+    Packed(VecDeque<Packed>),
+}
+
+impl Iterator for Messages {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        match self {
+            Self::Plain(frames) => frames.next().map(|frame| Message::Text(frame.0)),
+            Self::Packed(messages) => Some(match messages.pop_front()? {
+                Packed::Text(frame) => Message::Text(frame.0),
+                Packed::Binary(bytes) => Message::Binary(bytes),
+            }),
+        }
+    }
+}
 
 /// A message that breaks the rules of packing.
 pub(super) struct Broken {
@@ -30,21 +50,10 @@ impl Packing {
         Self(agreed.then(Packer::new))
     }
 
-    pub(super) fn messages(&mut self, frames: Vec<TextFrame>) -> VecDeque<Message> {
+    pub(super) fn messages(&mut self, frames: Vec<TextFrame>) -> Messages {
         match &mut self.0 {
-            None => frames
-                .into_iter()
-                .map(|frame| Message::Text(frame.0))
-                .collect(),
-            Some(packer) => {
-                let packed = packer.pack(frames).into_iter();
-                packed
-                    .map(|message| match message {
-                        Packed::Text(frame) => Message::Text(frame.0),
-                        Packed::Binary(bytes) => Message::Binary(bytes),
-                    })
-                    .collect()
-            }
+            None => Messages::Plain(frames.into_iter()),
+            Some(packer) => Messages::Packed(packer.pack(frames)),
         }
     }
 

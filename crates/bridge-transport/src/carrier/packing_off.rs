@@ -1,6 +1,6 @@
 //! Without the feature `deflate` every frame is a message of its own.
 
-use std::{collections::VecDeque, convert::Infallible};
+use std::{convert::Infallible, vec};
 
 use http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::Message;
@@ -9,6 +9,17 @@ use crate::{inbound::FrameRefused, payload::TextFrame};
 
 /// Nothing can be agreed on.
 pub(super) struct Packing;
+
+/// The messages of a batch.
+pub(super) struct Messages(vec::IntoIter<TextFrame>);
+
+impl Iterator for Messages {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        self.0.next().map(|frame| Message::Text(frame.0))
+    }
+}
 
 /// What only packed messages can be.
 pub(super) struct Broken {
@@ -31,9 +42,8 @@ impl Packing {
         Self
     }
 
-    pub(super) fn messages(&mut self, frames: Vec<TextFrame>) -> VecDeque<Message> {
-        let frames = frames.into_iter();
-        frames.map(|frame| Message::Text(frame.0)).collect()
+    pub(super) fn messages(&mut self, frames: Vec<TextFrame>) -> Messages {
+        Messages(frames.into_iter())
     }
 
     pub(super) fn frames(&self, _: &[u8], _: usize) -> Option<Result<Vec<TextFrame>, Broken>> {

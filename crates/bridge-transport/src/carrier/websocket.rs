@@ -32,7 +32,8 @@ use crate::{
     address::is_loopback,
     carrier::{
         Carrier, Connection, FrameSink, FrameSource, Received, SinkClosed, Target, as_socket,
-        packing::Packing, traffic::TrafficMeter,
+        packing::{Messages, Packing},
+        traffic::TrafficMeter,
     },
     config::{Compress, Endpoint, ProxySource},
     dial::{self, DialError},
@@ -164,8 +165,16 @@ enum What {
 
 /// What the socket is busy with.
 struct Writing {
-    messages: VecDeque<Message>,
+    control: Option<Message>,
+    messages: Option<Messages>,
     done: oneshot::Sender<()>,
+}
+
+impl Writing {
+    fn next(&mut self) -> Option<Message> {
+        let message = self.control.take();
+        message.or_else(|| self.messages.as_mut()?.next())
+    }
 }
 
 impl Outgoing {
@@ -233,11 +242,15 @@ async fn serve(
             op = ops.recv(), if writing.is_none() => {
                 match op {
                     Some(Op { what, done }) => {
-                        let messages = match what {
-                            What::Frames(frames) => packing.messages(frames),
-                            What::Control(message) => VecDeque::from([message]),
+                        let (control, messages) = match what {
+                            What::Frames(frames) => (None, Some(packing.messages(frames))),
+                            What::Control(message) => (Some(message), None),
                         };
-                        writing = Some(Writing { messages, done });
+                        writing = Some(Writing {
+                            control,
+                            messages,
+                            done,
+                        });
                     }
                     None => return,
                 }
@@ -382,7 +395,7 @@ fn poll(
     cx: &mut Context<'_>,
 ) -> Poll<Progress> {
     if let Some(writing) = writing
-        && let Poll::Ready(result) = poll_write(socket, &mut writing.messages, cx)
+        && let Poll::Ready(result) = poll_write(socket, writing, cx)
     {
         return Poll::Ready(match result {
             Ok(()) => Progress::Wrote,
@@ -405,13 +418,14 @@ fn poll(
 
 fn poll_write(
     mut socket: &mut Socket,
-    messages: &mut VecDeque<Message>,
+    writing: &mut Writing,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Error>> {
-    while !messages.is_empty() {
+    loop {
         ready!(Pin::new(&mut socket).poll_ready(cx))?;
-        if let Some(message) = messages.pop_front() {
-            Pin::new(&mut socket).start_send(message)?;
+        match writing.next() {
+            Some(message) => Pin::new(&mut socket).start_send(message)?,
+            None => break,
         }
     }
     Pin::new(&mut socket).poll_flush(cx)

@@ -1,6 +1,6 @@
 //! What a [`Link`](super::Link) is told and what it asks for.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -19,8 +19,8 @@ use crate::{
 /// What happened.
 #[derive(Debug)]
 pub(crate) enum Input<P> {
-    /// The embedder has a message.
-    Push(P),
+    /// The embedder has messages.
+    Push(VecDeque<P>),
     /// The embedder has a new greeting.
     Greeting(Greeting),
     /// The embedder has kept everything of the peer up to here.

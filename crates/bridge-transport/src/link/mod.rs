@@ -1,7 +1,7 @@
 //! One logical connection over many sockets, as a pure machine: it owns no socket, reads no clock
 //! and draws no random number.
 //!
-//! Contract: give one [`Input`], or [messages of one moment](Link::push_all), then take
+//! Contract: give one [`Input`], then take
 //! [`next_action`](Link::next_action) until `None`, then wait for the next input or for
 //! [`deadline`](Link::deadline), which is answered with [`Input::Timeout`] preceded by
 //! [`Input::Traffic`] of the open connection.
@@ -202,24 +202,21 @@ impl<P: Payload> Link<P> {
 
     /// Takes one input; `random` is used up for at most one wait.
     ///
-    /// Only [`Input::Push`] fails, when the message has to wait for room.
-    pub(crate) fn handle(&mut self, now: Now, random: u64, input: Input<P>) -> Result<(), Full<P>> {
-        self.note_time(now, random);
+    /// Only [`Input::Push`] fails, with the messages that have to wait for room: the first that has,
+    /// and all behind it.
+    pub(crate) fn handle(
+        &mut self,
+        now: Now,
+        random: u64,
+        input: Input<P>,
+    ) -> Result<(), Full<VecDeque<P>>> {
+        if self.slept(now) {
+            self.on_wake(now.at, random);
+        }
+        self.last_seen = now;
         let result = self.on_input(now.at, random, input);
         self.settle(now);
         result
-    }
-
-    /// Takes messages of one moment, in order; those that have to wait for room stay in the list.
-    pub(crate) fn push_all(&mut self, now: Now, random: u64, payloads: &mut VecDeque<P>) {
-        self.note_time(now, random);
-        while let Some(payload) = payloads.pop_front() {
-            if let Err(Full(payload)) = self.on_push(payload) {
-                payloads.push_front(payload);
-                break;
-            }
-        }
-        self.settle(now);
     }
 
     /// Decides what is written, and what is told.
@@ -237,24 +234,29 @@ impl<P: Payload> Link<P> {
         self.actions.pop_front()
     }
 
-    fn note_time(&mut self, now: Now, random: u64) {
-        if self.slept(now) {
-            self.on_wake(now.at, random);
-        }
-        self.last_seen = now;
-    }
-
-    fn on_push(&mut self, payload: P) -> Result<(), Full<P>> {
+    fn on_push(&mut self, mut payloads: VecDeque<P>) -> Result<(), Full<VecDeque<P>>> {
         let current = match &self.stage {
             Stage::Online(online) => Some(online.conn),
             Stage::Waiting { .. } | Stage::Dialing { .. } | Stage::Stopped => None,
         };
-        self.outbox.push(payload, current, self.writer.bytes())
+        let numbered = self.writer.bytes();
+        while let Some(payload) = payloads.pop_front() {
+            if let Err(Full(payload)) = self.outbox.push(payload, current, numbered) {
+                payloads.push_front(payload);
+                return Err(Full(payloads));
+            }
+        }
+        Ok(())
     }
 
-    fn on_input(&mut self, now: Instant, random: u64, input: Input<P>) -> Result<(), Full<P>> {
+    fn on_input(
+        &mut self,
+        now: Instant,
+        random: u64,
+        input: Input<P>,
+    ) -> Result<(), Full<VecDeque<P>>> {
         match input {
-            Input::Push(payload) => return self.on_push(payload),
+            Input::Push(payloads) => return self.on_push(payloads),
             Input::Greeting(greeting) => self.greeting = greeting,
             Input::Committed { upto } => self.on_committed(upto),
             Input::Opened { conn, extended } => self.on_opened(now, conn, extended),

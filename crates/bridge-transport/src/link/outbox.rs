@@ -20,6 +20,7 @@ mod tests;
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    num::NonZero,
     time::{Duration, Instant},
 };
 
@@ -31,7 +32,7 @@ pub(super) use self::{batch::Batch, numbered::Numbered, take::Peer};
 use super::{pace::Pace, proof::Proof};
 use crate::{
     inbound::ConnId,
-    payload::{Class, Frames, Payload},
+    payload::{Class, Payload},
 };
 
 #[derive(Debug)]
@@ -56,12 +57,15 @@ pub(super) struct Outbox<P> {
 #[derive(Debug)]
 struct Entry<P> {
     class: Class,
-    held: Held<P>,
+    payload: P,
+    /// What it counts for: an estimate, and the bytes of its frames once it is handed to the socket.
     size: usize,
+    /// It went, or may have gone, to a peer: what was merged into it would arrive twice.
+    sealed: bool,
     /// Sent by itself, because the peer refused something as too big that may have been it.
     alone: bool,
     /// Its number, where the writer lent it to be sent to a plain peer.
-    lent: Option<u64>,
+    lent: Option<NonZero<u64>>,
 }
 
 impl<P> Entry<P> {
@@ -76,24 +80,9 @@ impl<P> Entry<P> {
     }
 }
 
-#[derive(Debug)]
-enum Held<P> {
-    Waiting(P),
-    /// As it went, or may have gone, to a plain peer.
-    Sealed(P, Frames),
-}
-
-impl<P> Held<P> {
-    fn payload(self) -> P {
-        match self {
-            Self::Waiting(payload) | Self::Sealed(payload, _) => payload,
-        }
-    }
-}
-
-/// The outbox has no room; the message comes back.
+/// The outbox has no room; what has to wait comes back.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Full<P>(pub(crate) P);
+pub(crate) struct Full<T>(pub(crate) T);
 
 impl<P: Payload> Outbox<P> {
     pub(super) fn new(limit: usize, pace: Duration) -> Self {
@@ -154,7 +143,7 @@ impl<P: Payload> Outbox<P> {
                     let size = payload.size();
                     self.used = self.used - entry.size + size;
                     entry.size = size;
-                    entry.held = Held::Waiting(payload);
+                    entry.payload = payload;
                 } else {
                     self.append(class, payload);
                 }
@@ -186,14 +175,14 @@ impl<P: Payload> Outbox<P> {
     }
 
     /// Takes the message at this place out of the queue, because it goes.
-    fn take_out(&mut self, at: u64, now: Instant) -> Option<(u64, Entry<P>)> {
+    fn take_out(&mut self, at: u64, now: Instant) -> Option<Entry<P>> {
         let entry = self.queue.remove(at)?;
         self.forget(at, entry.class);
         self.used -= entry.size;
         if let Class::Paced { stream } = entry.class {
             self.pace.on_written(stream, now);
         }
-        Some((at, entry))
+        Some(entry)
     }
 
     fn has_room(&self, size: usize, numbered: usize) -> bool {
@@ -208,17 +197,16 @@ impl<P: Payload> Outbox<P> {
         now: Instant,
         paced: bool,
         takes: impl Fn(Class) -> bool,
-    ) -> Option<u64> {
+    ) -> Option<(u64, &Entry<P>)> {
         let mut rest = self.queue.from(from);
-        let next = rest.find(|(at, entry)| {
+        rest.find(|(at, entry)| {
             takes(entry.class) && (!paced || self.waits(*at, entry, now).is_none())
-        });
-        next.map(|(at, _)| at)
+        })
     }
 
     /// Until when a message has to wait for its pace.
     fn waits(&self, at: u64, entry: &Entry<P>, now: Instant) -> Option<Instant> {
-        let (Class::Paced { stream }, Held::Waiting(_)) = (entry.class, &entry.held) else {
+        let (Class::Paced { stream }, false) = (entry.class, entry.sealed) else {
             return None;
         };
         let last = self.tails.get(&stream) == Some(&at);
@@ -233,19 +221,14 @@ impl<P: Payload> Outbox<P> {
         else {
             return Err(next);
         };
-        if tail.size + next.size() > MERGED_BYTES || tail.class != class {
+        if tail.sealed || tail.size + next.size() > MERGED_BYTES || tail.class != class {
             return Err(next);
         }
-        match &mut tail.held {
-            Held::Waiting(payload) => {
-                payload.absorb(next)?;
-                let size = payload.size();
-                self.used = self.used - tail.size + size;
-                tail.size = size;
-                Ok(())
-            }
-            Held::Sealed(..) => Err(next),
-        }
+        tail.payload.absorb(next)?;
+        let size = tail.payload.size();
+        self.used = self.used - tail.size + size;
+        tail.size = size;
+        Ok(())
     }
 
     fn append(&mut self, class: Class, payload: P) {
@@ -269,8 +252,9 @@ impl<P: Payload> Outbox<P> {
             at,
             Entry {
                 class,
-                held: Held::Waiting(payload),
+                payload,
                 size,
+                sealed: false,
                 alone: false,
                 lent: None,
             },

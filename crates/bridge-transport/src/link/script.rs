@@ -373,7 +373,9 @@ impl Driver {
         let (class, size) = (note.0, note.1);
         let before = self.link.outbox.held().1 + self.link.writer.bytes();
         self.random = self.random.wrapping_add(STEP);
-        let refused = self.link.handle(self.now, self.random, Input::Push(note));
+        let refused = self
+            .link
+            .handle(self.now, self.random, Input::Push([note].into()));
         match class {
             Class::Durable { .. } | Class::Latest { .. } => assert!(refused.is_ok(), "{class:?}"),
             Class::Coalesce { .. } | Class::Paced { .. } => assert!(

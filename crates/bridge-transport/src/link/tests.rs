@@ -43,12 +43,16 @@ impl Payload for Note {
 pub(super) const FIRST: ConnId = ConnId(1);
 pub(super) const SECOND: ConnId = ConnId(2);
 
+pub(super) fn push(note: Note) -> Input<Note> {
+    Input::Push([note].into())
+}
+
 pub(super) fn durable(text: &'static str) -> Input<Note> {
-    Input::Push(Note(Class::Durable { stream: 0 }, text))
+    push(Note(Class::Durable { stream: 0 }, text))
 }
 
 pub(super) fn paced(text: &'static str) -> Input<Note> {
-    Input::Push(Note(Class::Paced { stream: 0 }, text))
+    push(Note(Class::Paced { stream: 0 }, text))
 }
 
 pub(super) fn opened(conn: ConnId) -> Input<Note> {

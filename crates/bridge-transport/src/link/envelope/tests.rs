@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     super::{
         Full, Input, Timer,
-        tests::{Bench, FIRST, Note, SECOND, closed, durable, opened, paced, write},
+        tests::{Bench, FIRST, Note, SECOND, closed, durable, opened, paced, push, write},
     },
     *,
 };
@@ -117,7 +117,7 @@ fn answers_and_lists_do_not_wait_for_the_resume_and_events_do() {
     assert_eq!(bench.tell(durable("event")), []);
     assert_eq!(bench.tell(paced("increment")), []);
     let reply = Note(Class::Reply { conn: FIRST }, "reply");
-    assert_eq!(written(&bench.tell(Input::Push(reply))), ["reply+"]);
+    assert_eq!(written(&bench.tell(push(reply))), ["reply+"]);
     let due = bench.link.deadline().map(|(_, timer)| timer);
     assert_ne!(due, Some(Timer::Pace), "nothing may go, so nothing is due");
 }
@@ -223,7 +223,7 @@ fn what_has_no_number_does_not_wait_behind_a_backlog_nor_hold_it_up() {
     bench.tell(Input::Wrote { conn: SECOND });
     bench.tell(said(SECOND, Position::default().resume()));
     for slot in 0..2000 {
-        bench.tell(Input::Push(Note(Class::Latest { slot }, "list")));
+        bench.tell(push(Note(Class::Latest { slot }, "list")));
     }
     let actions = bench.tell(Input::Wrote { conn: SECOND });
     let frames = written(&actions);
@@ -234,7 +234,7 @@ fn what_has_no_number_does_not_wait_behind_a_backlog_nor_hold_it_up() {
 }
 
 fn text(text: &'static str) -> Input<Note> {
-    Input::Push(Note(Class::Coalesce { stream: 0 }, text))
+    push(Note(Class::Coalesce { stream: 0 }, text))
 }
 
 #[test]

@@ -22,6 +22,11 @@ impl Batch {
         self.frames.push(frame);
     }
 
+    /// Makes room for what comes of so many messages.
+    pub(in crate::link) fn expect(&mut self, messages: usize) {
+        self.frames.reserve(messages.min(BATCH_MESSAGES));
+    }
+
     /// Large enough to fill a fast network, small enough that text behind it can still be merged.
     pub(in crate::link) fn is_full(&self) -> bool {
         let parts = if self.half { 2 } else { 1 };

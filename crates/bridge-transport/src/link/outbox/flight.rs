@@ -3,7 +3,7 @@
 //! Invariant: each of them is let go, refused, discarded as one that died with its connection, or
 //! waits again in its old place; one that was lent waits in the writer's.
 
-use super::{Entry, Held, Numbered, Outbox};
+use super::{Entry, Numbered, Outbox};
 use crate::{
     delivery::{Taken, Writer},
     link::proof::Proof,
@@ -18,11 +18,16 @@ impl<P: Payload> Outbox<P> {
         proof: Option<Proof>,
         writer: &mut Writer<Numbered<P>>,
     ) {
-        for (at, entry) in std::mem::take(&mut self.in_flight) {
+        let mut in_flight = std::mem::take(&mut self.in_flight);
+        for (at, entry) in in_flight.drain(..) {
             match proof.filter(|_| entry.wants_proof()) {
                 Some(proof) => self.proving.push_back((proof, at, entry)),
                 None => self.let_go(&entry, writer),
             }
+        }
+        // The next batch has room already; a burst that is over gives it back.
+        if !self.queue.is_empty() {
+            self.in_flight = in_flight;
         }
     }
 
@@ -52,7 +57,7 @@ impl<P: Payload> Outbox<P> {
     fn let_go(&mut self, entry: &Entry<P>, writer: &mut Writer<Numbered<P>>) {
         self.used -= entry.size;
         if let Some(seq) = entry.lent {
-            writer.settle(seq);
+            writer.settle(seq.get());
         }
     }
 
@@ -84,13 +89,13 @@ impl<P: Payload> Outbox<P> {
                 Class::Latest { slot } => {
                     self.slots.insert(slot, at);
                     self.bare.insert(at);
-                    entry.held = Held::Waiting(entry.held.payload());
+                    entry.sealed = false;
                 }
                 Class::Reply { .. } => continue,
             }
             entry.alone |= too_big;
             if let (Some(seq), Some(stream)) = (entry.lent, entry.class.stream()) {
-                give_back(at, seq, stream, entry, writer);
+                give_back(at, seq.get(), stream, entry, writer);
             } else {
                 self.used += entry.size;
                 back.push((at, entry));
@@ -118,15 +123,13 @@ fn give_back<P: Payload>(
     entry: Entry<P>,
     writer: &mut Writer<Numbered<P>>,
 ) {
-    let payload = entry.held.payload();
+    let size = entry.payload.size();
     let numbered = Numbered {
         at,
         class: entry.class,
-        size: payload.size(),
-        payload,
+        payload: entry.payload,
         alone: entry.alone,
     };
-    let size = numbered.size;
     writer.take_back(Taken {
         seq,
         payload: numbered,

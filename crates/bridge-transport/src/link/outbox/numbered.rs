@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Entry, Held, Outbox, batch::BATCH_BYTES};
+use super::{Entry, Outbox, batch::BATCH_BYTES};
 use crate::{
     delivery::{self, Writer},
     payload::{Class, Payload, TextFrame},
@@ -35,7 +35,6 @@ pub(in crate::link) struct Numbered<P> {
     /// Its place in the queue; 0 for one that was read from the disk.
     pub(super) at: u64,
     pub(super) class: Class,
-    pub(super) size: usize,
     pub(super) payload: P,
     /// As of an [`Entry`].
     pub(super) alone: bool,
@@ -44,12 +43,11 @@ pub(in crate::link) struct Numbered<P> {
 impl<P: Payload> Numbered<P> {
     /// One that was read from the disk, with its stream; nothing for one of no stream.
     pub(in crate::link) fn read_back(payload: P) -> Option<(Self, u64)> {
-        let (class, size) = (payload.class(), payload.size());
+        let class = payload.class();
         let stream = class.stream()?;
         let numbered = Self {
             at: 0,
             class,
-            size,
             payload,
             alone: false,
         };
@@ -57,7 +55,7 @@ impl<P: Payload> Numbered<P> {
     }
 
     pub(in crate::link) fn size(&self) -> usize {
-        self.size
+        self.payload.size()
     }
 
     pub(in crate::link) fn messages(&self, list: &mut String) {
@@ -83,14 +81,16 @@ impl<P: Payload> Outbox<P> {
         let of_stream = |class: Class| class.stream().is_some();
         while records.taken.len() < STORED_MESSAGES
             && bytes < BATCH_BYTES
-            && let Some(at) = self.next_from(from, now, paced, of_stream)
-            && let Some((_, entry)) = self.take_out(at, now)
+            && let Some((at, _)) = self.next_from(from, now, paced, of_stream)
+            && let Some(entry) = self.take_out(at, now)
         {
             from = at + 1;
             let Entry {
-                class, held, size, ..
+                class,
+                payload,
+                size,
+                ..
             } = entry;
-            let payload = held.payload();
             let (Some(stored), Some(stream)) = (store(&payload), class.stream()) else {
                 continue;
             };
@@ -105,7 +105,6 @@ impl<P: Payload> Outbox<P> {
                 let numbered = Numbered {
                     at,
                     class,
-                    size,
                     payload,
                     alone: false,
                 };
@@ -126,13 +125,13 @@ impl<P: Payload> Outbox<P> {
         let placeless = numbered.iter().any(|message| message.at == 0);
         let mut back = Vec::with_capacity(numbered.len());
         for (place, message) in (1..).zip(numbered) {
-            let frames = message.payload.seal(false);
-            self.used += message.size;
+            let size = message.size();
+            self.used += size;
             let entry = Entry {
                 class: message.class,
-                // It may have arrived before: what is merged into it would arrive twice.
-                held: Held::Sealed(message.payload, frames),
-                size: message.size,
+                payload: message.payload,
+                size,
+                sealed: true,
                 alone: message.alone,
                 lent: None,
             };

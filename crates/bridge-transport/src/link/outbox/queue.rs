@@ -71,6 +71,16 @@ impl<T> Queue<T> {
     }
 
     pub(super) fn remove(&mut self, at: u64) -> Option<T> {
+        if self
+            .entries
+            .front()
+            .is_some_and(|(oldest, _)| *oldest == at)
+        {
+            self.waiting -= 1;
+            let (_, entry) = self.entries.pop_front()?;
+            self.close_ends();
+            return entry;
+        }
         let index = self.index(at);
         let (_, entry) = self.entries.get_mut(index).filter(|it| it.0 == at)?;
         let entry = entry.take()?;
@@ -84,7 +94,9 @@ impl<T> Queue<T> {
 
     /// What waits from a place on.
     pub(super) fn from(&self, at: u64) -> impl Iterator<Item = (u64, &T)> {
-        let rest = self.entries.range(self.index(at)..);
+        let first = self.entries.front().map_or(at, |(first, _)| *first);
+        let skipped = if at <= first { 0 } else { self.index(at) };
+        let rest = self.entries.range(skipped..);
         rest.filter_map(|(at, entry)| Some((*at, entry.as_ref()?)))
     }
 

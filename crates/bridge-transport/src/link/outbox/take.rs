@@ -3,10 +3,10 @@
 //! Invariant: the messages of one stream go in the order they came, whether they wait here or the
 //! writer lends them; a message that may be too big for the peer goes alone.
 
-use std::time::Instant;
+use std::{num::NonZero, time::Instant};
 
 use super::{
-    Batch, Entry, Held, Outbox,
+    Batch, Entry, Outbox,
     numbered::{Numbered, write_list},
 };
 use crate::{
@@ -27,7 +27,7 @@ pub(in crate::link) enum Peer<'a, P> {
     Current(&'a mut Writer<Numbered<P>>),
 }
 
-impl<P> Peer<'_, P> {
+impl<P: Payload> Peer<'_, P> {
     /// Whether messages of streams may go now.
     fn takes_streams(&self) -> bool {
         match self {
@@ -53,10 +53,11 @@ impl<P> Peer<'_, P> {
                 let (seq, numbered) = writer.lend()?;
                 let entry = Entry {
                     class: numbered.class,
-                    held: Held::Waiting(numbered.payload),
-                    size: numbered.size,
+                    size: numbered.size(),
+                    payload: numbered.payload,
+                    sealed: false,
                     alone: numbered.alone,
-                    lent: Some(seq),
+                    lent: NonZero::new(seq),
                 };
                 Some((numbered.at, entry))
             }
@@ -81,17 +82,19 @@ impl<P: Payload> Outbox<P> {
         if self.proving.iter().any(|(.., entry)| entry.alone) {
             return;
         }
+        batch.expect(self.queue.len());
         let mut from = 0;
         while !batch.is_full() {
             let own = if peer.takes_streams() {
-                self.next_from(from, now, paced, |_| true)
+                let next = self.next_from(from, now, paced, |_| true);
+                next.map(|(at, entry)| (at, entry.alone))
             } else {
-                self.bare.range(from..).next().copied()
+                let next = self.bare.range(from..).next();
+                next.and_then(|at| Some((*at, self.queue.get(*at)?.alone)))
             };
-            let lent = peer.lends(own);
-            let alone = match (lent, own.and_then(|at| self.queue.get(at))) {
-                (Some(alone), _) => alone,
-                (None, Some(entry)) => entry.alone,
+            let lent = peer.lends(own.map(|(at, _)| at));
+            let alone = match (lent, own) {
+                (Some(alone), _) | (None, Some((_, alone))) => alone,
                 (None, None) => break,
             };
             if alone && !batch.frames.is_empty() {
@@ -99,13 +102,13 @@ impl<P: Payload> Outbox<P> {
             }
             let next = match (lent, own) {
                 (Some(_), _) => peer.lend(),
-                (None, Some(at)) => self.take_out(at, now),
+                (None, Some((at, _))) => {
+                    from = at + 1;
+                    self.take_out(at, now).map(|entry| (at, entry))
+                }
                 (None, None) => None,
             };
             let Some((at, entry)) = next else { break };
-            if lent.is_none() {
-                from = at + 1;
-            }
             match &mut peer {
                 Peer::Plain => {
                     self.take_plain(batch, at, entry, frame_limit);
@@ -114,7 +117,7 @@ impl<P: Payload> Outbox<P> {
                     let lent = entry.lent;
                     let goes = self.take_plain(batch, at, entry, frame_limit);
                     if let Some(seq) = lent.filter(|_| !goes) {
-                        writer.settle(seq);
+                        writer.settle(seq.get());
                     }
                 }
                 Peer::Behind(writer) => self.take_bare(batch, at, entry, writer, frame_limit),
@@ -141,13 +144,7 @@ impl<P: Payload> Outbox<P> {
         mut entry: Entry<P>,
         limit: usize,
     ) -> bool {
-        let (payload, frames) = match entry.held {
-            Held::Waiting(payload) => {
-                let frames = payload.seal(false);
-                (payload, frames)
-            }
-            Held::Sealed(payload, frames) => (payload, frames),
-        };
+        let frames = entry.payload.seal(false);
         let Some(longest) = frames.iter().map(TextFrame::len).max() else {
             return false;
         };
@@ -156,11 +153,11 @@ impl<P: Payload> Outbox<P> {
             return false;
         }
         entry.size = frames.iter().map(TextFrame::len).sum();
+        entry.sealed = true;
         self.used += entry.size;
-        for frame in frames.iter() {
-            batch.add(frame.clone());
+        for frame in frames {
+            batch.add(frame);
         }
-        entry.held = Held::Sealed(payload, frames);
         self.in_flight.push((at, entry));
         true
     }
@@ -174,8 +171,7 @@ impl<P: Payload> Outbox<P> {
         writer: &mut Writer<Numbered<P>>,
         limit: usize,
     ) {
-        let payload = entry.held.payload();
-        let frames = payload.seal(true);
+        let frames = entry.payload.seal(true);
         let Some(longest) = frames.iter().map(TextFrame::len).max() else {
             return;
         };
@@ -184,14 +180,13 @@ impl<P: Payload> Outbox<P> {
             return;
         }
         entry.size = 0;
-        for frame in frames.iter() {
+        for frame in frames {
             if !writer.bare(frame.as_str()) {
                 entry.size += frame.len();
-                batch.add(frame.clone());
+                batch.add(frame);
             }
         }
         self.used += entry.size;
-        entry.held = Held::Waiting(payload);
         self.in_flight.push((at, entry));
     }
 }
@@ -206,9 +201,11 @@ fn number<P: Payload>(
     limit: usize,
 ) {
     let Entry {
-        class, held, size, ..
+        class,
+        payload,
+        size,
+        ..
     } = entry;
-    let payload = held.payload();
     let frames = payload.seal(true);
     if frames.is_empty() {
         return;
@@ -220,7 +217,6 @@ fn number<P: Payload>(
     let numbered = Numbered {
         at,
         class,
-        size,
         payload,
         alone: false,
     };

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     delivery::{Epoch, Writer},
-    payload::TextFrame,
+    payload::{Frames, TextFrame},
 };
 
 #[derive(Debug, PartialEq)]

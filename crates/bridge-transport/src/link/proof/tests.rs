@@ -3,7 +3,7 @@
 use super::{
     super::{
         Input, Read, Record, Spooled, Timer,
-        tests::{Bench, FIRST, Note, SECOND, closed, durable, opened, write},
+        tests::{Bench, FIRST, Note, SECOND, closed, durable, opened, push, write},
     },
     *,
 };
@@ -15,7 +15,7 @@ use crate::{
 };
 
 fn text(text: &'static str) -> Input<Note> {
-    Input::Push(Note(Class::Coalesce { stream: 0 }, text))
+    push(Note(Class::Coalesce { stream: 0 }, text))
 }
 
 fn pings(actions: &[Action]) -> Vec<u64> {

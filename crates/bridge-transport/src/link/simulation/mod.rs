@@ -482,19 +482,22 @@ impl World {
     fn push(&mut self, item: Item) {
         let random = self.random.next();
         let class = item.class;
-        match self.link.handle(self.now, random, Input::Push(item)) {
+        match self
+            .link
+            .handle(self.now, random, Input::Push([item].into()))
+        {
             Ok(()) => {
                 let held = self.link.outbox.held().1 + self.link.writer.bytes();
                 let bounded = matches!(class, Class::Coalesce { .. } | Class::Paced { .. });
                 assert!(!bounded || held <= OUTBOX, "{held} bytes held");
             }
-            Err(Full(item)) => {
+            Err(Full(mut waiting)) => {
                 let patient = matches!(
                     class,
                     Class::Coalesce { .. } | Class::Paced { .. } | Class::Reply { .. }
                 );
                 assert!(patient, "{class:?} had to wait");
-                self.waiting = Some(item);
+                self.waiting = waiting.pop_front();
             }
         }
         self.perform();

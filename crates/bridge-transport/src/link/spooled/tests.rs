@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::super::{
     Action, Epoch, Input, Position, Read, Record, Spooled,
-    tests::{Bench, FIRST, Note, SECOND, closed, opened},
+    tests::{Bench, FIRST, Note, SECOND, closed, opened, push},
 };
 use crate::{delivery::Frame, inbound::ConnId, payload::Class};
 
@@ -60,7 +60,7 @@ impl Kept {
     }
 
     fn push(&mut self, text: &str) {
-        self.tell(Input::Push(note(text.as_bytes())));
+        self.tell(push(note(text.as_bytes())));
     }
 
     /// Gives an input, and does what the machine wants of the disk; what it writes is confirmed,
