@@ -18,7 +18,7 @@ fn sealed(texts: &Vec<String>, list: &mut String) {
 fn number(writer: &mut Texts, stream: u64, text: &str) -> Option<String> {
     let texts = vec![text.to_owned()];
     writer.number(texts.clone(), stream, text.len(), |list| {
-        sealed(&texts, list)
+        sealed(&texts, list);
     })
 }
 

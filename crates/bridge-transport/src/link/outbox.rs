@@ -14,6 +14,7 @@ mod batch;
 mod flight;
 mod numbered;
 mod queue;
+mod tails;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -27,8 +28,8 @@ use std::{
 use foldhash::{HashMap, HashMapExt as _};
 
 pub(crate) use self::numbered::Record;
-use self::queue::Queue;
 pub(super) use self::{batch::Batch, numbered::Numbered, take::Peer};
+use self::{queue::Queue, tails::Tails};
 use super::{pace::Pace, proof::Proof};
 use crate::{
     inbound::ConnId,
@@ -39,8 +40,7 @@ use crate::{
 pub(super) struct Outbox<P> {
     queue: Queue<Entry<P>>,
     next: u64,
-    /// The newest unsealed entry of each stream.
-    tails: HashMap<u64, u64>,
+    tails: Tails,
     /// The waiting entry of each slot.
     slots: HashMap<u64, u64>,
     /// Where entries of no stream are: they go where thousands of others have to wait.
@@ -89,7 +89,7 @@ impl<P: Payload> Outbox<P> {
         Self {
             queue: Queue::new(),
             next: FIRST_POSITION,
-            tails: HashMap::new(),
+            tails: Tails::default(),
             slots: HashMap::new(),
             bare: BTreeSet::new(),
             in_flight: Vec::new(),
@@ -137,7 +137,10 @@ impl<P: Payload> Outbox<P> {
     ) -> Result<(), Full<P>> {
         let class = payload.class();
         match class {
-            Class::Durable { .. } => self.append(class, payload),
+            Class::Durable { stream } => {
+                *self.tails.of(stream, self.next) = self.next;
+                self.append(class, payload);
+            }
             Class::Latest { slot } => {
                 if let Some(entry) = self.slots.get(&slot).and_then(|at| self.queue.get_mut(*at)) {
                     let size = payload.size();
@@ -145,6 +148,8 @@ impl<P: Payload> Outbox<P> {
                     entry.size = size;
                     entry.payload = payload;
                 } else {
+                    self.slots.insert(slot, self.next);
+                    self.bare.insert(self.next);
                     self.append(class, payload);
                 }
             }
@@ -153,15 +158,14 @@ impl<P: Payload> Outbox<P> {
                 if !self.has_room(payload.size(), numbered) {
                     return Err(Full(payload));
                 }
+                self.bare.insert(self.next);
                 self.append(class, payload);
             }
             Class::Coalesce { stream } | Class::Paced { stream } => {
                 if !self.has_room(payload.size(), numbered) {
                     return Err(Full(payload));
                 }
-                if let Err(payload) = self.absorb(class, stream, payload) {
-                    self.append(class, payload);
-                }
+                self.merge(class, stream, payload);
             }
         }
         Ok(())
@@ -169,20 +173,35 @@ impl<P: Payload> Outbox<P> {
 
     /// Returns when the first message that waits for its pace may go.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        let last = self.tails.values();
-        let waiting = last.filter_map(|at| self.waits(*at, self.queue.get(*at)?, now));
+        let last = self.tails.all();
+        let waiting = last.filter_map(|at| self.waits(at, self.queue.get(at)?, now));
         waiting.min()
     }
 
     /// Takes the message at this place out of the queue, because it goes.
+    #[inline]
     fn take_out(&mut self, at: u64, now: Instant) -> Option<Entry<P>> {
         let entry = self.queue.remove(at)?;
-        self.forget(at, entry.class);
-        self.used -= entry.size;
-        if let Class::Paced { stream } = entry.class {
-            self.pace.on_written(stream, now);
-        }
+        self.on_taken(at, entry.class, entry.size, now);
         Some(entry)
+    }
+
+    /// A message of this class has left its place in the queue, where it counted for so many bytes.
+    #[inline]
+    fn on_taken(&mut self, at: u64, class: Class, size: usize, now: Instant) {
+        self.used -= size;
+        match class {
+            Class::Durable { .. } | Class::Coalesce { .. } => {}
+            Class::Paced { stream } => self.pace.on_written(stream, now),
+            Class::Latest { slot } => {
+                self.bare.remove(&at);
+                self.slots.remove(&slot);
+            }
+            Class::Reply { .. } => {
+                self.bare.remove(&at);
+            }
+        }
+        self.tails.forget_gone(&self.queue);
     }
 
     fn has_room(&self, size: usize, numbered: usize) -> bool {
@@ -191,6 +210,7 @@ impl<P: Payload> Outbox<P> {
     }
 
     /// The oldest message from that position on that may go.
+    #[inline]
     fn next_from(
         &self,
         from: u64,
@@ -198,58 +218,54 @@ impl<P: Payload> Outbox<P> {
         paced: bool,
         takes: impl Fn(Class) -> bool,
     ) -> Option<(u64, &Entry<P>)> {
-        let mut rest = self.queue.from(from);
-        rest.find(|(at, entry)| {
+        let goes = |(at, entry): &(u64, &Entry<P>)| {
             takes(entry.class) && (!paced || self.waits(*at, entry, now).is_none())
-        })
+        };
+        // Nearly always it is the first, which costs no search.
+        let first = self.queue.first().filter(|(at, _)| from <= *at);
+        first
+            .filter(goes)
+            .or_else(|| self.queue.from(from).find(goes))
     }
 
     /// Until when a message has to wait for its pace.
+    #[inline]
     fn waits(&self, at: u64, entry: &Entry<P>, now: Instant) -> Option<Instant> {
         let (Class::Paced { stream }, false) = (entry.class, entry.sealed) else {
             return None;
         };
-        let last = self.tails.get(&stream) == Some(&at);
+        let last = self.tails.is_newest(stream, at);
         last.then(|| self.pace.waits(stream, now)).flatten()
     }
 
-    fn absorb(&mut self, class: Class, stream: u64, next: P) -> Result<(), P> {
-        let Some(tail) = self
-            .tails
-            .get(&stream)
-            .and_then(|at| self.queue.get_mut(*at))
-        else {
-            return Err(next);
-        };
-        if tail.sealed || tail.size + next.size() > MERGED_BYTES || tail.class != class {
-            return Err(next);
+    /// Merges a message into the newest of its stream, or adds it.
+    fn merge(&mut self, class: Class, stream: u64, mut payload: P) {
+        let newest = self.tails.of(stream, self.next);
+        if let Some(tail) = self.queue.get_mut(*newest)
+            && !tail.sealed
+            && tail.class == class
+            && tail.size + payload.size() <= MERGED_BYTES
+        {
+            match tail.payload.absorb(payload) {
+                Ok(()) => {
+                    let size = tail.payload.size();
+                    self.used = self.used - tail.size + size;
+                    tail.size = size;
+                    return;
+                }
+                Err(other) => payload = other,
+            }
         }
-        tail.payload.absorb(next)?;
-        let size = tail.payload.size();
-        self.used = self.used - tail.size + size;
-        tail.size = size;
-        Ok(())
+        *newest = self.next;
+        self.append(class, payload);
     }
 
+    #[inline]
     fn append(&mut self, class: Class, payload: P) {
-        let at = self.next;
-        self.next += 1;
-        match class {
-            Class::Durable { stream } | Class::Coalesce { stream } | Class::Paced { stream } => {
-                self.tails.insert(stream, at);
-            }
-            Class::Latest { slot } => {
-                self.slots.insert(slot, at);
-                self.bare.insert(at);
-            }
-            Class::Reply { .. } => {
-                self.bare.insert(at);
-            }
-        }
         let size = payload.size();
         self.used += size;
         self.queue.push(
-            at,
+            self.next,
             Entry {
                 class,
                 payload,
@@ -259,25 +275,7 @@ impl<P: Payload> Outbox<P> {
                 lent: None,
             },
         );
-    }
-
-    fn forget(&mut self, at: u64, class: Class) {
-        let (index, key) = match class {
-            Class::Durable { stream } | Class::Coalesce { stream } | Class::Paced { stream } => {
-                (&mut self.tails, stream)
-            }
-            Class::Latest { slot } => {
-                self.bare.remove(&at);
-                (&mut self.slots, slot)
-            }
-            Class::Reply { .. } => {
-                self.bare.remove(&at);
-                return;
-            }
-        };
-        if index.get(&key) == Some(&at) {
-            index.remove(&key);
-        }
+        self.next += 1;
     }
 }
 

@@ -1,6 +1,6 @@
 //! What goes out together, and when that is enough.
 
-use crate::payload::TextFrame;
+use crate::payload::{Frames, TextFrame};
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::link) struct Batch {
@@ -17,9 +17,26 @@ impl Batch {
         self.half = half;
     }
 
+    #[inline]
     pub(in crate::link) fn add(&mut self, frame: TextFrame) {
         self.bytes += frame.len();
         self.frames.push(frame);
+    }
+
+    /// Adds what a message is sent as, and gives its bytes. Gives nothing where it is nothing, or has
+    /// a frame above the limit.
+    #[inline]
+    pub(in crate::link) fn add_all(&mut self, frames: Frames, limit: usize) -> Option<usize> {
+        let longest = frames.iter().map(TextFrame::len).max()?;
+        if longest > limit {
+            self.refused.push(longest);
+            return None;
+        }
+        let before = self.bytes;
+        for frame in frames {
+            self.add(frame);
+        }
+        Some(self.bytes - before)
     }
 
     /// Makes room for what comes of so many messages.
@@ -28,6 +45,7 @@ impl Batch {
     }
 
     /// Large enough to fill a fast network, small enough that text behind it can still be merged.
+    #[inline]
     pub(in crate::link) fn is_full(&self) -> bool {
         let parts = if self.half { 2 } else { 1 };
         self.bytes >= BATCH_BYTES / parts || self.frames.len() >= BATCH_MESSAGES / parts

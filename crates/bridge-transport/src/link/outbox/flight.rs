@@ -19,16 +19,15 @@ impl<P: Payload> Outbox<P> {
         writer: &mut Writer<Numbered<P>>,
     ) {
         let mut in_flight = std::mem::take(&mut self.in_flight);
+        // The next batch finds room; what a burst took is given back by a small one.
+        in_flight.shrink_to(in_flight.len() * SPARE);
         for (at, entry) in in_flight.drain(..) {
             match proof.filter(|_| entry.wants_proof()) {
                 Some(proof) => self.proving.push_back((proof, at, entry)),
                 None => self.let_go(&entry, writer),
             }
         }
-        // The next batch has room already; a burst that is over gives it back.
-        if !self.queue.is_empty() {
-            self.in_flight = in_flight;
-        }
+        self.in_flight = in_flight;
     }
 
     /// Lets go, in order, what is proven to have arrived.
@@ -114,6 +113,9 @@ impl<P: Payload> Outbox<P> {
         refused
     }
 }
+
+/// How many times its length a list of messages may keep as room.
+const SPARE: usize = 4;
 
 /// Gives a message that was lent back to the writer, to be sent again under its number.
 fn give_back<P: Payload>(

@@ -21,6 +21,7 @@ impl<T> Queue<T> {
         }
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.waiting
     }
@@ -30,6 +31,7 @@ impl<T> Queue<T> {
     }
 
     /// Adds what has a place behind all others.
+    #[inline]
     pub(super) fn push(&mut self, at: u64, entry: T) {
         debug_assert!(self.entries.back().is_none_or(|(last, _)| *last < at));
         self.entries.push_back((at, Some(entry)));
@@ -55,6 +57,13 @@ impl<T> Queue<T> {
         self.entries.make_contiguous().sort_by_key(|(at, _)| *at);
     }
 
+    /// What waits longest.
+    #[inline]
+    pub(super) fn first(&self) -> Option<(u64, &T)> {
+        let (at, entry) = self.entries.front()?;
+        Some((*at, entry.as_ref()?))
+    }
+
     pub(super) fn get(&self, at: u64) -> Option<&T> {
         let (place, entry) = self.entries.get(self.index(at))?;
         entry.as_ref().filter(|_| *place == at)
@@ -70,6 +79,7 @@ impl<T> Queue<T> {
         self.get(at).is_some()
     }
 
+    #[inline]
     pub(super) fn remove(&mut self, at: u64) -> Option<T> {
         if self
             .entries
@@ -78,7 +88,9 @@ impl<T> Queue<T> {
         {
             self.waiting -= 1;
             let (_, entry) = self.entries.pop_front()?;
-            self.close_ends();
+            if matches!(self.entries.front(), Some((_, None))) {
+                self.close_ends();
+            }
             return entry;
         }
         let index = self.index(at);
@@ -94,9 +106,7 @@ impl<T> Queue<T> {
 
     /// What waits from a place on.
     pub(super) fn from(&self, at: u64) -> impl Iterator<Item = (u64, &T)> {
-        let first = self.entries.front().map_or(at, |(first, _)| *first);
-        let skipped = if at <= first { 0 } else { self.index(at) };
-        let rest = self.entries.range(skipped..);
+        let rest = self.entries.range(self.index(at)..);
         rest.filter_map(|(at, entry)| Some((*at, entry.as_ref()?)))
     }
 

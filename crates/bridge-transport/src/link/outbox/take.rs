@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     delivery::{MOST_TEXTS, Writer},
-    payload::{Payload, TextFrame},
+    payload::{Class, Payload, TextFrame},
 };
 
 /// What the peer of the connection takes.
@@ -46,24 +46,6 @@ impl<P: Payload> Peer<'_, P> {
         own.is_none_or(|at| numbered.at < at)
             .then_some(numbered.alone)
     }
-
-    fn lend(&mut self) -> Option<(u64, Entry<P>)> {
-        match self {
-            Self::Spooled(writer) => {
-                let (seq, numbered) = writer.lend()?;
-                let entry = Entry {
-                    class: numbered.class,
-                    size: numbered.size(),
-                    payload: numbered.payload,
-                    sealed: false,
-                    alone: numbered.alone,
-                    lent: NonZero::new(seq),
-                };
-                Some((numbered.at, entry))
-            }
-            Self::Plain | Self::Behind(_) | Self::Current(_) => None,
-        }
-    }
 }
 
 impl<P: Payload> Outbox<P> {
@@ -82,7 +64,9 @@ impl<P: Payload> Outbox<P> {
         if self.proving.iter().any(|(.., entry)| entry.alone) {
             return;
         }
-        batch.expect(self.queue.len());
+        if peer.takes_streams() {
+            batch.expect(self.queue.len());
+        }
         let mut from = 0;
         while !batch.is_full() {
             let own = if peer.takes_streams() {
@@ -93,38 +77,23 @@ impl<P: Payload> Outbox<P> {
                 next.and_then(|at| Some((*at, self.queue.get(*at)?.alone)))
             };
             let lent = peer.lends(own.map(|(at, _)| at));
-            let alone = match (lent, own) {
-                (Some(alone), _) | (None, Some((_, alone))) => alone,
-                (None, None) => break,
+            let Some(alone) = lent.or_else(|| own.map(|(_, alone)| alone)) else {
+                break;
             };
             if alone && !batch.frames.is_empty() {
                 break;
             }
-            let next = match (lent, own) {
-                (Some(_), _) => peer.lend(),
-                (None, Some((at, _))) => {
-                    from = at + 1;
-                    self.take_out(at, now).map(|entry| (at, entry))
-                }
-                (None, None) => None,
-            };
-            let Some((at, entry)) = next else { break };
-            match &mut peer {
-                Peer::Plain => {
-                    self.take_plain(batch, at, entry, frame_limit);
-                }
-                Peer::Spooled(writer) => {
-                    let lent = entry.lent;
-                    let goes = self.take_plain(batch, at, entry, frame_limit);
-                    if let Some(seq) = lent.filter(|_| !goes) {
-                        writer.settle(seq.get());
+            if lent.is_some() {
+                self.take_lent(batch, &mut peer, frame_limit);
+            } else if let Some((at, _)) = own {
+                from = at + 1;
+                match &mut peer {
+                    Peer::Plain | Peer::Spooled(_) => self.take_plain(batch, at, now, frame_limit),
+                    Peer::Behind(writer) => self.take_bare(batch, at, now, writer, frame_limit),
+                    Peer::Current(writer) => {
+                        self.take_current(batch, at, now, writer, frame_limit);
                     }
                 }
-                Peer::Behind(writer) => self.take_bare(batch, at, entry, writer, frame_limit),
-                Peer::Current(writer) => match entry.class.stream() {
-                    Some(stream) => number(batch, at, stream, entry, writer, frame_limit),
-                    None => self.take_bare(batch, at, entry, writer, frame_limit),
-                },
             }
             let current = match &peer {
                 Peer::Plain | Peer::Spooled(_) | Peer::Behind(_) => true,
@@ -136,30 +105,56 @@ impl<P: Payload> Outbox<P> {
         }
     }
 
-    /// Tells whether it goes; one that does not is let go.
-    fn take_plain(
-        &mut self,
-        batch: &mut Batch,
-        at: u64,
-        mut entry: Entry<P>,
-        limit: usize,
-    ) -> bool {
-        let frames = entry.payload.seal(false);
-        let Some(longest) = frames.iter().map(TextFrame::len).max() else {
-            return false;
+    /// A message of the queue, to a plain peer. One that does not go is let go.
+    #[inline]
+    fn take_plain(&mut self, batch: &mut Batch, at: u64, now: Instant, limit: usize) {
+        let Some(entry) = self.queue.get_mut(at) else {
+            return;
         };
-        if longest > limit {
-            batch.refused.push(longest);
-            return false;
+        let (class, waited) = (entry.class, entry.size);
+        let sent = batch.add_all(entry.payload.seal(false), limit);
+        if let Some(bytes) = sent {
+            (entry.size, entry.sealed) = (bytes, true);
+            self.used += bytes;
         }
-        entry.size = frames.iter().map(TextFrame::len).sum();
-        entry.sealed = true;
-        self.used += entry.size;
-        for frame in frames {
-            batch.add(frame);
+        // It is moved once: there may be hundreds of thousands a second.
+        if let Some(entry) = self.queue.remove(at)
+            && sent.is_some()
+        {
+            self.in_flight.push((at, entry));
         }
+        self.on_taken(at, class, waited, now);
+    }
+
+    /// The next message that the writer lends, to a plain peer. One that does not go is settled.
+    fn take_lent(&mut self, batch: &mut Batch, peer: &mut Peer<'_, P>, limit: usize) {
+        let Peer::Spooled(writer) = peer else { return };
+        let Some((
+            seq,
+            Numbered {
+                at,
+                class,
+                payload,
+                alone,
+            },
+        )) = writer.lend()
+        else {
+            return;
+        };
+        let Some(size) = batch.add_all(payload.seal(false), limit) else {
+            writer.settle(seq);
+            return;
+        };
+        self.used += size;
+        let entry = Entry {
+            class,
+            payload,
+            size,
+            sealed: true,
+            alone,
+            lent: NonZero::new(seq),
+        };
         self.in_flight.push((at, entry));
-        true
     }
 
     /// A message without a number, to a peer with the envelope.
@@ -167,10 +162,13 @@ impl<P: Payload> Outbox<P> {
         &mut self,
         batch: &mut Batch,
         at: u64,
-        mut entry: Entry<P>,
+        now: Instant,
         writer: &mut Writer<Numbered<P>>,
         limit: usize,
     ) {
+        let Some(mut entry) = self.take_out(at, now) else {
+            return;
+        };
         let frames = entry.payload.seal(true);
         let Some(longest) = frames.iter().map(TextFrame::len).max() else {
             return;
@@ -189,40 +187,47 @@ impl<P: Payload> Outbox<P> {
         self.used += entry.size;
         self.in_flight.push((at, entry));
     }
+
+    /// A message to a peer with the envelope: one of a stream gets its number. One that was sealed
+    /// for a plain peer before is new to this one.
+    #[inline]
+    fn take_current(
+        &mut self,
+        batch: &mut Batch,
+        at: u64,
+        now: Instant,
+        writer: &mut Writer<Numbered<P>>,
+        limit: usize,
+    ) {
+        let Some((class, stream)) = self.queue.get(at).and_then(stream_of) else {
+            return self.take_bare(batch, at, now, writer, limit);
+        };
+        let Some(Entry { payload, size, .. }) = self.take_out(at, now) else {
+            return;
+        };
+        let frames = payload.seal(true);
+        if frames.is_empty() {
+            return;
+        }
+        if let Some(length) = refused(&frames, limit) {
+            batch.refused.push(length);
+            return;
+        }
+        let numbered = Numbered {
+            at,
+            class,
+            payload,
+            alone: false,
+        };
+        let messages = |list: &mut String| write_list(list, &frames);
+        if let Some(frame) = writer.number(numbered, stream, size, messages) {
+            batch.add(frame.into());
+        }
+    }
 }
 
-/// Gives a message its number. One that was sealed for a plain peer before is new to this one.
-fn number<P: Payload>(
-    batch: &mut Batch,
-    at: u64,
-    stream: u64,
-    entry: Entry<P>,
-    writer: &mut Writer<Numbered<P>>,
-    limit: usize,
-) {
-    let Entry {
-        class,
-        payload,
-        size,
-        ..
-    } = entry;
-    let frames = payload.seal(true);
-    if frames.is_empty() {
-        return;
-    }
-    if let Some(length) = refused(&frames, limit) {
-        batch.refused.push(length);
-        return;
-    }
-    let numbered = Numbered {
-        at,
-        class,
-        payload,
-        alone: false,
-    };
-    if let Some(frame) = writer.number(numbered, stream, size, |list| write_list(list, &frames)) {
-        batch.add(frame.into());
-    }
+fn stream_of<P>(entry: &Entry<P>) -> Option<(Class, u64)> {
+    Some((entry.class, entry.class.stream()?))
 }
 
 /// The length of a list that no peer takes.

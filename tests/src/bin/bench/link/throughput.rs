@@ -1,5 +1,5 @@
-//! Messages a second, beside raw tokio-tungstenite that sends the same frames in the same batches to
-//! the same far end. Each end has one thread.
+//! Messages a second, beside raw tokio-tungstenite that gets the same messages in the same batches from
+//! their producer and sends the same frames to the same far end. Each end has one thread.
 
 use std::{fs::File, io::Write as _, time::Instant};
 
@@ -178,19 +178,20 @@ fn raw(envelope: bool) -> Rate {
                 .await
                 .expect("the far end reads");
         }
-        for n in 0..MESSAGES {
-            let mut text = message::text(0, n);
-            if envelope {
-                let (seq, messages) = (u64::from(n) + 1, &list([text.as_str()]));
-                text = Frame::Numbered { seq, messages }.text();
+        for first in (0..MESSAGES).step_by(BATCH) {
+            // As its producer hands them to the link.
+            let texts: Vec<_> = (first..first + STEP).map(|n| message::text(0, n)).collect();
+            for (n, mut text) in (first..).zip(texts) {
+                if envelope {
+                    let (seq, messages) = (u64::from(n) + 1, &list([text.as_str()]));
+                    text = Frame::Numbered { seq, messages }.text();
+                }
+                socket
+                    .feed(Words::text(text))
+                    .await
+                    .expect("the far end reads");
             }
-            socket
-                .feed(Words::text(text))
-                .await
-                .expect("the far end reads");
-            if n % WRITTEN_TOGETHER == WRITTEN_TOGETHER - 1 {
-                socket.flush().await.expect("the far end reads");
-            }
+            socket.flush().await.expect("the far end reads");
         }
         socket.flush().await.expect("the far end reads");
         let wanted = usize::try_from(MESSAGES).expect("a count");
@@ -214,11 +215,9 @@ fn raw_syncs() -> f64 {
 
 const MESSAGES: u32 = 1_000_000;
 const SYNCED: u32 = 200_000;
-/// Pushed in one go.
+/// Pushed in one go, which the link writes in one go; the raw client flushes as often.
 const BATCH: usize = 1000;
 const STEP: u32 = 1000;
-/// What the link writes at a time.
-const WRITTEN_TOGETHER: u32 = 256;
 /// A message in the spool.
 const RECORD: usize = 224;
 const ROUNDS: usize = 3;
