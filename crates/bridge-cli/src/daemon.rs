@@ -106,8 +106,8 @@ pub(crate) fn assemble(
         None => carrier,
         Some(recorder) => Box::new(Watched::new(Arc::from(carrier), recorder)),
     };
-    let link = if settings.spool {
-        let spool = spool(&root)?;
+    let link = if let Some(config) = settings.spool {
+        let spool = spool(&root, config)?;
         bridge_transport::connect_spooled::<Outgoing>(endpoint, carrier, spool, SyncPolicy::Never)
             .map_err(no_spool)?
     } else {
@@ -127,10 +127,10 @@ pub(crate) fn assemble(
 }
 
 /// Where events wait until the other end has them. The journal has made the folder around it.
-fn spool(root: &Path) -> Result<Spool<Folder>, Problem> {
+fn spool(root: &Path, config: SpoolConfig) -> Result<Spool<Folder>, Problem> {
     let folder = Folder::open(root.join("journal").join("spool")).map_err(no_spool)?;
     let fresh = Epoch::fresh().0.to_be_bytes();
-    let (spool, found) = Spool::open(folder, SpoolConfig::default(), fresh).map_err(no_spool)?;
+    let (spool, found) = Spool::open(folder, config, fresh).map_err(no_spool)?;
     tracing::debug!(?found, "spool");
     Ok(spool)
 }

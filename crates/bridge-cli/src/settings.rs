@@ -11,7 +11,7 @@ use std::{
 use bridge_proto::{AgentId, Secret};
 use bridge_providers::{host::Host, process};
 use bridge_runtime::{CommandRule, DropSettings, EditRule, Policy, RemoteRule, Rules};
-use bridge_transport::{CarrierKind, Compress, TlsSettings};
+use bridge_transport::{CarrierKind, Compress, TlsSettings, spool::SpoolConfig};
 use bridge_workspace::{
     ContentsPolicy, Watching,
     env_file::{self, Discovery, Disk, EnvFile, Pairing, Places},
@@ -51,8 +51,8 @@ pub(crate) struct Settings {
     pub(crate) carrier: Option<CarrierKind>,
     /// Whether the control plane is asked over HTTP what it knows of versions, models and providers.
     pub(crate) side_channel: bool,
-    /// Whether events wait on the disk until the other end has them.
-    pub(crate) spool: bool,
+    /// How events wait on the disk until the other end has them; in memory alone for `None`.
+    pub(crate) spool: Option<SpoolConfig>,
     /// How the workspaces of OpenClaw's agents are watched, if they are.
     pub(crate) watching: Option<Watching>,
     pub(crate) trusted: Vec<PathBuf>,
@@ -225,7 +225,7 @@ impl Settings {
                 .unwrap_or(Compress::OverNetworks),
             carrier: one_of("CTRLNODE_CARRIER", text("CTRLNODE_CARRIER"), CARRIERS)?.flatten(),
             side_channel: !is_off(text("CTRLNODE_SIDE_CHANNEL")),
-            spool: !is_off(text("CTRLNODE_SPOOL")),
+            spool: spool(&text)?,
             watching: watching(&text, millis("WATCHER_POLL_INTERVAL", 1000)?),
             trusted: trusted.collect(),
             rules,
@@ -408,6 +408,17 @@ fn one_of<T: Copy>(
 }
 
 /// Not at all with `CTRLNODE_WATCHER=off`.
+fn spool(text: &impl Fn(&str) -> Option<String>) -> Result<Option<SpoolConfig>, Problem> {
+    let days: Option<u64> = number("CTRLNODE_SPOOL_DAYS", text("CTRLNODE_SPOOL_DAYS"))?;
+    let days = days.filter(|days| *days > 0);
+    let max_age = days.map(|days| Duration::from_secs(days.min(3650) * 24 * 3600));
+    let config = SpoolConfig {
+        max_age,
+        ..SpoolConfig::default()
+    };
+    Ok((!is_off(text("CTRLNODE_SPOOL"))).then_some(config))
+}
+
 fn watching(text: &impl Fn(&str) -> Option<String>, interval: Duration) -> Option<Watching> {
     let polling = text("WATCHER_USE_POLLING").is_some_and(|value| {
         let value = value.trim();
@@ -579,6 +590,29 @@ mod tests {
             ["agent", "--acp", "a b", "cd"]
         );
         assert_eq!(words("agent 'open"), None);
+    }
+
+    #[test]
+    fn events_wait_without_a_bound_of_age_unless_days_are_named() {
+        let with = |pairs: &'static [(&str, &str)]| {
+            move |key: &str| {
+                let found = pairs.iter().find(|(name, _)| *name == key);
+                found.map(|(_, value)| (*value).to_owned())
+            }
+        };
+        assert_eq!(spool(&with(&[])).unwrap(), Some(SpoolConfig::default()));
+        let week = spool(&with(&[("CTRLNODE_SPOOL_DAYS", "7")]))
+            .unwrap()
+            .unwrap();
+        assert_eq!(week.max_age, Some(Duration::from_secs(7 * 24 * 3600)));
+        let none = spool(&with(&[("CTRLNODE_SPOOL_DAYS", "0")]))
+            .unwrap()
+            .unwrap();
+        assert_eq!(none.max_age, None);
+        let off = &[("CTRLNODE_SPOOL", "off"), ("CTRLNODE_SPOOL_DAYS", "7")];
+        assert_eq!(spool(&with(off)).unwrap(), None);
+        let error = spool(&with(&[("CTRLNODE_SPOOL_DAYS", "a week")])).unwrap_err();
+        assert_eq!(error.code(), Exit::NotConfigured);
     }
 
     #[test]

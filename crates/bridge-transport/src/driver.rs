@@ -332,6 +332,7 @@ impl<P: Payload> Driver<P> {
         match answer {
             Answer::Appended(appended) => self.on_appended(appended),
             Answer::Read(read) => self.hear(Input::Read(read)),
+            Answer::Expired(upto) => self.hear(Input::Expired { upto }),
             Answer::Ended => self.lose_spool(),
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     delivery::Epoch,
     link::{Read, Record, Spooled},
     payload::Stored,
-    spool::{Disk, Item, Spool, SpoolError},
+    spool::{Cause, Disk, Gap, Item, Spool, SpoolError},
 };
 
 /// When what is written is made to survive a power cut.
@@ -59,6 +59,8 @@ pub(crate) enum Appended {
 pub(crate) enum Answer<P> {
     Appended(Appended),
     Read(Read<P>),
+    /// Everything up to this number was too old, and is not on the disk any more.
+    Expired(u64),
     /// Nothing more is answered: who does the work is gone.
     Ended,
 }
@@ -80,6 +82,8 @@ pub(crate) struct Kept<P, D> {
     retry: Option<Instant>,
     /// What could not be read, how often in a row, and when it is tried again.
     wanted: Option<(Wanted, u32, Instant)>,
+    /// When it is looked for messages that are too old.
+    next_look: Option<Instant>,
 }
 
 /// What is to be read: from a number on, before another, until about so many bytes are together.
@@ -103,18 +107,20 @@ impl<P, D: Disk> Kept<P, D> {
     where
         P: Stored,
     {
-        let (first, next) = (spool.first_seq(), spool.next_seq());
         let mut kept = Self {
             restore: P::restore,
+            acked: spool.first_seq() - 1,
             spool,
             sync,
             waiting: VecDeque::new(),
             failures: 0,
-            acked: first - 1,
             unsynced: None,
             retry: None,
             wanted: None,
+            next_look: None,
         };
+        kept.expire();
+        let (first, next) = (kept.spool.first_seq(), kept.spool.next_seq());
         let read = kept.items(Wanted {
             from: first,
             upto: next,
@@ -180,9 +186,12 @@ impl<P, D: Disk> Kept<P, D> {
                         next = seq + 1;
                     }
                     Item::Record { .. } => next = wanted.upto,
-                    Item::Gap { from, to, .. } => {
+                    Item::Gap { from, to, why } => {
                         let to = to.min(wanted.upto - 1);
-                        missing += (to + 1).saturating_sub(from);
+                        missing += match why {
+                            Cause::Trimmed | Cause::Expired => 0,
+                            Cause::Damaged | Cause::LostUnsynced => (to + 1).saturating_sub(from),
+                        };
                         next = to + 1;
                     }
                 }
@@ -210,9 +219,36 @@ impl<P, D: Disk> Kept<P, D> {
     /// Does one thing that is due by [`deadline`](Self::deadline).
     fn on_time(&mut self) -> Option<Answer<P>> {
         let now = Instant::now();
-        match self.wanted.take_if(|(.., at)| *at <= now) {
-            Some((wanted, failures, _)) => self.try_read(wanted, failures).map(Answer::Read),
-            None => Some(Answer::Appended(self.go_on())),
+        if let Some((wanted, failures, _)) = self.wanted.take_if(|(.., at)| *at <= now) {
+            return self.try_read(wanted, failures).map(Answer::Read);
+        }
+        if self.next_look.is_some_and(|at| at <= now) {
+            return self.expire().map(Answer::Expired);
+        }
+        Some(Answer::Appended(self.go_on()))
+    }
+
+    /// Lets go of what has waited for too long, and gives the last number of that.
+    fn expire(&mut self) -> Option<u64> {
+        let age = self.spool.config().max_age?.max(LEAST_AGE);
+        let pause = (age / LOOKS_PER_AGE).clamp(LEAST_AGE, LONGEST_PAUSE);
+        self.next_look = Some(Instant::now() + pause);
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        match self.spool.expire(now_millis().saturating_sub(age)) {
+            Ok(gap) => {
+                let Gap { from, to, .. } = gap?;
+                warn!(
+                    from,
+                    to, "messages waited for too long and are let go; the other end is told"
+                );
+                self.trim(to);
+                Some(to)
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                warn!(error, "messages that are too old stay on the disk");
+                None
+            }
         }
     }
 
@@ -336,7 +372,8 @@ impl<P, D: Disk> Kept<P, D> {
             SyncPolicy::Group(within) => self.unsynced.map(|since| since + within),
         };
         let read = self.wanted.map(|(.., at)| at);
-        sync.into_iter().chain(self.retry).chain(read).min()
+        let due = sync.into_iter().chain(self.retry).chain(read);
+        due.chain(self.next_look).min()
     }
 
     /// Ends in order.
@@ -369,6 +406,10 @@ const READ_BYTES: usize = 1 << 20;
 const READ_RECORDS: usize = 1000;
 /// How often writing is tried before it is done without.
 const TRIES: u32 = 3;
+/// The shortest bound of a message's age, and the shortest pause between two looks for older ones.
+const LEAST_AGE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LOOKS_PER_AGE: u32 = 16;
 /// Between two tries to write.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -442,6 +483,39 @@ mod tests {
         assert!(kept.deadline().is_some(), "it is tried again");
         assert_eq!(kept.go_on(), Appended::Nothing);
         assert_eq!(kept.go_on(), Appended::Lost);
+    }
+
+    #[test]
+    fn what_waited_for_too_long_is_let_go_at_the_start_and_while_it_runs() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("spool");
+        let open = || {
+            let folder = Folder::open(&folder).unwrap();
+            let config = SpoolConfig {
+                max_age: Some(Duration::from_secs(3600)),
+                ..SpoolConfig::default()
+            };
+            Spool::open(folder, config, [7; 16]).unwrap().0
+        };
+        let long_ago = now_millis() - 2 * 3600 * 1000;
+        let mut spool = open();
+        for at_ms in [long_ago, long_ago, now_millis()] {
+            spool.append(0, at_ms, b"text").unwrap();
+        }
+        drop(spool);
+        let (mut kept, spooled) = Kept::<Text, _>::new(open(), SyncPolicy::Never, 1 << 20).unwrap();
+        assert_eq!((spooled.first, spooled.next), (3, 4));
+        assert_eq!(spooled.read.messages.len(), 1);
+        let next_look = kept.deadline().unwrap() - Instant::now();
+        assert!(next_look <= LONGEST_PAUSE, "{next_look:?}");
+        kept.trim(3);
+        kept.spool.append(0, long_ago, b"text").unwrap();
+        assert_eq!(kept.append(records(5..=5)), Appended::Upto(5));
+        kept.next_look = Some(Instant::now());
+        let Some(Answer::Expired(4)) = kept.on_time() else {
+            panic!("the older one is let go");
+        };
+        assert_eq!(kept.spool.first_seq(), 5);
     }
 
     #[test]

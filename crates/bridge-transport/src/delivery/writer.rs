@@ -445,6 +445,23 @@ impl<P> Writer<P> {
         Some(frame)
     }
 
+    /// Lets go of everything up to a number, which has waited for too long, and says what that is.
+    /// Without a connection only; the next reader is told to begin behind it.
+    pub fn let_go(&mut self, upto: u64, why: &str) -> Option<Gap> {
+        let (from, to) = (self.first(), upto.min(self.next - 1));
+        if self.line.is_some() || !self.lent.is_empty() || to < from {
+            return None;
+        }
+        self.let_acknowledged_go(to);
+        let (epoch, why) = (self.epoch, why.to_owned());
+        Some(Gap {
+            epoch,
+            from,
+            to,
+            why,
+        })
+    }
+
     /// Gives up everything that has a number, oldest first, to be sent another way. The numbers
     /// are a gap to a reader of this stream that comes later.
     pub fn give_up(&mut self) -> Vec<P> {
@@ -524,7 +541,7 @@ fn index<P>(unacked: &VecDeque<Taken<P>>, seq: u64) -> usize {
     unacked.partition_point(|unacked| unacked.seq < seq)
 }
 
-const MISSING: &str = "lost on the disk of the sender";
+const MISSING: &str = "not on the disk of the sender any more";
 /// How many large messages are on their way at a time.
 const TURNS: usize = 8;
 /// What they may hold together, unless there is only one.

@@ -51,6 +51,8 @@ pub(crate) enum Input<P> {
     Appended { upto: u64 },
     /// What the disk holds from a number on.
     Read(Read<P>),
+    /// Everything up to this number was too old for the disk, and is not there any more.
+    Expired { upto: u64 },
     /// The disk takes nothing any more; numbers are counted anew under this name.
     SpoolLost { epoch: Epoch },
     /// A connection has ended.

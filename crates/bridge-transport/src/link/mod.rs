@@ -305,6 +305,7 @@ impl<P: Payload> Link<P> {
             }
             Input::Appended { upto } => self.on_appended(upto),
             Input::Read(read) => self.on_read(read),
+            Input::Expired { upto } => self.on_expired(upto),
             Input::SpoolLost { epoch } => self.on_spool_lost(now, random, epoch),
             Input::Traffic(traffic) => self.liveness.on_traffic(traffic),
             Input::Reading { reading } => {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::{Action, Link, Read, Spooled, Stage};
 use crate::{
     delivery::{Epoch, Writer},
-    inbound::{CloseReason, ConnId},
+    inbound::{CloseReason, ConnId, Inbound},
     payload::Payload,
 };
 
@@ -141,11 +141,28 @@ impl<P: Payload> Link<P> {
         }
     }
 
+    /// What waited for too long is let go. On line it is on its way, as far as it is here; what is not
+    /// is missing when it is read.
+    pub(super) fn on_expired(&mut self, upto: u64) {
+        match &self.stage {
+            Stage::Online(_) | Stage::Stopped => return,
+            Stage::Waiting { .. } | Stage::Dialing { .. } => {}
+        }
+        if let Some(gap) = self.writer.let_go(upto, TOO_OLD) {
+            let conn = ConnId(self.last_conn);
+            self.actions
+                .push_back(Action::Deliver(Inbound::Gap { conn, gap }));
+            self.trim();
+        }
+    }
+
     /// Whether everything that has a number is here, and not on the disk alone.
     pub(crate) fn is_all_here(&self) -> bool {
         self.writer.is_all_here()
     }
 }
+
+const TOO_OLD: &str = "waited for longer than the spool keeps messages";
 
 /// What is held here of what waits on the disk, of the bytes that may wait: a message takes more
 /// memory than it counts for.

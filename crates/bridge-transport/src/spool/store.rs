@@ -1,6 +1,6 @@
 //! The spool itself: its numbers, and everything but appending, reading and opening.
 
-use std::io;
+use std::{io, time::Duration};
 
 use super::{
     disk::{Disk, Loaded, Name, append_all, load, wide},
@@ -18,6 +18,9 @@ pub struct SpoolConfig {
     /// Size of a segment; 1 MiB by default, kept between 4 KiB and 64 MiB. A record that is larger
     /// gets a segment of its own.
     pub segment_bytes: u64,
+    /// How long a message may wait, by the wall clock; without a bound by default. A link lets go of
+    /// what has waited longer, terminal messages too, and both ends are told. At least a second.
+    pub max_age: Option<Duration>,
 }
 
 impl Default for SpoolConfig {
@@ -25,6 +28,7 @@ impl Default for SpoolConfig {
         Self {
             max_bytes: 1024 * 1024 * 1024,
             segment_bytes: 1024 * 1024,
+            max_age: None,
         }
     }
 }
@@ -128,6 +132,11 @@ impl<D: Disk> Spool<D> {
     /// The oldest number that was not acknowledged; [`next_seq`](Self::next_seq) when all were.
     pub fn first_seq(&self) -> u64 {
         self.acked + 1
+    }
+
+    /// How it was opened.
+    pub fn config(&self) -> SpoolConfig {
+        self.config
     }
 
     /// No number up to this one can be lost to a power cut any more.

@@ -175,7 +175,7 @@ fn records(seqs: std::ops::RangeInclusive<u64>) -> Vec<Record> {
 async fn appended(thread: &mut Thread<Note>) -> Appended {
     match thread.next().await {
         Answer::Appended(appended) => appended,
-        other @ (Answer::Read(_) | Answer::Ended) => panic!("{other:?}"),
+        other @ (Answer::Read(_) | Answer::Expired(_) | Answer::Ended) => panic!("{other:?}"),
     }
 }
 

@@ -94,6 +94,29 @@ impl World {
         self.input(Input::SpoolLost { epoch });
     }
 
+    /// Some of the oldest on the disk has waited for too long.
+    pub(super) fn expire(&mut self) {
+        self.plan(100_000, Event::Expire);
+        let chosen = self.random.next();
+        let Some(disk) = &mut self.disk else { return };
+        let count = u64::try_from(disk.len()).unwrap();
+        let Some(upto) = disk
+            .keys()
+            .nth(usize::try_from(chosen % count.max(1)).unwrap())
+        else {
+            return;
+        };
+        let behind = disk.split_off(&(upto + 1));
+        let gone = std::mem::replace(disk, behind);
+        let upto = *gone.last_key_value().unwrap().0;
+        for stored in gone.values() {
+            self.model.let_go(&Item::restore(stored).unwrap());
+        }
+        self.acked = self.acked.max(upto);
+        self.tell(|| format!("too old: everything up to {upto}"));
+        self.input(Input::Expired { upto });
+    }
+
     /// What was written down and what arrived is a beginning of what was pushed; the producers go
     /// on behind it.
     pub(super) fn crash(&mut self) {

@@ -30,6 +30,8 @@ pub(super) struct Model {
     again: BTreeSet<(u64, u64)>,
     /// Items that a connection took with it when it died, where nothing had to prove them.
     taken: BTreeSet<(u64, u64)>,
+    /// Items that waited on the disk for too long.
+    too_old: BTreeSet<(u64, u64)>,
     copies: usize,
 }
 
@@ -44,6 +46,7 @@ impl Model {
             highest: BTreeMap::new(),
             again: BTreeSet::new(),
             taken: BTreeSet::new(),
+            too_old: BTreeSet::new(),
             copies: 0,
         }
     }
@@ -110,6 +113,14 @@ impl Model {
         }
     }
 
+    /// The disk lets go of this for its age; it may still be on its way.
+    pub(super) fn let_go(&mut self, message: &Item) {
+        if let Some(stream) = message.class.stream() {
+            let items = message.items.iter().map(|item| (stream, *item));
+            self.too_old.extend(items);
+        }
+    }
+
     /// The process died with this on its disk; producers go on behind what is known of.
     pub(super) fn crash<'a>(&mut self, disk: impl Iterator<Item = &'a Item>) {
         self.highest.clear();
@@ -117,7 +128,7 @@ impl Model {
         for (stream, items) in &self.arrived {
             next.insert(*stream, items.last().map_or(0, |last| last + 1));
         }
-        for (stream, item) in &self.taken {
+        for (stream, item) in self.taken.iter().chain(&self.too_old) {
             let next = next.entry(*stream).or_default();
             *next = (*next).max(item + 1);
         }
@@ -144,8 +155,11 @@ impl Model {
     pub(super) fn check(&self) {
         for (stream, next) in &self.next {
             let arrived = self.arrived.get(stream);
-            let excused =
-                |item| self.promise == Promise::Terminal && self.taken.contains(&(*stream, item));
+            let excused = |item| {
+                let item = (*stream, item);
+                let taken = self.promise == Promise::Terminal && self.taken.contains(&item);
+                taken || self.too_old.contains(&item)
+            };
             let there = |item| arrived.is_some_and(|arrived| arrived.contains(&item));
             let missing = (0..*next).filter(|item| !there(*item) && !excused(*item));
             let missing: Vec<u64> = missing.collect();

@@ -8,7 +8,11 @@ use super::super::{
     Action, Epoch, Input, Position, Read, Record, Spooled,
     tests::{Bench, FIRST, Note, SECOND, closed, opened, push},
 };
-use crate::{delivery::Frame, inbound::ConnId, payload::Class};
+use crate::{
+    delivery::Frame,
+    inbound::{ConnId, Inbound},
+    payload::Class,
+};
 
 /// A machine with a disk that does at once what it is asked for.
 struct Kept {
@@ -190,6 +194,57 @@ fn a_peer_of_the_published_wire_gets_everything_in_order_and_gives_the_disk_back
     assert_eq!(kept.disk.len(), 1, "it is not proven yet");
     kept.settle();
     assert!(kept.disk.is_empty());
+}
+
+#[test]
+fn what_waited_for_too_long_is_a_gap_to_both_ends() {
+    let mut kept = Kept::new();
+    for n in 0..100 {
+        kept.push(&format!("number {n:03}"));
+    }
+    // Some of it is in memory, some on the disk alone.
+    kept.disk = kept.disk.split_off(&91);
+    let actions = kept.bench.tell(Input::Expired { upto: 90 });
+    let Some(Action::Deliver(Inbound::Gap { gap, .. })) = actions.first() else {
+        panic!("{actions:?}");
+    };
+    assert_eq!((gap.from, gap.to), (1, 90));
+    kept.perform(actions);
+    assert_eq!(kept.bench.link.writer.len(), 10);
+    kept.connect(FIRST, true);
+    let resume = Position::default().resume();
+    kept.tell(Input::Frame {
+        conn: FIRST,
+        text: resume.into(),
+    });
+    assert!(kept.sent[1].contains("\"next\":91"), "{:?}", kept.sent);
+    for last in 91..=100 {
+        let epoch = Some(Epoch(1));
+        kept.tell(Input::Frame {
+            conn: FIRST,
+            text: Position { epoch, last }.ack().into(),
+        });
+    }
+    let sent: Vec<&str> = kept.sent[2..].iter().map(String::as_str).collect();
+    let expected: Vec<String> = (90..100)
+        .map(|n| format!("{{\"seq\":{},\"messages\":[\"number {n:03}+\"]}}", n + 1))
+        .collect();
+    assert_eq!(sent, expected);
+}
+
+#[test]
+fn what_is_on_its_way_is_not_taken_back_for_its_age() {
+    let mut kept = Kept::new();
+    kept.push("under way");
+    kept.connect(FIRST, true);
+    let resume = Position::default().resume();
+    kept.tell(Input::Frame {
+        conn: FIRST,
+        text: resume.into(),
+    });
+    kept.disk.clear();
+    kept.tell(Input::Expired { upto: 1 });
+    assert_eq!(kept.bench.link.writer.len(), 1);
 }
 
 #[test]

@@ -459,6 +459,7 @@ fn config() -> SpoolConfig {
     SpoolConfig {
         max_bytes: 300_000,
         segment_bytes: 8192,
+        max_age: None,
     }
 }
 

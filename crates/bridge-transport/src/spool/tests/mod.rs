@@ -17,6 +17,7 @@ fn small() -> SpoolConfig {
     SpoolConfig {
         max_bytes: 1024 * 1024,
         segment_bytes: 4096,
+        max_age: None,
     }
 }
 

@@ -81,6 +81,7 @@ fn what_is_too_large_is_refused_for_good_and_what_is_too_much_for_now() {
     let config = SpoolConfig {
         max_bytes: 10_000,
         segment_bytes: 4096,
+        max_age: None,
     };
     let (mut spool, _) = Spool::open(&mut disk, config, EPOCH).unwrap();
     assert!(matches!(
