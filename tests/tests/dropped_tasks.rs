@@ -217,9 +217,21 @@ async fn a_folder_of_the_control_plane_is_no_dropped_task() {
     plane.send(&write("only-written")).await;
     plane.send(&write("planes")).await;
     plane.run("planes", "r1", "demo", "#demo fast").await;
+    // One that it writes gets another name.
+    plane.send(&write("web/first")).await;
+    plane
+        .send(&json!({
+            "action": "rename_folder", "requestId": "m", "agentId": "demo", "provider": "demo",
+            "useCtrlnode": true, "path": "tasks/web/first", "newPath": "tasks/web/moved",
+        }))
+        .await;
+    let ack = plane
+        .heard(|frame| frame["action"] == "rename_folder_ack")
+        .await;
+    assert_eq!(ack["success"], true, "{ack}");
     let dropped = Folder::drop(&home, "dropped", &demo("#demo fast"));
     dropped.until("completed").await;
-    for name in ["planes", "only-written"] {
+    for name in ["planes", "only-written", "web/moved"] {
         assert_eq!(Folder::named(&home, name).line("status"), "", "{name}");
     }
     assert_eq!(

@@ -137,6 +137,39 @@ fn a_folder_that_a_control_plane_uses_is_no_dropped_task() {
 }
 
 #[test]
+fn what_a_control_plane_moves_into_place_is_no_dropped_task() {
+    let place = Place::new();
+    for folder in ["tasks/a", "tasks/web/b", "tasks/web/03-14/c", "tasks/d"] {
+        place.put(&format!("{folder}/input/TASK.md"), "x");
+    }
+    place.put(
+        "tasks/web/half/input/notes.md",
+        "Somebody is still writing.",
+    );
+    // Of another folder that had the name.
+    for state in [DropState::Over, DropState::Refused] {
+        let mut told = record("tasks/a", state);
+        told.told = true;
+        place.drops.keep(&told).unwrap();
+    }
+    for moved in [
+        "tasks/a",
+        "tasks/web",
+        "tasks/d/input",
+        "agents/x",
+        "tasks/gone",
+    ] {
+        place.drops.moved_by_the_plane(&place.path(moved)).unwrap();
+    }
+    let outside = place.scene.outside();
+    place.drops.moved_by_the_plane(&outside).unwrap();
+    assert_eq!(place.names(), [""; 0]);
+    // A task comes to the folder that had none.
+    place.put("tasks/web/half/input/TASK.md", "x");
+    assert_eq!(place.names(), ["tasks/web/half"]);
+}
+
+#[test]
 fn input_looks_another_way_after_every_change_and_the_same_otherwise() {
     let place = Place::new();
     place.put("tasks/a/input/TASK.md", "one");

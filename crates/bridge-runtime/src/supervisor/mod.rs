@@ -202,6 +202,7 @@ impl Supervisor {
             watching::start(workspace, how, link, residents.subscribe(), stirring)
         });
         let drops = dropping::open(&workspace, settings.drops.as_ref());
+        let drop_box = drops.as_ref().map(|(drops, _)| drops.clone());
         let (words, words_of_folders) = dropping::words();
         let intake = Intake {
             inbox,
@@ -216,11 +217,16 @@ impl Supervisor {
                 openclaw: workspace.has_openclaw(),
                 residents: living_here,
             },
-            serving: Serving::start(Arc::clone(&workspace), link.clone(), scribe.clone()),
+            serving: Serving::start(
+                Arc::clone(&workspace),
+                link.clone(),
+                scribe.clone(),
+                drop_box.clone(),
+            ),
             scribe: scribe.clone(),
             executed,
             watch,
-            drops: drops.as_ref().map(|(drops, _)| drops.clone()),
+            drops: drop_box,
         };
         let intake = tokio::spawn(intake.run());
         let (reports, from_runners) = mpsc::channel(256);

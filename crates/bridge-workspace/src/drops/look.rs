@@ -41,16 +41,36 @@ impl DropBox {
     /// Looks through all folders. What cannot be read is passed over.
     pub fn look(&self) -> DropLook {
         let mut look = DropLook::default();
-        let mut left = MOST_FOLDERS;
-        self.descend(&literal(TASKS), 0, &mut left, &mut look);
-        look.too_many = left == 0;
+        let all = self.walk(&literal(TASKS), |path, input| match input {
+            Some(input) => self.inspect(path, input, &mut look),
+            None => look.places.push(self.root.path().join(path.to_path())),
+        });
+        look.too_many = !all;
         look.found
             .sort_by(|one, other| one.folder.cmp(&other.folder));
         look
     }
 
-    fn descend(&self, path: &ContainedPath, depth: usize, left: &mut usize, look: &mut DropLook) {
-        if *left == 0 {
+    /// Shows `tasks/`, or a folder in it, and what lies below, down to the folders of tasks: of
+    /// these also what their `input` is. Whether it came through all of them.
+    pub(super) fn walk(
+        &self,
+        from: &ContainedPath,
+        mut show: impl FnMut(&ContainedPath, Option<EntryKind>),
+    ) -> bool {
+        let mut left = MOST_FOLDERS;
+        self.descend(from, &mut left, &mut show);
+        left > 0
+    }
+
+    fn descend(
+        &self,
+        path: &ContainedPath,
+        left: &mut usize,
+        show: &mut dyn FnMut(&ContainedPath, Option<EntryKind>),
+    ) {
+        let depth = path.parts().len().saturating_sub(1);
+        if *left == 0 || depth > MOST_LEVELS {
             return;
         }
         *left -= 1;
@@ -64,21 +84,15 @@ impl DropBox {
         };
         let input = entries
             .iter()
-            .find(|entry| entry.name.as_deref() == Some(INPUT));
-        if depth > 0
-            && let Some(input) = input
-        {
-            self.inspect(path, input.kind, look);
-            return;
-        }
-        look.places.push(self.root.path().join(path.to_path()));
-        if depth == MOST_LEVELS {
+            .find(|entry| depth > 0 && entry.name.as_deref() == Some(INPUT));
+        show(path, input.map(|input| input.kind));
+        if input.is_some() {
             return;
         }
         let folders = entries.iter().filter(|it| it.kind == EntryKind::Folder);
         for name in folders.filter_map(|entry| entry.name.as_deref()) {
             if let Ok(child) = path.child(name) {
-                self.descend(&child, depth + 1, left, look);
+                self.descend(&child, left, show);
             }
         }
     }
