@@ -60,7 +60,11 @@ impl Folder {
 
     /// The value of a line that is told.
     fn line(&self, name: &str) -> String {
-        let told = self.output("TASK.md");
+        self.line_of("output/TASK.md", name)
+    }
+
+    fn line_of(&self, file: &str, name: &str) -> String {
+        let told = fs::read_to_string(self.0.join(file)).unwrap_or_default();
         let value = told
             .lines()
             .find_map(|line| line.strip_prefix(&format!("{name}: ")));
@@ -69,17 +73,18 @@ impl Folder {
 
     /// Waits until this is told. A file makes no event here, so it is looked for.
     async fn until(&self, status: &str) {
+        self.until_in("output/TASK.md", status).await;
+    }
+
+    async fn until_in(&self, file: &str, status: &str) {
         for _ in 0..1200 {
-            if self.line("status") == status {
+            if self.line_of(file, "status") == status {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!(
-            "{}: not {status}:\n{}",
-            self.0.display(),
-            self.output("TASK.md")
-        );
+        let told = fs::read_to_string(self.0.join(file)).unwrap_or_default();
+        panic!("{}: not {status}:\n{told}", self.0.display());
     }
 
     /// The folder's log has so many runs, the first and its follow-ups.
@@ -319,6 +324,40 @@ async fn what_cannot_be_done_is_answered_with_the_reason() {
     link.rewrite(&demo("#demo fast"));
     for folder in [&nobody, &outside, &link] {
         folder.until("completed").await;
+    }
+    assert_eq!(bridge.terminate().await, Some(0), "{}", bridge.told());
+}
+
+#[tokio::test]
+async fn a_task_whose_output_is_a_link_is_told_so_beside_it_and_done_when_that_is_mended() {
+    let home = Home::new();
+    let mut bridge = start(&home, NOBODY, &[]);
+    let outside = home.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let made = home.path().join("made-a");
+    fs::create_dir(&made).unwrap();
+    std::os::unix::fs::symlink(&outside, made.join("output")).unwrap();
+    let folder = Folder::drop(&home, "a", &demo("#demo fast"));
+    folder.until_in("STATUS.md", "refused").await;
+    let reason = folder.line_of("STATUS.md", "reason");
+    assert_eq!(reason, "output is a symbolic link");
+    fs::remove_file(folder.0.join("output")).unwrap();
+    folder.until("completed").await;
+    assert!(!folder.0.join("STATUS.md").exists());
+
+    // Its agent may put one there as well: how it ended is told all the same.
+    let swapped = Folder::drop(&home, "b", &demo("#demo slow 3"));
+    swapped.until("working").await;
+    fs::rename(swapped.0.join("output"), home.path().join("taken")).unwrap();
+    std::os::unix::fs::symlink(&outside, swapped.0.join("output")).unwrap();
+    swapped.until_in("STATUS.md", "completed").await;
+    Folder::drop(&home, "later", &demo("#demo fast"))
+        .until("completed")
+        .await;
+    assert_eq!(swapped.line_of("STATUS.md", "status"), "completed");
+    // What went there went by the agent.
+    for ours in ["TASK.md", "agent_log.md", "b-output.md"] {
+        assert!(!outside.join(ours).exists(), "{ours}");
     }
     assert_eq!(bridge.terminate().await, Some(0), "{}", bridge.told());
 }

@@ -348,14 +348,60 @@ fn what_is_told_stands_above_what_the_agent_wrote() {
 
 #[cfg(unix)]
 #[test]
-fn nothing_is_told_through_a_link() {
+fn what_cannot_be_told_in_output_is_told_beside_it_and_never_through_a_link() {
     let place = Place::new();
     place.put("tasks/a/input/TASK.md", "x");
     let outside = place.scene.outside().join("target");
-    fs::create_dir(&outside).unwrap();
-    std::os::unix::fs::symlink(&outside, place.path("tasks/a/output")).unwrap();
+    put(&outside.join("TASK.md"), "theirs");
+    let (output, beside) = (
+        place.path("tasks/a/output"),
+        place.path("tasks/a/STATUS.md"),
+    );
+    std::os::unix::fs::symlink(&outside, &output).unwrap();
+    let seen = place.only();
+    assert_eq!(seen.fault.as_deref(), Some("output is a symbolic link"));
+
+    let mut refused = record("tasks/a", DropState::Refused);
+    let told = status("refused");
+    place.drops.close(&mut refused, &told).unwrap();
+    assert_eq!(
+        fs::read_to_string(&beside).unwrap(),
+        "---\nstatus: refused\nreason: told here because \"output\" is a symbolic link\n\
+         agent: demo\ntask: drop-1\nat: now\n---\n"
+    );
+    let written = fs::read_to_string(outside.join("TASK.md")).unwrap();
+    assert_eq!((written.as_str(), refused.told), ("theirs", true));
+    // It counts as told, and a link to the file is none.
+    assert_eq!(place.only().record, Some(refused.clone()));
+    fs::remove_file(&output).unwrap();
+    let mended = place.only();
+    assert_eq!((&mended.fault, &mended.record), (&None, &Some(refused)));
+    assert_ne!(mended.print, seen.print);
+    fs::create_dir(&output).unwrap();
+    std::os::unix::fs::symlink(outside.join("TASK.md"), output.join("TASK.md")).unwrap();
+    place.drops.tell("tasks/a", &status("working")).unwrap();
+    let told = fs::read_to_string(&beside).unwrap();
+    assert!(
+        told.contains("status: working\nreason: told here because \"output/TASK.md\" is"),
+        "{told}"
+    );
+
+    // Where it can be told again, only what somebody else wrote stays there.
+    fs::remove_file(output.join("TASK.md")).unwrap();
+    fs::write(&beside, told + "mine\n").unwrap();
+    for rest in ["mine\n", "mine\n"] {
+        place.drops.tell("tasks/a", &status("completed")).unwrap();
+        assert_eq!(fs::read_to_string(&beside).unwrap(), rest);
+    }
+    // Neither place can be used.
+    fs::remove_dir_all(&output).unwrap();
+    fs::remove_file(&beside).unwrap();
+    for link in [&output, &beside] {
+        std::os::unix::fs::symlink(&outside, link).unwrap();
+    }
     assert!(place.drops.tell("tasks/a", &status("working")).is_err());
-    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    assert_eq!(place.only().record, None);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
 }
 
 #[test]

@@ -217,11 +217,28 @@ impl Porter {
 
     async fn refuse(&self, machine: &mut Drops, folder: String, print: String, why: &DropError) {
         let reason = with_causes(why);
+        let drops = self.drops.clone();
+        let (name, look) = (folder.clone(), print.clone());
+        let before = blocking(move || {
+            let before = drops.record(&name);
+            let over = before.as_ref().filter(|it| it.state == DropState::Over);
+            let over = over.filter(|it| it.text == drops.digest(&name));
+            // How it ended stays told, whatever its agent left in the folder.
+            let kept = over.map(|over| {
+                drops.keep(&DropRecord {
+                    print: look,
+                    ..over.clone()
+                })
+            });
+            (before, kept)
+        });
+        let before = match before.await {
+            Some((_, Some(Ok(())))) => return,
+            Some((before, Some(Err(_)) | None)) => before,
+            None => None,
+        };
         tracing::warn!(folder, reason, "a dropped task is refused");
         machine.put_off(Instant::now(), folder.clone(), print.clone());
-        let drops = self.drops.clone();
-        let name = folder.clone();
-        let before = blocking(move || drops.record(&name)).await.flatten();
         let record = DropRecord {
             state: DropState::Refused,
             print,

@@ -28,8 +28,8 @@ impl DropBox {
             return Ok(());
         }
         let mut kept = Ok(());
-        self.walk(&moved, |folder, input| {
-            if input.is_some() && kept.is_ok() && self.has_task(folder) {
+        self.walk(&moved, |folder, layout| {
+            if layout.is_some() && kept.is_ok() && self.has_task(folder) {
                 kept = self.keep(&elsewhere(&folder.to_string()));
             }
         });
