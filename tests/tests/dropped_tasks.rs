@@ -50,6 +50,14 @@ impl Folder {
         Self(home.root().join("tasks").join(name))
     }
 
+    /// Gives it another name while it is looked after.
+    fn moved(&self, home: &Home, name: &str) -> Self {
+        let to = Self::named(home, name);
+        fs::create_dir_all(to.0.parent().unwrap()).unwrap();
+        fs::rename(&self.0, &to.0).unwrap();
+        to
+    }
+
     fn rewrite(&self, task: &str) {
         fs::write(self.0.join("input/TASK.md"), task).unwrap();
     }
@@ -359,6 +367,60 @@ async fn a_task_whose_output_is_a_link_is_told_so_beside_it_and_done_when_that_i
     for ours in ["TASK.md", "agent_log.md", "b-output.md"] {
         assert!(!outside.join(ours).exists(), "{ours}");
     }
+    assert_eq!(bridge.terminate().await, Some(0), "{}", bridge.told());
+}
+
+#[tokio::test]
+async fn a_task_whose_folder_is_moved_while_it_is_at_work_ends_where_the_folder_is() {
+    let home = Home::new();
+    let mut bridge = start(&home, NOBODY, &[("CTRLNODE_PARALLEL", "1")]);
+    let at_work = Folder::drop(&home, "a", &demo("#demo shell 600"));
+    at_work.until("working").await;
+    let task = at_work.line("task");
+    let waiting = Folder::drop(&home, "b", &demo("#demo fast"));
+    waiting.until("waiting").await;
+    let moved = at_work.moved(&home, "web/a");
+    let second = waiting.moved(&home, "web/b");
+    // Its name is free for another one, which is begun when this one has ended.
+    let other = Folder::drop(&home, "a", &demo("#demo fast"));
+    // What is wanted of it is looked for where it is.
+    fs::write(moved.0.join("input/CANCEL"), "").unwrap();
+    moved.until("cancelled").await;
+    assert_eq!(moved.line("task"), task);
+    // The place that an agent was to work in is gone.
+    second.until("failed").await;
+    other.until("completed").await;
+    let reason = second.line("reason");
+    assert!(reason.ends_with("/tasks/b does not exist"), "{reason}");
+    assert_eq!((moved.runs(), second.runs(), other.runs()), (1, 0, 1));
+    assert!(!waiting.0.exists(), "made again");
+    assert_eq!(bridge.terminate().await, Some(0), "{}", bridge.told());
+}
+
+#[tokio::test]
+async fn a_task_whose_folder_was_moved_before_the_bridge_was_killed_is_told_as_failed() {
+    let home = Home::new();
+    let mut bridge = start(&home, NOBODY, &[("CTRLNODE_PARALLEL", "1")]);
+    let at_work = Folder::drop(&home, "a", &demo("#demo slow 600"));
+    at_work.until("working").await;
+    let waiting = Folder::drop(&home, "b", &demo("#demo fast"));
+    waiting.until("waiting").await;
+    let moved = [
+        at_work.moved(&home, "moved-a"),
+        waiting.moved(&home, "moved-b"),
+    ];
+    bridge.kill().await;
+    let mut bridge = start(&home, NOBODY, &[]);
+    for folder in &moved {
+        folder.until("failed").await;
+        let reason = folder.line("reason");
+        assert!(reason.contains("bridge was stopped"), "{reason}");
+    }
+    Folder::drop(&home, "later", &demo("#demo fast"))
+        .until("completed")
+        .await;
+    assert!(moved.iter().all(|it| it.line("status") == "failed"));
+    assert!(!at_work.0.exists() && !waiting.0.exists());
     assert_eq!(bridge.terminate().await, Some(0), "{}", bridge.told());
 }
 

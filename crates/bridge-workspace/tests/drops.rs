@@ -404,6 +404,62 @@ fn what_cannot_be_told_in_output_is_told_beside_it_and_never_through_a_link() {
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_folder_that_is_moved_while_its_task_is_at_work_is_told_where_it_is() {
+    let place = Place::new();
+    place.put("tasks/a/input/TASK.md", "x");
+    let attempt = String::from("1");
+    place
+        .drops
+        .keep(&record("tasks/a", DropState::Working { attempt }))
+        .unwrap();
+    let held = place.drops.hold("tasks/a").unwrap();
+    let say = |status| DropStatus {
+        task: DropBox::task_of("tasks/a").to_string(),
+        ..status
+    };
+    held.tell(&say(status("waiting"))).unwrap();
+    assert!(place.drops.is_at(&held, "tasks/a"));
+    fs::rename(place.path("tasks/a"), place.path("tasks/b")).unwrap();
+    assert!(!place.drops.is_at(&held, "tasks/a"));
+    // It is no task of its new name, at work or ended, and its old one is not made again.
+    for word in ["waiting", "working", "completed", "failed", "cancelled"] {
+        held.tell(&say(status(word))).unwrap();
+        assert_eq!(place.names(), [""; 0], "{word}");
+        let told = fs::read_to_string(place.path("tasks/b/output/TASK.md")).unwrap();
+        assert!(
+            told.starts_with(&format!("---\nstatus: {word}\n")),
+            "{told}"
+        );
+        let at_work = ["waiting", "working"].contains(&word);
+        let astray = place.drops.astray();
+        assert_eq!(astray.len(), usize::from(at_work), "{word}: {astray:?}");
+    }
+    assert!(!place.path("tasks/a").exists());
+    // One that was never begun may be begun there.
+    for word in ["blocked", "refused"] {
+        held.tell(&say(status(word))).unwrap();
+        assert_eq!(place.names(), ["tasks/b"], "{word}");
+    }
+    // Another folder, or a link to this one, has the name: a task of its own.
+    std::os::unix::fs::symlink(place.path("tasks/b"), place.path("tasks/a")).unwrap();
+    assert!(!place.drops.is_at(&held, "tasks/a"));
+    fs::remove_file(place.path("tasks/a")).unwrap();
+    place.put("tasks/a/input/TASK.md", "x");
+    assert!(!place.drops.is_at(&held, "tasks/a"));
+    place.drops.moved_away("tasks/a", "another").unwrap();
+    assert!(place.drops.record("tasks/a").is_some());
+    place.drops.moved_away("tasks/a", "1").unwrap();
+    assert_eq!(place.drops.record("tasks/a"), None);
+    // What is asked of it is asked where it is.
+    assert!(!held.wants_cancel());
+    place.put("tasks/a/input/CANCEL", "");
+    assert!(!held.wants_cancel());
+    place.put("tasks/b/input/CANCEL", "");
+    assert!(held.wants_cancel());
+}
+
 #[test]
 fn a_folder_that_is_moved_into_place_wakes_whoever_looks() {
     let place = Place::new();

@@ -12,7 +12,7 @@ mod roster;
 mod side;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -275,6 +275,7 @@ impl Supervisor {
             trusted,
             supervisor: taken,
             words: words_of_folders,
+            held: HashMap::new(),
             ended: daemon.ended_of(from_folders, ended_before),
             stopping: daemon.stopping.subscribe(),
             told_too_many: false,

@@ -2,7 +2,7 @@
 //! ours. What an agent writes below them stays. No link is followed to get there; `STATUS.md` beside
 //! `output` says it then.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 
 use super::{
     DropBox, DropError,
@@ -106,6 +106,23 @@ pub(super) fn tell_in(folder: &Folder, status: &DropStatus) -> Result<(), DropEr
     }
 }
 
+/// The status and the task of what was told in this folder.
+pub(super) fn told_in(folder: &Folder) -> Option<(String, String)> {
+    [answer(), literal(BESIDE)].iter().find_map(|file| {
+        let mut head = Vec::new();
+        let read = folder.read(file).ok()?.take(MOST_OF_THE_HEAD);
+        let mut read = io::BufReader::new(read);
+        read.read_to_end(&mut head).ok()?;
+        let head = String::from_utf8_lossy(&head);
+        let mut lines = head.lines();
+        lines.next().filter(|first| *first == FENCE)?;
+        let status = lines.next()?.strip_prefix("status: ")?;
+        let mut ours = lines.take_while(|line| *line != FENCE);
+        let task = ours.find_map(|line| line.strip_prefix("task: "))?;
+        Some((status.to_owned(), task.to_owned()))
+    })
+}
+
 /// Puts our lines at the top of this file.
 fn put(folder: &Folder, file: &ContainedPath, status: &DropStatus) -> Result<(), ContainError> {
     let old = told(folder, file)?.unwrap_or_default();
@@ -163,6 +180,8 @@ const TRACES: [&str; 3] = ["output/agent_log.md", "session_ids.json", "session_i
 const BESIDE: &str = "STATUS.md";
 const MOST_BELOW: u64 = 1024 * 1024;
 const MOST_OF_A_LINE: usize = 2000;
+/// More than two long lines and three short ones.
+const MOST_OF_THE_HEAD: u64 = 32 * 1024;
 
 #[cfg(test)]
 mod tests {

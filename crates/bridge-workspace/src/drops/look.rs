@@ -106,9 +106,16 @@ impl DropBox {
     fn inspect(&self, path: &ContainedPath, layout: Layout, look: &mut DropLook) {
         let folder = path.to_string();
         let record = self.record(&folder);
-        let elsewhere = match &record {
-            Some(record) => record.state == DropState::Elsewhere,
-            None => self.has_traces(path) && self.kept(&folder).is_none(),
+        let elsewhere = if let Some(record) = &record {
+            record.state == DropState::Elsewhere
+        } else {
+            let was_moved = self.was_moved(path);
+            if was_moved && layout.input == EntryKind::Folder {
+                // Its task may be at work, and be cancelled there.
+                let input = path.child(INPUT).unwrap_or_default();
+                look.places.push(self.root.path().join(input.to_path()));
+            }
+            (was_moved || self.has_traces(path)) && self.kept(&folder).is_none()
         };
         if elsewhere {
             return;

@@ -9,7 +9,7 @@
 
 pub mod answer;
 pub mod look;
-mod moved;
+pub mod moved;
 pub mod text;
 pub mod watch;
 
