@@ -299,11 +299,8 @@ impl Settings {
     /// The address to pair with where none was named: of the environment or the user's own file. A
     /// project must not say where a token is sent.
     pub(crate) fn url_of_the_user(&self) -> String {
-        variable("SAAS_URL")
-            .or_else(|| self.discovery.own_url())
-            .as_deref()
-            .map(understood)
-            .unwrap_or_else(|| DEFAULT_URL.to_owned())
+        let named = variable("SAAS_URL").or_else(|| self.discovery.own_url());
+        understood(named.as_deref().unwrap_or(DEFAULT_URL))
     }
 
     /// The pairing token, or what to do about its absence.
