@@ -410,6 +410,8 @@ async fn a_task_whose_folder_was_moved_before_the_bridge_was_killed_is_told_as_f
         waiting.moved(&home, "moved-b"),
     ];
     bridge.kill().await;
+    // Another one has the name of the first before the next start.
+    let other = Folder::drop(&home, "a", &demo("#demo fast"));
     let mut bridge = start(&home, NOBODY, &[]);
     for folder in &moved {
         folder.until("failed").await;
@@ -419,8 +421,9 @@ async fn a_task_whose_folder_was_moved_before_the_bridge_was_killed_is_told_as_f
     Folder::drop(&home, "later", &demo("#demo fast"))
         .until("completed")
         .await;
+    other.until("completed").await;
     assert!(moved.iter().all(|it| it.line("status") == "failed"));
-    assert!(!at_work.0.exists() && !waiting.0.exists());
+    assert!(!waiting.0.exists(), "made again");
     assert_eq!(bridge.terminate().await, Some(0), "{}", bridge.told());
 }
 

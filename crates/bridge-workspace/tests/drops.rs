@@ -452,6 +452,20 @@ fn a_folder_that_is_moved_while_its_task_is_at_work_is_told_where_it_is() {
     assert!(place.drops.record("tasks/a").is_some());
     place.drops.moved_away("tasks/a", "1").unwrap();
     assert_eq!(place.drops.record("tasks/a"), None);
+    // The same is seen without the folder that was held: it tells nothing of the task.
+    let attempt = String::from("1");
+    let working = record("tasks/a", DropState::Working { attempt });
+    let task = DropBox::task_of("tasks/a");
+    place.drops.keep(&working).unwrap();
+    place
+        .drops
+        .tell("tasks/a", &say(status("working")))
+        .unwrap();
+    place.drops.replaced(&task).unwrap();
+    assert_eq!(place.drops.record("tasks/a"), Some(working), "a copy");
+    fs::remove_dir_all(place.path("tasks/a/output")).unwrap();
+    place.drops.replaced(&task).unwrap();
+    assert_eq!(place.drops.record("tasks/a"), None);
     // What is asked of it is asked where it is.
     assert!(!held.wants_cancel());
     place.put("tasks/a/input/CANCEL", "");

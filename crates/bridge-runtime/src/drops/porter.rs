@@ -152,8 +152,12 @@ impl Porter {
             let drops = self.drops.clone();
             let status = status(&task, word, reason, None);
             let name = folder.clone();
-            let told = blocking(move || drops.tell(&name, &status)).await;
-            warn_untold(&folder, told);
+            let told = blocking(move || {
+                let told = drops.tell(&name, &status);
+                let replaced = drops.replaced(&task);
+                told.and(replaced)
+            });
+            warn_untold(&folder, told.await);
         }
     }
 

@@ -98,6 +98,28 @@ impl DropBox {
         astray
     }
 
+    /// Forgets that a task was handed on from the folder of its name, when the folder that has the
+    /// name now tells nothing of it: a task that was handed on tells that at once, so this is
+    /// another one.
+    pub fn replaced(&self, task: &TaskId) -> Result<(), DropError> {
+        let mut forgotten = Ok(());
+        self.walk(&literal(TASKS), |path, layout| {
+            let folder = path.to_string();
+            if layout.is_none() || Self::task_of(&folder) != *task {
+                return;
+            }
+            let told = self.root.open_folder(path).ok();
+            let told = told.and_then(|open| answer::told_in(&open));
+            let is_its_own = told.is_some_and(|(_, told)| told == task.as_str());
+            if let Some(record) = self.kept(&folder).filter(|_| !is_its_own)
+                && let DropState::Working { attempt } = &record.state
+            {
+                forgotten = self.moved_away(&folder, attempt);
+            }
+        });
+        forgotten
+    }
+
     /// Whether this folder was handed on under another name.
     pub(super) fn was_moved(&self, path: &ContainedPath) -> bool {
         let told = self.told_of_another(path);
