@@ -50,6 +50,14 @@ impl Folder {
         Self(home.root().join("tasks").join(name))
     }
 
+    /// Gives it another name while it is looked after.
+    fn moved(&self, home: &Home, name: &str) -> Self {
+        let to = Self::named(home, name);
+        fs::create_dir_all(to.0.parent().unwrap()).unwrap();
+        fs::rename(&self.0, &to.0).unwrap();
+        to
+    }
+
     fn rewrite(&self, task: &str) {
         fs::write(self.0.join("input/TASK.md"), task).unwrap();
     }
@@ -60,7 +68,11 @@ impl Folder {
 
     /// The value of a line that is told.
     fn line(&self, name: &str) -> String {
-        let told = self.output("TASK.md");
+        self.line_of("output/TASK.md", name)
+    }
+
+    fn line_of(&self, file: &str, name: &str) -> String {
+        let told = fs::read_to_string(self.0.join(file)).unwrap_or_default();
         let value = told
             .lines()
             .find_map(|line| line.strip_prefix(&format!("{name}: ")));
@@ -69,17 +81,18 @@ impl Folder {
 
     /// Waits until this is told. A file makes no event here, so it is looked for.
     async fn until(&self, status: &str) {
+        self.until_in("output/TASK.md", status).await;
+    }
+
+    async fn until_in(&self, file: &str, status: &str) {
         for _ in 0..1200 {
-            if self.line("status") == status {
+            if self.line_of(file, "status") == status {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!(
-            "{}: not {status}:\n{}",
-            self.0.display(),
-            self.output("TASK.md")
-        );
+        let told = fs::read_to_string(self.0.join(file)).unwrap_or_default();
+        panic!("{}: not {status}:\n{told}", self.0.display());
     }
 
     /// The folder's log has so many runs, the first and its follow-ups.
@@ -217,9 +230,21 @@ async fn a_folder_of_the_control_plane_is_no_dropped_task() {
     plane.send(&write("only-written")).await;
     plane.send(&write("planes")).await;
     plane.run("planes", "r1", "demo", "#demo fast").await;
+    // One that it writes gets another name.
+    plane.send(&write("web/first")).await;
+    plane
+        .send(&json!({
+            "action": "rename_folder", "requestId": "m", "agentId": "demo", "provider": "demo",
+            "useCtrlnode": true, "path": "tasks/web/first", "newPath": "tasks/web/moved",
+        }))
+        .await;
+    let ack = plane
+        .heard(|frame| frame["action"] == "rename_folder_ack")
+        .await;
+    assert_eq!(ack["success"], true, "{ack}");
     let dropped = Folder::drop(&home, "dropped", &demo("#demo fast"));
     dropped.until("completed").await;
-    for name in ["planes", "only-written"] {
+    for name in ["planes", "only-written", "web/moved"] {
         assert_eq!(Folder::named(&home, name).line("status"), "", "{name}");
     }
     assert_eq!(
@@ -308,6 +333,97 @@ async fn what_cannot_be_done_is_answered_with_the_reason() {
     for folder in [&nobody, &outside, &link] {
         folder.until("completed").await;
     }
+    assert_eq!(bridge.terminate().await, Some(0), "{}", bridge.told());
+}
+
+#[tokio::test]
+async fn a_task_whose_output_is_a_link_is_told_so_beside_it_and_done_when_that_is_mended() {
+    let home = Home::new();
+    let mut bridge = start(&home, NOBODY, &[]);
+    let outside = home.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let made = home.path().join("made-a");
+    fs::create_dir(&made).unwrap();
+    std::os::unix::fs::symlink(&outside, made.join("output")).unwrap();
+    let folder = Folder::drop(&home, "a", &demo("#demo fast"));
+    folder.until_in("STATUS.md", "refused").await;
+    let reason = folder.line_of("STATUS.md", "reason");
+    assert_eq!(reason, "output is a symbolic link");
+    fs::remove_file(folder.0.join("output")).unwrap();
+    folder.until("completed").await;
+    assert!(!folder.0.join("STATUS.md").exists());
+
+    // Its agent may put one there as well: how it ended is told all the same.
+    let swapped = Folder::drop(&home, "b", &demo("#demo slow 3"));
+    swapped.until("working").await;
+    fs::rename(swapped.0.join("output"), home.path().join("taken")).unwrap();
+    std::os::unix::fs::symlink(&outside, swapped.0.join("output")).unwrap();
+    swapped.until_in("STATUS.md", "completed").await;
+    Folder::drop(&home, "later", &demo("#demo fast"))
+        .until("completed")
+        .await;
+    assert_eq!(swapped.line_of("STATUS.md", "status"), "completed");
+    // What went there went by the agent.
+    for ours in ["TASK.md", "agent_log.md", "b-output.md"] {
+        assert!(!outside.join(ours).exists(), "{ours}");
+    }
+    assert_eq!(bridge.terminate().await, Some(0), "{}", bridge.told());
+}
+
+#[tokio::test]
+async fn a_task_whose_folder_is_moved_while_it_is_at_work_ends_where_the_folder_is() {
+    let home = Home::new();
+    let mut bridge = start(&home, NOBODY, &[("CTRLNODE_PARALLEL", "1")]);
+    let at_work = Folder::drop(&home, "a", &demo("#demo shell 600"));
+    at_work.until("working").await;
+    let task = at_work.line("task");
+    let waiting = Folder::drop(&home, "b", &demo("#demo fast"));
+    waiting.until("waiting").await;
+    let moved = at_work.moved(&home, "web/a");
+    let second = waiting.moved(&home, "web/b");
+    // Its name is free for another one, which is begun when this one has ended.
+    let other = Folder::drop(&home, "a", &demo("#demo fast"));
+    // What is wanted of it is looked for where it is.
+    fs::write(moved.0.join("input/CANCEL"), "").unwrap();
+    moved.until("cancelled").await;
+    assert_eq!(moved.line("task"), task);
+    // The place that an agent was to work in is gone.
+    second.until("failed").await;
+    other.until("completed").await;
+    let reason = second.line("reason");
+    assert!(reason.ends_with("/tasks/b does not exist"), "{reason}");
+    assert_eq!((moved.runs(), second.runs(), other.runs()), (1, 0, 1));
+    assert!(!waiting.0.exists(), "made again");
+    assert_eq!(bridge.terminate().await, Some(0), "{}", bridge.told());
+}
+
+#[tokio::test]
+async fn a_task_whose_folder_was_moved_before_the_bridge_was_killed_is_told_as_failed() {
+    let home = Home::new();
+    let mut bridge = start(&home, NOBODY, &[("CTRLNODE_PARALLEL", "1")]);
+    let at_work = Folder::drop(&home, "a", &demo("#demo slow 600"));
+    at_work.until("working").await;
+    let waiting = Folder::drop(&home, "b", &demo("#demo fast"));
+    waiting.until("waiting").await;
+    let moved = [
+        at_work.moved(&home, "moved-a"),
+        waiting.moved(&home, "moved-b"),
+    ];
+    bridge.kill().await;
+    // Another one has the name of the first before the next start.
+    let other = Folder::drop(&home, "a", &demo("#demo fast"));
+    let mut bridge = start(&home, NOBODY, &[]);
+    for folder in &moved {
+        folder.until("failed").await;
+        let reason = folder.line("reason");
+        assert!(reason.contains("bridge was stopped"), "{reason}");
+    }
+    Folder::drop(&home, "later", &demo("#demo fast"))
+        .until("completed")
+        .await;
+    other.until("completed").await;
+    assert!(moved.iter().all(|it| it.line("status") == "failed"));
+    assert!(!waiting.0.exists(), "made again");
     assert_eq!(bridge.terminate().await, Some(0), "{}", bridge.told());
 }
 

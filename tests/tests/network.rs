@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bridge_testkit::{
     fake_plane::{FakePlane, Heard, Manners, What},
     home::{Finished, Home, Running, finish},
+    raw_endpoint::{Part, RawEndpoint},
     wire,
 };
 use rcgen::{CertificateParams, KeyPair};
@@ -170,6 +171,35 @@ async fn no_proxy_is_obeyed_and_a_proxy_that_refuses_is_told_with_what_to_do() {
         !said.contains("wr0ng") && !said.contains("test-token"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn the_address_of_a_page_leads_to_the_plane_and_who_answers_otherwise_is_told_apart() {
+    let (home, plane) = (Home::new(), FakePlane::start(Manners::extended()).await);
+    let page = format!("http://{}", behind(&plane.url()));
+    let found = doctor(&home, &page, &[]).await.stdout;
+    let door = format!("ws://{}/ws/bridge", behind(&plane.url()));
+    assert!(found.contains(&door), "{found}");
+    assert!(found.contains("connected"), "{found}");
+
+    for (status, todo) in [
+        (401, "not said that the token is wrong"),
+        (404, "no door for machines at this path"),
+        (302, "leads to another one"),
+    ] {
+        let answer = Part::response(status, &["Location: /elsewhere"], "<html>");
+        let server = RawEndpoint::start(move |_, _| answer.clone())
+            .await
+            .unwrap();
+        let found = doctor(&home, &server.address(), &[]).await.stdout;
+        assert!(found.contains(&format!("with status {status}")), "{found}");
+        assert!(found.contains(todo), "{found}");
+        let asked = server.seen().borrow().requests.clone();
+        assert!(
+            asked.iter().all(|it| it.line.contains(" /ws/bridge")),
+            "{asked:?}"
+        );
+    }
 }
 
 /// A plane that signed its own certificate, before a fake one.

@@ -1,5 +1,6 @@
 //! The binary `ctrlnode`: parse, run, report, exit code.
 
+mod advice;
 mod agents_file;
 mod args;
 mod browser;
@@ -12,6 +13,7 @@ mod keys;
 mod link_note;
 mod logging;
 mod machine;
+mod plane_address;
 mod protected;
 mod reach;
 mod recording;

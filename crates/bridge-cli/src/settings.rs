@@ -21,6 +21,7 @@ use crate::{
     agents_file::{self, AgentsFile},
     daemon::BUILT_IN,
     keys,
+    plane_address::understood,
     report::{Exit, Problem},
     rules_file::{self, RulesError},
     shown_address::shown,
@@ -151,7 +152,8 @@ impl Settings {
                     .exit(Exit::NotConfigured)
             })?;
         let token = variable("PAIRING_TOKEN");
-        let pairing = discovery.pairing(token.as_deref(), variable("SAAS_URL").as_deref());
+        let mut pairing = discovery.pairing(token.as_deref(), variable("SAAS_URL").as_deref());
+        pairing.url = pairing.url.as_deref().map(understood);
         let millis = |key: &str, default: u64| -> Result<Duration, Problem> {
             let value: u64 = number(key, text(key))?.unwrap_or(default);
             Ok(Duration::from_millis(value.clamp(100, 24 * 3600 * 1000)))
@@ -297,9 +299,8 @@ impl Settings {
     /// The address to pair with where none was named: of the environment or the user's own file. A
     /// project must not say where a token is sent.
     pub(crate) fn url_of_the_user(&self) -> String {
-        variable("SAAS_URL")
-            .or_else(|| self.discovery.own_url())
-            .unwrap_or_else(|| DEFAULT_URL.to_owned())
+        let named = variable("SAAS_URL").or_else(|| self.discovery.own_url());
+        understood(named.as_deref().unwrap_or(DEFAULT_URL))
     }
 
     /// The pairing token, or what to do about its absence.

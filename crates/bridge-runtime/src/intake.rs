@@ -340,7 +340,7 @@ impl Intake {
                     self.unwritten.refused(asked, error.to_string());
                 }
             }
-            Ok(Served::Reply(_)) => {}
+            Ok(Served::Reply(_) | Served::Moved { .. }) => {}
             Err(error) => tracing::error!(%error, "writing a file failed"),
         }
     }
@@ -351,7 +351,7 @@ impl Intake {
 }
 
 /// A folder that a control plane uses is no dropped task.
-fn leave_to_the_plane(kept: Result<(), DropError>) {
+pub(crate) fn leave_to_the_plane(kept: Result<(), DropError>) {
     if let Err(error) = kept {
         tracing::warn!(%error, "a folder of the control plane may be taken for a dropped task");
     }

@@ -19,7 +19,7 @@ use bridge_proto::{
     model::{Origin, ReadOutcome, Reply, Request},
 };
 use bridge_transport::{ConnId, Handle};
-use bridge_workspace::{CommandId, Served, Tree, Workspace};
+use bridge_workspace::{CommandId, DropBox, Served, Tree, Workspace};
 use tokio::{
     runtime,
     sync::{Semaphore, mpsc},
@@ -27,7 +27,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{outgoing::Outgoing, scribe::Scribe};
+use crate::{intake::leave_to_the_plane, outgoing::Outgoing, scribe::Scribe};
 
 /// A request with everything that is needed to answer it.
 #[derive(Debug)]
@@ -49,11 +49,18 @@ pub(crate) struct Serving {
     changing: Option<JoinHandle<()>>,
     link: Handle<Outgoing>,
     workspace: Arc<Workspace>,
+    /// The dropped tasks, where they are looked for.
+    drops: Option<DropBox>,
 }
 
 impl Serving {
     /// Must be called on a tokio runtime.
-    pub(crate) fn start(workspace: Arc<Workspace>, link: Handle<Outgoing>, scribe: Scribe) -> Self {
+    pub(crate) fn start(
+        workspace: Arc<Workspace>,
+        link: Handle<Outgoing>,
+        scribe: Scribe,
+        drops: Option<DropBox>,
+    ) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
         tokio::spawn(hand_out(jobs, Arc::clone(&workspace), link.clone()));
         Self {
@@ -62,6 +69,7 @@ impl Serving {
             changing: None,
             link,
             workspace,
+            drops,
         }
     }
 
@@ -80,11 +88,17 @@ impl Serving {
     pub(crate) async fn change(&mut self, job: Job) {
         self.settled().await;
         let (workspace, link) = (Arc::clone(&self.workspace), self.link.clone());
-        let scribe = self.scribe.clone();
+        let (scribe, drops) = (self.scribe.clone(), self.drops.clone());
         let here = runtime::Handle::current();
         self.changing = Some(tokio::task::spawn_blocking(move || {
             let mut answers = Answers::new(here.clone(), link);
-            answers.add(&job, |job| workspace.serve(&job.request, job.tree.as_ref()));
+            answers.add(&job, |job| {
+                let served = workspace.serve(&job.request, job.tree.as_ref());
+                if let (Some(drops), Served::Moved { to, .. }) = (&drops, &served) {
+                    leave_to_the_plane(drops.moved_by_the_plane(to));
+                }
+                served
+            });
             here.block_on(scribe.done(job.id));
             answers.hand_over();
         }));
@@ -183,7 +197,7 @@ impl Answers {
 /// A handler that fails has an answer as well: one that says so in the words of its action.
 fn reply_to(job: &Job, serve: impl FnOnce(&Job) -> Served) -> Option<Reply> {
     match catch_unwind(AssertUnwindSafe(|| serve(job))) {
-        Ok(Served::Reply(reply)) => Some(reply),
+        Ok(Served::Reply(reply) | Served::Moved { reply, .. }) => Some(reply),
         Ok(Served::Write(_)) => None,
         Err(_) => {
             tracing::error!("a file request made its handler fail");

@@ -101,6 +101,30 @@ fn a_link_in_the_place_of_a_file_is_refused() {
 }
 
 #[test]
+fn a_link_in_the_place_of_the_folder_is_refused_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let theirs = dir.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = dir.path().join("spool");
+    for target in [&theirs, &dir.path().join("nowhere")] {
+        symlink(target, &path).unwrap();
+        for spelling in [path.clone(), path.join("")] {
+            let opened = Folder::open(spelling);
+            assert!(matches!(opened, Err(FolderError::Link { path: at }) if at == path));
+        }
+        fs::remove_file(&path).unwrap();
+    }
+    assert_eq!(mode(&theirs), 0o755);
+    assert_eq!(fs::read_dir(&theirs).unwrap().count(), 0);
+    assert!(!dir.path().join("nowhere").exists());
+    // A link on the way there is the caller's own.
+    symlink(&theirs, &path).unwrap();
+    open(&path.join("inside"));
+    assert_eq!(mode(&theirs.join("inside")), 0o700);
+}
+
+#[test]
 fn a_link_that_appears_while_the_spool_is_open_is_not_written_through() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("spool");

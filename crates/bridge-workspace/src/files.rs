@@ -38,6 +38,13 @@ pub enum FileRefusal {
 pub enum Served {
     /// What to answer.
     Reply(Reply),
+    /// A folder has another place: what to answer, and the place, absolute.
+    Moved {
+        /// The answer.
+        reply: Reply,
+        /// Where it is now, without links.
+        to: PathBuf,
+    },
     /// `write_file` has no reply on the wire: where the file is now, or why it is not.
     Write(Result<PathBuf, FileRefusal>),
 }
@@ -72,7 +79,14 @@ impl Workspace {
                 };
                 Served::Reply(Reply::ListFiles { listing })
             }
-            Request::Tree(change) => Served::Reply(Reply::Tree(self.change_tree(change, tree))),
+            Request::Tree(change) => {
+                let (changed, moved) = self.change_and_tell(change, tree);
+                let reply = Reply::Tree(changed);
+                match moved {
+                    Some(to) => Served::Moved { reply, to },
+                    None => Served::Reply(reply),
+                }
+            }
         }
     }
 

@@ -1,16 +1,11 @@
-//! The run journal: what must be known after a crash. One append-only file of checked lines.
-//!
-//! ```text
-//! CTRLNODE_ROOT/journal/runs.jsonl
-//!   <16 hex digits: FNV-1a 64 of the rest> {"run":{…}}          a run begins, or its entry changes
-//!   <16 hex digits>                        {"end":{…}}          it has ended
-//!   <16 hex digits>                        {"done":{…}}         a command of the hub was carried out
-//!   <16 hex digits>                        {"passed":{…}}       all of them up to a number were
-//! ```
+//! The run journal: what must be known after a crash. One append-only file of checked lines;
+//! what one looks like is in `line`.
 //!
 //! A line is on the disk (`fdatasync`) before the call that wrote it returns. A torn or damaged
 //! line is skipped and counted; what stands before and behind it holds. The file is rewritten with
 //! only what is still needed when it is opened and whenever it has grown.
+
+mod line;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -25,9 +20,11 @@ use bridge_proto::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::line::MAX_LINE_BYTES;
+use self::line::{Line, LineRef, done, encode, parse};
 use crate::{
     contained::{ContainError, ContainedPath, Folder},
-    executed::{CommandId, Executed, Numbering},
+    executed::{CommandId, Executed},
     root::Workspace,
     task_dir::literal,
 };
@@ -131,46 +128,6 @@ pub struct Journal {
     ragged: bool,
     /// An end or a command is known here that the file does not have.
     behind: bool,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum LineRef<'a> {
-    Run(&'a RunEntry),
-    End {
-        run: &'a RunKey,
-        outcome: &'a Outcome,
-        n: u64,
-        at: Timestamp,
-    },
-    Done {
-        numbering: Numbering,
-        seq: u64,
-    },
-    Passed {
-        numbering: Numbering,
-        seq: u64,
-    },
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Line {
-    Run(RunEntry),
-    End {
-        run: RunKey,
-        outcome: Outcome,
-        n: u64,
-        at: Timestamp,
-    },
-    Done {
-        numbering: Numbering,
-        seq: u64,
-    },
-    Passed {
-        numbering: Numbering,
-        seq: u64,
-    },
 }
 
 impl Journal {
@@ -506,41 +463,8 @@ impl Journal {
     }
 }
 
-fn done<'a>(command: CommandId) -> LineRef<'a> {
-    let CommandId { numbering, seq } = command;
-    LineRef::Done { numbering, seq }
-}
-
 fn file_path() -> ContainedPath {
     literal("runs.jsonl")
-}
-
-fn encode(line: &LineRef<'_>, out: &mut Vec<u8>) -> Result<(), JournalError> {
-    let json = serde_json::to_vec(line).map_err(|error| JournalError::Write(error.into()))?;
-    if json.len() > MAX_LINE_BYTES {
-        return Err(JournalError::TooLarge { bytes: json.len() });
-    }
-    out.extend(format!("{:016x} ", fnv1a(&json)).into_bytes());
-    out.extend(json);
-    out.push(b'\n');
-    Ok(())
-}
-
-fn parse(line: &[u8]) -> Option<Line> {
-    let (sum, rest) = line.split_at_checked(16)?;
-    let json = rest.strip_prefix(b" ")?;
-    let sum = u64::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok()?;
-    if sum != fnv1a(json) {
-        return None;
-    }
-    serde_json::from_slice(json).ok()
-}
-
-/// FNV-1a, 64 bits: tells accidents, not attacks.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// How many ended runs are kept, for answering a run that arrives again.
@@ -548,9 +472,6 @@ pub const KEPT_ENDED: usize = 1000;
 
 /// How many event numbers are reserved at a time.
 pub const RESERVE_BLOCK: u64 = 1000;
-
-/// Largest entry in bytes; an origin's reply token is the only part without a limit of its own.
-pub const MAX_LINE_BYTES: usize = 256 * 1024;
 
 /// What is read of a file at most; a journal that was rewritten in time stays far below.
 const MAX_FILE_BYTES: u64 = 1024 * 1024 * 1024;
@@ -560,102 +481,4 @@ const SPARE_LINES: usize = 1000;
 
 #[cfg(test)]
 #[cfg(target_os = "linux")]
-mod tests {
-    use bridge_proto::{
-        TaskId,
-        model::{ReplyToken, Source},
-    };
-
-    use super::*;
-
-    fn entry(id: &str) -> RunEntry {
-        let run = RunKey {
-            task: TaskId::parse(id).unwrap(),
-            attempt: "1".into(),
-        };
-        RunEntry {
-            marker: run.marker(),
-            run,
-            agent: AgentId::parse("dev").unwrap(),
-            provider: ProviderKey::parse("demo").unwrap(),
-            kind: RunKind::Dispatch,
-            origin: Origin {
-                source: Source::Local,
-                reply: ReplyToken::default(),
-            },
-            started: Timestamp::from_millis(0),
-            pid: None,
-            folder: None,
-            repository: None,
-            reserved: 0,
-            joined: None,
-        }
-    }
-
-    #[test]
-    fn a_device_that_is_full_refuses_the_run_and_the_next_write_holds() {
-        let dir = tempfile::tempdir().unwrap();
-        let open = || Journal::open_in(Folder::open(dir.path()).unwrap()).unwrap();
-        let mut journal = open();
-        journal.record(&entry("a")).unwrap();
-        journal.file = Some(File::options().write(true).open("/dev/full").unwrap());
-        let error = journal.record(&entry("b")).unwrap_err();
-        assert!(
-            matches!(&error, JournalError::Write(e) if e.kind() == io::ErrorKind::StorageFull),
-            "{error:?}"
-        );
-        assert_eq!(journal.find(&entry("b").run), None);
-        journal.file = None;
-        journal.record(&entry("c")).unwrap();
-        drop(journal);
-        let journal = open();
-        let runs: Vec<_> = journal.open_runs().cloned().collect();
-        assert_eq!((runs, journal.skipped()), (vec![entry("a"), entry("c")], 0));
-    }
-
-    #[test]
-    fn a_command_that_found_the_device_full_counts_as_kept_when_there_is_room() {
-        let dir = tempfile::tempdir().unwrap();
-        let open = || Journal::open_in(Folder::open(dir.path()).unwrap()).unwrap();
-        let mut journal = open();
-        let command = |seq| CommandId {
-            numbering: Numbering(1),
-            seq,
-        };
-        journal.done(command(1)).unwrap();
-        journal.file = Some(File::options().write(true).open("/dev/full").unwrap());
-        journal.done(command(2)).unwrap_err();
-        assert!(journal.executed().contains(command(2)));
-        assert_eq!((journal.kept(), open().kept()), (None, Some(command(1))));
-        journal.file = None;
-        journal.settle();
-        assert_eq!(journal.kept(), Some(command(2)));
-        assert_eq!(open().kept(), Some(command(2)));
-    }
-
-    #[test]
-    fn an_end_that_found_the_device_full_is_written_when_there_is_room() {
-        let full = || Some(File::options().write(true).open("/dev/full").unwrap());
-        let dir = tempfile::tempdir().unwrap();
-        let open = || Journal::open_in(Folder::open(dir.path()).unwrap()).unwrap();
-        let mut journal = open();
-        for id in ["a", "b"] {
-            journal.record(&entry(id)).unwrap();
-            journal.file = full();
-            let now = Timestamp::from_millis(1);
-            let run = entry(id).run;
-            journal
-                .close(&run, &Outcome::Completed, 7, now)
-                .unwrap_err();
-            assert!(matches!(journal.find(&run), Some(RunState::Ended(_))));
-            journal.file = None;
-            if id == "a" {
-                journal.record(&entry("c")).unwrap();
-            } else {
-                journal.settle();
-            }
-            let left: Vec<_> = open().open_runs().map(|it| it.run.clone()).collect();
-            assert_eq!(left, [entry("c").run], "after {id}");
-        }
-    }
-}
+mod tests;

@@ -41,6 +41,7 @@ pub use drops::{
     DropBox, DropError, DropRecord, DropState,
     answer::DropStatus,
     look::{DropLook, Dropped},
+    moved::{Astray, DropPlace},
     text::DropText,
     watch::DropWatcher,
 };

@@ -22,12 +22,21 @@ impl Workspace {
     /// Does what is asked; what fails half-way stays as far as it came. `tree` is where the paths
     /// start, `None` where the request means none.
     pub fn change_tree(&self, change: &TreeChange, tree: Option<&Tree>) -> TreeChanged {
+        self.change_and_tell(change, tree).0
+    }
+
+    /// As [`Workspace::change_tree`], and where a folder is that was renamed.
+    pub(crate) fn change_and_tell(
+        &self,
+        change: &TreeChange,
+        tree: Option<&Tree>,
+    ) -> (TreeChanged, Option<PathBuf>) {
         let open = |path: &str| tree.and_then(|tree| self.open_tree(tree, path));
         let done = |act, result: Result<(), Refusal>| TreeChanged::Done {
             act,
             error: result.err(),
         };
-        match change {
+        let changed = match change {
             TreeChange::DeletePath { path, .. } => {
                 done(TreeAct::DeletePath, delete_path(open(path).as_ref(), path))
             }
@@ -35,10 +44,15 @@ impl Workspace {
                 TreeAct::CreateFolder,
                 create_folder(open(path).as_ref(), path),
             ),
-            TreeChange::RenameFolder { path, new_path, .. } => done(
-                TreeAct::RenameFolder,
-                rename_folder(open(path).as_ref(), path, new_path),
-            ),
+            TreeChange::RenameFolder { path, new_path, .. } => {
+                let renamed = rename_folder(open(path).as_ref(), path, new_path);
+                let (error, to) = match renamed {
+                    Ok(to) => (None, Some(to)),
+                    Err(refusal) => (Some(refusal), None),
+                };
+                let act = TreeAct::RenameFolder;
+                return (TreeChanged::Done { act, error }, to);
+            }
             TreeChange::DeleteFolder { path, .. } => done(
                 TreeAct::DeleteFolder,
                 delete_folder(open(path).as_ref(), path),
@@ -64,7 +78,8 @@ impl Workspace {
                     Err(error) => change.refused(&error),
                 }
             }
-        }
+        };
+        (changed, None)
     }
 
     /// The new workspace; `None` where OpenClaw is not here.
@@ -256,7 +271,8 @@ fn delete_folder(tree: Option<&Opened<'_>>, path: &str) -> Result<(), Refusal> {
         })
 }
 
-fn rename_folder(tree: Option<&Opened<'_>>, path: &str, new: &str) -> Result<(), Refusal> {
+/// Gives where it is now.
+fn rename_folder(tree: Option<&Opened<'_>>, path: &str, new: &str) -> Result<PathBuf, Refusal> {
     let (tree, path) = needed(tree, path)?;
     let (_, new) = needed(Some(tree), new)?;
     let failed = TreeAct::RenameFolder.failed();
@@ -281,7 +297,8 @@ fn rename_folder(tree: Option<&Opened<'_>>, path: &str, new: &str) -> Result<(),
         | TreeError::TooDeep { .. }) => told_of_tree(other, failed),
     };
     folder.survey(&real, &check).map_err(of)?;
-    folder.rename(&real, &new_real).map_err(of)
+    folder.rename(&real, &new_real).map_err(of)?;
+    Ok(new_path)
 }
 
 fn needed<'a, 'b>(

@@ -137,6 +137,39 @@ fn a_folder_that_a_control_plane_uses_is_no_dropped_task() {
 }
 
 #[test]
+fn what_a_control_plane_moves_into_place_is_no_dropped_task() {
+    let place = Place::new();
+    for folder in ["tasks/a", "tasks/web/b", "tasks/web/03-14/c", "tasks/d"] {
+        place.put(&format!("{folder}/input/TASK.md"), "x");
+    }
+    place.put(
+        "tasks/web/half/input/notes.md",
+        "Somebody is still writing.",
+    );
+    // Of another folder that had the name.
+    for state in [DropState::Over, DropState::Refused] {
+        let mut told = record("tasks/a", state);
+        told.told = true;
+        place.drops.keep(&told).unwrap();
+    }
+    for moved in [
+        "tasks/a",
+        "tasks/web",
+        "tasks/d/input",
+        "agents/x",
+        "tasks/gone",
+    ] {
+        place.drops.moved_by_the_plane(&place.path(moved)).unwrap();
+    }
+    let outside = place.scene.outside();
+    place.drops.moved_by_the_plane(&outside).unwrap();
+    assert_eq!(place.names(), [""; 0]);
+    // A task comes to the folder that had none.
+    place.put("tasks/web/half/input/TASK.md", "x");
+    assert_eq!(place.names(), ["tasks/web/half"]);
+}
+
+#[test]
 fn input_looks_another_way_after_every_change_and_the_same_otherwise() {
     let place = Place::new();
     place.put("tasks/a/input/TASK.md", "one");
@@ -315,14 +348,130 @@ fn what_is_told_stands_above_what_the_agent_wrote() {
 
 #[cfg(unix)]
 #[test]
-fn nothing_is_told_through_a_link() {
+fn what_cannot_be_told_in_output_is_told_beside_it_and_never_through_a_link() {
     let place = Place::new();
     place.put("tasks/a/input/TASK.md", "x");
     let outside = place.scene.outside().join("target");
-    fs::create_dir(&outside).unwrap();
-    std::os::unix::fs::symlink(&outside, place.path("tasks/a/output")).unwrap();
+    put(&outside.join("TASK.md"), "theirs");
+    let (output, beside) = (
+        place.path("tasks/a/output"),
+        place.path("tasks/a/STATUS.md"),
+    );
+    std::os::unix::fs::symlink(&outside, &output).unwrap();
+    let seen = place.only();
+    assert_eq!(seen.fault.as_deref(), Some("output is a symbolic link"));
+
+    let mut refused = record("tasks/a", DropState::Refused);
+    let told = status("refused");
+    place.drops.close(&mut refused, &told).unwrap();
+    assert_eq!(
+        fs::read_to_string(&beside).unwrap(),
+        "---\nstatus: refused\nreason: told here because \"output\" is a symbolic link\n\
+         agent: demo\ntask: drop-1\nat: now\n---\n"
+    );
+    let written = fs::read_to_string(outside.join("TASK.md")).unwrap();
+    assert_eq!((written.as_str(), refused.told), ("theirs", true));
+    // It counts as told, and a link to the file is none.
+    assert_eq!(place.only().record, Some(refused.clone()));
+    fs::remove_file(&output).unwrap();
+    let mended = place.only();
+    assert_eq!((&mended.fault, &mended.record), (&None, &Some(refused)));
+    assert_ne!(mended.print, seen.print);
+    fs::create_dir(&output).unwrap();
+    std::os::unix::fs::symlink(outside.join("TASK.md"), output.join("TASK.md")).unwrap();
+    place.drops.tell("tasks/a", &status("working")).unwrap();
+    let told = fs::read_to_string(&beside).unwrap();
+    assert!(
+        told.contains("status: working\nreason: told here because \"output/TASK.md\" is"),
+        "{told}"
+    );
+
+    // Where it can be told again, only what somebody else wrote stays there.
+    fs::remove_file(output.join("TASK.md")).unwrap();
+    fs::write(&beside, told + "mine\n").unwrap();
+    for rest in ["mine\n", "mine\n"] {
+        place.drops.tell("tasks/a", &status("completed")).unwrap();
+        assert_eq!(fs::read_to_string(&beside).unwrap(), rest);
+    }
+    // Neither place can be used.
+    fs::remove_dir_all(&output).unwrap();
+    fs::remove_file(&beside).unwrap();
+    for link in [&output, &beside] {
+        std::os::unix::fs::symlink(&outside, link).unwrap();
+    }
     assert!(place.drops.tell("tasks/a", &status("working")).is_err());
-    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    assert_eq!(place.only().record, None);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_is_moved_while_its_task_is_at_work_is_told_where_it_is() {
+    let place = Place::new();
+    place.put("tasks/a/input/TASK.md", "x");
+    let attempt = String::from("1");
+    place
+        .drops
+        .keep(&record("tasks/a", DropState::Working { attempt }))
+        .unwrap();
+    let held = place.drops.hold("tasks/a").unwrap();
+    let say = |status| DropStatus {
+        task: DropBox::task_of("tasks/a").to_string(),
+        ..status
+    };
+    held.tell(&say(status("waiting"))).unwrap();
+    assert!(place.drops.is_at(&held, "tasks/a"));
+    fs::rename(place.path("tasks/a"), place.path("tasks/b")).unwrap();
+    assert!(!place.drops.is_at(&held, "tasks/a"));
+    // It is no task of its new name, at work or ended, and its old one is not made again.
+    for word in ["waiting", "working", "completed", "failed", "cancelled"] {
+        held.tell(&say(status(word))).unwrap();
+        assert_eq!(place.names(), [""; 0], "{word}");
+        let told = fs::read_to_string(place.path("tasks/b/output/TASK.md")).unwrap();
+        assert!(
+            told.starts_with(&format!("---\nstatus: {word}\n")),
+            "{told}"
+        );
+        let at_work = ["waiting", "working"].contains(&word);
+        let astray = place.drops.astray();
+        assert_eq!(astray.len(), usize::from(at_work), "{word}: {astray:?}");
+    }
+    assert!(!place.path("tasks/a").exists());
+    // One that was never begun may be begun there.
+    for word in ["blocked", "refused"] {
+        held.tell(&say(status(word))).unwrap();
+        assert_eq!(place.names(), ["tasks/b"], "{word}");
+    }
+    // Another folder, or a link to this one, has the name: a task of its own.
+    std::os::unix::fs::symlink(place.path("tasks/b"), place.path("tasks/a")).unwrap();
+    assert!(!place.drops.is_at(&held, "tasks/a"));
+    fs::remove_file(place.path("tasks/a")).unwrap();
+    place.put("tasks/a/input/TASK.md", "x");
+    assert!(!place.drops.is_at(&held, "tasks/a"));
+    place.drops.moved_away("tasks/a", "another").unwrap();
+    assert!(place.drops.record("tasks/a").is_some());
+    place.drops.moved_away("tasks/a", "1").unwrap();
+    assert_eq!(place.drops.record("tasks/a"), None);
+    // The same is seen without the folder that was held: it tells nothing of the task.
+    let attempt = String::from("1");
+    let working = record("tasks/a", DropState::Working { attempt });
+    let task = DropBox::task_of("tasks/a");
+    place.drops.keep(&working).unwrap();
+    place
+        .drops
+        .tell("tasks/a", &say(status("working")))
+        .unwrap();
+    place.drops.replaced(&task).unwrap();
+    assert_eq!(place.drops.record("tasks/a"), Some(working), "a copy");
+    fs::remove_dir_all(place.path("tasks/a/output")).unwrap();
+    place.drops.replaced(&task).unwrap();
+    assert_eq!(place.drops.record("tasks/a"), None);
+    // What is asked of it is asked where it is.
+    assert!(!held.wants_cancel());
+    place.put("tasks/a/input/CANCEL", "");
+    assert!(!held.wants_cancel());
+    place.put("tasks/b/input/CANCEL", "");
+    assert!(held.wants_cancel());
 }
 
 #[test]

@@ -503,7 +503,7 @@ fn requests_are_served_whole() {
     };
     match serve(&list) {
         Served::Reply(Reply::ListFiles { listing: Ok(it) }) => assert_eq!(it.entries.len(), 1),
-        other @ (Served::Reply(_) | Served::Write(_)) => panic!("{other:?}"),
+        other @ (Served::Reply(_) | Served::Moved { .. } | Served::Write(_)) => panic!("{other:?}"),
     }
 }
 

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
+    advice::advice,
     args::HubAddress,
     client::Client,
     daemon::{self, Plane},
@@ -499,52 +500,6 @@ fn todo(value: &Value) -> Option<String> {
     value.as_str().map(|todo| format!("           → {todo}"))
 }
 
-/// What to do about a plane that was not reached.
-fn advice(error: &str) -> &'static str {
-    let error = error.to_lowercase();
-    let known = ADVICE.iter().find(|(sign, _)| error.contains(sign));
-    known.map_or(CHECK, |(_, advice)| advice)
-}
-
-/// What to do about what an error has in it, in lower case; the first that fits.
-const ADVICE: &[(&str, &str)] = &[
-    (
-        "which is not pinned",
-        "if this is the key of your control plane, pin it: CTRLNODE_TLS_PIN=<what stands before>; if not, somebody is between",
-    ),
-    (
-        "does not accept the client certificate",
-        "the control plane wants a client certificate of its own authority: CTRLNODE_TLS_CERT_FILE, and CTRLNODE_TLS_KEY_FILE if the key is in another file",
-    ),
-    (
-        "client certificate cannot be used",
-        "mend the file; CTRLNODE_TLS_CERT_FILE and CTRLNODE_TLS_KEY_FILE name PEM files, the key not encrypted",
-    ),
-    (
-        "certificate expired",
-        "if the clock of this machine is right, the control plane needs a new certificate",
-    ),
-    (
-        "certificate not valid for name",
-        "write the address with a name that its certificate has",
-    ),
-    (
-        "certificate",
-        "if the certificate is from an authority of your own, name that: SSL_CERT_FILE=/path/ca.pem",
-    ),
-    (
-        "proxy ",
-        "check the proxy settings: HTTPS_PROXY or ALL_PROXY, with user name and password in its address if it wants them; NO_PROXY to go without",
-    ),
-    (
-        "status 503",
-        "a hub says so when it has no room for another connection of this machine; try again in ten seconds",
-    ),
-];
-
-/// What to do when the plane was not reached.
-const CHECK: &str = "check the address, the network and the proxy settings";
-
 /// What to do when the plane answered and does not know the token.
 const NEW_TOKEN: &str = "the token is not accepted; run `ctrlnode setup` again";
 
@@ -569,15 +524,5 @@ mod tests {
         assert_eq!(line.trim(), "by sse (12 ms), poll (7 ms)");
         assert_eq!(carrier_line(&json!([])), None);
         assert_eq!(carrier_line(&json!(null)), None);
-    }
-
-    #[test]
-    fn a_certificate_of_an_unknown_authority_has_its_own_advice() {
-        assert!(advice("invalid peer certificate: UnknownIssuer").contains("SSL_CERT_FILE"));
-        let pin = "no secure connection to a:1: its key is sha256:00, which is not pinned";
-        assert!(advice(pin).contains("CTRLNODE_TLS_PIN"));
-        let wanted = "a:1 does not accept the client certificate it was shown, if any: received fatal alert: CertificateRequired";
-        assert!(advice(wanted).contains("CTRLNODE_TLS_CERT_FILE"));
-        assert_eq!(advice("connection refused"), CHECK);
     }
 }

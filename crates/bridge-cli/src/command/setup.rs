@@ -16,6 +16,7 @@ use crate::{
     args::SetupArgs,
     command::doctor,
     daemon,
+    plane_address::{DOOR, leads_nowhere},
     report::{Exit, Problem},
     settings::{DEFAULT_URL, Settings, named_folder, places},
     shown_address::shown,
@@ -204,8 +205,8 @@ pub(super) fn plane_address(text: &str, allow_plain: bool) -> Result<String, Pro
                 .hint("for example https://hub.example.org or wss://hub.example.org/ws/bridge; tcp:// or tls:// with a port for lines"),
         );
     };
-    if matches!(url.path(), "" | "/") && !matches!(url.scheme(), "tcp" | "tls") {
-        url.set_path("/ws/bridge");
+    if leads_nowhere(&url) && !matches!(url.scheme(), "tcp" | "tls") {
+        url.set_path(DOOR);
     }
     let checked = if allow_plain {
         Endpoint::allow_plain(url.as_str())

@@ -100,11 +100,7 @@ impl Drops {
         let mut steps = Vec::new();
         let mut room = AT_ONCE.saturating_sub(self.open.len());
         for dropped in found {
-            if let Some(open) = self.open.get_mut(&dropped.folder) {
-                if dropped.cancel && !open.cancelled {
-                    open.cancelled = true;
-                    steps.push(Step::Cancel(open.run.clone()));
-                }
+            if self.open.contains_key(&dropped.folder) {
                 continue;
             }
             let (folder, print) = (dropped.folder.clone(), dropped.print.clone());
@@ -163,6 +159,13 @@ impl Drops {
             cancelled: false,
         };
         self.open.insert(folder, open);
+    }
+
+    /// The folder of this run, wherever it is now, wants it ended; that is done once.
+    pub(crate) fn cancel(&mut self, run: &RunKey) -> Option<Step> {
+        let open = self.open.values_mut().find(|open| open.run == *run)?;
+        let was_cancelled = std::mem::replace(&mut open.cancelled, true);
+        (!was_cancelled).then(|| Step::Cancel(run.clone()))
     }
 
     /// What is in this folder cannot be done now; it is tried again after [`AGAIN`], and before

@@ -12,13 +12,14 @@ use std::{
 };
 
 use bridge_proto::{
-    AgentId, RunKey, TaskFolder,
+    AgentId, RunKey, TaskFolder, TaskId,
     model::{
         FollowUp, Origin, Outcome, Place, ReplyToken, RunKind, Source, StartRun, Tuning, When,
     },
 };
 use bridge_workspace::{
-    DropBox, DropError, DropRecord, DropState, DropStatus, DropText, DropWatcher, Workspace,
+    Astray, DropBox, DropError, DropPlace, DropRecord, DropState, DropStatus, DropText,
+    DropWatcher, Workspace,
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -41,6 +42,8 @@ pub(crate) struct Porter {
     pub(crate) supervisor: mpsc::Sender<Taken>,
     /// What the supervisor says of runs that were handed on.
     pub(crate) words: mpsc::Receiver<DropWord>,
+    /// The folders of those that are handed on.
+    pub(crate) held: HashMap<RunKey, DropPlace>,
     /// How runs of folders ended that this process did not start.
     pub(crate) ended: HashMap<RunKey, Outcome>,
     /// Nothing more is taken up.
@@ -62,6 +65,7 @@ impl Porter {
                 None
             }
         };
+        self.end_astray().await;
         let mut machine = Drops::default();
         let mut whole = interval(LOOK_ANYWAY);
         whole.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -105,13 +109,55 @@ impl Porter {
             }
             let watcher = watcher.as_mut();
             let new = watcher.is_some_and(|watcher| watcher.watch(look.places));
-            for step in machine.on_look(Instant::now(), &look.found) {
+            let mut steps = self.cancelled(machine).await;
+            steps.extend(machine.on_look(Instant::now(), &look.found));
+            for step in steps {
                 self.carry_out(machine, step).await;
             }
             // Something may have come in there before it was watched.
             if !new {
                 return;
             }
+        }
+    }
+
+    /// Asks the folders of what is handed on whether it shall end.
+    async fn cancelled(&self, machine: &mut Drops) -> Vec<Step> {
+        if self.held.is_empty() {
+            return Vec::new();
+        }
+        let held = self.held.clone();
+        let wishes = blocking(move || {
+            let wishes = held.into_iter().filter(|(_, place)| place.wants_cancel());
+            wishes.map(|(run, _)| run).collect::<Vec<_>>()
+        });
+        let wishes = wishes.await.unwrap_or_default();
+        wishes
+            .iter()
+            .filter_map(|run| machine.cancel(run))
+            .collect()
+    }
+
+    /// Tells the end of what was at work when the process before this one ended, where the folder
+    /// was moved since and so is not found under the name of its record.
+    async fn end_astray(&self) {
+        let drops = self.drops.clone();
+        for Astray { folder, task } in blocking(move || drops.astray()).await.unwrap_or_default() {
+            let runs = self.ended.iter().filter(|(run, _)| run.task == task);
+            let last = runs.max_by_key(|(run, _)| run.attempt.parse::<u128>().ok());
+            let (word, reason) = match last {
+                Some((_, outcome)) => told(outcome.clone()),
+                None => ("failed", Some(MOVED.to_owned())),
+            };
+            let drops = self.drops.clone();
+            let status = status(&task, word, reason, None);
+            let name = folder.clone();
+            let told = blocking(move || {
+                let told = drops.tell(&name, &status);
+                let replaced = drops.replaced(&task);
+                told.and(replaced)
+            });
+            warn_untold(&folder, told.await);
         }
     }
 
@@ -139,13 +185,14 @@ impl Porter {
         let default = self.settings.agent.clone();
         let (workspace, trusted) = (Arc::clone(&self.workspace), Arc::clone(&self.trusted));
         let taken = blocking(move || {
+            let place = drops.hold(&name)?;
             let taken = take_up(&drops, name, look, default.as_ref())?;
             Ok(taken.map(|(asked, record)| {
                 let site = resolve(&workspace, &trusted, &asked);
-                (asked, record, site)
+                (asked, record, site, place)
             }))
         });
-        let (asked, record, site) = match taken.await {
+        let (asked, record, site, place) = match taken.await {
             Some(Ok(Some(taken))) => taken,
             Some(Ok(None)) => return,
             Some(Err(error)) => return self.refuse(machine, folder, print, &error).await,
@@ -154,11 +201,12 @@ impl Porter {
         let run = asked.run.clone();
         tracing::info!(folder, %run, agent = %asked.agent, "a dropped task");
         machine.begun(folder, run.clone(), asked.agent.clone());
+        self.held.insert(run.clone(), place);
         if let Some(outcome) = self.ended.remove(&run) {
             let news = DropNews::Ended(outcome);
             return self.on_word(machine, DropWord { run, news }).await;
         }
-        let waiting = status(&record, "waiting", None, Some(&asked.agent));
+        let waiting = status(&run.task, "waiting", None, Some(&asked.agent));
         self.tell(record, waiting).await;
         let taken = Taken::Run {
             asked: Box::new(asked),
@@ -169,59 +217,90 @@ impl Porter {
     }
 
     /// What became of a run.
-    async fn on_word(&self, machine: &mut Drops, word: DropWord) {
+    async fn on_word(&mut self, machine: &mut Drops, word: DropWord) {
         let DropWord { run, news } = word;
-        let Some((folder, agent)) = machine.open_of(&run) else {
+        let (open, place) = (machine.open_of(&run), self.held.get(&run).cloned());
+        let (Some((folder, agent)), Some(place)) = (open, place) else {
             tracing::debug!(%run, "news of a run that came from no folder");
             return;
         };
-        let (drops, name) = (self.drops.clone(), folder.clone());
-        let record = blocking(move || {
-            let record = drops.record(&name);
-            // What changed while it was at work is seen: an agent that edits its own task does not
-            // start itself again.
-            record.map(|record| DropRecord {
-                text: drops.digest(&name),
-                ..record
-            })
-        });
-        let Some(mut record) = record.await.flatten() else {
-            machine.over(&folder);
-            return;
-        };
-        let status = match news {
+        let say = |word, reason| status(&run.task, word, reason, Some(&agent));
+        let (word, reason, may_mend) = match news {
             DropNews::Begun => {
-                let working = status(&record, "working", None, Some(&agent));
-                return self.only_tell(working, folder).await;
+                let working = say("working", None);
+                let told = blocking(move || place.tell(&working)).await;
+                return warn_untold(&folder, told);
             }
             DropNews::Ended(outcome) => {
-                record.state = DropState::Over;
-                record.print.clear();
                 let (word, reason) = told(outcome);
-                status(&record, word, reason, Some(&agent))
+                (word, reason, None)
             }
-            DropNews::Rejected { reason, may_mend } => {
+            DropNews::Rejected { reason, may_mend } => ("blocked", Some(reason), Some(may_mend)),
+        };
+        let status = say(word, reason);
+        machine.over(&folder);
+        self.held.remove(&run);
+        let (drops, name, attempt) = (self.drops.clone(), folder.clone(), run.attempt);
+        let closed = blocking(move || {
+            if !drops.is_at(&place, &name) {
+                tracing::info!(
+                    folder = name,
+                    "a dropped task was moved while it was handed on"
+                );
+                let told = place.tell(&status);
+                let forgotten = drops.moved_away(&name, &attempt);
+                return (None, told.and(forgotten));
+            }
+            let Some(mut record) = drops.record(&name) else {
+                return (None, place.tell(&status));
+            };
+            // What changed while it was at work is seen: an agent that edits its own task does not
+            // start itself again.
+            if may_mend.is_some() {
                 record.state = DropState::Refused;
                 record.text.clear();
                 record.runs = record.runs.saturating_sub(1);
-                if may_mend {
-                    let print = std::mem::take(&mut record.print);
-                    machine.put_off(Instant::now(), folder.clone(), print);
-                }
-                status(&record, "blocked", Some(reason), Some(&agent))
+            } else {
+                record.state = DropState::Over;
+                record.text = drops.digest(&name);
+                record.print.clear();
             }
-        };
-        machine.over(&folder);
-        self.tell(record, status).await;
+            let again = may_mend == Some(true);
+            let again = again.then(|| std::mem::take(&mut record.print));
+            let told = drops.close(&mut record, &status);
+            (again, told)
+        });
+        let (again, told) = closed.await.unzip();
+        warn_untold(&folder, told);
+        if let Some(print) = again.flatten() {
+            machine.put_off(Instant::now(), folder, print);
+        }
     }
 
     async fn refuse(&self, machine: &mut Drops, folder: String, print: String, why: &DropError) {
         let reason = with_causes(why);
+        let drops = self.drops.clone();
+        let (name, look) = (folder.clone(), print.clone());
+        let before = blocking(move || {
+            let before = drops.record(&name);
+            let over = before.as_ref().filter(|it| it.state == DropState::Over);
+            let over = over.filter(|it| it.text == drops.digest(&name));
+            // How it ended stays told, whatever its agent left in the folder.
+            let kept = over.map(|over| {
+                drops.keep(&DropRecord {
+                    print: look,
+                    ..over.clone()
+                })
+            });
+            (before, kept)
+        });
+        let before = match before.await {
+            Some((_, Some(Ok(())))) => return,
+            Some((before, Some(Err(_)) | None)) => before,
+            None => None,
+        };
         tracing::warn!(folder, reason, "a dropped task is refused");
         machine.put_off(Instant::now(), folder.clone(), print.clone());
-        let drops = self.drops.clone();
-        let name = folder.clone();
-        let before = blocking(move || drops.record(&name)).await.flatten();
         let record = DropRecord {
             state: DropState::Refused,
             print,
@@ -230,7 +309,8 @@ impl Porter {
             told: before.is_some_and(|before| before.told),
             folder,
         };
-        let status = status(&record, "refused", Some(reason), None);
+        let task = DropBox::task_of(&record.folder);
+        let status = status(&task, "refused", Some(reason), None);
         self.tell(record, status).await;
     }
 
@@ -239,23 +319,7 @@ impl Porter {
         let drops = self.drops.clone();
         let folder = record.folder.clone();
         let told = blocking(move || drops.close(&mut record, &status)).await;
-        if let Some(Err(error)) = told {
-            let error = with_causes(&error);
-            tracing::warn!(
-                folder,
-                error,
-                "what became of a dropped task is not written"
-            );
-        }
-    }
-
-    async fn only_tell(&self, status: DropStatus, folder: String) {
-        let drops = self.drops.clone();
-        let name = folder.clone();
-        let told = blocking(move || drops.tell(&name, &status)).await;
-        if let Some(Err(error)) = told {
-            tracing::debug!(folder, %error, "what became of a dropped task is not written");
-        }
+        warn_untold(&folder, told);
     }
 
     async fn tidy(&self) {
@@ -381,7 +445,7 @@ fn asked(
 }
 
 fn status(
-    record: &DropRecord,
+    task: &TaskId,
     status: &'static str,
     reason: Option<String>,
     agent: Option<&AgentId>,
@@ -390,7 +454,7 @@ fn status(
         status,
         reason,
         agent: agent.map(ToString::to_string),
-        task: DropBox::task_of(&record.folder).to_string(),
+        task: task.to_string(),
         at: clock::now().to_string(),
     }
 }
@@ -402,6 +466,17 @@ fn told(outcome: Outcome) -> (&'static str, Option<String>) {
         Outcome::Failed { fault: _, reason } => ("failed", Some(reason)),
         Outcome::Blocked { fix: _, reason } => ("blocked", Some(reason)),
         Outcome::Cancelled { by: _ } => ("cancelled", None),
+    }
+}
+
+fn warn_untold(folder: &str, told: Option<Result<(), DropError>>) {
+    if let Some(Err(error)) = told {
+        let error = with_causes(&error);
+        tracing::warn!(
+            folder,
+            error,
+            "what became of a dropped task is not written"
+        );
     }
 }
 
@@ -421,6 +496,8 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// Of a task that the journal does not know.
+const MOVED: &str = "the bridge was stopped, and the folder moved, before the task had ended";
 /// Looks in a row, each because the one before found further folders.
 const LOOKS: usize = 8;
 /// Events can be lost, and some file systems make none.

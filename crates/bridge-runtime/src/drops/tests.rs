@@ -22,7 +22,12 @@ impl World {
     }
 
     fn look(&mut self) -> Vec<Step> {
-        self.drops.on_look(self.now, &self.found)
+        let wish = self.found.iter().filter(|it| it.cancel);
+        let mut steps: Vec<Step> = wish
+            .filter_map(|it| self.drops.cancel(&run(&it.folder)))
+            .collect();
+        steps.extend(self.drops.on_look(self.now, &self.found));
+        steps
     }
 
     /// Looks whenever the machine wants to, until so much time has passed.

@@ -1,56 +1,57 @@
-//! The daemon's loop: commands and reports of the runners become inputs of the pure machines,
-//! their effects become messages to runners and to the link. Owns no decision of its own.
+//! The daemon: commands and reports of the runners become inputs of the pure machines, their effects
+//! become messages to runners and to the link. Owns no decision of its own. It is put together here;
+//! its loop is in `drive`.
 
 mod announce;
 mod commands;
+mod drive;
 mod dropping;
 mod effects;
 mod gateway;
 mod planning;
+mod reports;
 mod restart;
 mod roster;
 mod side;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bridge_proto::{
-    AgentId, ProviderKey, RunKey, TaskId, Timestamp,
-    model::{AgentProfile, AskEnd, EventBody, Fault, Health, Outcome, RunEvent},
+    AgentId, ProviderKey, RunKey, TaskId,
+    model::{AgentProfile, EventBody, Health},
 };
 use bridge_providers::{host::Host, provider::Provider};
 use bridge_transport::{ConnId, Handle, Inbox, Rarely};
 use bridge_workspace::{Journal, RunEntry, Watching, Workspace};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
-    task::{AbortHandle, JoinError, JoinSet},
-    time::{MissedTickBehavior, interval, sleep_until},
+    task::{AbortHandle, JoinSet},
 };
 
 pub use self::announce::first_greeting;
-use self::{announce::Announcer, planning::Planned};
+use self::{announce::Announcer, drive::Inputs, planning::Planned};
 use crate::{
     agents::Agents,
-    approvals::{Approvals, Decision},
+    approvals::Approvals,
     capabilities::{SkillDesk, SkillQuestion},
-    clock,
-    dispatch::{Dispatch, Effect},
+    dispatch::Dispatch,
     drops::{DropSettings, DropWord, porter::Porter},
     ends::Ends,
     gateway::Finished,
     git::{Desk, Limits, Tools},
     health::HealthBoard,
     homes::{Homes, Residents},
-    intake::{Intake, Taken},
+    intake::Intake,
     manifest::{PlaneWords, SideWord},
     outgoing::Outgoing,
     plans::Plans,
-    policy::{Policy, Surroundings},
-    rules::{Doer, Rules},
+    policy::Policy,
+    rules::Rules,
     runner::{FromRunner, Ticket, ToRunner, Turn},
     scribe::Scribe,
     serving::Serving,
@@ -202,6 +203,7 @@ impl Supervisor {
             watching::start(workspace, how, link, residents.subscribe(), stirring)
         });
         let drops = dropping::open(&workspace, settings.drops.as_ref());
+        let drop_box = drops.as_ref().map(|(drops, _)| drops.clone());
         let (words, words_of_folders) = dropping::words();
         let intake = Intake {
             inbox,
@@ -216,11 +218,16 @@ impl Supervisor {
                 openclaw: workspace.has_openclaw(),
                 residents: living_here,
             },
-            serving: Serving::start(Arc::clone(&workspace), link.clone(), scribe.clone()),
+            serving: Serving::start(
+                Arc::clone(&workspace),
+                link.clone(),
+                scribe.clone(),
+                drop_box.clone(),
+            ),
             scribe: scribe.clone(),
             executed,
             watch,
-            drops: drops.as_ref().map(|(drops, _)| drops.clone()),
+            drops: drop_box,
         };
         let intake = tokio::spawn(intake.run());
         let (reports, from_runners) = mpsc::channel(256);
@@ -269,6 +276,7 @@ impl Supervisor {
             trusted,
             supervisor: taken,
             words: words_of_folders,
+            held: HashMap::new(),
             ended: daemon.ended_of(from_folders, ended_before),
             stopping: daemon.stopping.subscribe(),
             told_too_many: false,
@@ -305,17 +313,6 @@ enum Scan {
     Probed(ProviderKey, Health),
     Models(ProviderKey, Vec<String>),
     Planned(Box<Planned>),
-}
-
-/// Where everything comes from that the loop acts on.
-struct Inputs {
-    commands: mpsc::Receiver<Taken>,
-    reports: mpsc::Receiver<FromRunner>,
-    scans: mpsc::Receiver<Scan>,
-    called: mpsc::Receiver<Finished>,
-    /// Whose files say that it works.
-    stirred: mpsc::Receiver<AgentId>,
-    side: Option<mpsc::Receiver<SideWord>>,
 }
 
 struct RunnerRef {
@@ -367,249 +364,10 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn drive(&mut self, inputs: Inputs, stop: impl Future<Output = ()>) {
-        let Inputs {
-            mut commands,
-            mut reports,
-            mut scans,
-            mut called,
-            mut stirred,
-            mut side,
-        } = inputs;
-        let mut heartbeat = interval(self.settings.heartbeat);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut rescan = interval(self.settings.rescan);
-        rescan.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut stop = std::pin::pin!(stop);
-        let mut stopping = false;
-        loop {
-            let deadline = [
-                self.dispatch.deadline(),
-                self.approvals.deadline(),
-                self.stirring.deadline(),
-            ];
-            let deadline = deadline.into_iter().flatten().min();
-            let due = async {
-                match deadline {
-                    Some(at) => sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let heard = async {
-                match &mut side {
-                    Some(words) => words.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let effects = tokio::select! {
-                biased;
-                () = &mut stop, if !stopping => {
-                    stopping = true;
-                    self.stopping.send_replace(true);
-                    self.dispatch.drain(Instant::now())
-                }
-                Some(report) = reports.recv() => self.on_report(report),
-                Some(taken) = commands.recv() => self.on_taken(taken).await,
-                Some(scan) = scans.recv() => { self.on_scan(scan).await; Vec::new() }
-                Some(finished) = called.recv() => {
-                    self.on_called(finished).await;
-                    Vec::new()
-                }
-                Some(word) = heard => { self.on_side_word(word).await; Vec::new() }
-                Some(agent) = stirred.recv() => {
-                    if self.agents.find(&agent).is_some()
-                        && self.stirring.stirred(Instant::now(), agent)
-                    {
-                        self.heartbeat().await;
-                    }
-                    Vec::new()
-                }
-                () = due => {
-                    if self.stirring.expire(Instant::now()) {
-                        self.heartbeat().await;
-                    }
-                    self.on_due()
-                }
-                _ = heartbeat.tick() => { self.heartbeat().await; Vec::new() }
-                _ = rescan.tick() => {
-                    self.look_around();
-                    self.announce_agents(true).await;
-                    self.settle_journal().await;
-                    Vec::new()
-                }
-                Some(ended) = self.closing.join_next(), if !self.closing.is_empty() => match ended {
-                    Err(error) if error.is_panic() => self.on_panic(&error),
-                    Ok(()) | Err(_) => Vec::new(),
-                },
-            };
-            if self.carry_out(effects).await {
-                return;
-            }
-        }
-    }
-
-    async fn on_taken(&mut self, taken: Taken) -> Vec<Effect<Box<Turn>>> {
-        match taken {
-            Taken::Opened { conn, extended } => {
-                self.current = Some(conn);
-                self.viewer = Some(extended);
-                self.announce_agents(false).await;
-                self.announce_health().await;
-                self.announce_models().await;
-                Vec::new()
-            }
-            Taken::Run { asked, site, id } => {
-                let effects = self.on_asked(*asked, site, id).await;
-                // Also when it came to no run, or to one that is known.
-                self.scribe.done(id).await;
-                effects
-            }
-            Taken::Cancel { task } => self.dispatch.cancel(Instant::now(), &task),
-            Taken::Command { command, conn, id } => {
-                let effects = self.on_command(command, conn).await;
-                self.scribe.done(id).await;
-                effects
-            }
-        }
-    }
-
-    fn on_report(&mut self, report: FromRunner) -> Vec<Effect<Box<Turn>>> {
-        let now = Instant::now();
-        match report {
-            FromRunner::Alive(run) => {
-                self.dispatch.heard(now, &run);
-                Vec::new()
-            }
-            FromRunner::Asked {
-                run,
-                ask,
-                inside,
-                directory,
-            } => {
-                let Some(facts) = self.tickets.get(&run).map(|ticket| &ticket.facts) else {
-                    return Vec::new();
-                };
-                let left = |at: Timestamp| {
-                    let left = at.as_millis().saturating_sub(clock::now().as_millis());
-                    Duration::from_millis(left.try_into().unwrap_or(0))
-                };
-                let around = Surroundings {
-                    doer: Doer {
-                        agent: facts.agent.as_str(),
-                        provider: facts.provider.as_str(),
-                        directory: &directory,
-                    },
-                    inside,
-                    viewer: self.is_watched(facts),
-                    patience: ask.expires.map(left),
-                };
-                let Settings { policy, rules, .. } = &self.settings;
-                match self
-                    .approvals
-                    .raise(now, &run, (*ask).clone(), around, policy, rules)
-                {
-                    Decision::ByPolicy { answer, rule } => {
-                        let how = AskEnd::ByPolicy { rule };
-                        let closed = RunEvent::AskClosed {
-                            ask: ask.id.clone(),
-                            how,
-                        };
-                        self.tell(&run.task, ToRunner::Answer(ask.id, answer));
-                        self.tell(&run.task, ToRunner::Publish(closed));
-                    }
-                    Decision::Show => {
-                        self.dispatch.asks_person(now, &run, true);
-                        self.tell(&run.task, ToRunner::Publish(RunEvent::Ask(*ask)));
-                    }
-                    Decision::Wait => self.dispatch.asks_person(now, &run, true),
-                }
-                Vec::new()
-            }
-            FromRunner::Applied { run, ask, closed } => {
-                let applied = self.approvals.applied(&run, &ask);
-                let event = applied.map(|closed| RunEvent::AskClosed {
-                    ask: closed.ask,
-                    how: closed.how,
-                });
-                if closed.send(event).is_err() {
-                    tracing::debug!(%run, "the runner is gone");
-                }
-                self.ask_closed(&run);
-                Vec::new()
-            }
-            FromRunner::Withdrawn { run, ask } => {
-                self.approvals.withdrawn(&run, &ask);
-                self.ask_closed(&run);
-                Vec::new()
-            }
-            FromRunner::Injected { run, taken } => self.dispatch.injected(now, &run, taken),
-            FromRunner::GivenUp { run, outcome } => {
-                tracing::info!(%run, ?outcome, "the model is not waited for any longer");
-                self.dispatch.give_up(now, &run, outcome)
-            }
-            FromRunner::TurnOver { run, outcome } => {
-                let effects = self.dispatch.turn_over(now, &run, outcome);
-                if !self.dispatch.keeps(&run.task) {
-                    self.close_runner(&run.task);
-                }
-                effects
-            }
-            FromRunner::Gone(task) => {
-                self.dispatch.conversation_gone(&task);
-                if !self.dispatch.keeps(&task) {
-                    self.close_runner(&task);
-                }
-                Vec::new()
-            }
-        }
-    }
-
     async fn settle_journal(&self) {
         if let Err(error) = self.scribe.settle().await {
             tracing::debug!(%error, "the journal is gone");
         }
-    }
-
-    /// The run of a runner that panicked has its end as well.
-    fn on_panic(&mut self, error: &JoinError) -> Vec<Effect<Box<Turn>>> {
-        tracing::error!(%error, "a runner panicked");
-        let of = |runner: &RunnerRef| runner.abort.id() == error.id();
-        let task = self.runners.iter().find(|(_, runner)| of(runner));
-        let Some(task) = task.map(|(task, _)| task.clone()) else {
-            return Vec::new();
-        };
-        self.runners.remove(&task);
-        self.dispatch.conversation_gone(&task);
-        let Some(run) = self.dispatch.run_of(&task).cloned() else {
-            return Vec::new();
-        };
-        let outcome = Outcome::Failed {
-            fault: Fault::Bridge,
-            reason: "the bridge failed while it followed the agent".into(),
-        };
-        self.dispatch.turn_over(Instant::now(), &run, outcome)
-    }
-
-    fn ask_closed(&mut self, run: &RunKey) {
-        if let Some((of, ask)) = self.approvals.show_next(&run.task) {
-            self.tell(&of.task, ToRunner::Publish(RunEvent::Ask(ask)));
-        }
-        let waits = self.approvals.is_waiting(run);
-        self.dispatch.asks_person(Instant::now(), run, waits);
-    }
-
-    fn on_due(&mut self) -> Vec<Effect<Box<Turn>>> {
-        let now = Instant::now();
-        for (closed, answer) in self.approvals.expire(now) {
-            let event = RunEvent::AskClosed {
-                ask: closed.ask.clone(),
-                how: closed.how,
-            };
-            self.tell(&closed.run.task, ToRunner::Answer(closed.ask, answer));
-            self.tell(&closed.run.task, ToRunner::Publish(event));
-            self.ask_closed(&closed.run);
-        }
-        self.dispatch.on_timeout(now)
     }
 }
 

@@ -17,6 +17,13 @@ pub enum FolderError {
         /// The folder.
         path: PathBuf,
     },
+    /// A symbolic link stands where the folder is to be. Whoever put it there would decide where
+    /// messages are kept, and whose rights are changed.
+    #[error("the spool {path} is a symbolic link")]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
     /// The folder or its lock cannot be made or opened.
     #[error("the spool {path} cannot be opened")]
     Io {
@@ -30,7 +37,8 @@ pub enum FolderError {
 /// A folder of the file system, locked until dropped or until the process ends.
 ///
 /// On Unix the folder is made for its owner alone (0700), and so are its files (0600). Symbolic
-/// links in the place of files are refused, and so is everything that is no ordinary file.
+/// links in the place of the folder or of files are refused, and so is everything that is no
+/// ordinary file. Links on the way to the folder are followed: what is above it is the caller's.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -46,9 +54,13 @@ impl Folder {
     /// Makes the folder if it is not there, and locks it. The folder above must exist.
     ///
     /// # Errors
-    /// Fails when somebody has it open, and when it cannot be used.
+    /// Fails when somebody has it open, when it is a link, and when it cannot be used.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, FolderError> {
-        let path = path.into();
+        // A separator at its end would have a link followed.
+        let path: PathBuf = path.into().components().collect();
+        if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink()) {
+            return Err(FolderError::Link { path });
+        }
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| FolderError::Io { path, source }
@@ -212,14 +224,19 @@ fn careful(path: &Path, _options: &mut OpenOptions) -> io::Result<()> {
 
 #[cfg(unix)]
 fn own_folder(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+
+    use rustix::fs::OFlags;
 
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let mode = fs::metadata(path)?.permissions().mode();
-            if mode & 0o077 != 0 {
-                fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            let mut options = OpenOptions::new();
+            options.read(true).custom_flags(flags.bits().cast_signed());
+            let folder = options.open(path)?;
+            if folder.metadata()?.permissions().mode() & 0o077 != 0 {
+                folder.set_permissions(fs::Permissions::from_mode(0o700))?;
             }
             Ok(())
         }

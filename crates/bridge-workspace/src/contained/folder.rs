@@ -105,6 +105,11 @@ impl Folder {
         })
     }
 
+    /// Whether both are one folder, whatever it is called now.
+    pub(crate) fn is_same(&self, other: &Self) -> io::Result<bool> {
+        sys::is_same_dir(&self.dir, &other.dir)
+    }
+
     /// Opens a regular file to read; no link is followed, a pipe does not block.
     pub fn read(&self, path: &ContainedPath) -> Result<File, ContainError> {
         Ok(self.read_known(path)?.0)

@@ -8,7 +8,7 @@ use bridge_proto::Digest;
 use super::{DropBox, DropRecord, DropState, MAX_TASK_BYTES, TASKS, text::TASK};
 use crate::{
     contained::{ContainError, ContainedPath, EntryKind},
-    task_dir::{INPUT, literal},
+    task_dir::{INPUT, OUTPUT, literal},
 };
 
 /// What one look found.
@@ -41,16 +41,36 @@ impl DropBox {
     /// Looks through all folders. What cannot be read is passed over.
     pub fn look(&self) -> DropLook {
         let mut look = DropLook::default();
-        let mut left = MOST_FOLDERS;
-        self.descend(&literal(TASKS), 0, &mut left, &mut look);
-        look.too_many = left == 0;
+        let all = self.walk(&literal(TASKS), |path, layout| match layout {
+            Some(layout) => self.inspect(path, layout, &mut look),
+            None => look.places.push(self.root.path().join(path.to_path())),
+        });
+        look.too_many = !all;
         look.found
             .sort_by(|one, other| one.folder.cmp(&other.folder));
         look
     }
 
-    fn descend(&self, path: &ContainedPath, depth: usize, left: &mut usize, look: &mut DropLook) {
-        if *left == 0 {
+    /// Shows `tasks/`, or a folder in it, and what lies below, down to the folders of tasks: of
+    /// these also what their two folders are. Whether it came through all of them.
+    pub(super) fn walk(
+        &self,
+        from: &ContainedPath,
+        mut show: impl FnMut(&ContainedPath, Option<Layout>),
+    ) -> bool {
+        let mut left = MOST_FOLDERS;
+        self.descend(from, &mut left, &mut show);
+        left > 0
+    }
+
+    fn descend(
+        &self,
+        path: &ContainedPath,
+        left: &mut usize,
+        show: &mut dyn FnMut(&ContainedPath, Option<Layout>),
+    ) {
+        let depth = path.parts().len().saturating_sub(1);
+        if *left == 0 || depth > MOST_LEVELS {
             return;
         }
         *left -= 1;
@@ -62,39 +82,46 @@ impl DropBox {
                 return;
             }
         };
-        let input = entries
-            .iter()
-            .find(|entry| entry.name.as_deref() == Some(INPUT));
-        if depth > 0
-            && let Some(input) = input
-        {
-            self.inspect(path, input.kind, look);
-            return;
-        }
-        look.places.push(self.root.path().join(path.to_path()));
-        if depth == MOST_LEVELS {
+        let kind_of = |name| {
+            let mut named = entries.iter().filter(|it| it.name.as_deref() == Some(name));
+            named.next().map(|entry| entry.kind)
+        };
+        let input = kind_of(INPUT).filter(|_| depth > 0);
+        let layout = input.map(|input| Layout {
+            input,
+            output: kind_of(OUTPUT),
+        });
+        show(path, layout);
+        if layout.is_some() {
             return;
         }
         let folders = entries.iter().filter(|it| it.kind == EntryKind::Folder);
         for name in folders.filter_map(|entry| entry.name.as_deref()) {
             if let Ok(child) = path.child(name) {
-                self.descend(&child, depth + 1, left, look);
+                self.descend(&child, left, show);
             }
         }
     }
 
-    fn inspect(&self, path: &ContainedPath, input: EntryKind, look: &mut DropLook) {
+    fn inspect(&self, path: &ContainedPath, layout: Layout, look: &mut DropLook) {
         let folder = path.to_string();
         let record = self.record(&folder);
-        let elsewhere = match &record {
-            Some(record) => record.state == DropState::Elsewhere,
-            None => self.has_traces(path) && self.kept(&folder).is_none(),
+        let elsewhere = if let Some(record) = &record {
+            record.state == DropState::Elsewhere
+        } else {
+            let was_moved = self.was_moved(path);
+            if was_moved && layout.input == EntryKind::Folder {
+                // Its task may be at work, and be cancelled there.
+                let input = path.child(INPUT).unwrap_or_default();
+                look.places.push(self.root.path().join(input.to_path()));
+            }
+            (was_moved || self.has_traces(path)) && self.kept(&folder).is_none()
         };
         if elsewhere {
             return;
         }
         let mut seen = Seen::default();
-        if input == EntryKind::Folder {
+        if layout.input == EntryKind::Folder {
             let input = path.child(INPUT).unwrap_or_default();
             look.places.push(self.root.path().join(input.to_path()));
             self.see(&input, "", 0, &mut seen);
@@ -103,6 +130,18 @@ impl DropBox {
             }
         } else {
             seen.wrong("input is not a folder".to_owned());
+        }
+        if let Some(output) = layout.output.filter(|it| *it != EntryKind::Folder) {
+            // When it is mended that is seen here, and the task looks another way.
+            look.places.push(self.root.path().join(path.to_path()));
+            seen.parts.push(format!("{OUTPUT}\n{output:?}"));
+            let is_link = output == EntryKind::Link;
+            let what = if is_link {
+                "a symbolic link"
+            } else {
+                "not a folder"
+            };
+            seen.wrong(format!("output is {what}"));
         }
         let parts: Vec<&str> = seen.parts.iter().map(String::as_str).collect();
         look.found.push(Dropped {
@@ -166,6 +205,13 @@ impl DropBox {
             }
         }
     }
+}
+
+/// What the two folders of a task are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    input: EntryKind,
+    output: Option<EntryKind>,
 }
 
 /// What was seen below one `input/`.

@@ -2,12 +2,14 @@
 //! an `input/TASK.md`, to be done and answered in their `output/`.
 //!
 //! [`text`] is what such a file says, [`look`] finds the folders and what is wrong with them,
-//! [`answer`] writes what has become of them, [`watch`] tells when to look again. What was dealt
+//! [`answer`] writes what has become of them, [`moved`] is about those that are
+//! not where they were, [`watch`] tells when to look again. What was dealt
 //! with is kept in one small file for each folder below `journal/drops`, where no task works: a
 //! folder cannot make itself run again.
 
 pub mod answer;
 pub mod look;
+pub mod moved;
 pub mod text;
 pub mod watch;
 

@@ -28,6 +28,12 @@ pub(crate) fn disk_of(dir: &Dir) -> io::Result<Option<u64>> {
     Ok(Some(fstat(dir)?.st_dev))
 }
 
+/// Whether both are one folder, whatever its name.
+pub(crate) fn is_same_dir(one: &Dir, other: &Dir) -> io::Result<bool> {
+    let (one, other) = (fstat(one)?, fstat(other)?);
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+}
+
 /// Whether a file has more names than the one it was opened by.
 pub(crate) fn has_other_names(meta: &Metadata) -> bool {
     meta.nlink() > 1
