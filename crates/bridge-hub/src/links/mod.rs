@@ -3,6 +3,7 @@
 
 pub(crate) mod flow;
 pub(crate) mod session;
+pub(crate) mod upload;
 
 use std::{
     collections::HashMap,
