@@ -81,7 +81,7 @@ async fn open(
 }
 
 /// `POST /ws/bridge/link/{link}`.
-async fn say(Named(link): Named, request: Request) -> Response {
+async fn say(Named(link): Named, Extension(links): Extension<Links>, request: Request) -> Response {
     let (Ok(_place), Ok(_of_all)) = (link.bodies.try_acquire(), link.of_bridge.try_acquire())
     else {
         return later("link_busy", "other requests of this bridge are being read");
@@ -96,7 +96,7 @@ async fn say(Named(link): Named, request: Request) -> Response {
                 )
                 | NotTaken::CutOff(_) => StatusCode::BAD_REQUEST,
             };
-            tracing::warn!(%error, "a bridge sent a batch that is not taken");
+            links.not_taken(&link, error.to_string()).await;
             return refusal(status, "batch", &error.to_string(), None);
         }
     };
