@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "tests say by failing what is wrong")]
 
 mod cutting;
+mod gateway;
+mod limited;
 mod links;
 mod meddling;
 mod probing;

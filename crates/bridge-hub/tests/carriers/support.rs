@@ -1,6 +1,6 @@
 //! A hub in a folder of its own, and bridges that are real links with a few words to say.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use bridge_hub::{Hub, HubConfig, Mode, NewTask, RunningHub, StoredEvent};
 use bridge_proto::{
@@ -66,7 +66,7 @@ impl World {
     }
 
     /// The door for lines itself.
-    pub(crate) fn lines(&self) -> std::net::SocketAddr {
+    pub(crate) fn lines(&self) -> SocketAddr {
         self.running.lines_address().unwrap()
     }
 
@@ -77,7 +77,11 @@ impl World {
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
-        let address = self.way.address;
+        self.endpoint_at(self.way.address)
+    }
+
+    /// The same, of a hub that is found there.
+    pub(crate) fn endpoint_at(&self, address: SocketAddr) -> Endpoint {
         let url = if self.kind == CarrierKind::Lines {
             format!("tcp://{address}")
         } else {
