@@ -25,8 +25,8 @@ async fn hub(home: &Home, listen: &str, options: &[&str]) -> Running {
 async fn paired(home: &Home, url: Option<&str>) {
     let made = home.run(&["hub", "token", "create", "laptop"], "").await;
     assert_eq!(made.code, Some(0), "{made:?}");
-    let printed = made.stderr.split_whitespace();
-    let printed = printed.filter(|word| word.starts_with("ws://")).next_back();
+    let mut words = made.stderr.split_whitespace();
+    let printed = words.find(|word| word.starts_with("ws://"));
     let url = url.or(printed).unwrap();
     let work = home.workspace().display().to_string();
     let setup = ["setup", "--token-stdin", "--workspace", &work, "--url", url];

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bridge_transport::{CarrierKind, CloseReason, FrameRefused, Inbound, Text};
+use bridge_transport::{CarrierKind, CloseReason, FrameRefused, Inbound};
 
 use crate::{
     gateway::{Asked, Gateway},
@@ -35,7 +35,7 @@ impl Behind {
     }
 
     async fn push(&self, n: u64, text: &str) {
-        self.bridge.push(self.run.text(n, text)).await;
+        self.bridge.push(&self.run.text(n, text)).await;
     }
 
     /// How long the request that was refused with 503 took to come again.
@@ -105,7 +105,7 @@ async fn a_message_that_is_refused_while_it_is_written_is_told_and_does_not_come
         gateway.narrow(Some(1 << 20));
         // More than the buffers of a connection hold that nobody reads.
         let bytes = 12 << 20;
-        bridge.push(Text("x".repeat(bytes))).await;
+        bridge.push(&"x".repeat(bytes)).await;
         let refused = loop {
             if let Inbound::Refused { reason, .. } = bridge.next().await {
                 break reason;

@@ -59,7 +59,7 @@ async fn a_link_outlives_its_connections() {
         for round in 0..10_u32 {
             world.way.cut();
             bridge
-                .push(run.text(u64::from(round), &format!("{round} ")))
+                .push(&run.text(u64::from(round), &format!("{round} ")))
                 .await;
             let prompt = format!("prompt {round}");
             world.create(&prompt).await;
@@ -83,7 +83,7 @@ async fn a_request_or_an_answer_that_is_lost_loses_and_doubles_nothing() {
         for round in 0..10_u32 {
             world.way.cut();
             let text = run.text(u64::from(round), &format!("{round} "));
-            bridge.push(text).await;
+            bridge.push(&text).await;
             let count = usize::try_from(round).unwrap() + 1;
             world.texts(&run, count).await;
         }

@@ -8,6 +8,8 @@ mod gateway;
 mod limited;
 mod links;
 mod meddling;
+#[path = "../paired/mod.rs"]
+mod paired;
 mod probing;
 mod promises;
 mod support;
