@@ -29,7 +29,10 @@ use tokio::{
 };
 
 use crate::{
-    endpoint::bridge::{EXTENSION, let_in, talk},
+    endpoint::{
+        bridge::{EXTENSION, let_in},
+        connection::talk,
+    },
     hub::Hub,
     links::sink_of,
     places::{Arrival, PlaceId, Places},

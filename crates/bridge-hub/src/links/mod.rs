@@ -17,7 +17,7 @@ use futures_util::{Sink, Stream, sink, stream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::session::{Ask, NoLink, Wires};
-use crate::{access, endpoint::bridge, hub::Hub, store::TokenHash};
+use crate::{access, endpoint::connection::talk, hub::Hub, store::TokenHash};
 
 /// The links of a hub; a cheap handle.
 #[derive(Debug, Clone)]
@@ -126,7 +126,7 @@ impl Links {
             }
         });
         tokio::spawn(async move {
-            bridge::talk(&hub, bridge, extended, sink_of(writing), stream_of(saying)).await;
+            talk(&hub, bridge, extended, sink_of(writing), stream_of(saying)).await;
         });
         Ok(id)
     }
