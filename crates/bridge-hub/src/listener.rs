@@ -29,6 +29,7 @@ use crate::{
     access::Source,
     arriving::in_time,
     places::{Arrival, PlaceId, Places},
+    refusals::{Refusal, Refusals},
     socket::Socket,
 };
 
@@ -44,6 +45,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, closing: onesho
         tasks: JoinSet::new(),
         news,
         stop,
+        refusals: Refusals::default(),
     };
     let mut closing = pin!(async move {
         if closing.await.is_err() {
@@ -88,22 +90,21 @@ struct House {
     tasks: JoinSet<()>,
     news: mpsc::UnboundedSender<News>,
     stop: watch::Receiver<()>,
+    refusals: Refusals,
 }
 
 #[derive(Debug)]
 enum News {
     Known(PlaceId),
     Gone(PlaceId),
+    Refused(Refusal),
 }
 
 impl House {
     fn take_in(&mut self, socket: TcpStream, from: SocketAddr) {
         let (place, put_out) = match self.places.arrive(from.ip()) {
             Arrival::Taken { place, put_out } => (place, put_out),
-            Arrival::Full => {
-                tracing::warn!(%from, "no place for a further connection");
-                return;
-            }
+            Arrival::Full => return self.refusals.tell(&Refusal::NoPlace(from)),
         };
         if let Some(stranger) = put_out.and_then(|place| self.strangers.remove(&place)) {
             tracing::debug!("a connection that asked for nothing made room for another");
@@ -121,11 +122,17 @@ impl House {
     }
 
     fn on_news(&mut self, news: &News) {
-        match news {
-            News::Known(place) => self.places.welcome(*place),
-            News::Gone(place) => self.places.leave(*place),
-        }
-        let (News::Known(place) | News::Gone(place)) = news;
+        let place = match news {
+            News::Known(place) => {
+                self.places.welcome(*place);
+                place
+            }
+            News::Gone(place) => {
+                self.places.leave(*place);
+                place
+            }
+            News::Refused(why) => return self.refusals.tell(why),
+        };
         self.strangers.remove(place);
     }
 }
@@ -142,6 +149,11 @@ impl Visitor {
     /// It has shown a token that is good.
     pub(crate) fn welcome(&self) {
         self.tell(News::Known(self.place));
+    }
+
+    /// It is refused something; the log may want to know.
+    pub(crate) fn refused(&self, why: Refusal) {
+        self.tell(News::Refused(why));
     }
 
     /// Where it comes from. What a proxy on this machine says of whom it speaks for is believed; of

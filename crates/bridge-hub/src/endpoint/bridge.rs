@@ -20,7 +20,10 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 
 use super::{connection::talk, failure};
-use crate::{access, guard::bearer, hub::Hub, listener::Visitor, packed::Packed, store::TokenHash};
+use crate::{
+    access, guard::bearer, hub::Hub, listener::Visitor, packed::Packed, refusals::Refusal,
+    store::TokenHash,
+};
 
 /// `GET /ws/bridge`.
 pub(crate) async fn connect(
@@ -76,7 +79,9 @@ pub(crate) async fn let_in(
     let bridge = match hub.store.bridge_by_token(token).await {
         Ok(Some(bridge)) => bridge.id,
         Ok(None) => {
-            tracing::warn!("a bridge with an unknown pairing token was refused");
+            if let Some(visitor) = visitor {
+                visitor.refused(Refusal::UnknownToken);
+            }
             return Err(not_accepted("it is wrong or was revoked"));
         }
         Err(error) => return Err(failure::response(&error.into())),

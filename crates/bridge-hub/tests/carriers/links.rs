@@ -226,12 +226,23 @@ async fn hostile_batches_are_refused_and_the_link_goes_on() {
 
 /// Begins a request by hand: its head, and the beginning of its body.
 async fn begun(world: &World, path: &str, announced: usize, body: &str) -> TcpStream {
+    begun_with(world, path, announced, "", body).await
+}
+
+/// The same with more headers, each with its end.
+async fn begun_with(
+    world: &World,
+    path: &str,
+    announced: usize,
+    headers: &str,
+    body: &str,
+) -> TcpStream {
     let address = world.way.address;
     let token = world.pairing.expose();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
         "POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
-         Content-Length: {announced}\r\n\r\n{body}"
+         Content-Length: {announced}\r\n{headers}\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     stream
@@ -265,6 +276,11 @@ async fn a_batch_with_too_much_in_it_is_refused_before_it_is_there() {
         assert!(answer.starts_with("http/1.1 413 "), "{body:?} {answer}");
         assert!(answer.contains("connection: close"), "{body:?} {answer}");
     }
+    // Who asks before it writes is not told to go on.
+    let asks = "Expect: 100-continue\r\n";
+    let mut asking = begun_with(&world, &link, 40 << 20, asks, "").await;
+    let answer = answered(&mut asking).await;
+    assert!(answer.starts_with("http/1.1 413 "), "{answer}");
     // A single line may be as long.
     let mut taken = begun(&world, &link, 300_000, &head(&["x"])).await;
     let rest = "x".repeat(300_000 - head(&["x"]).len() - 1) + "\n";
