@@ -95,7 +95,7 @@ async fn a_line_that_is_too_long_for_the_way_ends_the_connection_and_arrives_whe
 
 #[tokio::test]
 async fn a_message_that_is_refused_while_it_is_written_is_told_and_does_not_come_again() {
-    for kind in OF_HTTP {
+    let kept_by = async |kind| {
         let world = World::new(kind).await;
         let mut gateway = Gateway::to(world.way.address).await;
         // What has the envelope goes in parts.
@@ -124,7 +124,9 @@ async fn a_message_that_is_refused_while_it_is_written_is_told_and_does_not_come
         let seen = gateway.so_far().into_iter();
         let refused = seen.filter(|asked| asked.refused == Some(413));
         assert_eq!(refused.count(), 2, "{kind:?}");
-    }
+    };
+    let [one, two, three] = OF_HTTP;
+    tokio::join!(kept_by(one), kept_by(two), kept_by(three));
 }
 
 #[tokio::test]
