@@ -20,6 +20,7 @@ use crate::{
     error::HubError,
     hub::Hub,
     listener::Visitor,
+    refusals::Refusal,
     server::StartError,
     store::GrantKind,
     web,
@@ -119,10 +120,9 @@ impl Guard {
             // A form on a page with `no-referrer` sends `null`; only a browser can add the site.
             Some("null") if site == Some("same-origin") => true,
             Some(origin) if self.knows_origin(origin) => true,
-            Some(origin) => {
+            Some(_) => {
                 // Reading without the right origin is harmless: responses carry no CORS headers.
                 if !method.is_safe() || headers.contains_key(header::UPGRADE) {
-                    tracing::warn!(origin, "request from another site refused");
                     return Err(Refused::OtherOrigin);
                 }
                 false
@@ -151,7 +151,7 @@ pub(crate) async fn at_the_gate(
         .authority()
         .is_none_or(|named| named.as_str() == host);
     let answer = if !same || !guard.knows_host(&host) {
-        tracing::warn!(host, "request for another host refused");
+        refused(&request, Refusal::OtherHost(host));
         Refused::OtherHost.response()
     } else {
         match guard.visit(request.method(), request.headers(), &host) {
@@ -159,10 +159,22 @@ pub(crate) async fn at_the_gate(
                 request.extensions_mut().insert(visit);
                 next.run(request).await
             }
-            Err(refused) => refused.response(),
+            Err(why) => {
+                let origin = request.headers().get(header::ORIGIN);
+                let origin = origin.and_then(|origin| origin.to_str().ok());
+                let origin = origin.unwrap_or_default().to_owned();
+                refused(&request, Refusal::OtherOrigin(origin));
+                why.response()
+            }
         }
     };
     strict(answer)
+}
+
+fn refused(request: &Request, why: Refusal) {
+    if let Some(visitor) = visitor(request) {
+        visitor.refused(why);
+    }
 }
 
 /// Every response of the hub, also refusals.

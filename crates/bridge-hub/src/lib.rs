@@ -7,9 +7,10 @@
 //! what is decided (`state` and `devices`, pure), who drives it (`owner`, `commands`), what viewers
 //! ask for (`prepare`, `requests`), what is kept (`store`, and before it `backlog`), the doors
 //! (`endpoint`, with `packed`; `links` and `lines` for other carriers), who may come in (`listener`,
-//! `places`, `guard`, `access`), the pages (`web`).
+//! `arriving`, `places`, `refusals`, `guard`, `access`), the pages (`web`).
 
 mod access;
+mod arriving;
 mod backlog;
 mod clock;
 mod commands;
@@ -28,6 +29,7 @@ mod owner;
 mod packed;
 mod places;
 mod prepare;
+mod refusals;
 mod requests;
 mod resend;
 mod server;

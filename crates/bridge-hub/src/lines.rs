@@ -12,12 +12,9 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
 };
 use bridge_proto::ctrlnode::MAX_FRAME_BYTES;
-use bridge_transport::{
-    Rarely,
-    carrier::{
-        line::Line,
-        tcp_lines::{Hello, Lines, Welcome},
-    },
+use bridge_transport::carrier::{
+    line::Line,
+    tcp_lines::{Hello, Lines, Welcome},
 };
 use futures_util::{Stream, stream};
 use tokio::{
@@ -29,10 +26,15 @@ use tokio::{
 };
 
 use crate::{
-    endpoint::bridge::{EXTENSION, let_in, talk},
+    endpoint::{
+        bridge::{EXTENSION, let_in},
+        connection::talk,
+    },
+    guard::bearer,
     hub::Hub,
     links::sink_of,
     places::{Arrival, PlaceId, Places},
+    refusals::{Refusal, Refusals},
     socket::Socket,
 };
 
@@ -53,7 +55,7 @@ pub(crate) async fn serve(listener: TcpListener, hub: Hub, closing: oneshot::Rec
         strangers: HashMap::new(),
         tasks: JoinSet::new(),
         news,
-        refused: Rarely::default(),
+        refusals: Refusals::default(),
     };
     loop {
         tokio::select! {
@@ -87,22 +89,21 @@ struct House {
     strangers: HashMap<PlaceId, AbortHandle>,
     tasks: JoinSet<()>,
     news: mpsc::UnboundedSender<News>,
-    refused: Rarely,
+    refusals: Refusals,
 }
 
 #[derive(Debug)]
 enum News {
     /// It has shown a token, or is gone.
     NoStranger(PlaceId),
-    /// A bridge has shown its token, and there was no room.
-    NoRoom,
+    Refused(Refusal),
 }
 
 impl House {
     fn take_in(&mut self, stream: TcpStream, from: SocketAddr) {
         let (place, put_out) = match self.places.arrive(from.ip()) {
             Arrival::Taken { place, put_out } => (place, put_out),
-            Arrival::Full => return self.on_news(&News::NoRoom),
+            Arrival::Full => return self.refusals.tell(&Refusal::NoPlace(from)),
         };
         if let Some(stranger) = put_out.and_then(|place| self.strangers.remove(&place)) {
             tracing::debug!("a connection that said nothing made room for another");
@@ -113,7 +114,7 @@ impl House {
             news: self.news.clone(),
         };
         let guests = Arc::clone(&self.guests);
-        let conversing = converse(stream, self.hub.clone(), stranger, guests);
+        let conversing = converse(stream, from, self.hub.clone(), stranger, guests);
         let task = self.tasks.spawn(conversing);
         self.strangers.insert(place, task);
     }
@@ -124,11 +125,7 @@ impl House {
                 self.places.leave(*place);
                 self.strangers.remove(place);
             }
-            News::NoRoom => {
-                if let Some(refused) = self.refused.count() {
-                    tracing::warn!(refused, "no place for a further connection of lines");
-                }
-            }
+            News::Refused(why) => self.refusals.tell(why),
         }
     }
 }
@@ -162,7 +159,13 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-async fn converse(stream: TcpStream, hub: Hub, stranger: Stranger, guests: Arc<Semaphore>) {
+async fn converse(
+    stream: TcpStream,
+    from: SocketAddr,
+    hub: Hub,
+    stranger: Stranger,
+    guests: Arc<Semaphore>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "small lines may wait");
     }
@@ -181,6 +184,9 @@ async fn converse(stream: TcpStream, hub: Hub, stranger: Stranger, guests: Arc<S
         Ok((bridge, _)) => bridge,
         Err(response) => {
             let status = response.status();
+            if status == StatusCode::UNAUTHORIZED && bearer(&headers).is_some() {
+                stranger.tell(News::Refused(Refusal::UnknownToken));
+            }
             let body = to_bytes(response.into_body(), HEAD).await;
             let body = body.unwrap_or_default();
             let refused = refused(status, &String::from_utf8_lossy(&body));
@@ -188,7 +194,7 @@ async fn converse(stream: TcpStream, hub: Hub, stranger: Stranger, guests: Arc<S
         }
     };
     let Ok(_guest) = guests.try_acquire_owned() else {
-        stranger.tell(News::NoRoom);
+        stranger.tell(News::Refused(Refusal::NoPlace(from)));
         let refused = refused(StatusCode::SERVICE_UNAVAILABLE, "too many connections");
         return greet(&mut writing, &refused).await;
     };

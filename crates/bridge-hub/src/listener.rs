@@ -12,23 +12,24 @@ use std::{
 
 use axum::{
     Router,
-    body::{Body, Bytes, HttpBody as _},
+    body::Body,
     http::{HeaderMap, HeaderName, Request, Response},
 };
-use futures_util::{Stream, StreamExt as _, stream};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot, watch},
     task::{AbortHandle, JoinError, JoinSet},
-    time::{Instant, sleep, timeout_at},
+    time::sleep,
 };
 use tower_service::Service as _;
 
 use crate::{
     access::Source,
+    arriving::in_time,
     places::{Arrival, PlaceId, Places},
+    refusals::{Refusal, Refusals},
     socket::Socket,
 };
 
@@ -44,6 +45,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, closing: onesho
         tasks: JoinSet::new(),
         news,
         stop,
+        refusals: Refusals::default(),
     };
     let mut closing = pin!(async move {
         if closing.await.is_err() {
@@ -88,22 +90,21 @@ struct House {
     tasks: JoinSet<()>,
     news: mpsc::UnboundedSender<News>,
     stop: watch::Receiver<()>,
+    refusals: Refusals,
 }
 
 #[derive(Debug)]
 enum News {
     Known(PlaceId),
     Gone(PlaceId),
+    Refused(Refusal),
 }
 
 impl House {
     fn take_in(&mut self, socket: TcpStream, from: SocketAddr) {
         let (place, put_out) = match self.places.arrive(from.ip()) {
             Arrival::Taken { place, put_out } => (place, put_out),
-            Arrival::Full => {
-                tracing::warn!(%from, "no place for a further connection");
-                return;
-            }
+            Arrival::Full => return self.refusals.tell(&Refusal::NoPlace(from)),
         };
         if let Some(stranger) = put_out.and_then(|place| self.strangers.remove(&place)) {
             tracing::debug!("a connection that asked for nothing made room for another");
@@ -121,11 +122,17 @@ impl House {
     }
 
     fn on_news(&mut self, news: &News) {
-        match news {
-            News::Known(place) => self.places.welcome(*place),
-            News::Gone(place) => self.places.leave(*place),
-        }
-        let (News::Known(place) | News::Gone(place)) = news;
+        let place = match news {
+            News::Known(place) => {
+                self.places.welcome(*place);
+                place
+            }
+            News::Gone(place) => {
+                self.places.leave(*place);
+                place
+            }
+            News::Refused(why) => return self.refusals.tell(why),
+        };
         self.strangers.remove(place);
     }
 }
@@ -142,6 +149,11 @@ impl Visitor {
     /// It has shown a token that is good.
     pub(crate) fn welcome(&self) {
         self.tell(News::Known(self.place));
+    }
+
+    /// It is refused something; the log may want to know.
+    pub(crate) fn refused(&self, why: Refusal) {
+        self.tell(News::Refused(why));
     }
 
     /// Where it comes from. What a proxy on this machine says of whom it speaks for is believed; of
@@ -179,10 +191,16 @@ async fn converse(
     mut stop: watch::Receiver<()>,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(in_time);
+        let (head, body) = request.into_parts();
+        let (body, unread) = in_time(body);
+        let mut request = Request::from_parts(head, Body::new(body));
         request.extensions_mut().insert(visitor.clone());
         let answer = router.clone().call(request);
-        async move { Ok::<Response<Body>, Infallible>(answer.await.unwrap_or_else(|no| match no {})) }
+        async move {
+            let mut answer = answer.await.unwrap_or_else(|no| match no {});
+            unread.throw_away(&mut answer);
+            Ok::<Response<Body>, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -202,44 +220,22 @@ async fn converse(
     }
 }
 
-/// A body that has to be there in time.
-fn in_time(body: Incoming) -> Body {
-    if body.is_end_stream() {
-        return Body::empty();
-    }
-    let until = Instant::now() + BODY;
-    Body::from_stream(until_late(Body::new(body).into_data_stream(), until))
-}
-
-fn until_late(
-    bytes: impl Stream<Item = Result<Bytes, axum::Error>> + Unpin,
-    until: Instant,
-) -> impl Stream<Item = Result<Bytes, axum::Error>> {
-    stream::unfold(Some(bytes), move |bytes| async move {
-        let mut bytes = bytes?;
-        match timeout_at(until, bytes.next()).await {
-            Ok(Some(Ok(some))) => Some((Ok(some), Some(bytes))),
-            Ok(Some(Err(error))) => Some((Err(error), None)),
-            Ok(None) => None,
-            Err(late) => Some((Err(axum::Error::new(late)), None)),
-        }
-    })
-}
-
 /// Proxies name in it whom they speak for.
 const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// From the first byte, or from the end of the answer before, to the end of the head.
 const HEAD: Duration = Duration::from_secs(10);
-/// 32 MiB on a slow line take their time.
-const BODY: Duration = Duration::from_secs(60);
 /// All files may be in use; that passes.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use futures_util::stream;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        time::Instant,
+    };
 
     use super::*;
 
@@ -341,18 +337,5 @@ mod tests {
             .await
             .unwrap_or_default();
         assert_eq!(rest, b"");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_come_to_its_end_in_time_is_an_error_and_no_short_body() {
-        let part = || Ok(Bytes::from_static(b"a"));
-        let whole = until_late(stream::iter([part(), part()]), Instant::now() + BODY);
-        assert!(whole.all(async |part| part.is_ok()).await);
-        let stuck = Box::pin(stream::iter([part()]).chain(stream::pending()));
-        let start = Instant::now();
-        let got: Vec<_> = until_late(stuck, start + BODY).collect().await;
-        let good: Vec<_> = got.iter().map(Result::is_ok).collect();
-        assert_eq!(good, [true, false]);
-        assert_eq!(start.elapsed(), BODY);
     }
 }

@@ -12,19 +12,61 @@ use axum::{
 };
 use bridge_transport::{
     TextFrame,
-    carrier::deflate::{Packed as Message, Packer, unpack},
+    carrier::deflate::{MOST_FRAMES, Packed as Message, Packer, unpack},
 };
 use futures_util::{Sink, Stream};
 
-/// Unpacks what comes and packs what goes, where that is agreed on. A message that breaks the rules
-/// ends the connection with the code that says so.
+/// Unpacks what comes and packs what goes, where that is agreed on: together what is given between
+/// two flushes. A message that breaks the rules ends the connection with the code that says so.
 pub(crate) struct Packed<S> {
     socket: S,
-    packer: Option<Packer>,
+    packing: Option<Packing>,
     /// The longest a message may be, unpacked.
     limit: usize,
     unpacked: VecDeque<Frame>,
     ending: Option<Ending>,
+}
+
+/// What goes, where packing is agreed on.
+#[derive(Default)]
+struct Packing {
+    packer: Packer,
+    /// What can go together.
+    together: Vec<TextFrame>,
+    bytes: usize,
+    /// What the socket has not taken yet.
+    going: VecDeque<Frame>,
+}
+
+impl Packing {
+    fn push(&mut self, frame: Frame) {
+        match frame {
+            Frame::Text(text) => {
+                let text = TextFrame::from(text.as_str());
+                self.bytes += text.len();
+                self.together.push(text);
+            }
+            Frame::Binary(_) | Frame::Ping(_) | Frame::Pong(_) | Frame::Close(_) => {
+                self.pack();
+                self.going.push_back(frame);
+            }
+        }
+    }
+
+    /// Whether more would not go together with what is there.
+    fn is_full(&self) -> bool {
+        self.bytes >= TOGETHER || self.together.len() >= MOST_FRAMES
+    }
+
+    fn pack(&mut self) {
+        let messages = self.packer.pack(self.together.drain(..));
+        self.bytes = 0;
+        self.going
+            .extend(messages.into_iter().map(|message| match message {
+                Message::Binary(bytes) => Frame::Binary(bytes),
+                Message::Text(frame) => text(&frame),
+            }));
+    }
 }
 
 /// The good-bye to who broke a rule.
@@ -37,7 +79,7 @@ impl<S> Packed<S> {
     pub(crate) fn new(socket: S, agreed: bool, limit: usize) -> Self {
         Self {
             socket,
-            packer: agreed.then(Packer::new),
+            packing: agreed.then(Packing::default),
             limit,
             unpacked: VecDeque::new(),
             ending: None,
@@ -87,7 +129,7 @@ where
         let Some(Ok(Frame::Binary(bytes))) = &next else {
             return Poll::Ready(next);
         };
-        if this.packer.is_none() {
+        if this.packing.is_none() {
             return Poll::Ready(next);
         }
         match unpack(bytes, this.limit) {
@@ -114,34 +156,157 @@ where
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Pin::new(&mut self.socket).poll_ready(cx)
+        match &mut self.packing {
+            Some(packing) if packing.is_full() => packing.pack(),
+            Some(packing) if packing.going.is_empty() => return Poll::Ready(Ok(())),
+            Some(_) => {}
+            None => return Pin::new(&mut self.socket).poll_ready(cx),
+        }
+        self.poll_go(cx)
     }
 
     fn start_send(mut self: Pin<&mut Self>, frame: Frame) -> Result<(), Error> {
-        let this = &mut *self;
-        let frame = match (frame, &mut this.packer) {
-            (Frame::Text(frame), Some(packer)) => {
-                // One frame becomes one message.
-                let packed = packer.pack([TextFrame::from(frame.as_str())]).pop_front();
-                match packed {
-                    Some(Message::Binary(bytes)) => Frame::Binary(bytes),
-                    Some(Message::Text(_)) | None => Frame::Text(frame),
-                }
+        match &mut self.packing {
+            Some(packing) => {
+                packing.push(frame);
+                Ok(())
             }
-            (frame, _) => frame,
-        };
-        Pin::new(&mut this.socket).start_send(frame)
+            None => Pin::new(&mut self.socket).start_send(frame),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_all(cx))?;
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_all(cx))?;
         Pin::new(&mut self.socket).poll_close(cx)
+    }
+}
+
+impl<S> Packed<S>
+where
+    S: Sink<Frame, Error = Error> + Unpin,
+{
+    /// Gives the socket everything.
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(packing) = &mut self.packing {
+            packing.pack();
+        }
+        self.poll_go(cx)
+    }
+
+    /// Gives the socket what is packed.
+    fn poll_go(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Some(packing) = &mut self.packing else {
+            return Poll::Ready(Ok(()));
+        };
+        while !packing.going.is_empty() {
+            ready!(Pin::new(&mut self.socket).poll_ready(cx))?;
+            if let Some(frame) = packing.going.pop_front() {
+                Pin::new(&mut self.socket).start_send(frame)?;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 fn text(frame: &TextFrame) -> Frame {
     Frame::Text(frame.as_str().into())
+}
+
+/// As much as goes into one message.
+const TOGETHER: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Bytes;
+    use futures_util::SinkExt as _;
+
+    use super::*;
+
+    /// A socket that takes everything.
+    #[derive(Default)]
+    struct Taken(Vec<Frame>);
+
+    impl Sink<Frame> for Taken {
+        type Error = Error;
+
+        fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn start_send(mut self: Pin<&mut Self>, frame: Frame) -> Result<(), Error> {
+            self.0.push(frame);
+            Ok(())
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// What the socket has got, each message as the texts in it; a ping has none.
+    fn messages(taken: &Taken) -> Vec<Vec<String>> {
+        let texts = |frame: &Frame| match frame {
+            Frame::Binary(packed) => {
+                let frames = unpack(packed, 1 << 20).unwrap();
+                frames.iter().map(|it| it.as_str().to_owned()).collect()
+            }
+            Frame::Text(text) => vec![text.as_str().to_owned()],
+            Frame::Ping(_) | Frame::Pong(_) | Frame::Close(_) => Vec::new(),
+        };
+        taken.0.iter().map(texts).collect()
+    }
+
+    fn frames(numbers: std::ops::Range<usize>) -> Vec<String> {
+        numbers
+            .map(|n| format!("{{\"n\":{n},\"text\":\"a few words more\"}}"))
+            .collect()
+    }
+
+    async fn feed(socket: &mut Packed<Taken>, frames: &[String]) {
+        for frame in frames {
+            socket.feed(Frame::Text(frame.into())).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_given_between_two_flushes_goes_together_and_nothing_overtakes_it() {
+        let mut socket = Packed::new(Taken::default(), true, 1 << 20);
+        let (one, two, three) = (frames(0..50), frames(50..100), frames(100..101));
+        feed(&mut socket, &one).await;
+        socket.feed(Frame::Ping(Bytes::new())).await.unwrap();
+        feed(&mut socket, &two).await;
+        socket.flush().await.unwrap();
+        feed(&mut socket, &three).await;
+        socket.flush().await.unwrap();
+        assert_eq!(messages(&socket.socket), [one, Vec::new(), two, three]);
+    }
+
+    #[tokio::test]
+    async fn what_is_given_without_end_does_not_gather_without_end() {
+        let mut socket = Packed::new(Taken::default(), true, 1 << 20);
+        let all = frames(0..10_000);
+        feed(&mut socket, &all).await;
+        let given = messages(&socket.socket).concat();
+        assert!(given.len() > all.len() - 2 * MOST_FRAMES, "{}", given.len());
+        socket.flush().await.unwrap();
+        assert_eq!(messages(&socket.socket).concat(), all);
+    }
+
+    #[tokio::test]
+    async fn where_nobody_agreed_every_frame_is_a_text_at_once() {
+        let mut socket = Packed::new(Taken::default(), false, 1 << 20);
+        let all = frames(0..50);
+        feed(&mut socket, &all).await;
+        let each: Vec<Vec<String>> = all.into_iter().map(|text| vec![text]).collect();
+        assert_eq!(messages(&socket.socket), each);
+    }
 }

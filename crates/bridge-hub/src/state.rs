@@ -556,6 +556,6 @@ fn kind(message: &FromBridge) -> &'static str {
 
 /// A bridge greets at once; this only bounds what a stranger with a token can hold open.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
-/// A superseded connection is read for some seconds at most, see `endpoint/bridge.rs`; this only
+/// A superseded connection is read for some seconds at most, see `endpoint/connection.rs`; this only
 /// bounds how long a newer one waits for it whatever happens.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use axum::{
     Extension, Json, Router,
     body::{Body, Bytes},
     extract::{
-        DefaultBodyLimit, FromRequest as _, FromRequestParts, Path, Query, Request, State,
+        FromRequestParts, Path, Query, Request, State,
         ws::{Message as Frame, WebSocket, WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
     },
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
@@ -36,6 +36,7 @@ use crate::{
         Link, Links, NotOpened,
         flow::Told,
         session::{Ask, IDLE, NoLink, Reader},
+        upload::{self, NotTaken},
     },
     listener::Visitor,
 };
@@ -47,7 +48,6 @@ pub(crate) fn routes() -> Router<Hub> {
         .route("/ws/bridge/link/{link}", post(say).get(poll).delete(end))
         .route("/ws/bridge/link/{link}/events", get(events))
         .route("/ws/bridge/link/{link}/socket", get(socket))
-        .layer(DefaultBodyLimit::max(BODY))
         .layer(Extension(Links::new()))
 }
 
@@ -81,29 +81,25 @@ async fn open(
 }
 
 /// `POST /ws/bridge/link/{link}`.
-async fn say(Named(link): Named, request: Request) -> Response {
+async fn say(Named(link): Named, Extension(links): Extension<Links>, request: Request) -> Response {
     let (Ok(_place), Ok(_of_all)) = (link.bodies.try_acquire(), link.of_bridge.try_acquire())
     else {
         return later("link_busy", "other requests of this bridge are being read");
     };
-    let body = match Bytes::from_request(request, &()).await {
-        Ok(body) => body,
-        Err(rejection) => return rejection.into_response(),
-    };
-    let batch = match Batch::decode(&body, MOST) {
+    let batch = match upload::read(request.into_body(), MOST, BODY).await {
         Ok(batch) => batch,
         Err(error) => {
-            tracing::warn!(%error, "a bridge sent a batch that is not taken");
             let status = match error {
-                BadLine::TooMuch => StatusCode::PAYLOAD_TOO_LARGE,
-                BadLine::NotUtf8 | BadLine::Unknown | BadLine::Empty | BadLine::Batch => {
-                    StatusCode::BAD_REQUEST
-                }
+                NotTaken::Bad(BadLine::TooMuch) => StatusCode::PAYLOAD_TOO_LARGE,
+                NotTaken::Bad(
+                    BadLine::NotUtf8 | BadLine::Unknown | BadLine::Empty | BadLine::Batch,
+                )
+                | NotTaken::CutOff(_) => StatusCode::BAD_REQUEST,
             };
+            links.not_taken(&link, error.to_string()).await;
             return refusal(status, "batch", &error.to_string(), None);
         }
     };
-    drop(body);
     match link.ask(|reply| Ask::Say { batch, reply }).await {
         Ok(heard) => Json(json!({ "heard": heard })).into_response(),
         Err(error) => no_link(error),

@@ -16,13 +16,14 @@ use tokio::{
 
 use crate::owner::Outgoing;
 
-/// Writes until there is no more, or it cannot.
+/// Writes until there is no more, or it cannot. What is there at one moment is flushed together.
 pub(super) async fn write(
     mut sink: impl Sink<Frame> + Unpin,
     mut outgoing: mpsc::Receiver<Outgoing>,
 ) -> &'static str {
     let mut pings = interval_at(Instant::now() + PING, PING);
     let mut numbered = Numbered::default();
+    let mut unflushed = false;
     loop {
         let frame = if let Some(text) = numbered.next_frame() {
             Frame::Text(text.into())
@@ -54,19 +55,34 @@ pub(super) async fn write(
                         numbered.on_ack(seq);
                         continue;
                     }
-                    None => return "let go",
+                    None => return in_time(sink.flush()).await.err().unwrap_or("let go"),
                 },
+                () = ready(()), if unflushed => {
+                    if let Err(why) = in_time(sink.flush()).await {
+                        return why;
+                    }
+                    unflushed = false;
+                    continue;
+                }
                 () = ready(()), if in_parts => match numbered.next_part() {
                     Some(text) => Frame::Text(text.into()),
                     None => continue,
                 },
             }
         };
-        match timeout(STALL, sink.send(frame)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return "broken",
-            Err(_) => return "does not read",
+        if let Err(why) = in_time(sink.feed(frame)).await {
+            return why;
         }
+        unflushed = true;
+    }
+}
+
+/// Waits for the socket; why there is nothing to wait for any more.
+async fn in_time<E>(taking: impl Future<Output = Result<(), E>>) -> Result<(), &'static str> {
+    match timeout(STALL, taking).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err("broken"),
+        Err(_) => Err("does not read"),
     }
 }
 
@@ -113,3 +129,46 @@ const PING: Duration = Duration::from_secs(20);
 /// A frame of 32 MiB on a slow line takes its time.
 const STALL: Duration = Duration::from_secs(60);
 pub(super) const CLOSING: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::links::sink_of;
+
+    /// What a bridge gets that is sent these frames, and then let go or not.
+    async fn written(frames: &[&str], let_go: bool) -> Vec<String> {
+        let (out, outgoing) = mpsc::channel(8);
+        let (writing, mut written) = mpsc::channel(8);
+        for frame in frames {
+            let frame = Outgoing::Frame((*frame).into());
+            assert!(out.try_send(frame).is_ok());
+        }
+        let out = (!let_go).then_some(out);
+        // Nothing gets through it that is not flushed.
+        let sink = sink_of(writing).buffer(8);
+        let mut got = Vec::new();
+        let reading = async {
+            while got.len() < frames.len() {
+                match written.recv().await {
+                    Some(Frame::Text(text)) => got.push(text.as_str().to_owned()),
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        tokio::join!(reading, async {
+            tokio::select! {
+                why = write(sink, outgoing) => assert_eq!(why, "let go"),
+                () = tokio::time::sleep(PING / 2) => assert!(!let_go),
+            }
+        });
+        drop(out);
+        got
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_written_is_flushed_when_there_is_no_more_and_at_the_end() {
+        for let_go in [false, true] {
+            assert_eq!(written(&["one", "two"], let_go).await, ["one", "two"]);
+        }
+    }
+}

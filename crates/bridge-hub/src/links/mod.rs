@@ -3,6 +3,7 @@
 
 pub(crate) mod flow;
 pub(crate) mod session;
+pub(crate) mod upload;
 
 use std::{
     collections::HashMap,
@@ -11,11 +12,12 @@ use std::{
 
 use axum::extract::ws::Message as Frame;
 use bridge_proto::BridgeId;
+use bridge_transport::Rarely;
 use futures_util::{Sink, Stream, sink, stream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::session::{Ask, NoLink, Wires};
-use crate::{access, endpoint::bridge, hub::Hub, store::TokenHash};
+use crate::{access, endpoint::connection::talk, hub::Hub, store::TokenHash};
 
 /// The links of a hub; a cheap handle.
 #[derive(Debug, Clone)]
@@ -24,6 +26,7 @@ pub(crate) struct Links(mpsc::Sender<Errand>);
 /// One link; a cheap handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
+    bridge: BridgeId,
     asks: mpsc::Sender<Ask>,
     /// One for each body that may be read at a time.
     pub(crate) bodies: Arc<Semaphore>,
@@ -48,11 +51,14 @@ enum Errand {
     Gone {
         id: String,
     },
+    NotTaken {
+        bridge: BridgeId,
+        why: String,
+    },
 }
 
 #[derive(Debug)]
 struct Entry {
-    bridge: BridgeId,
     token: TokenHash,
     link: Link,
 }
@@ -94,9 +100,9 @@ impl Links {
         let (said, saying) = mpsc::channel(WIRE);
         let (writing, written) = mpsc::channel(WIRE);
         let entry = Entry {
-            bridge: bridge.clone(),
             token,
             link: Link {
+                bridge: bridge.clone(),
                 asks,
                 bodies: Arc::new(Semaphore::new(BODIES)),
                 of_bridge: Arc::new(Semaphore::new(BODIES_OF_ONE)),
@@ -120,7 +126,7 @@ impl Links {
             }
         });
         tokio::spawn(async move {
-            bridge::talk(&hub, bridge, extended, sink_of(writing), stream_of(saying)).await;
+            talk(&hub, bridge, extended, sink_of(writing), stream_of(saying)).await;
         });
         Ok(id)
     }
@@ -131,6 +137,15 @@ impl Links {
         let find = Errand::Find { id, token, reply };
         self.0.send(find).await.ok()?;
         found.await.ok()?
+    }
+
+    /// Tells the log that a batch was refused, as long as that does not happen all the time.
+    pub(crate) async fn not_taken(&self, link: &Link, why: String) {
+        let bridge = link.bridge.clone();
+        let not_taken = Errand::NotTaken { bridge, why };
+        if self.0.send(not_taken).await.is_err() {
+            tracing::trace!("the desk of the links is closed");
+        }
     }
 }
 
@@ -173,6 +188,7 @@ async fn keep(mut errands: mpsc::Receiver<Errand>) {
     let mut links: HashMap<String, Entry> = HashMap::new();
     // A body may be read for longer than its link is kept.
     let mut bodies: HashMap<BridgeId, Weak<Semaphore>> = HashMap::new();
+    let mut refused = Rarely::default();
     while let Some(errand) = errands.recv().await {
         match errand {
             Errand::Open {
@@ -180,13 +196,13 @@ async fn keep(mut errands: mpsc::Receiver<Errand>) {
                 mut entry,
                 reply,
             } => {
-                let same = |other: &&Entry| other.bridge == entry.bridge;
+                let same = |other: &&Entry| other.link.bridge == entry.link.bridge;
                 let of_one = links.values().filter(same);
                 let (ended, open): (Vec<_>, Vec<_>) = of_one.partition(|it| it.has_ended());
                 let room = open.len() < OF_ONE && ended.len() < LINGERING && links.len() < ALL;
                 if reply.send(room).is_ok() && room {
                     bodies.retain(|_, of_one| of_one.strong_count() > 0);
-                    let of_one = bodies.entry(entry.bridge.clone()).or_default();
+                    let of_one = bodies.entry(entry.link.bridge.clone()).or_default();
                     match of_one.upgrade() {
                         Some(shared) => entry.link.of_bridge = shared,
                         None => *of_one = Arc::downgrade(&entry.link.of_bridge),
@@ -202,6 +218,16 @@ async fn keep(mut errands: mpsc::Receiver<Errand>) {
             }
             Errand::Gone { id } => {
                 links.remove(&id);
+            }
+            Errand::NotTaken { bridge, why } => {
+                if let Some(refused) = refused.count() {
+                    tracing::warn!(
+                        machine = %bridge,
+                        error = why,
+                        refused,
+                        "a bridge sent a batch that is not taken"
+                    );
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! One link at work: the requests of a bridge on one side, its connection with the hub on the other.
 //!
-//! The connection is told by [`talk`](crate::endpoint::bridge::talk), as that of a WebSocket is.
+//! The connection is told by [`talk`](crate::endpoint::connection::talk), as that of a WebSocket is.
 //! Nothing waits here without a bound: a bridge that says more than the hub takes is answered with
 //! the number of the last line that was taken, and one that fetches nothing fills its room.
 

@@ -12,7 +12,8 @@ use tokio::{
 
 use crate::support::{Bridge, World, soon};
 
-const OF_HTTP: [CarrierKind; 3] = [CarrierKind::Hybrid, CarrierKind::Sse, CarrierKind::LongPoll];
+pub(crate) const OF_HTTP: [CarrierKind; 3] =
+    [CarrierKind::Hybrid, CarrierKind::Sse, CarrierKind::LongPoll];
 
 /// A request by hand; gives status and body.
 async fn ask(world: &World, line: &str, token: &str, body: &str) -> (u16, String) {
@@ -58,7 +59,7 @@ async fn a_link_outlives_its_connections() {
         for round in 0..10_u32 {
             world.way.cut();
             bridge
-                .push(run.text(u64::from(round), &format!("{round} ")))
+                .push(&run.text(u64::from(round), &format!("{round} ")))
                 .await;
             let prompt = format!("prompt {round}");
             world.create(&prompt).await;
@@ -82,7 +83,7 @@ async fn a_request_or_an_answer_that_is_lost_loses_and_doubles_nothing() {
         for round in 0..10_u32 {
             world.way.cut();
             let text = run.text(u64::from(round), &format!("{round} "));
-            bridge.push(text).await;
+            bridge.push(&text).await;
             let count = usize::try_from(round).unwrap() + 1;
             world.texts(&run, count).await;
         }
@@ -155,21 +156,14 @@ async fn a_bridge_has_only_so_many_bodies_read_at_a_time_over_all_its_links() {
         opened(&world).await,
         opened(&world).await,
     );
-    let mut begun = Vec::new();
+    let mut held = Vec::new();
     for link in [&one, &one, &two, &two] {
-        let address = world.way.address;
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!(
-            "POST {link} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
-             Content-Length: 1000\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        begun.push(stream);
+        held.push(begun(&world, link, 1000, "").await);
     }
     let say = format!("POST {three}");
     // They get there some time.
     soon(async { while ask(&world, &say, token, &batch(1, 0, &[])).await.0 != 503 {} }).await;
-    drop(begun);
+    drop(held);
     soon(async { while ask(&world, &say, token, &batch(1, 0, &[])).await.0 == 503 {} }).await;
 }
 
@@ -228,6 +222,88 @@ async fn hostile_batches_are_refused_and_the_link_goes_on() {
     }
     let answer = ask(&world, &say, token, &batch(1, 0, &["{}"])).await;
     assert_eq!(answer, (200, "{\"heard\":1}".to_owned()));
+}
+
+/// Begins a request by hand: its head, and the beginning of its body.
+async fn begun(world: &World, path: &str, announced: usize, body: &str) -> TcpStream {
+    begun_with(world, path, announced, "", body).await
+}
+
+/// The same with more headers, each with its end.
+async fn begun_with(
+    world: &World,
+    path: &str,
+    announced: usize,
+    headers: &str,
+    body: &str,
+) -> TcpStream {
+    let address = world.way.address;
+    let token = world.pairing.expose();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+         Content-Length: {announced}\r\n{headers}\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+/// The head of the answer to it.
+async fn answered(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(soon(stream.read_u8()).await.unwrap());
+    }
+    String::from_utf8(head).unwrap().to_lowercase()
+}
+
+#[tokio::test]
+async fn a_batch_with_too_much_in_it_is_refused_before_it_is_there() {
+    let world = World::new(CarrierKind::LongPoll).await;
+    let link = opened(&world).await;
+    let head = |lines: &[&str]| {
+        let batch = batch(1, 0, lines);
+        let (head, _) = batch.split_once('\n').unwrap();
+        format!("{head}\n")
+    };
+    for (announced, body) in [
+        (40 << 20, String::new()),
+        (300_000, head(&["x"; 2])),
+        (300_000, head(&["x"; 257])),
+    ] {
+        let mut waiting = begun(&world, &link, announced, &body).await;
+        let answer = answered(&mut waiting).await;
+        assert!(answer.starts_with("http/1.1 413 "), "{body:?} {answer}");
+        assert!(answer.contains("connection: close"), "{body:?} {answer}");
+    }
+    // Who asks before it writes is not told to go on.
+    let asks = "Expect: 100-continue\r\n";
+    let mut asking = begun_with(&world, &link, 40 << 20, asks, "").await;
+    let answer = answered(&mut asking).await;
+    assert!(answer.starts_with("http/1.1 413 "), "{answer}");
+    // A single line may be as long.
+    let mut taken = begun(&world, &link, 300_000, &head(&["x"])).await;
+    let rest = "x".repeat(300_000 - head(&["x"]).len() - 1) + "\n";
+    taken.write_all(rest.as_bytes()).await.unwrap();
+    let answer = answered(&mut taken).await;
+    assert!(answer.starts_with("http/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn who_writes_a_request_to_its_end_before_reading_still_gets_to_see_why_it_is_refused() {
+    let world = World::new(CarrierKind::LongPoll).await;
+    let link = opened(&world).await;
+    for (path, bytes, status) in [
+        (link.as_str(), 40 << 20, 413),
+        ("/ws/bridge/link/none", 20 << 20, 410),
+    ] {
+        let mut writing = begun(&world, path, bytes, "").await;
+        let body = vec![b'x'; bytes];
+        writing.write_all(&body).await.unwrap();
+        let answer = answered(&mut writing).await;
+        let expected = format!("http/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{answer}");
+    }
 }
 
 #[tokio::test]

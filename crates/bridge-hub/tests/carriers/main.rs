@@ -4,8 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "tests say by failing what is wrong")]
 
 mod cutting;
+mod gateway;
+mod limited;
 mod links;
 mod meddling;
+#[path = "../paired/mod.rs"]
+mod paired;
 mod probing;
 mod promises;
 mod support;

@@ -1,37 +1,34 @@
 //! A bridge behind a network that lets not everything through finds its way to a real hub.
 
-use bridge_hub::HubConfig;
 use bridge_transport::{CarrierKind, Endpoint, Greeting, Phase};
 use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::{
     meddling::{Meddling, Upgrades, meddle},
+    paired::Paired,
     support::{Bridge, soon},
 };
 
 /// A bridge that went its way through such a network, and what the network saw of that.
 struct Tried {
-    _folder: tempfile::TempDir,
+    _paired: Paired,
     bridge: Bridge,
     seen: mpsc::UnboundedReceiver<String>,
 }
 
 async fn tried(meddling: Meddling, token: Option<&str>) -> Tried {
-    let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mut config = HubConfig::new(folder.path().join("hub"));
-    config.public_origins.push(format!("http://{address}"));
-    let running = bridge_hub::start(config).await.unwrap();
-    let seen = meddle(listener, running.address(), meddling);
-    let paired = running.hub().create_bridge_token("box").await.unwrap();
+    let origin = format!("http://{address}");
+    let paired = Paired::with(|config| config.public_origins.push(origin)).await;
+    let seen = meddle(listener, paired.running.address(), meddling);
     let handshake = json!({
         "action": "handshake", "version": "v1.0.0", "agents": [], "providers": ["demo"],
     });
     let endpoint = Endpoint::new(&format!("http://{address}/ws/bridge"))
         .unwrap()
-        .bearer(token.unwrap_or_else(|| paired.secret.expose()))
+        .bearer(token.unwrap_or_else(|| paired.pairing.expose()))
         .unwrap()
         .offer_extension(true)
         .greeting(Greeting {
@@ -40,7 +37,7 @@ async fn tried(meddling: Meddling, token: Option<&str>) -> Tried {
         });
     assert_eq!(endpoint.carriers, CarrierKind::of_http());
     Tried {
-        _folder: folder,
+        _paired: paired,
         bridge: Bridge::start(endpoint),
         seen,
     }

@@ -20,7 +20,7 @@ pub(crate) async fn a_greeting_goes_first_and_frames_keep_their_order(kind: Carr
     assert!(machine.extended);
     let run = world.task(&mut bridge).await;
     for n in 0..1000 {
-        bridge.push(run.text(n, &format!("{n} "))).await;
+        bridge.push(&run.text(n, &format!("{n} "))).await;
     }
     assert_eq!(world.texts(&run, 1000).await, numbered(1000));
     let prompts: Vec<String> = (0..20).map(|n| format!("prompt {n}")).collect();
@@ -40,8 +40,8 @@ pub(crate) async fn a_large_message_arrives_whole_in_both_directions(kind: Carri
     let run = world.task(&mut bridge).await;
     // Larger than a batch, a window and a part; with what has to be escaped.
     let large = "ä\n\"\\ ".repeat(200_000);
-    bridge.push(run.text(0, &large)).await;
-    bridge.push(run.text(1, "small")).await;
+    bridge.push(&run.text(0, &large)).await;
+    bridge.push(&run.text(1, "small")).await;
     assert!(world.texts(&run, 2).await == [large, "small".to_owned()]);
     let prompt = "ä\n\"\\ ".repeat(150_000);
     world.create(prompt.trim()).await;
@@ -66,7 +66,7 @@ pub(crate) async fn nothing_is_lost_or_doubled_when_connections_are_cut_again_an
             .way
             .cut_after((round % 2 == 1).then_some(300 + 50 * round));
         for _ in 0..20 {
-            bridge.push(run.text(n, &format!("{n} "))).await;
+            bridge.push(&run.text(n, &format!("{n} "))).await;
             n += 1;
         }
         sleep(Duration::from_millis(10)).await;
@@ -76,7 +76,7 @@ pub(crate) async fn nothing_is_lost_or_doubled_when_connections_are_cut_again_an
     world.way.cut();
     sleep(Duration::from_millis(10)).await;
     // What arrives from here on came over a connection that nobody cuts.
-    bridge.push(run.text(n, &format!("{n} "))).await;
+    bridge.push(&run.text(n, &format!("{n} "))).await;
     n += 1;
     let count = usize::try_from(n).unwrap();
     assert_eq!(world.texts(&run, count).await, numbered(n));
@@ -107,7 +107,7 @@ pub(crate) async fn a_peer_that_takes_nothing_holds_up_and_loses_nothing(kind: C
     let count = 800;
     let pushing = async {
         for n in 0..count {
-            bridge.push(run.text(n, &format!("{n} {filler}"))).await;
+            bridge.push(&run.text(n, &format!("{n} {filler}"))).await;
         }
     };
     let releasing = async {
@@ -146,7 +146,7 @@ pub(crate) async fn a_shutdown_sends_what_waits_and_says_good_bye(kind: CarrierK
     let mut bridge = world.bridge().await;
     let run = world.task(&mut bridge).await;
     for n in 0..500 {
-        bridge.push(run.text(n, &format!("{n} "))).await;
+        bridge.push(&run.text(n, &format!("{n} "))).await;
     }
     let flushed = soon(bridge.handle.shutdown(Duration::from_secs(10))).await;
     assert_eq!(flushed, Flushed::Everything);
@@ -206,10 +206,10 @@ pub(crate) async fn a_frame_of_any_text_arrives_as_it_is(kind: CarrierKind) {
         "\r\n\r\n",
         "data: x",
     ] {
-        bridge.push(bridge_transport::Text(odd.to_owned())).await;
+        bridge.push(&odd).await;
     }
     bridge
-        .push(run.text(0, "line\r\nfeed \u{2028} \u{feff}"))
+        .push(&run.text(0, "line\r\nfeed \u{2028} \u{feff}"))
         .await;
     assert_eq!(
         world.texts(&run, 1).await,

@@ -1,83 +1,71 @@
-//! A hub in a folder of its own, and bridges that are real links with a few words to say.
+//! A hub at the end of a way that can be cut, and bridges that are real links with a few words to
+//! say.
 
-use std::time::Duration;
+use std::{fmt::Display, net::SocketAddr, ops::Deref, time::Duration};
 
-use bridge_hub::{Hub, HubConfig, Mode, NewTask, RunningHub, StoredEvent};
-use bridge_proto::{
-    AgentId, BridgeId, Secret, TaskId,
-    model::{EventBody, RunEvent, Tuning},
-};
+use bridge_proto::TaskId;
 use bridge_transport::{
     CarrierKind, CloseReason, Endpoint, Greeting, Handle, Inbound, Inbox, Limits, LinkState, Text,
     Timings,
 };
 use serde_json::{Value, json};
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 
-use crate::cutting::Way;
-
-/// Nothing on loopback takes this long.
-const PATIENCE: Duration = Duration::from_secs(40);
-
-pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what)
-        .await
-        .expect("it should have happened by now")
-}
+pub(crate) use crate::paired::{Run, soon};
+use crate::{
+    cutting::Way,
+    paired::{Paired, texts},
+};
 
 /// A hub, one paired machine and the way between them.
 pub(crate) struct World {
-    _folder: tempfile::TempDir,
-    running: RunningHub,
-    pub(crate) machine: BridgeId,
-    pub(crate) pairing: Secret,
+    paired: Paired,
     pub(crate) way: Way,
     pub(crate) kind: CarrierKind,
 }
 
+impl Deref for World {
+    type Target = Paired;
+
+    fn deref(&self) -> &Paired {
+        &self.paired
+    }
+}
+
 impl World {
     pub(crate) async fn new(kind: CarrierKind) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut config = HubConfig::new(folder.path().join("hub"));
         let mut way = Way::bound().await;
-        config
-            .public_origins
-            .push(format!("http://{}", way.address));
-        config.lines = Some("127.0.0.1:0".parse().unwrap());
-        let running = bridge_hub::start(config).await.unwrap();
+        let paired = Paired::with(|config| {
+            let origin = format!("http://{}", way.address);
+            config.public_origins.push(origin);
+            config.lines = Some("127.0.0.1:0".parse().unwrap());
+        })
+        .await;
         way.lead_to(if kind == CarrierKind::Lines {
-            running.lines_address().unwrap()
+            paired.running.lines_address().unwrap()
         } else {
-            running.address()
+            paired.running.address()
         });
-        let paired = running.hub().create_bridge_token("box").await.unwrap();
-        Self {
-            machine: BridgeId::parse(&paired.id).unwrap(),
-            pairing: paired.secret,
-            _folder: folder,
-            running,
-            way,
-            kind,
-        }
-    }
-
-    pub(crate) fn hub(&self) -> Hub {
-        self.running.hub()
+        Self { paired, way, kind }
     }
 
     /// The door for lines itself.
-    pub(crate) fn lines(&self) -> std::net::SocketAddr {
+    pub(crate) fn lines(&self) -> SocketAddr {
         self.running.lines_address().unwrap()
     }
 
     /// Stops the hub and gives the way, on which its last words may be.
     pub(crate) async fn stop(self) -> Way {
-        soon(self.running.shutdown()).await;
+        drop(self.paired.stop().await);
         self.way
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
-        let address = self.way.address;
+        self.endpoint_at(self.way.address)
+    }
+
+    /// The same, of a hub that is found there.
+    pub(crate) fn endpoint_at(&self, address: SocketAddr) -> Endpoint {
         let url = if self.kind == CarrierKind::Lines {
             format!("tcp://{address}")
         } else {
@@ -127,14 +115,7 @@ impl World {
     }
 
     pub(crate) async fn create(&self, prompt: &str) -> TaskId {
-        let task = NewTask {
-            machine: self.machine.clone(),
-            agent: AgentId::parse("demo").unwrap(),
-            prompt: prompt.into(),
-            mode: Mode::Output,
-            attachments: Vec::new(),
-            tuning: Tuning::default(),
-        };
+        let task = self.new_task(prompt);
         soon(self.hub().create(task)).await.unwrap()
     }
 
@@ -142,87 +123,12 @@ impl World {
     pub(crate) async fn task(&self, bridge: &mut Bridge) -> Run {
         let task = self.create("write a haiku").await;
         let dispatch = bridge.expect("dispatch_task").await;
-        assert_eq!(dispatch["taskId"], task.as_str());
-        let attempt = dispatch["executionId"]
-            .as_str()
-            .or_else(|| dispatch["requestId"].as_str());
-        Run {
-            task,
-            attempt: attempt.unwrap().to_owned(),
-        }
+        Run::of(task, &dispatch)
     }
 
     /// The texts of a run, once there are so many.
     pub(crate) async fn texts(&self, run: &Run, count: usize) -> Vec<String> {
-        let hub = self.hub();
-        let mut watch = hub.watch(&run.task).await.unwrap();
-        soon(async {
-            loop {
-                let events = all_events(&hub, &run.task).await;
-                if events.len() >= count {
-                    return events.iter().filter_map(text_of).collect();
-                }
-                assert!(watch.changed().await);
-            }
-        })
-        .await
-    }
-
-    pub(crate) async fn online(&self, wanted: bool) {
-        let hub = self.hub();
-        let mut watch = hub.watch_all();
-        soon(async {
-            while hub.machines().await.unwrap()[0].online != wanted {
-                assert!(watch.changed().await);
-            }
-        })
-        .await;
-    }
-}
-
-async fn all_events(hub: &Hub, task: &TaskId) -> Vec<StoredEvent> {
-    let mut all: Vec<StoredEvent> = Vec::new();
-    loop {
-        let after = all.last().map_or(0, |last| last.seq);
-        let page = hub.events(task, after, 1000).await.unwrap();
-        if page.is_empty() {
-            return all;
-        }
-        all.extend(page);
-    }
-}
-
-fn text_of(stored: &StoredEvent) -> Option<String> {
-    if let EventBody::Seen(seen) = &stored.event.body
-        && let RunEvent::Text { delta, .. } = &seen.event
-    {
-        return Some(delta.clone());
-    }
-    None
-}
-
-/// One run as the bridge sees it.
-pub(crate) struct Run {
-    pub(crate) task: TaskId,
-    attempt: String,
-}
-
-impl Run {
-    pub(crate) fn text(&self, n: u64, delta: &str) -> Text {
-        let event = json!({ "kind": "text", "block": "b", "delta": delta });
-        let message = json!({
-            "action": "bridge_event",
-            "agentId": "demo",
-            "provider": "demo",
-            "requestId": self.attempt,
-            "event": {
-                "run": { "task": self.task, "attempt": self.attempt },
-                "n": n,
-                "at": "2026-03-14T09:26:53.589Z",
-                "body": { "type": "seen", "event": event },
-            },
-        });
-        Text(message.to_string())
+        texts(&self.events(&run.task, count).await)
     }
 }
 
@@ -278,7 +184,8 @@ impl Bridge {
         soon(state.wait_for(fits)).await.unwrap().clone()
     }
 
-    pub(crate) async fn push(&self, text: Text) {
+    pub(crate) async fn push(&self, message: &impl Display) {
+        let text = Text(message.to_string());
         soon(self.handle.push(text)).await.unwrap();
     }
 }

@@ -10,6 +10,8 @@ mod doors;
 mod live;
 mod lost;
 mod packed;
+#[path = "../paired/mod.rs"]
+mod paired;
 mod repository;
 mod runs;
 mod steering;

@@ -16,9 +16,18 @@ async fn connect(world: &World, offers: &[&'static str]) -> FakeBridge {
 
 /// A bridge that is on line, with the extension and packing.
 async fn on_line(world: &World) -> FakeBridge {
+    greeted(world, false).await
+}
+
+/// The same, which perhaps takes commands with numbers and has none.
+async fn greeted(world: &World, numbers: bool) -> FakeBridge {
     let mut bridge = connect(world, &["x-bridge-extension", HEADER]).await;
     assert!(bridge.accepted_packing);
     assert_eq!(bridge.envelope().await["delivery"], "resume");
+    if numbers {
+        let resume = r#"{"delivery":"resume","epoch":null,"last":0}"#;
+        bridge.send(Message::text(resume)).await;
+    }
     bridge
         .say(&json!({ "delivery": "begin", "epoch": EPOCH, "next": 1 }))
         .await;
@@ -86,6 +95,33 @@ async fn what_is_large_goes_packed_to_a_bridge_that_agreed_and_plain_to_others()
         assert!(dispatched.to_string().contains(prompt.trim()));
         assert_eq!(bridge.packed_messages, packed);
     }
+}
+
+#[tokio::test]
+async fn what_is_to_be_said_at_one_moment_goes_together_in_its_order() {
+    let world = World::new().await;
+    // Each of them is too small to be packed alone.
+    let prompts: Vec<String> = (0..40)
+        .map(|n| format!("prompt {n}: write a haiku"))
+        .collect();
+    let bridge = greeted(&world, true).await;
+    for prompt in &prompts {
+        world.hub().create(world.new_task(prompt)).await.unwrap();
+    }
+    // It has taken none of them.
+    drop(bridge);
+    let mut bridge = greeted(&world, true).await;
+    for prompt in &prompts {
+        let frame = loop {
+            let frame = bridge.any().await;
+            if frame.get("seq").is_some() {
+                break frame.to_string();
+            }
+        };
+        assert!(frame.contains(prompt), "{prompt} {frame}");
+    }
+    // One, unless the hub was interrupted between two of them.
+    assert!((1..=5).contains(&bridge.packed_messages));
 }
 
 #[tokio::test]

@@ -142,28 +142,17 @@ impl Batch {
     /// cannot be read; nothing of it is taken then. What it costs is bounded by what it may hold,
     /// however long it is.
     pub fn decode(batch: &[u8], most: Most) -> Result<Self, BadLine> {
-        let end = batch.iter().position(|byte| *byte == b'\n');
-        let (head, rest) = batch.split_at(end.ok_or(BadLine::Batch)?);
-        let Ok(Word::Batch {
+        let head = Head::decode(batch, most)?.ok_or(BadLine::Batch)?;
+        if head.longest(most).is_some_and(|most| batch.len() > most) {
+            return Err(BadLine::TooMuch);
+        }
+        let Head {
             first,
             heard,
-            lines: announced,
-        }) = serde_json::from_slice(head)
-        else {
-            return Err(BadLine::Batch);
-        };
-        if first == 0 || first.checked_add(announced).is_none() {
-            return Err(BadLine::Batch);
-        }
-        let count = usize::try_from(announced).unwrap_or(usize::MAX);
-        if count > most.lines {
-            return Err(BadLine::TooMuch);
-        }
-        // Behind the end of the head; with the end of each line.
-        let rest = rest.get(1..).unwrap_or_default();
-        if count > 1 && rest.len().saturating_sub(count) > most.bytes {
-            return Err(BadLine::TooMuch);
-        }
+            lines: count,
+            bytes,
+        } = head;
+        let rest = batch.get(bytes..).unwrap_or_default();
         let mut rows = rest.split(|byte| *byte == b'\n');
         let mut lines = Vec::with_capacity(count);
         for _ in 0..count {
@@ -178,6 +167,62 @@ impl Batch {
             heard,
             lines,
         })
+    }
+}
+
+/// The first line of a batch: what there is to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    first: u64,
+    heard: u64,
+    lines: usize,
+    /// Of the head itself, with its end.
+    bytes: usize,
+}
+
+impl Head {
+    /// Reads the head of a batch of which this is the beginning; `None` as long as it is not whole.
+    ///
+    /// # Errors
+    /// Fails for what begins no batch, or one with more lines than it may have.
+    pub fn decode(begin: &[u8], most: Most) -> Result<Option<Self>, BadLine> {
+        let Some(end) = begin.iter().take(LONGEST_HEAD).position(|it| *it == b'\n') else {
+            let more = begin.len() < LONGEST_HEAD;
+            return if more { Ok(None) } else { Err(BadLine::Batch) };
+        };
+        let (head, _) = begin.split_at(end);
+        let Ok(Word::Batch {
+            first,
+            heard,
+            lines,
+        }) = serde_json::from_slice(head)
+        else {
+            return Err(BadLine::Batch);
+        };
+        if first == 0 || first.checked_add(lines).is_none() {
+            return Err(BadLine::Batch);
+        }
+        let lines = usize::try_from(lines).unwrap_or(usize::MAX);
+        if lines > most.lines {
+            return Err(BadLine::TooMuch);
+        }
+        Ok(Some(Self {
+            first,
+            heard,
+            lines,
+            bytes: end + 1,
+        }))
+    }
+
+    /// How many bytes the whole batch may have, with this head; `None` when it is a single line,
+    /// which may have any.
+    pub fn longest(&self, most: Most) -> Option<usize> {
+        match self.lines {
+            0 => Some(self.bytes),
+            1 => None,
+            // Each line has an end.
+            lines => Some(self.bytes.saturating_add(most.bytes).saturating_add(lines)),
+        }
     }
 }
 
@@ -202,6 +247,8 @@ fn goes_as_it_is(text: &str) -> bool {
 
 /// How a line begins that is no frame as it is.
 const MARK: &str = "{\"carrier\":";
+/// Three numbers do not need more.
+const LONGEST_HEAD: usize = 1 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -299,6 +346,31 @@ mod tests {
         assert_eq!(decoded(&["12345", "67890"]), Ok(2));
         assert_eq!(decoded(&["12345", "678901"]), Err(BadLine::TooMuch));
         assert_eq!(decoded(&["a line that is long and alone"]), Ok(1));
+    }
+
+    #[test]
+    fn a_head_tells_how_long_its_batch_may_be_before_the_rest_is_there() {
+        let most = Most {
+            lines: 3,
+            bytes: 10,
+        };
+        let longest = |lines: &[&str]| {
+            let batch = Batch::encode(1, 0, lines.iter().copied());
+            let end = batch.find('\n').unwrap();
+            for begin in 0..=end {
+                let begin = batch.as_bytes().get(..begin).unwrap();
+                assert_eq!(Head::decode(begin, most), Ok(None));
+            }
+            let head = batch.as_bytes().get(..=end).unwrap();
+            let head = Head::decode(head, most)?.unwrap();
+            Ok(head.longest(most).map(|longest| longest - end - 1))
+        };
+        assert_eq!(longest(&[]), Ok(Some(0)));
+        assert_eq!(longest(&["any"]), Ok(None));
+        assert_eq!(longest(&["a", "b"]), Ok(Some(12)));
+        assert_eq!(longest(&["a"; 4]), Err(BadLine::TooMuch));
+        let endless = vec![b' '; LONGEST_HEAD];
+        assert_eq!(Head::decode(&endless, most), Err(BadLine::Batch));
     }
 
     #[test]
