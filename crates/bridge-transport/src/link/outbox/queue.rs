@@ -64,6 +64,18 @@ impl<T> Queue<T> {
         Some((*at, entry.as_ref()?))
     }
 
+    /// Takes what waits longest.
+    #[inline]
+    pub(super) fn pop_first(&mut self) -> Option<(u64, T)> {
+        let (at, entry) = self.entries.pop_front()?;
+        let entry = entry?;
+        self.waiting -= 1;
+        if matches!(self.entries.front(), Some((_, None))) {
+            self.close_ends();
+        }
+        Some((at, entry))
+    }
+
     pub(super) fn get(&self, at: u64) -> Option<&T> {
         let (place, entry) = self.entries.get(self.index(at))?;
         entry.as_ref().filter(|_| *place == at)

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     delivery::{MOST_TEXTS, Writer},
-    payload::{Class, Payload, TextFrame},
+    payload::{Payload, TextFrame},
 };
 
 /// What the peer of the connection takes.
@@ -33,6 +33,14 @@ impl<P: Payload> Peer<'_, P> {
         match self {
             Self::Plain | Self::Current(_) => true,
             Self::Spooled(_) | Self::Behind(_) => false,
+        }
+    }
+
+    /// Whether what came before is on its way, so that the next message may follow.
+    fn is_current(&self) -> bool {
+        match self {
+            Self::Plain | Self::Spooled(_) | Self::Behind(_) => true,
+            Self::Current(writer) => writer.is_caught_up(),
         }
     }
 
@@ -67,6 +75,9 @@ impl<P: Payload> Outbox<P> {
         if peer.takes_streams() {
             batch.expect(self.queue.len());
         }
+        if matches!(peer, Peer::Plain) {
+            self.send_first(batch, now, paced, frame_limit);
+        }
         let mut from = 0;
         while !batch.is_full() {
             let own = if peer.takes_streams() {
@@ -87,43 +98,63 @@ impl<P: Payload> Outbox<P> {
                 self.take_lent(batch, &mut peer, frame_limit);
             } else if let Some((at, _)) = own {
                 from = at + 1;
-                match &mut peer {
-                    Peer::Plain | Peer::Spooled(_) => self.take_plain(batch, at, now, frame_limit),
-                    Peer::Behind(writer) => self.take_bare(batch, at, now, writer, frame_limit),
-                    Peer::Current(writer) => {
-                        self.take_current(batch, at, now, writer, frame_limit);
-                    }
+                if let Some(entry) = self.take_out(at, now) {
+                    self.send(batch, at, entry, &mut peer, frame_limit);
                 }
             }
-            let current = match &peer {
-                Peer::Plain | Peer::Spooled(_) | Peer::Behind(_) => true,
-                Peer::Current(writer) => writer.is_caught_up(),
-            };
-            if alone || !current {
+            if alone || !peer.is_current() {
                 break;
             }
         }
     }
 
-    /// A message of the queue, to a plain peer. One that does not go is let go.
+    /// Sends the first messages to a plain peer, as far as they may go together. Nearly always that is
+    /// all there is to send, and there is a loop for it because it costs half as much a message.
+    fn send_first(&mut self, batch: &mut Batch, now: Instant, paced: bool, limit: usize) {
+        while !batch.is_full()
+            && let Some((at, entry)) = self.queue.first()
+            && !entry.alone
+            && (!paced || self.waits(at, entry, now).is_none())
+            && let Some((at, mut entry)) = self.queue.pop_first()
+        {
+            let (class, waited) = (entry.class, entry.size);
+            if let Some(bytes) = batch.add_all(entry.payload.seal(false), limit) {
+                (entry.size, entry.sealed) = (bytes, true);
+                self.used += bytes;
+                self.in_flight.push((at, entry));
+            }
+            self.on_taken(at, class, waited, now);
+        }
+    }
+
+    /// Sends a message that has left the queue. One that does not go is let go.
     #[inline]
-    fn take_plain(&mut self, batch: &mut Batch, at: u64, now: Instant, limit: usize) {
-        let Some(entry) = self.queue.get_mut(at) else {
-            return;
-        };
-        let (class, waited) = (entry.class, entry.size);
-        let sent = batch.add_all(entry.payload.seal(false), limit);
-        if let Some(bytes) = sent {
+    fn send(
+        &mut self,
+        batch: &mut Batch,
+        at: u64,
+        entry: Entry<P>,
+        peer: &mut Peer<'_, P>,
+        limit: usize,
+    ) {
+        match peer {
+            Peer::Plain | Peer::Spooled(_) => self.send_plain(batch, at, entry, limit),
+            Peer::Behind(writer) => self.send_bare(batch, at, entry, writer, limit),
+            Peer::Current(writer) => match entry.class.stream() {
+                Some(stream) => number(batch, at, stream, entry, writer, limit),
+                None => self.send_bare(batch, at, entry, writer, limit),
+            },
+        }
+    }
+
+    /// To a plain peer.
+    #[inline]
+    fn send_plain(&mut self, batch: &mut Batch, at: u64, mut entry: Entry<P>, limit: usize) {
+        if let Some(bytes) = batch.add_all(entry.payload.seal(false), limit) {
             (entry.size, entry.sealed) = (bytes, true);
             self.used += bytes;
-        }
-        // It is moved once: there may be hundreds of thousands a second.
-        if let Some(entry) = self.queue.remove(at)
-            && sent.is_some()
-        {
             self.in_flight.push((at, entry));
         }
-        self.on_taken(at, class, waited, now);
     }
 
     /// The next message that the writer lends, to a plain peer. One that does not go is settled.
@@ -158,17 +189,14 @@ impl<P: Payload> Outbox<P> {
     }
 
     /// A message without a number, to a peer with the envelope.
-    fn take_bare(
+    fn send_bare(
         &mut self,
         batch: &mut Batch,
         at: u64,
-        now: Instant,
+        mut entry: Entry<P>,
         writer: &mut Writer<Numbered<P>>,
         limit: usize,
     ) {
-        let Some(mut entry) = self.take_out(at, now) else {
-            return;
-        };
         let frames = entry.payload.seal(true);
         let Some(longest) = frames.iter().map(TextFrame::len).max() else {
             return;
@@ -187,47 +215,36 @@ impl<P: Payload> Outbox<P> {
         self.used += entry.size;
         self.in_flight.push((at, entry));
     }
-
-    /// A message to a peer with the envelope: one of a stream gets its number. One that was sealed
-    /// for a plain peer before is new to this one.
-    #[inline]
-    fn take_current(
-        &mut self,
-        batch: &mut Batch,
-        at: u64,
-        now: Instant,
-        writer: &mut Writer<Numbered<P>>,
-        limit: usize,
-    ) {
-        let Some((class, stream)) = self.queue.get(at).and_then(stream_of) else {
-            return self.take_bare(batch, at, now, writer, limit);
-        };
-        let Some(Entry { payload, size, .. }) = self.take_out(at, now) else {
-            return;
-        };
-        let frames = payload.seal(true);
-        if frames.is_empty() {
-            return;
-        }
-        if let Some(length) = refused(&frames, limit) {
-            batch.refused.push(length);
-            return;
-        }
-        let numbered = Numbered {
-            at,
-            class,
-            payload,
-            alone: false,
-        };
-        let messages = |list: &mut String| write_list(list, &frames);
-        if let Some(frame) = writer.number(numbered, stream, size, messages) {
-            batch.add(frame.into());
-        }
-    }
 }
 
-fn stream_of<P>(entry: &Entry<P>) -> Option<(Class, u64)> {
-    Some((entry.class, entry.class.stream()?))
+/// Gives a message its number. One that was sealed for a plain peer before is new to this one.
+#[inline]
+fn number<P: Payload>(
+    batch: &mut Batch,
+    at: u64,
+    stream: u64,
+    entry: Entry<P>,
+    writer: &mut Writer<Numbered<P>>,
+    limit: usize,
+) {
+    let frames = entry.payload.seal(true);
+    if frames.is_empty() {
+        return;
+    }
+    if let Some(length) = refused(&frames, limit) {
+        batch.refused.push(length);
+        return;
+    }
+    let numbered = Numbered {
+        at,
+        class: entry.class,
+        payload: entry.payload,
+        alone: false,
+    };
+    let messages = |list: &mut String| write_list(list, &frames);
+    if let Some(frame) = writer.number(numbered, stream, entry.size, messages) {
+        batch.add(frame.into());
+    }
 }
 
 /// The length of a list that no peer takes.
