@@ -13,7 +13,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{MOST_TEXTS, PART_BYTES};
+use super::MOST_TEXTS;
 
 /// Names one numbering. A writer that starts to count anew takes another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -265,16 +265,17 @@ fn begun(seq: u64, list: usize) -> String {
 }
 
 /// A numbered frame whose list is written by `messages` and has about so many bytes; only the list
-/// when it is too long for one frame.
+/// when it is longer than `limit`.
 pub(super) fn numbered(
     seq: u64,
     about: usize,
+    limit: usize,
     messages: impl FnOnce(&mut String),
 ) -> Result<String, String> {
-    let mut text = begun(seq, about.min(PART_BYTES));
+    let mut text = begun(seq, about.min(limit));
     let list = text.len();
     messages(&mut text);
-    if text.len() - list > PART_BYTES {
+    if text.len() - list > limit {
         return Err(text.split_off(list));
     }
     text.push('}');
@@ -336,8 +337,8 @@ pub(super) fn is_reserved(text: &str) -> bool {
 }
 
 /// Returns the end of the longest piece of a text from here on that is no longer than
-/// [`PART_BYTES`] once it is escaped.
-pub(super) fn cut(text: &str, from: usize) -> usize {
+/// `limit` once it is escaped.
+pub(super) fn cut(text: &str, from: usize, limit: usize) -> usize {
     let rest = text.get(from..).unwrap_or_default().as_bytes();
     let mut length = 0;
     let over = rest.iter().position(|byte| {
@@ -346,7 +347,7 @@ pub(super) fn cut(text: &str, from: usize) -> usize {
             0..=31 => 6,
             _ => 1,
         };
-        length > PART_BYTES
+        length > limit
     });
     let Some(over) = over else { return text.len() };
     let ends = (from..=from + over).rev();

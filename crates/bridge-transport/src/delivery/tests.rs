@@ -211,6 +211,33 @@ fn a_large_message_lets_others_pass_and_keeps_its_own_stream_in_order() {
 }
 
 #[test]
+fn where_the_way_is_narrow_parts_are_short() {
+    let mut writer = Texts::new(EPOCH);
+    let mut reader = Reader::new(Position::default(), LIMIT);
+    let text = "x".repeat(60 << 10);
+    for narrowed in 0..8 {
+        writer.on_opened();
+        let position = reader.position();
+        reader = Reader::new(position, LIMIT);
+        writer.on_resume(position.epoch, position.last).unwrap();
+        reader.hear(&writer.next_frame(sealed).unwrap()).unwrap();
+        let longest = (PART_BYTES >> narrowed).max(4 << 10);
+        let whole = number(&mut writer, 1, &text);
+        assert_eq!(whole.is_some(), longest > text.len());
+        let mut arrived = false;
+        if let Some(whole) = whole {
+            arrived = reader.hear(&whole) != Ok(Heard::Nothing);
+        }
+        while let Some(part) = writer.next_part() {
+            assert!(part.len() < longest + 100, "{} of {longest}", part.len());
+            arrived = reader.hear(&part) != Ok(Heard::Nothing);
+        }
+        assert!(arrived);
+        writer.narrow();
+    }
+}
+
+#[test]
 fn a_large_text_without_a_number_goes_in_parts_and_dies_with_its_connection() {
     let (mut writer, mut reader) = resumed();
     assert!(!writer.bare("short"));

@@ -33,6 +33,8 @@ pub struct Writer<P> {
     stored: Option<u64>,
     /// From this number on messages are where they are written down, and not here.
     elsewhere: Option<u64>,
+    /// The longest text of one part, and of a message that goes whole.
+    part_bytes: usize,
     line: Option<Line>,
 }
 
@@ -87,6 +89,7 @@ impl<P> Writer<P> {
             bytes: 0,
             stored: None,
             elsewhere: None,
+            part_bytes: PART_BYTES,
             line: None,
         }
     }
@@ -174,6 +177,12 @@ impl<P> Writer<P> {
                 self.bytes -= large.text.len();
             }
         }
+    }
+
+    /// Something on the way takes no frames as long as these: from now on parts are half as long, down
+    /// to a limit, and what is longer than one goes in parts.
+    pub fn narrow(&mut self) {
+        self.part_bytes = (self.part_bytes / 2).max(LEAST_PART);
     }
 
     /// The reader says where to go on. Everything after that is sent again.
@@ -290,7 +299,7 @@ impl<P> Writer<P> {
         let seq = self.keep(payload, stream, size);
         let line = self.line.as_mut()?;
         line.cursor = self.next;
-        line.start(seq, stream, size, messages)
+        line.start(seq, stream, size, self.part_bytes, messages)
     }
 
     /// Gives a message its number; [`next_frame`](Self::next_frame) sends it when its turn comes.
@@ -352,7 +361,7 @@ impl<P> Writer<P> {
         let Some(line) = &mut self.line else {
             return false;
         };
-        if text.len() <= PART_BYTES && !is_reserved(text) {
+        if text.len() <= self.part_bytes && !is_reserved(text) {
             return false;
         }
         self.bytes += text.len();
@@ -406,7 +415,8 @@ impl<P> Writer<P> {
                 return Some(Frame::Gap { to, why }.text());
             };
             let messages = |text: &mut String| seal(&message.payload, text);
-            if let Some(frame) = line.start(seq, message.stream, message.size, messages) {
+            let (stream, size) = (message.stream, message.size);
+            if let Some(frame) = line.start(seq, stream, size, self.part_bytes, messages) {
                 return Some(frame);
             }
         }
@@ -423,7 +433,7 @@ impl<P> Writer<P> {
     pub fn next_part(&mut self) -> Option<String> {
         let line = self.line.as_mut()?;
         let mut large = line.large.pop_front()?;
-        let to = cut(&large.text, large.sent);
+        let to = cut(&large.text, large.sent, self.part_bytes);
         let more = to < large.text.len();
         let part = Frame::Part(Part {
             of: large.key,
@@ -480,6 +490,7 @@ impl Line {
         seq: u64,
         stream: u64,
         size: usize,
+        limit: usize,
         messages: impl FnOnce(&mut String),
     ) -> Option<String> {
         if !self.held.is_empty()
@@ -489,7 +500,7 @@ impl Line {
             return None;
         }
         // A list of one text is longer by its brackets.
-        let messages = match numbered(seq, size + 2, messages) {
+        let messages = match numbered(seq, size + 2, limit, messages) {
             Ok(frame) => return Some(frame),
             Err(too_long) => too_long,
         };
@@ -542,6 +553,8 @@ fn index<P>(unacked: &VecDeque<Taken<P>>, seq: u64) -> usize {
 }
 
 const MISSING: &str = "not on the disk of the sender any more";
+/// No part is made shorter than this.
+const LEAST_PART: usize = 4 << 10;
 /// How many large messages are on their way at a time.
 const TURNS: usize = 8;
 /// What they may hold together, unless there is only one.

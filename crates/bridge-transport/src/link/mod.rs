@@ -431,6 +431,7 @@ impl<P: Payload> Link<P> {
         let Stage::Online(online) = &mut self.stage else {
             return;
         };
+        let extended = online.extended();
         self.hearing.close(online.reader.take());
         let conn = online.conn;
         let verdict = self.rules.of_close(&reason, online.heard_frame);
@@ -441,6 +442,9 @@ impl<P: Payload> Link<P> {
                 ..
             }
         );
+        if too_big && extended {
+            self.writer.narrow();
+        }
         self.writer.on_closed();
         if let Some(bytes) = self.outbox.on_closed(too_big, &mut self.writer) {
             self.refuse_own(conn, bytes);
