@@ -81,7 +81,11 @@ impl<T> Queue<T> {
         entry.as_ref().filter(|_| *place == at)
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, at: u64) -> Option<&mut T> {
+        if self.entries.back().is_some_and(|(last, _)| *last == at) {
+            return self.entries.back_mut()?.1.as_mut();
+        }
         let index = self.index(at);
         let (place, entry) = self.entries.get_mut(index)?;
         entry.as_mut().filter(|_| *place == at)

@@ -9,6 +9,8 @@ use super::queue::Queue;
 
 #[derive(Debug, Default)]
 pub(super) struct Tails {
+    /// Of the stream that was pushed to last; it is not in the table.
+    last: Option<(u64, u64)>,
     /// By stream.
     newest: HashMap<u64, u64>,
 }
@@ -16,16 +18,32 @@ pub(super) struct Tails {
 impl Tails {
     /// The place of the newest message of a stream, to be set when one is added; `next` where none
     /// is known.
+    #[inline]
     pub(super) fn of(&mut self, stream: u64, next: u64) -> &mut u64 {
-        self.newest.entry(stream).or_insert(next)
+        if self.last.is_none_or(|(last, _)| last != stream) {
+            self.turn_to(stream, next);
+        }
+        let (_, at) = self.last.get_or_insert((stream, next));
+        at
+    }
+
+    fn turn_to(&mut self, stream: u64, next: u64) {
+        let at = self.newest.remove(&stream).unwrap_or(next);
+        if let Some((stream, at)) = self.last.replace((stream, at)) {
+            self.newest.insert(stream, at);
+        }
     }
 
     pub(super) fn is_newest(&self, stream: u64, at: u64) -> bool {
-        self.newest.get(&stream) == Some(&at)
+        match self.last {
+            Some((last, newest)) if last == stream => newest == at,
+            Some(_) | None => self.newest.get(&stream) == Some(&at),
+        }
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = u64> {
-        self.newest.values().copied()
+        let last = self.last.map(|(_, at)| at);
+        self.newest.values().copied().chain(last)
     }
 
     /// Forgets streams whose messages have all left the queue, where there are many.
