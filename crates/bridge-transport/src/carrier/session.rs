@@ -2,7 +2,10 @@
 //!
 //! Every line has a number in its direction. What was not answered is said again under the same
 //! numbers, over a new connection where the old one is gone, so a link outlives its connections; it
-//! is given up when it cannot be reached for [`REVIVING`], or the hub says that it has ended.
+//! is given up when it cannot be reached for [some time](patience), or the hub says that it has ended.
+
+mod mouth;
+mod patience;
 
 use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
@@ -13,21 +16,22 @@ use serde::Deserialize;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::AbortHandle,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tracing::debug;
 
+use self::mouth::{Mouth, Op};
+pub(super) use self::patience::Patience;
 use super::{
     Connection, FrameSink, FrameSource, Received, SinkClosed, Target, as_socket,
-    http::{Answer, Http, Question},
-    line::{Batch, Line},
+    http::{Http, Question},
+    line::Line,
     traffic::TrafficMeter,
     way::Way,
 };
 use crate::{
     address,
     dial::DialError,
-    driver::with_causes,
     inbound::{CloseReason, FrameRefused},
     payload::TextFrame,
 };
@@ -270,241 +274,6 @@ fn hole() -> CloseReason {
     CloseReason::Protocol("lines are missing".to_owned())
 }
 
-/// How long something is tried again before it is given up.
-pub(super) struct Patience {
-    since: Option<Instant>,
-    wait: Duration,
-}
-
-impl Patience {
-    pub(super) fn new() -> Self {
-        Self {
-            since: None,
-            wait: FIRST_WAIT,
-        }
-    }
-
-    /// The other end answered.
-    pub(super) fn on_good(&mut self) {
-        *self = Self::new();
-    }
-
-    /// Waits before the next attempt; the end of the link when that would be of no use any more.
-    pub(super) async fn on_broken(&mut self, error: &DialError) -> Result<(), CloseReason> {
-        self.wait_within(REVIVING, self.wait, with_causes(error))
-            .await?;
-        self.wait = (self.wait * 2).min(LONGEST_WAIT);
-        Ok(())
-    }
-
-    /// Either of both, for a request that was answered or not.
-    pub(super) async fn on_failed(&mut self, error: &DialError) -> Result<(), CloseReason> {
-        if let DialError::Refused {
-            status,
-            retry_after,
-            body: _,
-        } = error
-        {
-            self.on_status(*status, *retry_after).await
-        } else {
-            self.on_broken(error).await
-        }
-    }
-
-    /// Judges an answer that is not the one that was hoped for, and waits where that is of use.
-    pub(super) async fn on_refused(&mut self, answer: &Answer) -> Result<(), CloseReason> {
-        self.on_status(answer.status, answer.retry_after()).await
-    }
-
-    async fn on_status(
-        &mut self,
-        status: u16,
-        retry_after: Option<Duration>,
-    ) -> Result<(), CloseReason> {
-        let why = format!("the server answers with status {status}");
-        match status {
-            429 | 503 => {
-                let wait = retry_after.unwrap_or(LONGEST_WAIT);
-                self.wait_within(BUSY, wait, why).await
-            }
-            500..=599 => {
-                self.wait_within(REVIVING, self.wait, why).await?;
-                self.wait = (self.wait * 2).min(LONGEST_WAIT);
-                Ok(())
-            }
-            _ => Err(CloseReason::Lost(why)),
-        }
-    }
-
-    async fn wait_within(
-        &mut self,
-        limit: Duration,
-        wait: Duration,
-        why: String,
-    ) -> Result<(), CloseReason> {
-        let at = Instant::now() + wait;
-        if at >= *self.since.get_or_insert_with(Instant::now) + limit {
-            return Err(CloseReason::Lost(why));
-        }
-        debug!(why, "a request of a link is made again");
-        sleep_until(at).await;
-        Ok(())
-    }
-}
-
-/// Says what the sink is given, and what the reader has.
-struct Mouth {
-    http: Http,
-    session: Arc<Session>,
-    /// The number of the next line.
-    next: u64,
-    /// How many lines go together; fewer when the way is too narrow for them.
-    lines: usize,
-    arrived: watch::Receiver<Arrived>,
-    reader_tells: bool,
-    /// How far the hub knows.
-    told: Arrived,
-}
-
-/// What the sink asks of the task.
-enum Op {
-    Say {
-        lines: VecDeque<Line>,
-        done: oneshot::Sender<()>,
-    },
-    End {
-        code: u16,
-        done: oneshot::Sender<()>,
-    },
-}
-
-impl Mouth {
-    async fn serve(mut self, mut ops: mpsc::Receiver<Op>) -> Result<(), CloseReason> {
-        loop {
-            let op = tokio::select! {
-                op = ops.recv() => op,
-                () = much_to_tell(&mut self.arrived, self.told, self.reader_tells) => {
-                    self.say(VecDeque::new()).await?;
-                    continue;
-                }
-            };
-            let done = match op {
-                Some(Op::Say { lines, done }) => {
-                    let lines = lines.iter().map(Line::encode).collect();
-                    self.say(lines).await?;
-                    done
-                }
-                Some(Op::End { code, done }) => {
-                    self.end(code).await;
-                    done
-                }
-                None => return Ok(()),
-            };
-            if done.send(()).is_err() {
-                debug!("nobody waits for a finished write");
-            }
-        }
-    }
-
-    /// Says all lines, or at least how far the reader is.
-    async fn say(&mut self, mut lines: VecDeque<String>) -> Result<(), CloseReason> {
-        let mut patience = Patience::new();
-        loop {
-            let count = self.together(&lines);
-            let arrived = *self.arrived.borrow_and_update();
-            let some = lines.iter().take(count).map(String::as_str);
-            let body = Batch::encode(self.next, arrived.lines, some);
-            let question = self.session.question(Method::POST, "", body.into());
-            let answer = match self.http.ask(&question).await {
-                Ok(answer) => answer,
-                Err(error) => {
-                    patience.on_broken(&error).await?;
-                    continue;
-                }
-            };
-            // Whoever answers is there, even if it takes nothing now.
-            self.session.traffic.on_sent();
-            match answer.status {
-                200 => {}
-                413 if count > 1 => {
-                    self.lines = count / 2;
-                    continue;
-                }
-                413 => {
-                    return Err(CloseReason::Code {
-                        code: TOO_BIG,
-                        reason: "the way is too narrow for a message".to_owned(),
-                    });
-                }
-                _ => {
-                    patience.on_refused(&answer).await?;
-                    continue;
-                }
-            }
-            let heard = match answer.whole(SMALL).await {
-                Ok(body) => serde_json::from_slice::<Heard>(&body),
-                Err(error) => {
-                    patience.on_broken(&error).await?;
-                    continue;
-                }
-            };
-            let taken = heard
-                .ok()
-                .and_then(|heard| (heard.heard + 1).checked_sub(self.next));
-            let taken = taken.and_then(|taken| usize::try_from(taken).ok());
-            let Some(taken) = taken.filter(|taken| *taken <= count) else {
-                let reason = "the server counts other lines".to_owned();
-                return Err(CloseReason::Protocol(reason));
-            };
-            patience.on_good();
-            self.told = arrived;
-            self.next += taken as u64;
-            lines.drain(..taken);
-            if lines.is_empty() {
-                return Ok(());
-            }
-            if taken == 0 {
-                sleep(FIRST_WAIT).await;
-            }
-        }
-    }
-
-    /// How many lines go in the next request.
-    fn together(&self, lines: &VecDeque<String>) -> usize {
-        let mut bytes = 0;
-        let fit = lines.iter().take(self.lines).take_while(|line| {
-            bytes += line.len();
-            bytes <= self.session.limits.bytes
-        });
-        fit.count().max(1).min(lines.len())
-    }
-
-    /// Ends the link; what becomes of that is of no interest.
-    async fn end(&mut self, code: u16) {
-        let query = format!("?code={code}");
-        let question = self.session.question(Method::DELETE, &query, Bytes::new());
-        if let Err(error) = self.http.ask(&question).await {
-            debug!(%error, "a link could not be ended");
-        }
-    }
-}
-
-/// The answer to a batch: the number of the last line that was taken.
-#[derive(Deserialize)]
-struct Heard {
-    heard: u64,
-}
-
-/// Waits until the hub should hear what has arrived, because it keeps that.
-async fn much_to_tell(arrived: &mut watch::Receiver<Arrived>, told: Arrived, by_reader: bool) {
-    let much = |arrived: &Arrived| {
-        arrived.lines - told.lines >= UNTOLD_LINES || arrived.bytes - told.bytes >= UNTOLD_BYTES
-    };
-    if by_reader || arrived.wait_for(much).await.is_err() {
-        pending::<()>().await;
-    }
-}
-
 struct Outgoing {
     ops: mpsc::Sender<Op>,
     _guard: Arc<Guard>,
@@ -606,16 +375,5 @@ const NOT_A_LINK: DialError = DialError::NotOurs {
 };
 /// Answers that are a few words long.
 const SMALL: usize = 16 << 10;
-/// How long a link may not be reached.
-const REVIVING: Duration = Duration::from_secs(5);
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How long a server may say that it is busy.
-const BUSY: Duration = Duration::from_secs(30);
-/// After so many lines or bytes that were read the hub is told so; it keeps twice as many at least.
-const UNTOLD_LINES: u64 = 64;
-const UNTOLD_BYTES: u64 = 128 << 10;
 /// How long the reader has to say why a link ended that the writer could not say to.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// A message is too big.
-const TOO_BIG: u16 = 1009;
