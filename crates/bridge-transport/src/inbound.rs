@@ -48,8 +48,8 @@ pub enum Inbound {
         reason: FrameRefused,
     },
     /// Messages of this side are known to one end only: the peer had stored them and has forgotten
-    /// them, or the disk of this side was set back, or they waited for longer than the spool
-    /// [keeps messages](crate::spool::SpoolConfig::max_age). Nothing is sent again.
+    /// them, or the disk of this side was set back, or they waited for longer than the spool keeps
+    /// messages (`SpoolConfig::max_age`). Nothing is sent again.
     Gap {
         /// The connection it was noticed on, or the last one before.
         conn: ConnId,

@@ -19,6 +19,7 @@ pub(crate) enum Appended {
 pub(crate) enum Answer<P> {
     Appended(Appended),
     Read(Read<P>),
+    Expired(u64),
     Ended,
 }
 
