@@ -14,7 +14,7 @@ use tracing::{info, warn};
 pub(crate) use self::keeper::Keeper;
 use crate::{
     delivery::Epoch,
-    link::{Read, Record, Spooled},
+    link::{ReadBack, Record, Spooled},
     payload::Stored,
     spool::{Cause, Disk, Gap, Item, Spool, SpoolError},
 };
@@ -58,7 +58,7 @@ pub(crate) enum Appended {
 #[derive(Debug)]
 pub(crate) enum Answer<P> {
     Appended(Appended),
-    Read(Read<P>),
+    Read(ReadBack<P>),
     /// Everything up to this number was too old, and is not on the disk any more.
     Expired(u64),
     /// Nothing more is answered: who does the work is gone.
@@ -140,11 +140,11 @@ impl<P, D: Disk> Kept<P, D> {
     }
 
     /// Reads what is on the disk; `None` when it is tried again.
-    fn read(&mut self, wanted: Wanted) -> Option<Read<P>> {
+    fn read(&mut self, wanted: Wanted) -> Option<ReadBack<P>> {
         self.try_read(wanted, 0)
     }
 
-    fn try_read(&mut self, wanted: Wanted, failures: u32) -> Option<Read<P>> {
+    fn try_read(&mut self, wanted: Wanted, failures: u32) -> Option<ReadBack<P>> {
         let error = match self.items(wanted) {
             Ok(read) => return Some(read),
             Err(error) => error,
@@ -161,14 +161,14 @@ impl<P, D: Disk> Kept<P, D> {
             from, upto, "messages are lost; the other end is told"
         );
         let messages = Vec::new();
-        Some(Read {
+        Some(ReadBack {
             from,
             upto,
             messages,
         })
     }
 
-    fn items(&mut self, wanted: Wanted) -> Result<Read<P>, SpoolError> {
+    fn items(&mut self, wanted: Wanted) -> Result<ReadBack<P>, SpoolError> {
         let mut messages = Vec::new();
         let mut missing: u64 = 0;
         let mut next = wanted.from;
@@ -203,7 +203,7 @@ impl<P, D: Disk> Kept<P, D> {
                 "messages in the spool cannot be read; the other end is told"
             );
         }
-        Ok(Read {
+        Ok(ReadBack {
             from: wanted.from,
             upto: next,
             messages,

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, marker::PhantomData};
 
-use crate::link::{Read, Record};
+use crate::link::{ReadBack, Record};
 
 /// What a spool would say of writing.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +18,7 @@ pub(crate) enum Appended {
 #[expect(dead_code, reason = "only a spool answers")]
 pub(crate) enum Answer<P> {
     Appended(Appended),
-    Read(Read<P>),
+    Read(ReadBack<P>),
     Expired(u64),
     Ended,
 }

@@ -50,7 +50,7 @@ pub(crate) enum Input<P> {
     /// Everything up to this number is on the disk.
     Appended { upto: u64 },
     /// What the disk holds from a number on.
-    Read(Read<P>),
+    Read(ReadBack<P>),
     /// Everything up to this number was too old for the disk, and is not there any more.
     Expired { upto: u64 },
     /// The disk takes nothing any more; numbers are counted anew under this name.
@@ -137,20 +137,20 @@ pub(crate) struct Spooled<P> {
     /// The number the next message gets.
     pub(crate) next: u64,
     /// The first part of what there is in between.
-    pub(crate) read: Read<P>,
+    pub(crate) read: ReadBack<P>,
     pub(crate) store: fn(&P) -> Option<Bytes>,
 }
 
 /// What a spool holds from a number on and before another; a number that is not among them is
 /// missing.
 #[derive(Debug)]
-pub(crate) struct Read<P> {
+pub(crate) struct ReadBack<P> {
     pub(crate) from: u64,
     pub(crate) upto: u64,
     pub(crate) messages: Vec<(u64, P)>,
 }
 
-impl<P: Payload> Read<P> {
+impl<P: Payload> ReadBack<P> {
     pub(super) fn taken(self) -> impl Iterator<Item = Taken<Numbered<P>>> {
         self.messages.into_iter().filter_map(|(seq, message)| {
             let (payload, stream) = Numbered::read_back(message)?;

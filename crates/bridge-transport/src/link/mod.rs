@@ -71,7 +71,7 @@ use self::{
     spooled::Spooling,
 };
 pub(crate) use self::{
-    contract::{Action, Input, Read, Spooled, Timer},
+    contract::{Action, Input, ReadBack, Spooled, Timer},
     outbox::{Full, Record},
 };
 use crate::{

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Input, Link, Read, Record, Spooled};
+use super::{Action, Input, Link, ReadBack, Record, Spooled};
 use crate::{
     carrier::Traffic,
     clock::Now,
@@ -175,7 +175,7 @@ impl Driver {
                 epoch: Epoch(7),
                 first: 3,
                 next: 6,
-                read: Read {
+                read: ReadBack {
                     from: 3,
                     upto: 6,
                     messages: vec![(3, Note(class, 10)), (5, Note(class, 20))],
@@ -308,7 +308,7 @@ impl Driver {
                     let class = self.class(bytes);
                     // What is not there has no stream.
                     let messages = (from..upto).map(|seq| (seq, Note(class, 10))).collect();
-                    self.input(Input::Read(Read {
+                    self.input(Input::Read(ReadBack {
                         from,
                         upto,
                         messages,

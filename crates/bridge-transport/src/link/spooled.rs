@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Action, Link, Read, Spooled, Stage};
+use super::{Action, Link, ReadBack, Spooled, Stage};
 use crate::{
     delivery::{Epoch, Writer},
     inbound::{CloseReason, ConnId, Inbound},
@@ -134,7 +134,7 @@ impl<P: Payload> Link<P> {
     }
 
     /// The disk gave what it was asked for.
-    pub(super) fn on_read(&mut self, read: Read<P>) {
+    pub(super) fn on_read(&mut self, read: ReadBack<P>) {
         if let Some(spooling) = &mut self.spooling {
             spooling.reading = false;
             self.writer.on_read(read.from, read.upto, read.taken());

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Input, Read, Record, Spooled, Timer,
+        Input, ReadBack, Record, Spooled, Timer,
         tests::{Bench, FIRST, Note, SECOND, closed, durable, opened, push, write},
     },
     *,
@@ -244,7 +244,7 @@ fn spooled() -> Bench {
         epoch: Epoch(7),
         first: 1,
         next: 1,
-        read: Read {
+        read: ReadBack {
             from: 1,
             upto: 1,
             messages: Vec::new(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Event, OUTBOX, World, item::Item, link};
 use crate::{
     delivery::Epoch,
-    link::{Input, Read, Record, Spooled},
+    link::{Input, ReadBack, Record, Spooled},
     payload::{Payload as _, Stored as _},
 };
 
@@ -24,7 +24,7 @@ pub(super) fn spooled(disk: &BTreeMap<u64, Bytes>, first: u64) -> Spooled<Item> 
 }
 
 /// As much of it as was asked for.
-fn read(disk: &BTreeMap<u64, Bytes>, from: u64, upto: u64, bytes: usize) -> Read<Item> {
+fn read(disk: &BTreeMap<u64, Bytes>, from: u64, upto: u64, bytes: usize) -> ReadBack<Item> {
     let mut messages = Vec::new();
     let mut reached = from;
     let mut size = 0;
@@ -37,7 +37,7 @@ fn read(disk: &BTreeMap<u64, Bytes>, from: u64, upto: u64, bytes: usize) -> Read
         messages.push((*seq, item));
         reached = seq + 1;
     }
-    Read {
+    ReadBack {
         from,
         upto: if size < bytes { upto } else { reached },
         messages,

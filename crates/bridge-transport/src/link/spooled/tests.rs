@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::super::{
-    Action, Epoch, Input, Position, Read, Record, Spooled,
+    Action, Epoch, Input, Position, ReadBack, Record, Spooled,
     tests::{Bench, FIRST, Note, SECOND, closed, opened, push},
 };
 use crate::{
@@ -49,7 +49,7 @@ impl Kept {
             epoch: Epoch(1),
             first: 1,
             next: 1,
-            read: Read {
+            read: ReadBack {
                 from,
                 upto,
                 messages,
@@ -117,7 +117,7 @@ impl Kept {
         }
     }
 
-    fn read(&self, from: u64, upto: u64, bytes: usize) -> Read<Note> {
+    fn read(&self, from: u64, upto: u64, bytes: usize) -> ReadBack<Note> {
         let mut messages = Vec::new();
         let (mut reached, mut size) = (from, 0);
         for (seq, stored) in self.disk.range(from..upto) {
@@ -128,7 +128,7 @@ impl Kept {
             messages.push((*seq, note(stored)));
             reached = seq + 1;
         }
-        Read {
+        ReadBack {
             from,
             upto: reached,
             messages,
