@@ -47,9 +47,10 @@ pub enum Inbound {
         /// Why.
         reason: FrameRefused,
     },
-    /// Messages of this side are known to one end only: the peer had stored them and has forgotten
-    /// them, or the disk of this side was set back, or they waited for longer than the spool keeps
-    /// messages (`SpoolConfig::max_age`). Nothing is sent again.
+    /// Messages of this side will never come, or are known to one end only: the peer had stored them
+    /// and has forgotten them, the disk of this side was set back, or they waited for longer than the
+    /// spool keeps messages (`SpoolConfig::max_age`). Nothing is sent again. What a damaged disk does
+    /// not give back is told to the peer and the log alone.
     Gap {
         /// The connection it was noticed on, or the last one before.
         conn: ConnId,
@@ -111,6 +112,13 @@ pub enum FrameRefused {
     TooLargeToSend {
         /// Its length.
         bytes: usize,
+    },
+    /// One of our own messages has more texts than [`MOST_TEXTS`](crate::delivery::MOST_TEXTS); it was
+    /// taken out, or its number goes without them.
+    #[error("own message of {texts} texts is over the limit")]
+    TooManyToSend {
+        /// How many.
+        texts: usize,
     },
 }
 

@@ -119,7 +119,7 @@ impl<P, D: Disk> Kept<P, D> {
             wanted: None,
             next_look: None,
         };
-        kept.expire();
+        let expired = kept.expire().map(|Gap { from, to, .. }| (from, to));
         let (first, next) = (kept.spool.first_seq(), kept.spool.next_seq());
         let read = kept.items(Wanted {
             from: first,
@@ -135,6 +135,7 @@ impl<P, D: Disk> Kept<P, D> {
             next,
             read,
             store: P::store,
+            expired,
         };
         Ok((kept, spooled))
     }
@@ -223,26 +224,24 @@ impl<P, D: Disk> Kept<P, D> {
             return self.try_read(wanted, failures).map(Answer::Read);
         }
         if self.next_look.is_some_and(|at| at <= now) {
-            return self.expire().map(Answer::Expired);
+            return self.expire().map(|gone| Answer::Expired(gone.to));
         }
         Some(Answer::Appended(self.go_on()))
     }
 
-    /// Lets go of what has waited for too long, and gives the last number of that.
-    fn expire(&mut self) -> Option<u64> {
+    /// Takes what has waited for too long off the disk, and says what that is.
+    fn expire(&mut self) -> Option<Gap> {
         let age = self.spool.config().max_age?.max(LEAST_AGE);
         let pause = (age / LOOKS_PER_AGE).clamp(LEAST_AGE, LONGEST_PAUSE);
         self.next_look = Some(Instant::now() + pause);
         let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         match self.spool.expire(now_millis().saturating_sub(age)) {
             Ok(gap) => {
-                let Gap { from, to, .. } = gap?;
-                warn!(
-                    from,
-                    to, "messages waited for too long and are let go; the other end is told"
-                );
+                let gone = gap?;
+                let Gap { from, to, .. } = gone;
+                info!(from, to, "messages that waited for too long leave the disk");
                 self.trim(to);
-                Some(to)
+                Some(gone)
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -505,6 +504,7 @@ mod tests {
         drop(spool);
         let (mut kept, spooled) = Kept::<Text, _>::new(open(), SyncPolicy::Never, 1 << 20).unwrap();
         assert_eq!((spooled.first, spooled.next), (3, 4));
+        assert_eq!(spooled.expired, Some((1, 2)));
         assert_eq!(spooled.read.messages.len(), 1);
         let next_look = kept.deadline().unwrap() - Instant::now();
         assert!(next_look <= LONGEST_PAUSE, "{next_look:?}");

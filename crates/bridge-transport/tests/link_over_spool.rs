@@ -9,9 +9,9 @@
 use std::{collections::VecDeque, fs, path::Path, time::Duration};
 
 use bridge_transport::{
-    Endpoint, Flushed, Handle, Inbox, ProxySource, SyncPolicy, Text, Timings, WebSocket,
-    connect_spooled,
-    delivery::{Heard, Position, Reader},
+    Bytes, Class, Endpoint, Flushed, FrameRefused, Frames, Handle, Inbound, Inbox, Payload,
+    ProxySource, Stored, SyncPolicy, Text, TextFrame, Timings, WebSocket, connect_spooled,
+    delivery::{Heard, MOST_TEXTS, Position, Reader},
     spool::{Folder, Spool, SpoolConfig},
 };
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -24,18 +24,18 @@ use tokio_tungstenite::{
     },
 };
 
-fn link(plane: &TcpListener, folder: &Path, extended: bool) -> (Handle<Text>, Inbox) {
+fn link<P: Stored>(plane: &TcpListener, folder: &Path, extended: bool) -> (Handle<P>, Inbox) {
     let config = SpoolConfig::default();
     link_within(config, SyncPolicy::Never, plane, folder, extended)
 }
 
-fn link_within(
+fn link_within<P: Stored>(
     config: SpoolConfig,
     sync: SyncPolicy,
     plane: &TcpListener,
     folder: &Path,
     extended: bool,
-) -> (Handle<Text>, Inbox) {
+) -> (Handle<P>, Inbox) {
     let address = plane.local_addr().unwrap();
     let url = format!("ws://{address}/ws");
     let timings = Timings::default().reconnect_within(Duration::from_millis(20));
@@ -95,6 +95,51 @@ async fn store(plane: &TcpListener, position: &mut Position, messages: usize) ->
     socket.close(None).await.unwrap();
     while let Some(Ok(_)) = socket.next().await {}
     stored
+}
+
+/// A message of so many texts.
+struct Many(usize);
+
+impl Payload for Many {
+    fn class(&self) -> Class {
+        Class::Durable { stream: 0 }
+    }
+    fn size(&self) -> usize {
+        self.0
+    }
+    fn absorb(&mut self, next: Self) -> Result<(), Self> {
+        Err(next)
+    }
+    fn seal(&self, _: bool) -> Frames {
+        (0..self.0).map(|_| TextFrame::from("{}")).collect()
+    }
+}
+
+impl Stored for Many {
+    fn store(&self) -> Option<Bytes> {
+        Some(self.0.to_string().into())
+    }
+    fn restore(stored: &[u8]) -> Option<Self> {
+        std::str::from_utf8(stored).ok()?.parse().ok().map(Self)
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_more_texts_than_any_peer_takes_is_told_and_holds_up_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let plane = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (handle, mut inbox) = link(&plane, &place.path().join("spool"), true);
+    let all = [Many(MOST_TEXTS + 1), Many(3)];
+    handle.push_all(all).await.unwrap();
+    let arrived = store(&plane, &mut Position::default(), 3).await;
+    assert_eq!(arrived, ["{}"; 3]);
+    let reason = loop {
+        if let Inbound::Refused { reason, .. } = inbox.recv().await.unwrap() {
+            break reason;
+        }
+    };
+    let texts = MOST_TEXTS + 1;
+    assert_eq!(reason, FrameRefused::TooManyToSend { texts });
 }
 
 fn texts(numbers: std::ops::Range<usize>) -> VecDeque<Text> {

@@ -191,7 +191,7 @@ impl Reader {
         let why = if known == Some(epoch) {
             "the other end does not have them any more"
         } else {
-            "sent before this end knew of the numbering"
+            "before what this end gets of a numbering it did not know"
         };
         Ok(Heard::Gap {
             gap: Gap {

@@ -206,7 +206,7 @@ impl<P> Writer<P> {
             epoch: self.epoch,
             from: 1,
             to: first - 1,
-            why: "acknowledged before, and the other end does not know them any more".to_owned(),
+            why: "acknowledged or let go before, and the other end does not know them".to_owned(),
         });
         let begin = Frame::Begin {
             epoch: self.epoch,
@@ -379,7 +379,7 @@ impl<P> Writer<P> {
     /// The next frame that goes before anything new: what the envelope has to say, and what has to
     /// be sent again. `seal` [writes the list of texts](super::write_list) of a message, the same
     /// each time.
-    pub fn next_frame(&mut self, seal: impl Fn(&P, &mut String)) -> Option<String> {
+    pub fn next_frame(&mut self, mut seal: impl FnMut(&P, &mut String)) -> Option<String> {
         let first = self.first();
         let end = self.next.min(first + WINDOW);
         let end = self.stored.map_or(end, |stored| end.min(stored + 1));

@@ -139,6 +139,8 @@ pub(crate) struct Spooled<P> {
     /// The first part of what there is in between.
     pub(crate) read: ReadBack<P>,
     pub(crate) store: fn(&P) -> Option<Bytes>,
+    /// The first and the last number of what was too old when it was opened.
+    pub(crate) expired: Option<(u64, u64)>,
 }
 
 /// What a spool holds from a number on and before another; a number that is not among them is

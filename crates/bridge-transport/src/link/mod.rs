@@ -447,7 +447,7 @@ impl<P: Payload> Link<P> {
         }
         self.writer.on_closed();
         if let Some(bytes) = self.outbox.on_closed(too_big, &mut self.writer) {
-            self.refuse_own(conn, bytes);
+            self.refuse_own(conn, FrameRefused::TooLargeToSend { bytes });
         }
         self.last_error = Some(reason.to_string());
         self.actions
@@ -490,11 +490,15 @@ impl<P: Payload> Link<P> {
                     .take(&mut batch, now, paced, behind, self.frame_limit);
                 batch.only_half(false);
             }
+            let mut too_many = Vec::new();
             while !batch.is_full()
-                && let Some(frame) = self.writer.next_frame(Numbered::messages)
+                && let Some(frame) = self.writer.next_frame(|message, list| {
+                    too_many.extend(message.write_to(list).err());
+                })
             {
                 batch.add(frame.into());
             }
+            batch.refused.append(&mut too_many);
             if self.spooling.is_none() && self.writer.is_caught_up() {
                 Peer::Current(&mut self.writer)
             } else {
@@ -526,14 +530,13 @@ impl<P: Payload> Link<P> {
                 frames: batch.frames,
             });
         }
-        for bytes in batch.refused {
-            self.refuse_own(conn, bytes);
+        for reason in batch.refused {
+            self.refuse_own(conn, reason);
         }
         self.trim();
     }
 
-    fn refuse_own(&mut self, conn: ConnId, bytes: usize) {
-        let reason = FrameRefused::TooLargeToSend { bytes };
+    fn refuse_own(&mut self, conn: ConnId, reason: FrameRefused) {
         self.actions
             .push_back(Action::Deliver(Inbound::Refused { conn, reason }));
     }

@@ -181,6 +181,7 @@ impl Driver {
                     messages: vec![(3, Note(class, 10)), (5, Note(class, 20))],
                 },
                 store: |note| (note.1 != 7).then(|| vec![0; note.1].into()),
+                expired: None,
             });
         }
         Self {

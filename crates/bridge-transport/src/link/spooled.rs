@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::{Action, Link, ReadBack, Spooled, Stage};
 use crate::{
-    delivery::{Epoch, Writer},
+    delivery::{Epoch, Gap, Writer},
     inbound::{CloseReason, ConnId, Inbound},
     payload::Payload,
 };
@@ -38,6 +38,7 @@ impl<P: Payload> Link<P> {
             next,
             read,
             store,
+            expired,
         } = spooled;
         self.trimmed = first - 1;
         self.spare = Some(self.writer.epoch());
@@ -48,6 +49,14 @@ impl<P: Payload> Link<P> {
             reading: false,
             window: window(self.outbox.limit()),
         });
+        if let Some((from, to)) = expired {
+            self.tell_gap(Gap {
+                epoch,
+                from,
+                to,
+                why: TOO_OLD.to_owned(),
+            });
+        }
         self
     }
 
@@ -99,8 +108,8 @@ impl<P: Payload> Link<P> {
             });
         }
         let conn = ConnId(self.last_conn);
-        for bytes in records.refused {
-            self.refuse_own(conn, bytes);
+        for reason in records.refused {
+            self.refuse_own(conn, reason);
         }
     }
 
@@ -149,11 +158,15 @@ impl<P: Payload> Link<P> {
             Stage::Waiting { .. } | Stage::Dialing { .. } => {}
         }
         if let Some(gap) = self.writer.let_go(upto, TOO_OLD) {
-            let conn = ConnId(self.last_conn);
-            self.actions
-                .push_back(Action::Deliver(Inbound::Gap { conn, gap }));
+            self.tell_gap(gap);
             self.trim();
         }
+    }
+
+    fn tell_gap(&mut self, gap: Gap) {
+        let conn = ConnId(self.last_conn);
+        let gap = Inbound::Gap { conn, gap };
+        self.actions.push_back(Action::Deliver(gap));
     }
 
     /// Whether everything that has a number is here, and not on the disk alone.

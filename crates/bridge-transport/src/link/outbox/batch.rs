@@ -1,12 +1,15 @@
 //! What goes out together, and when that is enough.
 
-use crate::payload::{Frames, TextFrame};
+use crate::{
+    inbound::FrameRefused,
+    payload::{Frames, TextFrame},
+};
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::link) struct Batch {
     pub(in crate::link) frames: Vec<TextFrame>,
-    /// The length of each message that was taken out because it is too long.
-    pub(in crate::link) refused: Vec<usize>,
+    /// What is wrong with each message that was taken out.
+    pub(in crate::link) refused: Vec<FrameRefused>,
     bytes: usize,
     half: bool,
 }
@@ -29,7 +32,8 @@ impl Batch {
     pub(in crate::link) fn add_all(&mut self, frames: Frames, limit: usize) -> Option<usize> {
         let longest = frames.iter().map(TextFrame::len).max()?;
         if longest > limit {
-            self.refused.push(longest);
+            self.refused
+                .push(FrameRefused::TooLargeToSend { bytes: longest });
             return None;
         }
         let before = self.bytes;
@@ -53,5 +57,5 @@ impl Batch {
 }
 
 pub(super) const BATCH_BYTES: usize = 256 << 10;
-/// Bounds what has to be kept for sending again.
+/// Bounds what is written again to a plain peer when a connection dies.
 const BATCH_MESSAGES: usize = 1024;

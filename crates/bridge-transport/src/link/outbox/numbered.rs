@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use super::{Entry, Outbox, batch::BATCH_BYTES};
 use crate::{
-    delivery::{self, Writer},
+    delivery::{self, MOST_TEXTS, Writer},
+    inbound::FrameRefused,
     payload::{Class, Payload, TextFrame},
 };
 
@@ -18,8 +19,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(in crate::link) struct Records {
     pub(in crate::link) taken: Vec<Record>,
-    /// The length of each message that was taken out because it is too long.
-    pub(in crate::link) refused: Vec<usize>,
+    /// What is wrong with each message that was taken out.
+    pub(in crate::link) refused: Vec<FrameRefused>,
 }
 
 /// A message with its number, as it is written down.
@@ -58,8 +59,17 @@ impl<P: Payload> Numbered<P> {
         self.payload.size()
     }
 
-    pub(in crate::link) fn messages(&self, list: &mut String) {
-        write_list(list, &self.payload.seal(true));
+    /// Writes the list of its texts; an empty one, and what is wrong, of a message that has so many that
+    /// the peer would end every connection over it.
+    pub(in crate::link) fn write_to(&self, list: &mut String) -> Result<(), FrameRefused> {
+        let frames = self.payload.seal(true);
+        let texts = frames.len();
+        if texts > MOST_TEXTS {
+            write_list(list, &[]);
+            return Err(FrameRefused::TooManyToSend { texts });
+        }
+        write_list(list, &frames);
+        Ok(())
     }
 }
 
@@ -95,7 +105,8 @@ impl<P: Payload> Outbox<P> {
                 continue;
             };
             if stored.len() > limit {
-                records.refused.push(stored.len());
+                let bytes = stored.len();
+                records.refused.push(FrameRefused::TooLargeToSend { bytes });
                 continue;
             }
             bytes += stored.len();
@@ -146,5 +157,5 @@ pub(super) fn write_list(list: &mut String, frames: &[TextFrame]) {
     delivery::write_list(list, frames.iter().map(TextFrame::as_str));
 }
 
-/// Written down together; more than go out together, because each time may cost a sync.
+/// Written down together, because each time may cost a sync.
 const STORED_MESSAGES: usize = 1024;

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     delivery::{MOST_TEXTS, Writer},
+    inbound::FrameRefused,
     payload::{Payload, TextFrame},
 };
 
@@ -202,7 +203,8 @@ impl<P: Payload> Outbox<P> {
             return;
         };
         if longest > limit {
-            batch.refused.push(longest);
+            let bytes = longest;
+            batch.refused.push(FrameRefused::TooLargeToSend { bytes });
             return;
         }
         entry.size = 0;
@@ -231,8 +233,8 @@ fn number<P: Payload>(
     if frames.is_empty() {
         return;
     }
-    if let Some(length) = refused(&frames, limit) {
-        batch.refused.push(length);
+    if let Some(reason) = refused(&frames, limit) {
+        batch.refused.push(reason);
         return;
     }
     let numbered = Numbered {
@@ -247,16 +249,20 @@ fn number<P: Payload>(
     }
 }
 
-/// The length of a list that no peer takes.
-fn refused(frames: &[TextFrame], limit: usize) -> Option<usize> {
+/// Why no peer takes these as one message.
+fn refused(frames: &[TextFrame], limit: usize) -> Option<FrameRefused> {
+    let texts = frames.len();
+    if texts > MOST_TEXTS {
+        return Some(FrameRefused::TooManyToSend { texts });
+    }
     let longest = |frame: &TextFrame| frame.len() * ESCAPED + 3;
-    let fits = frames.iter().map(longest).sum::<usize>() < limit;
-    if fits && frames.len() <= MOST_TEXTS {
+    if frames.iter().map(longest).sum::<usize>() < limit {
         return None;
     }
     let mut list = String::new();
     write_list(&mut list, frames);
-    (list.len() > limit || frames.len() > MOST_TEXTS).then_some(list.len())
+    let bytes = list.len();
+    (bytes > limit).then_some(FrameRefused::TooLargeToSend { bytes })
 }
 
 /// How many bytes a byte of a text may become in a list.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     delivery::{Epoch, Writer},
+    inbound::FrameRefused,
     payload::{Frames, TextFrame},
 };
 
@@ -162,7 +163,7 @@ fn takes_out_what_no_peer_will_accept() {
     let mut batch = Batch::default();
     outbox.take(&mut batch, Instant::now(), true, Peer::Plain, 5);
     assert_eq!(batch.frames, ["ok".into()]);
-    assert_eq!(batch.refused, [13]);
+    assert_eq!(batch.refused, [FrameRefused::TooLargeToSend { bytes: 13 }]);
 }
 
 #[test]

@@ -250,6 +250,7 @@ fn spooled() -> Bench {
             messages: Vec::new(),
         },
         store: |note: &Note| Some(note.1.into()),
+        expired: None,
     });
     bench.tell(opened(FIRST));
     bench.tell(Input::Wrote { conn: FIRST });

@@ -20,6 +20,7 @@ pub(super) fn spooled(disk: &BTreeMap<u64, Bytes>, first: u64) -> Spooled<Item> 
         next,
         read: read(disk, first, next, OUTBOX / 4),
         store: Item::store,
+        expired: None,
     }
 }
 

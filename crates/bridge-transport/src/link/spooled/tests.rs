@@ -55,6 +55,7 @@ impl Kept {
                 messages,
             },
             store,
+            expired: None,
         });
         Self {
             bench,
