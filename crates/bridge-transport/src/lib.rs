@@ -99,3 +99,8 @@ pub use payload::{Class, Frames, Greeting, Payload, Stored, Text, TextFrame};
 pub use rarely::Rarely;
 pub use state::{LinkState, Phase};
 pub use trust::{Fingerprint, Identity, NotAFingerprint, TlsSettings};
+
+/// The examples of the README that stand for themselves are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -32,9 +32,11 @@ pub trait Payload: Send + Sized + 'static {
     /// Returns `next` untouched when the two cannot be merged; both are then sent.
     fn absorb(&mut self, next: Self) -> Result<(), Self>;
 
-    /// Turns the message into one or more text frames, which travel together and in order. Of a
-    /// message with a number there may be [`MOST_TEXTS`](crate::delivery::MOST_TEXTS); a peer hangs
-    /// up over more.
+    /// Turns the message into text frames, which travel together and in order. With none there is
+    /// nothing to say, and the message is dropped. What is above
+    /// [`Limits::frame`](crate::Limits::frame) is taken out and told as
+    /// [`Inbound::Refused`](crate::Inbound::Refused); so is a message with a number that has more
+    /// frames than [`MOST_TEXTS`](crate::delivery::MOST_TEXTS).
     ///
     /// `extended` tells whether the peer accepted the extension on this connection. There a message
     /// of a stream gets a number and is kept until the peer has stored it. A message is sealed again
@@ -44,13 +46,15 @@ pub trait Payload: Send + Sized + 'static {
 
 /// A message that can be written down, so that another process can go on with it.
 pub trait Stored: Payload {
-    /// Writes the message down; `None` when there is nothing to send of it.
+    /// Writes the message down; `None` when there is nothing to send of it. At most
+    /// [`Limits::frame`](crate::Limits::frame) bytes, or it is taken out.
     ///
-    /// Called for messages of a [stream](Class::stream) only, and once.
+    /// Called for messages of a [stream](Class::stream) only, at most once.
     fn store(&self) -> Option<Bytes>;
 
     /// Reads what [`store`](Self::store) wrote, perhaps in an earlier version; `None` when it
-    /// cannot be read. It is a message of the same stream.
+    /// cannot be read. It has to be of the same stream. What gives `None`, or is of no stream, is a
+    /// gap to the other end.
     fn restore(stored: &[u8]) -> Option<Self>;
 }
 
@@ -153,7 +157,8 @@ impl TryFrom<Bytes> for TextFrame {
     }
 }
 
-/// The text frames that a message is sent as; nearly always one, which costs no list.
+/// The text frames that a message is sent as: none, several, or nearly always one, which costs no
+/// list. Made of a [`TextFrame`], of a list of them, or collected.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Frames(Few);
 
