@@ -105,6 +105,9 @@ fn does_not_merge_into_what_was_sealed() {
     closed(&mut outbox, false);
     outbox.push(text(1, "c"), None, 0).unwrap();
     assert_eq!(sent(&mut outbox), ["a", "bc"]);
+    closed(&mut outbox, false);
+    outbox.push(text(1, "d"), None, 0).unwrap();
+    assert_eq!(sent(&mut outbox), ["a", "bc", "d"]);
 }
 
 #[test]
