@@ -193,7 +193,6 @@ fn raw(envelope: bool) -> Rate {
             }
             socket.flush().await.expect("the far end reads");
         }
-        socket.flush().await.expect("the far end reads");
         let wanted = usize::try_from(MESSAGES).expect("a count");
         assert!(far.sees(PATIENCE, |seen| seen.taken.len() >= wanted).await);
         begun.done(&far, MESSAGES)
