@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    middleware::from_fn_with_state,
+    middleware::{from_fn, from_fn_with_state},
     routing::{get, post},
 };
 use thiserror::Error;
@@ -199,14 +199,17 @@ fn router(hub: &Hub, guard: Arc<Guard>) -> Router {
     let pages = web::routes()
         .route("/logout", post(login::log_out))
         .layer(from_fn_with_state(hub.clone(), guard::for_people));
-    Router::new()
-        .route("/ws/bridge", get(bridge::connect))
-        .merge(link::routes())
+    let others = Router::new()
         .route("/login", get(login::with_address).post(login::with_form))
         .merge(side::routes())
         .merge(device::routes())
         .nest("/api/v1", api)
         .merge(pages)
+        .layer(from_fn(bridge::no_door));
+    Router::new()
+        .route("/ws/bridge", get(bridge::connect))
+        .merge(link::routes())
+        .merge(others)
         .layer(from_fn_with_state(guard, guard::at_the_gate))
         .with_state(hub.clone())
 }
