@@ -36,6 +36,12 @@ pub enum StartError {
         /// As configured.
         address: SocketAddr,
     },
+    /// The same of the address for lines, which are not encrypted.
+    #[error("lines on {address} can be heard by other machines")]
+    LinesNotLoopback {
+        /// As configured.
+        address: SocketAddr,
+    },
     /// The address is not free, or not ours.
     #[error("cannot listen on {address}")]
     Bind {
@@ -126,10 +132,12 @@ async fn close(closing: oneshot::Sender<()>, server: JoinHandle<()>) {
 /// Starts a hub. It serves until [`RunningHub::shutdown`].
 pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
     let address = config.listen;
-    for address in [Some(address), config.lines].into_iter().flatten() {
-        if !config.expose && !address.ip().is_loopback() {
-            return Err(StartError::NotLoopback { address });
-        }
+    let may = |address: SocketAddr| config.expose || address.ip().is_loopback();
+    if !may(address) {
+        return Err(StartError::NotLoopback { address });
+    }
+    if let Some(address) = config.lines.filter(|lines| !may(*lines)) {
+        return Err(StartError::LinesNotLoopback { address });
     }
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data, now())?);
     let left = store.end_runs_of_revoked(now()).await?;

@@ -398,6 +398,13 @@ async fn a_hub_others_can_reach_must_be_asked_for() {
     ));
     assert!(!folder.path().join("hub").exists());
     config.listen = "127.0.0.1:0".parse().unwrap();
+    config.lines = Some("0.0.0.0:0".parse().unwrap());
+    assert!(matches!(
+        bridge_hub::start(config.clone()).await,
+        Err(StartError::LinesNotLoopback { .. })
+    ));
+    assert!(!folder.path().join("hub").exists());
+    config.lines = None;
     config.public_origins = vec!["hub.example.org".into()];
     assert!(matches!(
         bridge_hub::start(config).await,
