@@ -37,6 +37,11 @@ const ADVICE: &[(&str, &str)] = &[
         "proxy ",
         "check the proxy settings: HTTPS_PROXY or ALL_PROXY, with user name and password in its address if it wants them; NO_PROXY to go without",
     ),
+    // What rustls says of a first record that is none.
+    (
+        "invalidcontenttype",
+        "what answers there does not speak TLS: write ws:// or http:// (tcp:// instead of tls://), or put HTTPS in front of it",
+    ),
     ("status 401", REFUSED_BY_ANOTHER),
     ("status 403", REFUSED_BY_ANOTHER),
     (
@@ -86,6 +91,9 @@ mod tests {
         assert!(advice(pin).contains("CTRLNODE_TLS_PIN"));
         let wanted = "a:1 does not accept the client certificate it was shown, if any: received fatal alert: CertificateRequired";
         assert!(advice(wanted).contains("CTRLNODE_TLS_CERT_FILE"));
+        let clear =
+            "no secure connection to a:1: received corrupt message of type InvalidContentType";
+        assert!(advice(clear).contains("does not speak TLS"));
         assert_eq!(advice("connection refused"), CHECK);
     }
 

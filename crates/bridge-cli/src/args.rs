@@ -282,6 +282,7 @@ pub(crate) struct HubAddress {
     /// Folder of the hub's data, when it is not the usual one
     #[arg(
         long = "hub-state",
+        visible_alias = "state",
         global = true,
         value_name = "DIR",
         env = "CTRLNODE_STATE"
@@ -431,5 +432,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_state_folder_has_one_name_with_every_command_of_a_hub() {
+        for command in [
+            &["up"][..],
+            &["hub", "serve"],
+            &["hub", "login"],
+            &["hub", "token", "create", "laptop"],
+            &["task", "list"],
+        ] {
+            let args = ["ctrlnode"].iter().chain(command);
+            let args = args.chain(&["--state", "/s"]);
+            assert!(Cli::try_parse_from(args).is_ok(), "{command:?}");
+        }
     }
 }

@@ -34,7 +34,7 @@ fn asked(args: impl Iterator<Item = OsString>) -> String {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (arg, None),
         };
-        if name != "--hub" && name != "--hub-state" {
+        if name != "--hub" && name != "--hub-state" && name != "--state" {
             continue;
         }
         let Some(value) = value.or_else(|| args.next()) else {
@@ -97,6 +97,8 @@ mod tests {
         assert_eq!(told(&["task", "list"]), "");
         let state = ["task", "run", "--hub-state", "/a b", "x"];
         assert_eq!(told(&state), " --hub-state '/a b'");
+        let short = ["hub", "token", "create", "--state=/a b", "x"];
+        assert_eq!(told(&short), " --hub-state '/a b'");
         let both = ["hub", "--hub=https://h", "--hub-state=/s", "token"];
         assert_eq!(told(&both), " --hub https://h --hub-state /s");
         assert_eq!(told(&["task", "run", "--", "--hub", "x"]), "");

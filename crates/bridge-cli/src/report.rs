@@ -113,6 +113,9 @@ impl From<HubStartError> for Problem {
             HubStartError::NotLoopback { .. } => {
                 "use a 127.0.0.1 address behind a reverse proxy, or say --expose"
             }
+            HubStartError::LinesNotLoopback { .. } => {
+                "lines are not encrypted: use a 127.0.0.1 address at the end of a tunnel, or say --expose"
+            }
             HubStartError::Bind { .. } => "is another hub running? choose another port",
             HubStartError::BadOrigin { .. } => {
                 "write it as https://host or https://host:port, without a path"

@@ -385,7 +385,8 @@ fn watch_agent(value: Option<String>) -> Result<Option<AgentId>, Problem> {
 fn number<T: FromStr>(key: &str, value: Option<String>) -> Result<Option<T>, Problem> {
     let Some(value) = value else { return Ok(None) };
     value.trim().parse().map(Some).map_err(|_| {
-        Problem::new(format!("{key} is not a whole number: {value}")).exit(Exit::NotConfigured)
+        Problem::new(format!("{key} is no whole number from 0 on: {value}"))
+            .exit(Exit::NotConfigured)
     })
 }
 

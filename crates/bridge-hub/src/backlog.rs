@@ -207,6 +207,9 @@ impl Owner {
                 tracing::debug!(machine = %bridge, events, "events of runs this hub does not know");
             }
         }
+        if committed.dropped > 0 {
+            tracing::debug!(machine = %bridge, events = committed.dropped, "events of dropped tasks, which are told on their machine alone");
+        }
         if committed.old > 0 {
             tracing::debug!(machine = %bridge, events = committed.old, "events that were known");
         }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    middleware::from_fn_with_state,
+    middleware::{from_fn, from_fn_with_state},
     routing::{get, post},
 };
 use thiserror::Error;
@@ -33,6 +33,12 @@ pub enum StartError {
     /// The address can be reached by other machines and `expose` is not set.
     #[error("{address} can be reached by other machines")]
     NotLoopback {
+        /// As configured.
+        address: SocketAddr,
+    },
+    /// The same of the address for lines, which are not encrypted.
+    #[error("lines on {address} can be heard by other machines")]
+    LinesNotLoopback {
         /// As configured.
         address: SocketAddr,
     },
@@ -126,10 +132,12 @@ async fn close(closing: oneshot::Sender<()>, server: JoinHandle<()>) {
 /// Starts a hub. It serves until [`RunningHub::shutdown`].
 pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
     let address = config.listen;
-    for address in [Some(address), config.lines].into_iter().flatten() {
-        if !config.expose && !address.ip().is_loopback() {
-            return Err(StartError::NotLoopback { address });
-        }
+    let may = |address: SocketAddr| config.expose || address.ip().is_loopback();
+    if !may(address) {
+        return Err(StartError::NotLoopback { address });
+    }
+    if let Some(address) = config.lines.filter(|lines| !may(*lines)) {
+        return Err(StartError::LinesNotLoopback { address });
     }
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data, now())?);
     let left = store.end_runs_of_revoked(now()).await?;
@@ -199,14 +207,17 @@ fn router(hub: &Hub, guard: Arc<Guard>) -> Router {
     let pages = web::routes()
         .route("/logout", post(login::log_out))
         .layer(from_fn_with_state(hub.clone(), guard::for_people));
-    Router::new()
-        .route("/ws/bridge", get(bridge::connect))
-        .merge(link::routes())
+    let others = Router::new()
         .route("/login", get(login::with_address).post(login::with_form))
         .merge(side::routes())
         .merge(device::routes())
         .nest("/api/v1", api)
         .merge(pages)
+        .layer(from_fn(bridge::no_door));
+    Router::new()
+        .route("/ws/bridge", get(bridge::connect))
+        .merge(link::routes())
+        .merge(others)
         .layer(from_fn_with_state(guard, guard::at_the_gate))
         .with_state(hub.clone())
 }

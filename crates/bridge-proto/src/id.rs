@@ -157,6 +157,17 @@ text_id!(
     TaskFolder, "task folder", verbatim
 );
 
+impl TaskId {
+    /// How the ids of tasks begin that nobody asked for on the wire: a bridge made them of folders
+    /// that were dropped on its machine. Those of our own hub never begin so.
+    pub const DROPPED: &str = "drop-";
+
+    /// Whether it begins so.
+    pub fn is_dropped(&self) -> bool {
+        self.0.starts_with(Self::DROPPED)
+    }
+}
+
 /// One run: a task and the request that started it (decision 9). The same run arriving again is
 /// answered from the journal and never started twice.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -3,15 +3,16 @@
 //! A bridge shows its pairing token as `Authorization: Bearer`. A token that is not accepted is
 //! answered with 401 and a body that says so. `x-bridge-extension: 1` is accepted by answering with
 //! the same header, and only with it `x-bridge-deflate: 1`. What is said from then on is heard in
-//! [`connection`](super::connection).
+//! [`connection`](super::connection). A machine that knocks anywhere else is told so.
 
 use axum::{
     Extension, Json,
     extract::{
-        State,
+        Request, State,
         ws::{WebSocket, WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
     },
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use bridge_proto::{BridgeId, ctrlnode::MAX_FRAME_BYTES};
@@ -64,6 +65,28 @@ pub(crate) async fn connect(
             .insert(EXTENSION, HeaderValue::from_static("1"));
     }
     response
+}
+
+/// The layer around everything that is no door for machines: who wants in as one is told where the
+/// door is. The login page or a missing API token would send them to look at their pairing token.
+pub(crate) async fn no_door(request: Request, next: Next) -> Response {
+    if !knocks(&request) {
+        return next.run(request).await;
+    }
+    failure::refusal(
+        StatusCode::NOT_FOUND,
+        "no_door",
+        "there is no door for machines at this path",
+        Some("it is at /ws/bridge"),
+    )
+}
+
+/// Whether a machine asks to be let in: by an upgrade, or by opening a link. Other upgrades, such
+/// as `h2c`, are offers of clients that want something else.
+fn knocks(request: &Request) -> bool {
+    let upgrade = request.headers().get(header::UPGRADE);
+    upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        || request.method() == Method::POST && request.uri().path().ends_with("/link")
 }
 
 /// The bridge that shows its token, and what is kept of the token; or the refusal.

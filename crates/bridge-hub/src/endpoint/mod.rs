@@ -1,5 +1,8 @@
 //! The doors: [`bridge`] for machines, [`api`] for programs and the page's scripts, [`login`] for
-//! browsers. One file a door. What a bridge says behind one is heard in [`connection`].
+//! browsers. [`link`] is the door for machines without a WebSocket; the one for lines over TCP is no
+//! part of the router and is in [`lines`](crate::lines). One file a door, with what doors share
+//! beside them: what a bridge says behind one is heard in [`connection`] and told in [`outflow`],
+//! [`failure`] makes the answers to what went wrong, [`choice`] finds the machine for a task.
 
 pub(crate) mod api;
 pub(crate) mod bridge;

@@ -1,5 +1,5 @@
 //! Links: connections of bridges that are made of HTTP requests. Who knows the id of one and shows
-//! the token it was opened with may ask things of it.
+//! the token it was opened with may ask things of it. The door where they ask is `endpoint/link.rs`.
 
 pub(crate) mod flow;
 pub(crate) mod session;

@@ -41,7 +41,11 @@ fn take_all(
     let mut committed = Committed::default();
     for event in events {
         let Some(run) = RunRow::find(&transaction, &event.run)? else {
-            committed.refused += 1;
+            if event.run.task.is_dropped() {
+                committed.dropped += 1;
+            } else {
+                committed.refused += 1;
+            }
             continue;
         };
         if run.bridge != from.as_str() {

@@ -162,6 +162,8 @@ pub(crate) struct Committed {
     pub(crate) old: usize,
     /// How many belong to no run of this machine.
     pub(crate) refused: usize,
+    /// How many belong to a dropped task: its machine alone knows it.
+    pub(crate) dropped: usize,
 }
 
 /// A task to keep.

@@ -33,6 +33,53 @@ async fn a_request_for_another_host_is_refused() {
 }
 
 #[tokio::test]
+async fn a_machine_that_knocks_where_no_door_is_hears_where_it_is() {
+    let world = World::new().await;
+    let token = format!("Bearer {}", world.pairing.expose());
+    let knocking = [
+        header("Authorization", &token),
+        header("Upgrade", "WebSocket"),
+    ];
+    let upgrades = [
+        "/",
+        "/foo",
+        "/new",
+        "/login",
+        "/api/v1",
+        "/api/v1/tasks",
+        "/ws/bridge/",
+        "/ws",
+    ];
+    let links = ["/link", "/foo/link", "/api/v1/link", "/ws/bridge//link"];
+    let asked = upgrades.map(|path| ("GET", path));
+    for (method, path) in asked.into_iter().chain(links.map(|path| ("POST", path))) {
+        let headers = &knocking[..if method == "GET" { 2 } else { 1 }];
+        let response = world.ask(method, path, headers, "").await;
+        assert_eq!(
+            (response.status, &*response.code()),
+            (404, "no_door"),
+            "{method} {path}"
+        );
+        let hint = response.json()["error"]["hint"].to_string();
+        assert!(hint.contains("/ws/bridge"), "{hint}");
+    }
+    // Who does not ask as a machine does is asked to log in, also with an offer of HTTP/2.
+    let offer = [header("Upgrade", "h2c")];
+    for (method, path, headers) in [
+        ("GET", "/foo", &offer[..]),
+        ("GET", "/link", &[]),
+        ("POST", "/foo", &[]),
+    ] {
+        let response = world.ask(method, path, headers, "").await;
+        assert_eq!(response.status, 401, "{method} {path}");
+    }
+    assert_eq!(
+        world.ask("POST", "/ws/bridge/link", &[], "").await.status,
+        401
+    );
+}
+
+#[tokio::test]
 async fn a_change_from_another_origin_is_refused_even_with_a_good_token() {
     let world = World::new().await;
     let body = json!({ "name": "x" }).to_string();
@@ -351,6 +398,13 @@ async fn a_hub_others_can_reach_must_be_asked_for() {
     ));
     assert!(!folder.path().join("hub").exists());
     config.listen = "127.0.0.1:0".parse().unwrap();
+    config.lines = Some("0.0.0.0:0".parse().unwrap());
+    assert!(matches!(
+        bridge_hub::start(config.clone()).await,
+        Err(StartError::LinesNotLoopback { .. })
+    ));
+    assert!(!folder.path().join("hub").exists());
+    config.lines = None;
     config.public_origins = vec!["hub.example.org".into()];
     assert!(matches!(
         bridge_hub::start(config).await,

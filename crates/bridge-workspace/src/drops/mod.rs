@@ -121,7 +121,7 @@ impl DropBox {
     pub fn task_of(folder: &str) -> TaskId {
         let mut digest = Digest::of(&[folder]).as_str().to_owned();
         digest.truncate(12);
-        TaskId::parse(&format!("drop-{digest}")).expect("hex digits make an id")
+        TaskId::parse(&format!("{}{digest}", TaskId::DROPPED)).expect("hex digits make an id")
     }
 
     /// Reads the task in this folder, and its digest.

@@ -97,6 +97,22 @@ async fn events_of_other_machines_tasks_and_of_unknown_runs_are_refused() {
 }
 
 #[tokio::test]
+async fn events_of_dropped_tasks_are_told_from_those_of_unknown_runs() {
+    let world = World::new().await;
+    let events = vec![
+        event(run("drop-0123456789ab", "1"), 0, text("x")),
+        event(run("none", "r1"), 0, text("x")),
+        event(run("drop-0123456789ab", "1"), 1, ended(Outcome::Completed)),
+    ];
+    let wanted = Committed {
+        refused: 1,
+        dropped: 2,
+        ..Committed::default()
+    };
+    assert_eq!(world.take(events).await, wanted);
+}
+
+#[tokio::test]
 async fn a_machine_cannot_tell_the_end_of_another_machines_task() {
     let world = World::new().await;
     let status = world.view("t1").await.summary.status;
