@@ -56,8 +56,10 @@ impl<P: Payload> Link<P> {
         if let Some((_, newest)) = self.outbox.proving()
             && newest.ping == self.liveness.next_id()
         {
-            // What waits on the disk alone is read when there is room, so it waits for the proof.
-            let hurry = self.drain_limit.is_some() || !self.writer.is_all_here();
+            // What waits on the disk alone is read when there is room, so it waits for the proof, and
+            // so does everything behind what goes by itself.
+            let held_up = !self.writer.is_all_here() || self.outbox.proves_alone();
+            let hurry = self.drain_limit.is_some() || held_up;
             let gap = if hurry { Duration::ZERO } else { GAP };
             self.liveness.want_ping(now, gap);
         }

@@ -121,7 +121,7 @@ impl Mouth {
             };
             let taken = heard
                 .ok()
-                .and_then(|heard| (heard.heard + 1).checked_sub(self.next));
+                .and_then(|heard| heard.heard.checked_add(1)?.checked_sub(self.next));
             let taken = taken.and_then(|taken| usize::try_from(taken).ok());
             let Some(taken) = taken.filter(|taken| *taken <= count) else {
                 let reason = "the server counts other lines".to_owned();

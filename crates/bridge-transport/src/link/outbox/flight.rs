@@ -46,6 +46,11 @@ impl<P: Payload> Outbox<P> {
         }
     }
 
+    /// Whether a message that went by itself is not proven, so that nothing follows it.
+    pub(in crate::link) fn proves_alone(&self) -> bool {
+        self.proving.iter().any(|(.., entry)| entry.alone)
+    }
+
     /// The bytes that were handed to the socket and are not let go.
     pub(in crate::link) fn under_way(&self) -> usize {
         let in_flight = self.in_flight.iter().map(|(_, entry)| entry.size);

@@ -70,7 +70,7 @@ impl<P: Payload> Outbox<P> {
         mut peer: Peer<'_, P>,
         frame_limit: usize,
     ) {
-        if self.proving.iter().any(|(.., entry)| entry.alone) {
+        if self.proves_alone() {
             return;
         }
         if peer.takes_streams() {
