@@ -26,6 +26,7 @@ use tokio_tungstenite::{
     tungstenite::{
         Bytes, Message,
         handshake::server::{ErrorResponse, Request, Response},
+        protocol::{CloseFrame, frame::coding::CloseCode},
     },
 };
 
@@ -268,6 +269,19 @@ async fn nothing_is_packed_unless_both_ends_agreed() {
     let hub = Hub::start().await;
     let (_link, _inbox) = hub.link(|endpoint| endpoint.offer_extension(false));
     assert!(!hub.accept(false).await.offered);
+}
+
+#[tokio::test]
+async fn nothing_is_packed_any_more_where_the_way_took_no_packed_message() {
+    let hub = Hub::start().await;
+    let (_link, _inbox) = hub.link(|endpoint| endpoint);
+    let mut talk = hub.accept(true).await;
+    assert!(talk.offered);
+    let code = CloseCode::Size;
+    let reason = "too long".into();
+    talk.send(Message::Close(Some(CloseFrame { code, reason })))
+        .await;
+    assert!(!hub.accept(true).await.offered);
 }
 
 async fn refused(inbox: &mut Inbox) -> FrameRefused {

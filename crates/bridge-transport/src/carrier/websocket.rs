@@ -5,7 +5,10 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -48,6 +51,9 @@ pub struct WebSocket {
     proxy: ProxySource,
     tls: TlsSettings,
     compress: Compress,
+    /// Something on the way took no message as long as those of a packed connection. Packing would
+    /// put together again what goes in short parts because of that, so it is not offered any more.
+    narrow: Arc<AtomicBool>,
 }
 
 impl WebSocket {
@@ -57,6 +63,7 @@ impl WebSocket {
             proxy: endpoint.proxy.clone(),
             tls: endpoint.tls.clone(),
             compress: endpoint.compress,
+            narrow: Arc::default(),
         }
     }
 }
@@ -93,12 +100,15 @@ impl WebSocket {
             Compress::OverNetworks => !is_loopback(&target.url),
             Compress::Always => true,
         };
-        let offer = Packing::offer(worth_it && target.offer_extension);
+        let wide = !self.narrow.load(Ordering::Relaxed);
+        let offer = Packing::offer(worth_it && wide && target.offer_extension);
         let mut target = target.clone();
         target.headers.extend(offer.clone());
         let opened = dial::dial(&target, &self.proxy, &self.tls, &traffic).await?;
         let agreed = |(name, value)| opened.headers.get(name) == Some(&value);
-        let packing = Packing::new(opened.extended && offer.is_some_and(agreed));
+        let packs = opened.extended && offer.is_some_and(agreed);
+        let narrow = packs.then(|| Arc::clone(&self.narrow));
+        let packing = Packing::new(packs);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .max_message_size(Some(target.frame_limit))
@@ -112,7 +122,7 @@ impl WebSocket {
         .await;
         let (ops, incoming_ops) = mpsc::channel(1);
         let (out, received) = mpsc::channel(RECEIVED);
-        let packing = (packing, target.frame_limit);
+        let packing = (packing, target.frame_limit, narrow);
         let task = tokio::spawn(serve(socket, packing, incoming_ops, out));
         let guard = Arc::new(Guard(task.abort_handle()));
         Ok(Connection {
@@ -229,7 +239,7 @@ type Socket = WebSocketStream<Box<dyn Stream>>;
 /// Owns the socket until it ends, reading only when there is room for what is read.
 async fn serve(
     mut socket: Socket,
-    (mut packing, limit): (Packing, usize),
+    (mut packing, limit, narrow): (Packing, usize, Option<Arc<AtomicBool>>),
     mut ops: mpsc::Receiver<Op>,
     out: mpsc::Sender<Vec<Received>>,
 ) {
@@ -317,6 +327,10 @@ async fn serve(
             Progress::Read(Message::Ping(_) | Message::Frame(_)) => continue,
             Progress::Read(Message::Close(frame)) => {
                 settle(&mut socket).await;
+                let too_big = frame.as_ref().is_some_and(|it| it.code == CloseCode::Size);
+                if let Some(narrow) = narrow.as_ref().filter(|_| too_big) {
+                    narrow.store(true, Ordering::Relaxed);
+                }
                 Received::Closed(code_of(frame))
             }
             Progress::Failed(error) => {
