@@ -189,6 +189,16 @@ impl Owner {
         Ok(())
     }
 
+    /// The connection is gone; where it ended because the way is `narrow`, the next one gets shorter
+    /// parts.
+    pub(crate) fn forget_numbers(&mut self, conn: ConnId, narrow: bool) {
+        let numbering = self.numberings.remove(&conn);
+        if let Some(numbering) = numbering.filter(|_| narrow) {
+            let times = self.narrowed.entry(numbering.bridge).or_default();
+            *times = MOST_NARROWED.min(*times + 1);
+        }
+    }
+
     /// Whether the command that starts a run is still on its way.
     pub(crate) fn is_on_its_way(&self, conn: ConnId, run: &RunKey) -> bool {
         let numbering = self.numberings.get(&conn);
@@ -245,6 +255,10 @@ impl Owner {
         });
         let mut writer =
             Writer::restored(epoch, outstanding.acked + 1, outstanding.sent + 1, taken);
+        // As often as parts get shorter for it.
+        for _ in 0..self.narrowed.get(bridge).copied().unwrap_or_default() {
+            writer.narrow();
+        }
         writer.on_opened();
         match writer.on_resume(from.epoch, from.last) {
             Ok(None) => {}
@@ -296,6 +310,8 @@ fn stream(task: &TaskId) -> u64 {
     hasher.finish()
 }
 
+/// More does not make parts shorter.
+const MOST_NARROWED: u32 = 5;
 /// What a machine may leave unacknowledged until it is sent no more. One that does not keep up
 /// takes files of two prompts and the words to a thousand tasks.
 const MOST_WAITING: usize = 1000;

@@ -62,6 +62,8 @@ pub(crate) enum Message {
     },
     Closed {
         conn: ConnId,
+        /// Something on the way takes no frames as long as those that were sent.
+        narrow: bool,
     },
     // by viewers
     Machines {
@@ -192,6 +194,8 @@ pub(crate) struct Owner {
     connections: HashMap<ConnId, Line>,
     /// Of those that take numbers.
     pub(crate) numberings: HashMap<ConnId, Numbering>,
+    /// How often the way to a machine was too narrow for a frame.
+    pub(crate) narrowed: HashMap<BridgeId, u32>,
     last_conn: u64,
     watched: HashMap<TaskId, watch::Sender<u64>>,
     changes: watch::Sender<u64>,
@@ -217,6 +221,7 @@ impl Owner {
             waiters: HashMap::new(),
             connections: HashMap::new(),
             numberings: HashMap::new(),
+            narrowed: HashMap::new(),
             last_conn: 0,
             watched: HashMap::new(),
             changes,
@@ -298,9 +303,9 @@ impl Owner {
             }
             Message::Resume { conn, from } => self.input(Input::Resume { conn, from }).await,
             Message::Acknowledged { conn, seq } => self.on_ack(conn, seq).await,
-            Message::Closed { conn } => {
+            Message::Closed { conn, narrow } => {
                 self.connections.remove(&conn);
-                self.numberings.remove(&conn);
+                self.forget_numbers(conn, narrow);
                 self.input(Input::Closed { conn }).await;
             }
             Message::Machines { reply } => answer(reply, self.state.machines()),

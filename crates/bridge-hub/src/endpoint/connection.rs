@@ -57,23 +57,23 @@ pub(crate) async fn talk(
     let (ending, ended) = oneshot::channel::<Infallible>();
     let mut reading = pin!(read(hub, conn, extended, stream, listening.clone(), ended));
     let mut writing = pin!(write_until_hung_up(sink, outgoing, listening));
-    let why = tokio::select! {
+    let (why, narrow) = tokio::select! {
         end = &mut reading => {
             if let Some(why) = end.hang_up {
                 hang_up(&last_word, why, writing).await;
             }
-            end.why
+            (end.why, end.narrow)
         }
         why = &mut writing => {
             drop(ending);
             let end = timeout(LAST_WORDS, reading).await;
-            let end = end.map_or("more than there is time for", |end| end.why);
-            tracing::debug!(machine = %bridge, end, "what had arrived was read");
-            why
+            let end = end.unwrap_or_else(|_| "more than there is time for".into());
+            tracing::debug!(machine = %bridge, end = end.why, "what had arrived was read");
+            (why, end.narrow)
         }
     };
     tracing::info!(machine = %bridge, why, "bridge disconnected");
-    if hub.tell(Message::Closed { conn }).await.is_err() {
+    if hub.tell(Message::Closed { conn, narrow }).await.is_err() {
         tracing::debug!("the hub has stopped");
     }
 }
@@ -83,12 +83,17 @@ struct End {
     why: &'static str,
     /// What the bridge should hear of it.
     hang_up: Option<HangUp>,
+    /// Something on the way takes no frames as long as those that were sent.
+    narrow: bool,
 }
 
 impl From<&'static str> for End {
     fn from(why: &'static str) -> Self {
-        let hang_up = None;
-        Self { why, hang_up }
+        Self {
+            why,
+            hang_up: None,
+            narrow: false,
+        }
     }
 }
 
@@ -97,6 +102,7 @@ impl From<TooMany> for End {
         Self {
             why: "said too much that is of no use",
             hang_up: Some(HangUp::Useless),
+            narrow: false,
         }
     }
 }
@@ -162,7 +168,12 @@ async fn read(
         let text = match frame {
             Frame::Text(text) => text,
             Frame::Ping(_) | Frame::Pong(_) => continue,
-            Frame::Close(_) => return "closed by the bridge".into(),
+            Frame::Close(words) => {
+                return End {
+                    narrow: words.is_some_and(|words| words.code == TOO_BIG),
+                    ..End::from("closed by the bridge")
+                };
+            }
             Frame::Binary(bytes) => {
                 match ear.useless.next(Instant::now()) {
                     Ok(Some(useless)) => {
@@ -316,6 +327,8 @@ const LULL: Duration = Duration::from_millis(250);
 const LAST_BYTES: usize = 2 * MAX_FRAME_BYTES;
 /// What messages in parts may hold together.
 const PARTS: usize = 2 * MAX_FRAME_BYTES;
+/// A message is too big.
+const TOO_BIG: u16 = 1009;
 const STOPPED: &str = "the hub has stopped";
 
 #[cfg(test)]

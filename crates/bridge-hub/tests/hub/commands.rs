@@ -3,7 +3,10 @@
 use bridge_hub::{Attachment, NewTask, TaskStatus};
 use bridge_proto::TaskId;
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{
+    Message,
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
 
 use crate::support::{FakeBridge, Run, World};
 
@@ -246,6 +249,32 @@ async fn who_breaks_the_rules_of_the_hubs_stream_is_hung_up_on() {
     let mut bridge = world.bridge(false).await;
     create(&world).await;
     bridge.expect("dispatch_task").await;
+}
+
+#[tokio::test]
+async fn what_the_way_takes_no_frames_of_comes_in_shorter_ones() {
+    let world = World::new().await;
+    let (mut bridge, begin) = online(&world, &Value::Null, 0).await;
+    let task = NewTask {
+        attachments: vec![Attachment {
+            name: "large.bin".into(),
+            bytes: vec![7; 300 << 10],
+        }],
+        ..world.new_task("read it")
+    };
+    world.hub().create(task).await.unwrap();
+    let mut longest = 96 << 10;
+    for _ in 0..3 {
+        let part = bridge.next().await.unwrap();
+        let length = part["text"].as_str().unwrap().len();
+        assert!((longest * 9 / 10..=longest).contains(&length), "{length}");
+        longest /= 2;
+        let (code, reason) = (CloseCode::Size, "".into());
+        let close = Message::Close(Some(CloseFrame { code, reason }));
+        bridge.send(close).await;
+        bridge.closed().await;
+        (bridge, _) = online(&world, &begin["epoch"], 0).await;
+    }
 }
 
 #[tokio::test]
