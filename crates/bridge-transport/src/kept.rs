@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 pub(crate) use self::keeper::Keeper;
 use crate::{
+    clock::Now,
     delivery::Epoch,
     link::{ReadBack, Record, Spooled},
     payload::Stored,
@@ -84,6 +85,8 @@ pub(crate) struct Kept<P, D> {
     wanted: Option<(Wanted, u32, Instant)>,
     /// When it is looked for messages that are too old.
     next_look: Option<Instant>,
+    /// When this process began to write, by a clock that nobody sets, and its first number.
+    began: (Duration, u64),
 }
 
 /// What is to be read: from a number on, before another, until about so many bytes are together.
@@ -118,7 +121,9 @@ impl<P, D: Disk> Kept<P, D> {
             retry: None,
             wanted: None,
             next_look: None,
+            began: (Duration::ZERO, u64::MAX),
         };
+        kept.began = (Now::read().boot, kept.spool.next_seq());
         let expired = kept.expire().map(|Gap { from, to, .. }| (from, to));
         let (first, next) = (kept.spool.first_seq(), kept.spool.next_seq());
         let read = kept.items(Wanted {
@@ -234,8 +239,12 @@ impl<P, D: Disk> Kept<P, D> {
         let age = self.spool.config().max_age?.max(LEAST_AGE);
         let pause = (age / LOOKS_PER_AGE).clamp(LEAST_AGE, LONGEST_PAUSE);
         self.next_look = Some(Instant::now() + pause);
+        // Where the wall clock was set, what this process wrote is no older than the process.
+        let (began, first) = self.began;
+        let young = Now::read().boot.saturating_sub(began) < age;
+        let below = if young { first } else { u64::MAX };
         let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        match self.spool.expire(now_millis().saturating_sub(age)) {
+        match self.spool.expire(now_millis().saturating_sub(age), below) {
             Ok(gap) => {
                 let gone = gap?;
                 let Gap { from, to, .. } = gone;
@@ -511,6 +520,9 @@ mod tests {
         kept.trim(3);
         kept.spool.append(0, long_ago, b"text").unwrap();
         assert_eq!(kept.append(records(5..=5)), Appended::Upto(5));
+        kept.next_look = Some(Instant::now());
+        assert!(kept.on_time().is_none(), "a clock that was set made it old");
+        kept.began.1 = u64::MAX;
         kept.next_look = Some(Instant::now());
         let Some(Answer::Expired(4)) = kept.on_time() else {
             panic!("the older one is let go");

@@ -260,13 +260,15 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Drops what is older than a moment: records from the head on, as long as their time lies
-    /// before it. Gives what was dropped; reading tells it as a gap until it is acknowledged.
+    /// before it and their number below `below`. Gives what was dropped; reading tells it as a gap
+    /// until it is acknowledged.
     ///
     /// # Errors
     /// After an error nothing was dropped, or its files could not be removed yet.
-    pub fn expire(&mut self, older_than_ms: u64) -> Result<Option<Gap>, SpoolError> {
+    pub fn expire(&mut self, older_than_ms: u64, below: u64) -> Result<Option<Gap>, SpoolError> {
         let from = self.acked.max(self.expired) + 1;
         let to = self.last_older(from, older_than_ms)?;
+        let to = to.min(below.saturating_sub(1));
         if to < from {
             return Ok(None);
         }

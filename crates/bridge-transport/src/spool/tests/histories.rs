@@ -325,7 +325,7 @@ impl World {
 
     fn expire(&mut self, spool: &mut Spool<&mut SimulatedDisk>) {
         let bound = self.clock.saturating_sub(self.below(400));
-        match spool.expire(bound) {
+        match spool.expire(bound, u64::MAX) {
             Ok(None) => {}
             Ok(Some(gap)) => {
                 assert_eq!(gap.why, Cause::Expired);

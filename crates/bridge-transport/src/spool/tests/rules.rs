@@ -167,14 +167,14 @@ fn old_records_are_dropped_only_when_asked_for_and_told_until_acknowledged() {
     let mut disk = SimulatedDisk::new(0);
     let (mut spool, _) = open(&mut disk);
     fill(&mut spool, 300);
-    assert_eq!(spool.expire(1).unwrap(), None);
+    assert_eq!(spool.expire(1, u64::MAX).unwrap(), None);
     let gap = Gap {
         from: 1,
         to: 249,
         why: Cause::Expired,
     };
-    assert_eq!(spool.expire(250).unwrap(), Some(gap));
-    assert_eq!(spool.expire(250).unwrap(), None);
+    assert_eq!(spool.expire(250, u64::MAX).unwrap(), Some(gap));
+    assert_eq!(spool.expire(250, u64::MAX).unwrap(), None);
     let usage = spool.usage();
     assert_eq!(usage.records, 51);
     spool.close().unwrap();
