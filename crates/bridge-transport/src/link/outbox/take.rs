@@ -110,21 +110,16 @@ impl<P: Payload> Outbox<P> {
     }
 
     /// Sends the first messages to a plain peer, as far as they may go together. Nearly always that is
-    /// all there is to send, and there is a loop for it because it costs half as much a message.
+    /// all there is to send, and a loop that looks for nothing else sends some per cent more.
     fn send_first(&mut self, batch: &mut Batch, now: Instant, paced: bool, limit: usize) {
         while !batch.is_full()
             && let Some((at, entry)) = self.queue.first()
             && !entry.alone
             && (!paced || self.waits(at, entry, now).is_none())
-            && let Some((at, mut entry)) = self.queue.pop_first()
+            && let Some((at, entry)) = self.queue.pop_first()
         {
-            let (class, waited) = (entry.class, entry.size);
-            if let Some(bytes) = batch.add_all(entry.payload.seal(false), limit) {
-                (entry.size, entry.sealed) = (bytes, true);
-                self.used += bytes;
-                self.in_flight.push((at, entry));
-            }
-            self.on_taken(at, class, waited, now);
+            self.on_taken(at, entry.class, entry.size, now);
+            self.send_plain(batch, at, entry, limit);
         }
     }
 
