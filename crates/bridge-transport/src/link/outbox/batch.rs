@@ -30,10 +30,7 @@ impl Batch {
     /// a frame above the limit.
     #[inline]
     pub(in crate::link) fn add_all(&mut self, frames: Frames, limit: usize) -> Option<usize> {
-        let longest = frames.iter().map(TextFrame::len).max()?;
-        if longest > limit {
-            self.refused
-                .push(FrameRefused::TooLargeToSend { bytes: longest });
+        if !self.takes(&frames, limit) {
             return None;
         }
         let before = self.bytes;
@@ -41,6 +38,18 @@ impl Batch {
             self.add(frame);
         }
         Some(self.bytes - before)
+    }
+
+    /// Whether there is something to send, and none of it is above the limit.
+    #[inline]
+    pub(in crate::link) fn takes(&mut self, frames: &Frames, limit: usize) -> bool {
+        let Some(bytes) = frames.iter().map(TextFrame::len).max() else {
+            return false;
+        };
+        if bytes > limit {
+            self.refused.push(FrameRefused::TooLargeToSend { bytes });
+        }
+        bytes <= limit
     }
 
     /// Makes room for what comes of so many messages.

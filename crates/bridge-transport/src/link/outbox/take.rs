@@ -194,12 +194,7 @@ impl<P: Payload> Outbox<P> {
         limit: usize,
     ) {
         let frames = entry.payload.seal(true);
-        let Some(longest) = frames.iter().map(TextFrame::len).max() else {
-            return;
-        };
-        if longest > limit {
-            let bytes = longest;
-            batch.refused.push(FrameRefused::TooLargeToSend { bytes });
+        if !batch.takes(&frames, limit) {
             return;
         }
         entry.size = 0;
