@@ -72,6 +72,12 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, closing: onesho
     while let Some(ended) = house.tasks.join_next().await {
         report(ended);
     }
+    // WebSockets have left their tasks, and say their last words.
+    while !house.places.is_empty()
+        && let Some(news) = heard.recv().await
+    {
+        house.on_news(&news);
+    }
 }
 
 fn report(ended: Result<(), JoinError>) {

@@ -69,6 +69,11 @@ impl Places {
         }
     }
 
+    /// Whether nobody is here.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.strangers.is_empty() && self.guests.is_empty()
+    }
+
     /// It has shown a token that is good.
     pub(crate) fn welcome(&mut self, place: PlaceId) {
         let found = self.strangers.iter().position(|(it, _)| *it == place);

@@ -21,7 +21,9 @@ use crate::{
     endpoint::{api, bridge, device, link, login, side},
     guard::{self, Guard},
     hub::Hub,
-    lines, listener,
+    lines,
+    links::Links,
+    listener,
     owner::{Message, Owner},
     store::{SqliteStore, Store, StoreError},
     web,
@@ -67,6 +69,7 @@ pub enum StartError {
 pub struct RunningHub {
     address: SocketAddr,
     hub: Hub,
+    links: Links,
     closing: oneshot::Sender<()>,
     server: JoinHandle<()>,
     lines: Option<Door>,
@@ -97,7 +100,7 @@ impl RunningHub {
     }
 
     /// Commits what is on the way, closes connections and doors, and returns when nothing is left;
-    /// at most 5 s. Handles give [`HubError::Stopping`](crate::HubError::Stopping) from then on.
+    /// at most 7 s. Handles give [`HubError::Stopping`](crate::HubError::Stopping) from then on.
     pub async fn shutdown(self) {
         let (done, stopped) = oneshot::channel();
         let orderly = async {
@@ -107,6 +110,10 @@ impl RunningHub {
         };
         if timeout(STOPPING, orderly).await.is_err() {
             tracing::warn!("the hub did not stop in time");
+        }
+        // Bridges that fetch what they are told need the door for it.
+        if timeout(PARTING, self.links.part()).await.is_err() {
+            tracing::debug!("a bridge has not fetched the end of its link");
         }
         let main = close(self.closing, self.server);
         let lines = async {
@@ -182,7 +189,9 @@ pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
     };
 
     let (closing, closed) = oneshot::channel::<()>();
-    let server = tokio::spawn(listener::serve(listener, router(&hub, guard), closed));
+    let links = Links::new();
+    let router = router(&hub, &links, guard);
+    let server = tokio::spawn(listener::serve(listener, router, closed));
     let lines = for_lines.map(|(address, listener)| {
         tracing::info!(%address, "lines are heard");
         let (closing, closed) = oneshot::channel();
@@ -196,13 +205,14 @@ pub async fn start(config: HubConfig) -> Result<RunningHub, StartError> {
     Ok(RunningHub {
         address,
         hub,
+        links,
         closing,
         server,
         lines,
     })
 }
 
-fn router(hub: &Hub, guard: Arc<Guard>) -> Router {
+fn router(hub: &Hub, links: &Links, guard: Arc<Guard>) -> Router {
     let api = api::routes().layer(from_fn_with_state(hub.clone(), guard::for_programs));
     let pages = web::routes()
         .route("/logout", post(login::log_out))
@@ -216,7 +226,7 @@ fn router(hub: &Hub, guard: Arc<Guard>) -> Router {
         .layer(from_fn(bridge::no_door));
     Router::new()
         .route("/ws/bridge", get(bridge::connect))
-        .merge(link::routes())
+        .merge(link::routes(links.clone()))
         .merge(others)
         .layer(from_fn_with_state(guard, guard::at_the_gate))
         .with_state(hub.clone())
@@ -224,5 +234,7 @@ fn router(hub: &Hub, guard: Arc<Guard>) -> Router {
 
 /// Messages that wait for the owner; beyond it, doors wait.
 const INBOX: usize = 256;
-/// For each of the two steps of stopping.
+/// For keeping what is on the way, and for the connections to end.
 const STOPPING: Duration = Duration::from_millis(2500);
+/// For bridges that are between two requests, or connect anew for the next one.
+const PARTING: Duration = Duration::from_millis(1500);

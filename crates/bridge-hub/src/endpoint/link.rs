@@ -41,14 +41,14 @@ use crate::{
     listener::Visitor,
 };
 
-/// The doors; their links end with the router.
-pub(crate) fn routes() -> Router<Hub> {
+/// The doors of these links.
+pub(crate) fn routes(links: Links) -> Router<Hub> {
     Router::new()
         .route("/ws/bridge/link", post(open))
         .route("/ws/bridge/link/{link}", post(say).get(poll).delete(end))
         .route("/ws/bridge/link/{link}/events", get(events))
         .route("/ws/bridge/link/{link}/socket", get(socket))
-        .layer(Extension(Links::new()))
+        .layer(Extension(links))
 }
 
 /// `POST /ws/bridge/link`.

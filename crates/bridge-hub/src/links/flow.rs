@@ -73,9 +73,14 @@ impl Flow {
         self.told.is_empty()
     }
 
+    /// The number of the last line for the bridge.
+    pub(crate) fn last(&self) -> u64 {
+        self.arrived + self.told.len() as u64
+    }
+
     /// Lets go of what the bridge has.
     pub(crate) fn on_arrived(&mut self, upto: u64) -> Result<(), OutOfStep> {
-        if upto > self.arrived + self.told.len() as u64 {
+        if upto > self.last() {
             return Err(OutOfStep);
         }
         while self.arrived < upto {

@@ -51,6 +51,10 @@ enum Errand {
     Gone {
         id: String,
     },
+    /// Give what tells of each link whether its end is on its way.
+    Farewells {
+        reply: oneshot::Sender<Vec<watch::Receiver<bool>>>,
+    },
     NotTaken {
         bridge: BridgeId,
         why: String,
@@ -61,6 +65,8 @@ enum Errand {
 struct Entry {
     token: TokenHash,
     link: Link,
+    /// Whether its end is on its way to the bridge.
+    farewell: watch::Receiver<bool>,
 }
 
 impl Entry {
@@ -99,6 +105,7 @@ impl Links {
         let (asks, asked) = mpsc::channel(ASKS);
         let (said, saying) = mpsc::channel(WIRE);
         let (writing, written) = mpsc::channel(WIRE);
+        let (telling, farewell) = watch::channel(false);
         let entry = Entry {
             token,
             link: Link {
@@ -108,6 +115,7 @@ impl Links {
                 of_bridge: Arc::new(Semaphore::new(BODIES_OF_ONE)),
                 ended: Arc::new(watch::Sender::new(false)),
             },
+            farewell,
         };
         let (reply, opened) = oneshot::channel();
         let open = Errand::Open {
@@ -120,7 +128,7 @@ impl Links {
         }
         let (desk, gone) = (self.0.clone(), id.clone());
         tokio::spawn(async move {
-            session::serve(asked, Wires { said, written }).await;
+            session::serve(asked, Wires { said, written }, telling).await;
             if desk.send(Errand::Gone { id: gone }).await.is_err() {
                 tracing::trace!("the desk of the links is closed");
             }
@@ -137,6 +145,20 @@ impl Links {
         let find = Errand::Find { id, token, reply };
         self.0.send(find).await.ok()?;
         found.await.ok()?
+    }
+
+    /// Waits until every bridge that reads its link was given the end of it. One that does not read
+    /// keeps this waiting.
+    pub(crate) async fn part(&self) {
+        let (reply, farewells) = oneshot::channel();
+        if self.0.send(Errand::Farewells { reply }).await.is_err() {
+            return;
+        }
+        for mut farewell in farewells.await.unwrap_or_default() {
+            if farewell.wait_for(|said| *said).await.is_err() {
+                tracing::trace!("a link is gone");
+            }
+        }
     }
 
     /// Tells the log that a batch was refused, as long as that does not happen all the time.
@@ -218,6 +240,12 @@ async fn keep(mut errands: mpsc::Receiver<Errand>) {
             }
             Errand::Gone { id } => {
                 links.remove(&id);
+            }
+            Errand::Farewells { reply } => {
+                let farewells = links.values().map(|entry| entry.farewell.clone());
+                if reply.send(farewells.collect()).is_err() {
+                    tracing::trace!("nobody waits for the links to end");
+                }
             }
             Errand::NotTaken { bridge, why } => {
                 if let Some(refused) = refused.count() {

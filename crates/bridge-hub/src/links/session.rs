@@ -4,7 +4,7 @@
 //! Nothing waits here without a bound: a bridge that says more than the hub takes is answered with
 //! the number of the last line that was taken, and one that fetches nothing fills its room.
 
-use std::{collections::VecDeque, future::pending, time::Duration};
+use std::{collections::VecDeque, future::pending, mem, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -12,7 +12,7 @@ use axum::{
 };
 use bridge_transport::carrier::line::{Batch, Line};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 
@@ -67,8 +67,13 @@ pub(crate) struct Wires {
     pub(crate) written: mpsc::Receiver<Frame>,
 }
 
-/// Serves a link until it has ended and its end was told, or nobody asks any more.
-pub(crate) async fn serve(mut asks: mpsc::Receiver<Ask>, wires: Wires) {
+/// Serves a link until it has ended and its end was told, or nobody asks any more. `farewell` becomes
+/// true once the end is on its way to the bridge; that it arrived is known only later, or never.
+pub(crate) async fn serve(
+    mut asks: mpsc::Receiver<Ask>,
+    wires: Wires,
+    farewell: watch::Sender<bool>,
+) {
     let Wires { said, mut written } = wires;
     let mut session = Session {
         flow: Flow::default(),
@@ -76,12 +81,16 @@ pub(crate) async fn serve(mut asks: mpsc::Receiver<Ask>, wires: Wires) {
         speaker: None,
         listener: None,
         reader: 0,
+        told: 0,
         ending: None,
         let_go: Instant::now() + IDLE,
     };
     let mut said = Some(said);
     let mut over = false;
     while !(over && session.flow.is_empty() && session.listener.is_none()) {
+        if over && session.told == session.flow.last() {
+            farewell.send_if_modified(|said| !mem::replace(said, true));
+        }
         let deadline = session.deadline();
         let (has_to_say, has_room) = (session.has_to_say(), session.flow.has_room());
         let event = tokio::select! {
@@ -153,6 +162,8 @@ struct Session {
     listener: Option<Listener>,
     /// The newest reader.
     reader: u64,
+    /// The last line that a reader was given.
+    told: u64,
     /// The code with which the bridge ends the connection, once it has said all.
     ending: Option<u16>,
     /// When nobody has asked for too long.
@@ -301,7 +312,13 @@ impl Session {
         let reader = Reader::Again(self.reader);
         let told = match self.flow.after(listener.after) {
             Err(error) => Err(error.into()),
-            Ok(told) if !told.lines.is_empty() => Ok((reader, told)),
+            Ok(told) if !told.lines.is_empty() => {
+                let last = listener.after + told.lines.len() as u64;
+                if listener.reply.send(Ok((reader, told))).is_ok() {
+                    self.told = self.told.max(last);
+                }
+                return;
+            }
             Ok(_) if over => Err(NoLink::Ended),
             Ok(told) if listener.until <= Instant::now() => Ok((reader, told)),
             Ok(_) => {
@@ -383,6 +400,7 @@ mod tests {
         asks: mpsc::Sender<Ask>,
         said: mpsc::Receiver<Result<Frame, axum::Error>>,
         writing: mpsc::Sender<Frame>,
+        farewell: watch::Receiver<bool>,
         link: JoinHandle<()>,
     }
 
@@ -395,11 +413,13 @@ mod tests {
                 said: saying,
                 written,
             };
+            let (telling, farewell) = watch::channel(false);
             Self {
                 asks,
                 said,
                 writing,
-                link: tokio::spawn(serve(asked, wires)),
+                farewell,
+                link: tokio::spawn(serve(asked, wires, telling)),
             }
         }
 
@@ -555,6 +575,7 @@ mod tests {
         drop(world.writing);
         drop(world.said);
         tokio::time::sleep(LINGER / 2).await;
+        assert!(!*world.farewell.borrow());
         let told = |world: &mpsc::Sender<Ask>, after| {
             let world = world.clone();
             async move {
@@ -576,6 +597,8 @@ mod tests {
             last.lines,
             ["{\"carrier\":\"close\",\"code\":4001,\"reason\":\"superseded\"}"]
         );
+        let mut farewell = world.farewell.clone();
+        assert!(*farewell.wait_for(|said| *said).await.unwrap());
         assert_eq!(told(&world.asks, 1).await.map(|_| ()), Err(NoLink::Ended));
         world.link.await.unwrap();
     }

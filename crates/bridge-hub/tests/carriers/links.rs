@@ -2,11 +2,13 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use bridge_hub::HubError;
 use bridge_transport::{CarrierKind, Endpoint, Inbound, carrier::line::Batch};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    task::yield_now,
     time::{Instant, sleep},
 };
 
@@ -17,7 +19,10 @@ pub(crate) const OF_HTTP: [CarrierKind; 3] =
 
 /// A request by hand; gives status and body.
 async fn ask(world: &World, line: &str, token: &str, body: &str) -> (u16, String) {
-    let address = world.way.address;
+    ask_at(world.way.address, line, token, body).await
+}
+
+async fn ask_at(address: SocketAddr, line: &str, token: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
         "{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
@@ -129,6 +134,23 @@ async fn a_request_that_is_made_again_is_answered_as_before() {
     assert_eq!(status, 200);
     let (status, _) = ask(&world, &format!("GET {link}?after=2"), token, "").await;
     assert_eq!(status, 409);
+}
+
+#[tokio::test]
+async fn a_hub_that_stops_says_so_to_who_asks_only_then() {
+    let world = World::new(CarrierKind::LongPoll).await;
+    let (hub, address) = (world.hub(), world.way.address);
+    let token = world.pairing.clone();
+    let link = opened(&world).await;
+    let asking = async {
+        while !matches!(hub.machines().await, Err(HubError::Stopping)) {
+            yield_now().await;
+        }
+        ask_at(address, &format!("GET {link}?after=0"), token.expose(), "").await
+    };
+    let (_way, (status, body)) = tokio::join!(world.stop(), asking);
+    assert_eq!(status, 200, "{body}");
+    assert!(lines(&body).last().unwrap().contains("1001"), "{body}");
 }
 
 #[tokio::test]
