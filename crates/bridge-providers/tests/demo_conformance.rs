@@ -85,6 +85,21 @@ fn a_turn_streams_an_answer_and_writes_it_to_a_file() {
 }
 
 #[test]
+fn a_folder_that_was_moved_during_a_turn_is_not_made_anew() {
+    let folder = TempDir::new().unwrap();
+    let mut talk = talk(&folder);
+    talk.steer(Steer::Prompt("#demo fast\n#demo ask write".into()));
+    let ask = talk.ask();
+    let moved = folder.path().with_extension("moved");
+    fs::rename(folder.path(), &moved).unwrap();
+    talk.answer(&ask, "allow_once");
+    let end = talk.turn_over();
+    fs::remove_dir(&moved).unwrap();
+    assert!(end.answer.contains("could not write"), "{end:?}");
+    assert!(!folder.path().exists());
+}
+
+#[test]
 fn a_repository_without_an_output_folder_gets_no_output_folder() {
     let folder = TempDir::new().unwrap();
     fs::create_dir(folder.path().join(".git")).unwrap();

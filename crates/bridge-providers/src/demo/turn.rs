@@ -338,9 +338,13 @@ fn answer_file(directory: &Path) -> String {
     .to_owned()
 }
 
+/// Makes `output`, and no more: a working directory that is gone, moved say, is not made anew.
 fn write_below(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+    if let Some(folder) = path.parent()
+        && let Err(error) = fs::create_dir(folder)
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(error);
     }
     fs::write(path, text)
 }
