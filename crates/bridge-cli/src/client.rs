@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use bridge_hub::{Applies, Machine, OpenAsk, StoredEvent, TaskSummary, TaskView, TokenView};
+use bridge_hub::{Applies, Machine, OpenAsk, StoredEvent, TaskSummary, TaskView, TokenView, Told};
 use bridge_proto::{
     Secret,
     model::{Tuning, When},
@@ -82,6 +82,12 @@ struct MadeRun {
 #[derive(Deserialize)]
 struct Tuned {
     applies: Applies,
+}
+
+#[derive(Deserialize)]
+struct Cancelled {
+    /// Older hubs do not say it.
+    told: Option<Told>,
 }
 
 #[derive(Deserialize)]
@@ -220,11 +226,10 @@ impl Client {
         Ok(tuned.applies)
     }
 
-    pub(crate) async fn cancel(&self, id: &str) -> Result<(), Problem> {
+    pub(crate) async fn cancel(&self, id: &str) -> Result<Told, Problem> {
         let path = format!("tasks/{id}/cancel");
-        self.call::<Value>(Method::POST, &path, None)
-            .await
-            .map(drop)
+        let cancelled: Cancelled = self.call(Method::POST, &path, None).await?;
+        Ok(cancelled.told.unwrap_or(Told::Now))
     }
 
     pub(crate) async fn answer(&self, id: &str, answer: &Value) -> Result<(), Problem> {

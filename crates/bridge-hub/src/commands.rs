@@ -147,6 +147,42 @@ impl Owner {
         })
     }
 
+    /// Prepares frames about a task for a machine that is away. Where there are commands, they are
+    /// sent when it comes back once they are kept; none are needed where it is told the same already,
+    /// or takes no numbers.
+    pub(crate) async fn for_later(
+        &self,
+        bridge: &BridgeId,
+        name: String,
+        task: &TaskId,
+        frames: Vec<String>,
+    ) -> Result<Option<Commands>, HubError> {
+        let outstanding = self.store.outstanding(bridge).await?;
+        let waits = |frame: &Arc<str>| {
+            let mut waiting = outstanding.commands.iter();
+            waiting.any(|(_, command)| command.frame == *frame)
+        };
+        let mut frames: Vec<Arc<str>> = frames.into_iter().map(Arc::from).collect();
+        frames.retain(|frame| !waits(frame));
+        let Some(epoch) = outstanding.epoch.filter(|_| !frames.is_empty()) else {
+            return Ok(None);
+        };
+        if !Numbering::new(bridge.clone(), epoch, &outstanding).has_room(&frames) {
+            return Err(HubError::MachineBehind { name });
+        }
+        let list = frames.into_iter().map(|frame| Command {
+            task: task.clone(),
+            run: None,
+            frame,
+        });
+        Ok(Some(Commands {
+            bridge: bridge.clone(),
+            epoch,
+            first: outstanding.sent + 1,
+            list: list.collect(),
+        }))
+    }
+
     /// Sends what is kept, or need not be.
     pub(crate) fn go(&mut self, sending: Sending) {
         let Sending {

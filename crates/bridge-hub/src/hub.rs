@@ -20,7 +20,7 @@ use crate::{
     store::{BridgeRecord, GrantKind, GrantRecord, RunRecord, Store, TokenHash},
     view::{
         Applies, Attachment, FileContent, Files, Machine, Mode, NewTask, NewToken, OpenAsk,
-        StoredEvent, TaskStatus, TaskSummary, TaskView, TokenView,
+        StoredEvent, TaskStatus, TaskSummary, TaskView, TokenView, Told,
     },
 };
 
@@ -199,8 +199,9 @@ impl Hub {
     }
 
     /// Asks the machine to stop what runs or waits of the task, again after every interruption
-    /// until it has ended. The end arrives as an event.
-    pub async fn cancel(&self, id: &TaskId) -> Result<(), HubError> {
+    /// until it has ended. The end arrives as an event. A machine that is not connected is asked when
+    /// it comes back.
+    pub async fn cancel(&self, id: &TaskId) -> Result<Told, HubError> {
         let task = self.existing(id).await?;
         if !task.summary.status.is_live() {
             return Err(HubError::TaskEnded);

@@ -51,6 +51,6 @@ pub use self::{
     view::{
         AgentView, Applies, Attachment, FileContent, Files, MAX_ATTACHMENT_BYTES, MAX_PROMPT_BYTES,
         Machine, Mode, NewTask, NewToken, OpenAsk, RunView, StoredEvent, TaskStatus, TaskSummary,
-        TaskView, TokenView,
+        TaskView, TokenView, Told,
     },
 };

@@ -29,7 +29,7 @@ use crate::{
     requests::Waiter,
     state::{ConnId, Effect, HangUp, HubState, Input, Now},
     store::{BridgeRecord, RunRecord, Store, StoreError, TokenHash},
-    view::{Applies, Attachment, FileContent, Files, Machine, TaskView},
+    view::{Applies, Attachment, FileContent, Files, Machine, TaskView, Told},
 };
 
 pub(crate) type Answered<T> = oneshot::Sender<Result<T, HubError>>;
@@ -89,7 +89,7 @@ pub(crate) enum Message {
     Cancel {
         bridge: BridgeId,
         task: TaskId,
-        reply: Answered<()>,
+        reply: Answered<Told>,
     },
     Interrupt {
         task: Box<TaskView>,

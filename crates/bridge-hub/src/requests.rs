@@ -20,7 +20,7 @@ use crate::{
     prepare::{Draft, prompt_with_files},
     state::{AgentRoute, Route, Unanswered},
     store::{RunRecord, TaskRecord},
-    view::{Applies, Attachment, FileContent, Files, Mode, TaskView},
+    view::{Applies, Attachment, FileContent, Files, Mode, TaskView, Told},
 };
 
 /// A viewer that waits for a machine's reply.
@@ -156,21 +156,36 @@ impl Owner {
 
     /// Sent also when the wish cannot be kept; promised only when it is: a word that does not arrive
     /// is said again on every connection until the machine has it, or the run has ended.
-    pub(crate) async fn cancel(&mut self, bridge: &BridgeId, task: TaskId) -> Result<(), HubError> {
-        let route = self.state.route(bridge)?;
+    pub(crate) async fn cancel(
+        &mut self,
+        bridge: &BridgeId,
+        task: TaskId,
+    ) -> Result<Told, HubError> {
         let command = CommandBody::Cancel { task: task.clone() };
-        let sending = self.sending(&route, &task, None, frames(&[command], "")?)?;
+        let words = frames(&[command], "")?;
+        let route = match self.state.route(bridge) {
+            Ok(route) => route,
+            Err(HubError::MachineOffline { name }) => {
+                let commands = self.for_later(bridge, name, &task, words).await?;
+                self.store.want_cancel(&task, commands).await?;
+                return Ok(Told::OnReturn);
+            }
+            Err(error) => return Err(error),
+        };
+        let sending = self.sending(&route, &task, None, words)?;
         self.state.on_cancel_sent(bridge, &task);
         let Some(commands) = sending.commands.clone() else {
             self.go(sending);
-            return Ok(self.store.want_cancel(&task, None).await?);
+            self.store.want_cancel(&task, None).await?;
+            return Ok(Told::Now);
         };
         let kept = self.store.want_cancel(&task, Some(commands)).await;
         match &kept {
             Ok(()) => self.go(sending),
             Err(_) => self.go_unkept(sending),
         }
-        Ok(kept?)
+        kept?;
+        Ok(Told::Now)
     }
 
     pub(crate) async fn interrupt(&mut self, task: &TaskView) -> Result<(), HubError> {

@@ -248,6 +248,16 @@ pub enum Applies {
     NextRun,
 }
 
+/// When a machine hears of a wish that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// It is connected: the word is on its way.
+    Now,
+    /// It is not: the word goes first thing when it comes back.
+    OnReturn,
+}
+
 /// A file that goes along with a prompt.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Attachment {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bridge_hub::Told;
 use bridge_proto::AskId;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, interval, sleep};
@@ -121,7 +122,11 @@ async fn on_ctrl_c(client: &Client, id: &str, cancelling: &mut bool) -> Result<b
     }
     note("cancelling; Ctrl-C again stops waiting for the end")?;
     match client.cancel(id).await {
-        Ok(()) => Ok(false),
+        Ok(Told::Now) => Ok(false),
+        Ok(Told::OnReturn) => {
+            note(LATER)?;
+            Ok(false)
+        }
         Err(problem) if problem.code() == Exit::NoHub => Err(gone(id).because(problem)),
         Err(problem) => Err(problem),
     }
@@ -136,6 +141,9 @@ fn gone(id: &str) -> Problem {
         .exit(Exit::NoHub)
 }
 
+/// What there is to say of a cancel that the machine has not heard yet.
+pub(super) const LATER: &str =
+    "the machine is not connected; it is told to stop when it comes back";
 /// How often the progress line is brought up to date.
 const TICK: Duration = Duration::from_secs(1);
 

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use bridge_hub::{Applies, StoredEvent, TaskView};
+use bridge_hub::{Applies, StoredEvent, TaskView, Told};
 use bridge_proto::{
     AskId,
     model::{Answer, Ask, AskEnd, EventBody, RunEvent, Tuning, When},
@@ -13,7 +13,7 @@ use bridge_proto::{
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::follow::follow;
+use super::follow::{LATER, follow};
 use crate::{
     args::{HubAddress, RunArgs, TaskCommand, TuningArgs},
     client::{self, Client},
@@ -62,7 +62,10 @@ pub(crate) async fn run(command: TaskCommand, hub: &HubAddress) -> Result<Exit, 
         }
         TaskCommand::Cancel { task } => {
             let task = find(&client, &task).await?;
-            client.cancel(&task).await?;
+            match client.cancel(&task).await? {
+                Told::Now => {}
+                Told::OnReturn => note(LATER)?,
+            }
             Ok(Exit::Done)
         }
         TaskCommand::Tune { task, tuning } => {

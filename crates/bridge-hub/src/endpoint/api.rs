@@ -214,8 +214,9 @@ async fn follow_up(
 }
 
 async fn cancel(State(hub): State<Hub>, Path(task): Path<String>) -> Answer {
-    hub.cancel(&id("task id", &task)?).await?;
-    Ok(accepted())
+    let told = hub.cancel(&id("task id", &task)?).await?;
+    let answer = Json(json!({ "accepted": true, "told": told }));
+    Ok((StatusCode::ACCEPTED, answer).into_response())
 }
 
 async fn interrupt(State(hub): State<Hub>, Path(task): Path<String>) -> Answer {

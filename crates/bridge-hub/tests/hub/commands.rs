@@ -192,6 +192,38 @@ async fn a_run_on_its_way_is_not_asked_about_and_a_cancel_is_said_once() {
 }
 
 #[tokio::test]
+async fn a_machine_that_is_away_is_told_of_a_cancel_once_it_is_back() {
+    let world = World::new().await;
+    let (mut bridge, begin) = online(&world, &Value::Null, 0).await;
+    let task = create(&world).await;
+    told(&mut bridge).await;
+    ack(&mut bridge, 1).await;
+    let run = run(&world, &task).await;
+    heard(&world, &mut bridge, &run).await;
+    drop(bridge);
+    world.online(false).await;
+    let path = format!("/api/v1/tasks/{task}/cancel");
+    for _ in 0..3 {
+        let answer = world.post(&path, &json!({})).await;
+        assert_eq!(
+            (answer.status, &answer.json()["told"]),
+            (202, &json!("on_return"))
+        );
+    }
+    let world = world.restarted().await;
+    let (mut bridge, _) = online(&world, &begin["epoch"], 1).await;
+    // Once, under the next number; and it is asked what became of the run.
+    assert_eq!(told(&mut bridge).await, is(2, "cancel_task"));
+    assert_eq!(bridge.next().await.unwrap()["action"], "check_run");
+    let answer = world.post(&path, &json!({})).await;
+    assert_eq!(
+        (answer.status, &answer.json()["told"]),
+        (202, &json!("now"))
+    );
+    assert_eq!(told(&mut bridge).await, is(3, "cancel_task"));
+}
+
+#[tokio::test]
 async fn a_run_that_a_machine_forgot_is_sent_again_under_a_new_number() {
     let world = World::new().await;
     let (mut bridge, begin) = online(&world, &Value::Null, 0).await;

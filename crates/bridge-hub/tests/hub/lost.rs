@@ -1,7 +1,7 @@
 //! Words that were lost on the way, in either direction: what the hub asks and says again when a
 //! machine comes back.
 
-use bridge_hub::{Attachment, TaskStatus};
+use bridge_hub::{Attachment, TaskStatus, Told};
 use bridge_proto::model::When;
 use serde_json::{Value, json};
 
@@ -128,6 +128,21 @@ async fn a_run_whose_files_were_lost_says_so() {
     world.status(&run.task, TaskStatus::Failed).await;
     let reason = reason(&world, &run).await.unwrap();
     assert!(reason.contains("its files"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_machine_without_numbers_that_is_away_is_told_of_a_cancel_once_it_is_back() {
+    for extended in [true, false] {
+        let world = World::new().await;
+        let mut bridge = world.bridge(extended).await;
+        let run = world.task(&mut bridge).await;
+        drop(bridge);
+        world.online(false).await;
+        assert_eq!(world.hub().cancel(&run.task).await.unwrap(), Told::OnReturn);
+        let mut bridge = world.bridge(extended).await;
+        let told = bridge.expect("cancel_task").await;
+        assert_eq!(told["taskId"], run.task.as_str());
+    }
 }
 
 #[tokio::test]

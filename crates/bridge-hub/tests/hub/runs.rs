@@ -109,7 +109,6 @@ async fn nothing_is_promised_while_the_machine_is_away() {
             .await
             .map(drop),
     );
-    offline(hub.cancel(&run.task).await);
     offline(hub.files(&run.task).await.map(drop));
     offline(hub.read_file(&run.task, "a.txt").await.map(drop));
 }

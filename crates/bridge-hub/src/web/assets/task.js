@@ -329,7 +329,8 @@ root.addEventListener("click", (event) => {
   button.disabled = true;
   once(root, async () => {
     try {
-      await api("POST", `${apiBase}/${what}`);
+      const { told } = await api("POST", `${apiBase}/${what}`);
+      if (told === "on_return") toast("The machine is not connected. It is told when it comes back.");
     } finally {
       setTimeout(() => { button.disabled = false; }, 1000);
     }
