@@ -95,8 +95,8 @@ pub enum DialError {
         /// What was wrong.
         reason: &'static str,
     },
-    /// The connection broke during the upgrade.
-    #[error("connection broke during the upgrade")]
+    /// The connection broke before the server had answered.
+    #[error("connection broke before the server had answered")]
     Broken(#[source] io::Error),
     /// The address or the settings want what this crate was built without.
     #[error(transparent)]
