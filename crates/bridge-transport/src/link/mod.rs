@@ -224,6 +224,7 @@ impl<P: Payload> Link<P> {
         self.prove(now.at);
         self.spool(now.at);
         self.write(now.at);
+        self.want_proof(now.at);
         self.read_on();
         self.finish_if_drained();
         self.publish(now.at);

@@ -49,6 +49,12 @@ pub(super) struct Outbox<P> {
     in_flight: Vec<(u64, Entry<P>)>,
     /// Written to a plain peer, not proven yet, in order.
     proving: VecDeque<(Proof, u64, Entry<P>)>,
+    /// What all that was written to a plain peer waits for, as long as that is not proven.
+    wrote: Option<Proof>,
+    /// The longest frame that is proven to be none too big for a plain peer.
+    fits: u32,
+    /// A suspect waits until nothing is under way.
+    waits_alone: bool,
     used: usize,
     limit: usize,
     pace: Pace,
@@ -62,19 +68,21 @@ struct Entry<P> {
     size: usize,
     /// It went, or may have gone, to a peer: what was merged into it would arrive twice.
     sealed: bool,
-    /// Sent by itself, because the peer refused something as too big that may have been it.
-    alone: bool,
+    /// The length of its longest frame, once it was handed to the socket.
+    longest: u32,
+    /// The peer refused something as too big that may have been it.
+    suspect: bool,
     /// Its number, where the writer lent it to be sent to a plain peer.
     lent: Option<NonZero<u64>>,
 }
 
 impl<P> Entry<P> {
-    /// Whether a confirmed write is not enough to let it go. What is sent alone is waited for
-    /// whatever it is, or it could not be told which message the peer refuses.
+    /// Whether a confirmed write is not enough to let it go. A suspect is waited for whatever it is,
+    /// or it could not be told which message the peer refuses.
     fn wants_proof(&self) -> bool {
         match self.class {
             Class::Durable { .. } => true,
-            Class::Coalesce { .. } | Class::Paced { .. } | Class::Latest { .. } => self.alone,
+            Class::Coalesce { .. } | Class::Paced { .. } | Class::Latest { .. } => self.suspect,
             Class::Reply { .. } => false,
         }
     }
@@ -94,6 +102,9 @@ impl<P: Payload> Outbox<P> {
             bare: BTreeSet::new(),
             in_flight: Vec::new(),
             proving: VecDeque::new(),
+            wrote: None,
+            fits: 0,
+            waits_alone: false,
             used: 0,
             limit,
             pace: Pace::new(pace),
@@ -119,10 +130,14 @@ impl<P: Payload> Outbox<P> {
         (messages, self.used)
     }
 
-    /// What the oldest and the newest message wait for that are written and not proven.
+    /// What the oldest and the newest message wait for that are written and have to be proven: where
+    /// a suspect waits for it, all of them.
     pub(super) fn proving(&self) -> Option<(Proof, Proof)> {
-        let (oldest, newest) = (self.proving.front()?, self.proving.back()?);
-        Some((oldest.0, newest.0))
+        let of = |message: &(Proof, u64, Entry<P>)| message.0;
+        let written = self.wrote.filter(|_| self.waits_alone);
+        let oldest = self.proving.front().map(of).or(written)?;
+        let newest = written.or_else(|| self.proving.back().map(of))?;
+        Some((oldest, newest))
     }
 
     /// Takes a message in, or gives it back when it has to wait for room.
@@ -271,7 +286,8 @@ impl<P: Payload> Outbox<P> {
                 payload,
                 size,
                 sealed: false,
-                alone: false,
+                longest: 0,
+                suspect: false,
                 lent: None,
             },
         );

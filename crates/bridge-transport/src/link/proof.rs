@@ -45,7 +45,7 @@ impl<P: Payload> Link<P> {
         }
     }
 
-    /// Lets go what is proven, and asks for a ping where none is out for what is not.
+    /// Lets go what is proven.
     pub(super) fn prove(&mut self, now: Instant) {
         let Stage::Online(_) = &self.stage else {
             return;
@@ -53,17 +53,24 @@ impl<P: Payload> Link<P> {
         let liveness = &self.liveness;
         self.outbox
             .on_proof(|proof| liveness.proves(now, proof), &mut self.writer);
+        self.trim();
+    }
+
+    /// Asks for a ping where none is out for what is not proven.
+    pub(super) fn want_proof(&mut self, now: Instant) {
+        let Stage::Online(_) = &self.stage else {
+            return;
+        };
         if let Some((_, newest)) = self.outbox.proving()
             && newest.ping == self.liveness.next_id()
         {
             // What waits on the disk alone is read when there is room, so it waits for the proof, and
-            // so does everything behind what goes by itself.
-            let held_up = !self.writer.is_all_here() || self.outbox.proves_alone();
+            // so does what goes by itself, with everything behind it.
+            let held_up = !self.writer.is_all_here() || self.outbox.is_held_up();
             let hurry = self.drain_limit.is_some() || held_up;
             let gap = if hurry { Duration::ZERO } else { GAP };
             self.liveness.want_ping(now, gap);
         }
-        self.trim();
     }
 
     /// A frame came: from a peer that never answers pings it is all the proof there is.

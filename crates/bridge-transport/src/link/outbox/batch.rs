@@ -26,30 +26,31 @@ impl Batch {
         self.frames.push(frame);
     }
 
-    /// Adds what a message is sent as, and gives its bytes. Gives nothing where it is nothing, or has
-    /// a frame above the limit.
+    /// Adds what a message is sent as, and gives its bytes and those of its longest frame. Gives
+    /// nothing where it is nothing, or has a frame above the limit.
     #[inline]
-    pub(in crate::link) fn add_all(&mut self, frames: Frames, limit: usize) -> Option<usize> {
-        if !self.takes(&frames, limit) {
-            return None;
-        }
+    pub(in crate::link) fn add_all(
+        &mut self,
+        frames: Frames,
+        limit: usize,
+    ) -> Option<(usize, usize)> {
+        let longest = self.longest(&frames, limit)?;
         let before = self.bytes;
         for frame in frames {
             self.add(frame);
         }
-        Some(self.bytes - before)
+        Some((self.bytes - before, longest))
     }
 
-    /// Whether there is something to send, and none of it is above the limit.
+    /// The bytes of the longest frame. Gives nothing where there is none, or one above the limit.
     #[inline]
-    pub(in crate::link) fn takes(&mut self, frames: &Frames, limit: usize) -> bool {
-        let Some(bytes) = frames.iter().map(TextFrame::len).max() else {
-            return false;
-        };
+    pub(in crate::link) fn longest(&mut self, frames: &Frames, limit: usize) -> Option<usize> {
+        let bytes = frames.iter().map(TextFrame::len).max()?;
         if bytes > limit {
             self.refused.push(FrameRefused::TooLargeToSend { bytes });
+            return None;
         }
-        bytes <= limit
+        Some(bytes)
     }
 
     /// Makes room for what comes of so many messages.

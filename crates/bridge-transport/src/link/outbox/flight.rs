@@ -3,6 +3,8 @@
 //! Invariant: each of them is let go, refused, discarded as one that died with its connection, or
 //! waits again in its old place; one that was lent waits in the writer's.
 
+use std::num::NonZero;
+
 use super::{Entry, Numbered, Outbox};
 use crate::{
     delivery::{Taken, Writer},
@@ -18,6 +20,7 @@ impl<P: Payload> Outbox<P> {
         proof: Option<Proof>,
         writer: &mut Writer<Numbered<P>>,
     ) {
+        self.wrote = proof;
         let mut in_flight = std::mem::take(&mut self.in_flight);
         // The next batch finds room; what a burst took is given back by a small one.
         in_flight.shrink_to(in_flight.len() * SPARE);
@@ -42,13 +45,34 @@ impl<P: Payload> Outbox<P> {
             .is_some_and(|(proof, ..)| proves(*proof))
             && let Some((.., entry)) = self.proving.pop_front()
         {
+            self.fits = self.fits.max(entry.longest);
             self.let_go(&entry, writer);
+        }
+        if self.wrote.is_some_and(proves) {
+            self.wrote = None;
         }
     }
 
     /// Whether a message that went by itself is not proven, so that nothing follows it.
     pub(in crate::link) fn proves_alone(&self) -> bool {
-        self.proving.iter().any(|(.., entry)| entry.alone)
+        // Nothing went before it that is not proven.
+        let oldest = self.proving.front();
+        oldest.is_some_and(|(.., entry)| self.goes_alone(entry))
+    }
+
+    /// Whether what waits is held up until what is under way is proven.
+    pub(in crate::link) fn is_held_up(&self) -> bool {
+        self.waits_alone || self.proves_alone()
+    }
+
+    /// Whether nothing is under way that a plain peer may refuse.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.in_flight.is_empty() && self.wrote.is_none()
+    }
+
+    /// Whether a message may be what the peer refused: none as long as it is known to fit.
+    pub(super) fn goes_alone(&self, entry: &Entry<P>) -> bool {
+        entry.suspect && entry.longest > self.fits
     }
 
     /// The bytes that were handed to the socket and are not let go.
@@ -68,20 +92,29 @@ impl<P: Payload> Outbox<P> {
     /// The connection is gone: answers die, the rest of what is not confirmed or not proven waits
     /// again.
     ///
-    /// With `too_big` the peer refused something for its size: what may have been it goes out one
-    /// by one next time, and a message that was alone is taken out. Returns that one's size.
+    /// With `too_big` the peer refused something for its size: what may have been it, because nothing
+    /// as long has fitted before, goes out one by one next time, and a message that was alone is taken
+    /// out. Returns that one's size.
     pub(in crate::link) fn on_closed(
         &mut self,
         too_big: bool,
         writer: &mut Writer<Numbered<P>>,
     ) -> Option<usize> {
+        (self.wrote, self.waits_alone) = (None, false);
         let proving = std::mem::take(&mut self.proving);
         let written = proving.into_iter().map(|(_, at, entry)| (at, entry));
         let gone: Vec<_> = written.chain(std::mem::take(&mut self.in_flight)).collect();
-        let lone = too_big && gone.len() == 1;
+        let lone = match gone.as_slice() {
+            [(_, entry)] => too_big && self.goes_alone(entry),
+            _ => false,
+        };
+        if too_big && gone.iter().all(|(_, entry)| entry.longest <= self.fits) {
+            // It was nothing that is still known, or another peer takes less.
+            self.fits = 0;
+        }
         let (mut refused, mut back) = (None, Vec::new());
         for (at, mut entry) in gone.into_iter().rev() {
-            if lone && entry.alone {
+            if lone {
                 refused = Some(entry.size);
                 self.let_go(&entry, writer);
                 continue;
@@ -97,7 +130,7 @@ impl<P: Payload> Outbox<P> {
                 }
                 Class::Reply { .. } => continue,
             }
-            entry.alone |= too_big;
+            entry.suspect |= too_big && entry.longest > self.fits;
             if let (Some(seq), Some(stream)) = (entry.lent, entry.class.stream()) {
                 give_back(at, seq.get(), stream, entry, writer);
             } else {
@@ -135,7 +168,7 @@ fn give_back<P: Payload>(
         at,
         class: entry.class,
         payload: entry.payload,
-        alone: entry.alone,
+        suspect: NonZero::new(entry.longest).filter(|_| entry.suspect),
     };
     writer.take_back(Taken {
         seq,

@@ -4,7 +4,7 @@
 //! Invariant: of the messages of a stream the oldest gets the lowest number, and all of them come
 //! back in that order, before what waits.
 
-use std::time::Instant;
+use std::{num::NonZero, time::Instant};
 
 use bytes::Bytes;
 
@@ -37,8 +37,8 @@ pub(in crate::link) struct Numbered<P> {
     pub(super) at: u64,
     pub(super) class: Class,
     pub(super) payload: P,
-    /// As of an [`Entry`].
-    pub(super) alone: bool,
+    /// How long its longest frame is, if the peer refused something as too big that may have been it.
+    pub(super) suspect: Option<NonZero<u32>>,
 }
 
 impl<P: Payload> Numbered<P> {
@@ -50,7 +50,7 @@ impl<P: Payload> Numbered<P> {
             at: 0,
             class,
             payload,
-            alone: false,
+            suspect: None,
         };
         Some((numbered, stream))
     }
@@ -117,7 +117,7 @@ impl<P: Payload> Outbox<P> {
                     at,
                     class,
                     payload,
-                    alone: false,
+                    suspect: None,
                 };
                 writer.keep(numbered, stream, size)
             } else {
@@ -143,7 +143,8 @@ impl<P: Payload> Outbox<P> {
                 payload: message.payload,
                 size,
                 sealed: true,
-                alone: message.alone,
+                longest: message.suspect.map_or(0, NonZero::get),
+                suspect: message.suspect.is_some(),
                 lent: None,
             };
             let at = if placeless { place } else { message.at };

@@ -45,15 +45,13 @@ impl<P: Payload> Peer<'_, P> {
         }
     }
 
-    /// Whether the writer has a message that goes before the one at this place, and then whether it
-    /// goes alone.
-    fn lends(&self, own: Option<u64>) -> Option<bool> {
+    /// The message of the writer that goes before the one at this place, if there is one.
+    fn lends(&self, own: Option<u64>) -> Option<&Numbered<P>> {
         let numbered = match self {
             Self::Spooled(writer) => writer.waiting()?,
             Self::Plain | Self::Behind(_) | Self::Current(_) => return None,
         };
-        own.is_none_or(|at| numbered.at < at)
-            .then_some(numbered.alone)
+        own.is_none_or(|at| numbered.at < at).then_some(numbered)
     }
 }
 
@@ -70,6 +68,7 @@ impl<P: Payload> Outbox<P> {
         mut peer: Peer<'_, P>,
         frame_limit: usize,
     ) {
+        self.waits_alone = false;
         if self.proves_alone() {
             return;
         }
@@ -83,16 +82,18 @@ impl<P: Payload> Outbox<P> {
         while !batch.is_full() {
             let own = if peer.takes_streams() {
                 let next = self.next_from(from, now, paced, |_| true);
-                next.map(|(at, entry)| (at, entry.alone))
+                next.map(|(at, entry)| (at, self.goes_alone(entry)))
             } else {
                 let next = self.bare.range(from..).next();
-                next.and_then(|at| Some((*at, self.queue.get(*at)?.alone)))
+                next.and_then(|at| Some((*at, self.goes_alone(self.queue.get(*at)?))))
             };
             let lent = peer.lends(own.map(|(at, _)| at));
+            let lent = lent.map(|numbered| numbered.suspect.is_some_and(|it| it.get() > self.fits));
             let Some(alone) = lent.or_else(|| own.map(|(_, alone)| alone)) else {
                 break;
             };
-            if alone && !batch.frames.is_empty() {
+            if alone && !(batch.frames.is_empty() && self.is_quiet()) {
+                self.waits_alone = true;
                 break;
             }
             if lent.is_some() {
@@ -114,7 +115,7 @@ impl<P: Payload> Outbox<P> {
     fn send_first(&mut self, batch: &mut Batch, now: Instant, paced: bool, limit: usize) {
         while !batch.is_full()
             && let Some((at, entry)) = self.queue.first()
-            && !entry.alone
+            && !self.goes_alone(entry)
             && (!paced || self.waits(at, entry, now).is_none())
             && let Some((at, entry)) = self.queue.pop_first()
         {
@@ -146,8 +147,9 @@ impl<P: Payload> Outbox<P> {
     /// To a plain peer.
     #[inline]
     fn send_plain(&mut self, batch: &mut Batch, at: u64, mut entry: Entry<P>, limit: usize) {
-        if let Some(bytes) = batch.add_all(entry.payload.seal(false), limit) {
+        if let Some((bytes, longest)) = batch.add_all(entry.payload.seal(false), limit) {
             (entry.size, entry.sealed) = (bytes, true);
+            entry.longest = length(longest);
             self.used += bytes;
             self.in_flight.push((at, entry));
         }
@@ -162,13 +164,13 @@ impl<P: Payload> Outbox<P> {
                 at,
                 class,
                 payload,
-                alone,
+                suspect,
             },
         )) = writer.lend()
         else {
             return;
         };
-        let Some(size) = batch.add_all(payload.seal(false), limit) else {
+        let Some((size, longest)) = batch.add_all(payload.seal(false), limit) else {
             writer.settle(seq);
             return;
         };
@@ -178,7 +180,8 @@ impl<P: Payload> Outbox<P> {
             payload,
             size,
             sealed: true,
-            alone,
+            longest: length(longest),
+            suspect: suspect.is_some(),
             lent: NonZero::new(seq),
         };
         self.in_flight.push((at, entry));
@@ -194,10 +197,10 @@ impl<P: Payload> Outbox<P> {
         limit: usize,
     ) {
         let frames = entry.payload.seal(true);
-        if !batch.takes(&frames, limit) {
+        let Some(longest) = batch.longest(&frames, limit) else {
             return;
-        }
-        entry.size = 0;
+        };
+        (entry.size, entry.longest) = (0, length(longest));
         for frame in frames {
             if !writer.bare(frame.as_str()) {
                 entry.size += frame.len();
@@ -231,7 +234,7 @@ fn number<P: Payload>(
         at,
         class: entry.class,
         payload: entry.payload,
-        alone: false,
+        suspect: None,
     };
     let messages = |list: &mut String| write_list(list, &frames);
     if let Some(frame) = writer.number(numbered, stream, entry.size, messages) {
@@ -257,3 +260,8 @@ fn refused(frames: &[TextFrame], limit: usize) -> Option<FrameRefused> {
 
 /// How many bytes a byte of a text may become in a list.
 const ESCAPED: usize = 6;
+
+/// The length of a frame, as it is remembered of a message.
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}

@@ -182,6 +182,53 @@ fn isolates_the_message_a_peer_refuses_as_too_big() {
 }
 
 #[test]
+fn what_is_no_longer_than_what_fitted_is_no_suspect() {
+    let good = || durable(1, "good");
+    let mut outbox = filled(1000, vec![good()]);
+    assert_eq!(sent(&mut outbox), ["good"]);
+    wrote(&mut outbox);
+    for note in [good(), durable(2, "poison"), good(), good()] {
+        outbox.push(note, None, 0).unwrap();
+    }
+    assert_eq!(sent(&mut outbox), ["good", "poison", "good", "good"]);
+    assert_eq!(closed(&mut outbox, true), None);
+    assert_eq!(sent(&mut outbox), ["good"]);
+    // It waits for what went before.
+    assert_eq!(sent(&mut outbox), [""; 0]);
+    wrote(&mut outbox);
+    assert_eq!(sent(&mut outbox), ["poison"]);
+    assert_eq!(closed(&mut outbox, true), Some(6));
+    assert_eq!(sent(&mut outbox), ["good", "good"]);
+}
+
+#[test]
+fn where_everything_fitted_before_everything_is_a_suspect_again() {
+    let mut outbox = filled(1000, vec![durable(1, "long")]);
+    assert_eq!(sent(&mut outbox), ["long"]);
+    wrote(&mut outbox);
+    outbox.push(durable(1, "same"), None, 0).unwrap();
+    assert_eq!(sent(&mut outbox), ["same"]);
+    assert_eq!(closed(&mut outbox, true), None);
+    assert_eq!(sent(&mut outbox), ["same"]);
+    assert_eq!(closed(&mut outbox, true), Some(4));
+}
+
+#[test]
+fn a_suspect_waits_for_a_proof_of_what_needs_none_itself() {
+    let mut outbox = filled(1000, vec![durable(1, "good")]);
+    assert_eq!(sent(&mut outbox), ["good"]);
+    assert_eq!(closed(&mut outbox, true), None);
+    let mut none = Writer::new(Epoch(1));
+    let (ping, wrote) = (1, Instant::now());
+    // A greeting, say, that may be what the peer refuses.
+    outbox.on_wrote(Some(Proof { ping, wrote }), &mut none);
+    assert_eq!(sent(&mut outbox), [""; 0]);
+    assert!(outbox.is_held_up() && outbox.proving().is_some());
+    outbox.on_proof(|proof| proof.ping == ping, &mut none);
+    assert_eq!(sent(&mut outbox), ["good"]);
+}
+
+#[test]
 fn an_increment_after_a_pause_goes_at_once_and_those_behind_it_go_together() {
     let (mut outbox, begun) = (filled(1000, vec![paced(1, "a")]), Instant::now());
     assert_eq!(sent_at(&mut outbox, begun), ["a"]);

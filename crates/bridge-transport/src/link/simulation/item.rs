@@ -1,14 +1,18 @@
 //! What the producers of a history push.
 
+use std::iter;
+
 use bytes::Bytes;
 
-use crate::payload::{Class, Frames, Payload, Stored, TextFrame};
+use crate::payload::{Class, Frames, Payload, Stored};
 
 /// A message: the items of a stream it carries, or one value.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
     pub(super) class: Class,
     pub(super) items: Vec<u64>,
+    /// How many bytes longer than others its frame is; it is not merged then.
+    pub(super) long: usize,
 }
 
 impl Payload for Item {
@@ -16,11 +20,11 @@ impl Payload for Item {
         self.class
     }
     fn size(&self) -> usize {
-        40 * self.items.len()
+        40 * self.items.len() + self.long
     }
     fn absorb(&mut self, next: Self) -> Result<(), Self> {
         assert_eq!(self.class, next.class, "merged across streams");
-        if self.items.len() >= 20 {
+        if self.items.len() >= 20 || self.long + next.long > 0 {
             return Err(next);
         }
         self.items.extend(next.items);
@@ -35,7 +39,14 @@ impl Payload for Item {
         };
         self.items
             .iter()
-            .map(|item| TextFrame::from(format!("{kind} {key} {item}")))
+            .map(|item| {
+                let mut frame = format!("{kind} {key} {item}");
+                if self.long > 0 {
+                    frame.push(' ');
+                    frame.extend(iter::repeat_n('x', self.long));
+                }
+                frame.into()
+            })
             .collect()
     }
 }
@@ -50,19 +61,20 @@ impl Stored for Item {
                 panic!("{:?} is of no stream", self.class)
             }
         };
-        serde_json::to_vec(&(class, &self.items))
+        serde_json::to_vec(&(class, &self.items, self.long))
             .ok()
             .map(Bytes::from)
     }
 
     fn restore(stored: &[u8]) -> Option<Self> {
-        let ((kind, stream), items): ((u8, u64), Vec<u64>) = serde_json::from_slice(stored).ok()?;
+        type Parts = ((u8, u64), Vec<u64>, usize);
+        let ((kind, stream), items, long): Parts = serde_json::from_slice(stored).ok()?;
         let class = match kind {
             0 => Class::Durable { stream },
             1 => Class::Coalesce { stream },
             _ => Class::Paced { stream },
         };
-        Some(Self { class, items })
+        Some(Self { class, items, long })
     }
 }
 
@@ -81,11 +93,11 @@ impl Said {
         let words: Vec<&str> = frame.split(' ').collect();
         let number = |text: &str| text.parse().expect("a number");
         match words.as_slice() {
-            ["d", stream, item] => Self::Terminal {
+            ["d", stream, item, ..] => Self::Terminal {
                 stream: number(stream),
                 item: number(item),
             },
-            ["t", stream, item] => Self::Text {
+            ["t", stream, item, ..] => Self::Text {
                 stream: number(stream),
                 item: number(item),
             },

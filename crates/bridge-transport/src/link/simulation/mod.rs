@@ -12,6 +12,7 @@
 //! with it; answers only on their own connection; the newest of every slot; the greeting first. A
 //! failure prints its seed, and the command that tells its history.
 
+mod actions;
 mod disk;
 mod item;
 mod model;
@@ -25,10 +26,10 @@ use self::{
     disk::spooled,
     item::Item,
     model::{Model, Promise},
-    network::{Fate, Sent, Socket},
+    network::{Fate, Socket},
 };
 use super::*;
-use crate::{handle::Flushed, jitter::Jitter, payload::Class, state::Phase};
+use crate::{handle::Flushed, jitter::Jitter, payload::Class};
 
 /// One of the tests below, each with its share of the seeds.
 fn histories(seeds: std::ops::Range<u64>) {
@@ -139,6 +140,10 @@ struct World {
     disk_fails: bool,
     /// Whether what is on it can be too old.
     ages: bool,
+    /// The longest frame that the far end takes, if there is one that is longer.
+    frame_limit: Option<usize>,
+    /// How many messages the link gave up for their length.
+    refused: usize,
     acked: u64,
     last_number: u64,
     /// Not on the disk yet: lost when the process dies.
@@ -163,6 +168,7 @@ enum Far {
 
 const OUTBOX: usize = 2000;
 const STREAMS: u64 = 3;
+const FRAME_LIMIT: usize = 100;
 
 /// One with nothing on its disk.
 fn link(epoch: Epoch, now: Now) -> Link<Item> {
@@ -224,6 +230,8 @@ impl World {
             disk: (seed % 4 > 1).then(BTreeMap::new),
             disk_fails,
             ages: matches!(seed % 16, 6 | 7),
+            frame_limit: (far == Far::Plain && seed % 8 > 3).then_some(FRAME_LIMIT),
+            refused: 0,
             acked: 0,
             last_number: 0,
             unwritten: Vec::new(),
@@ -246,9 +254,12 @@ impl World {
         for stream in 0..STREAMS {
             self.produce(Class::Durable { stream });
         }
+        let mut steps = 0;
         while self.waiting.is_some() || !self.link.outbox.is_empty() || !self.link.writer.is_empty()
         {
             self.step();
+            steps += 1;
+            assert!(steps < 100_000, "it does not come to an end");
         }
         // What has no number and was lost with its connection is said anew by the embedder.
         for slot in 0..STREAMS {
@@ -262,6 +273,7 @@ impl World {
         }
         assert_eq!(self.stopped, Some(Flushed::Everything));
         self.model.check();
+        assert!(self.refused >= self.model.unfit(), "refused without a word");
         let unproven = self.link.outbox.held().0 > 0;
         assert!(
             !unproven || !self.answers_pings,
@@ -466,146 +478,6 @@ impl World {
             disposition,
             reason: "refused".to_owned(),
         });
-    }
-
-    fn produce(&mut self, class: Class) {
-        if self.waiting.is_some() {
-            return;
-        }
-        let item = match class {
-            Class::Durable { stream } | Class::Coalesce { stream } | Class::Paced { stream } => {
-                self.model.produce(stream)
-            }
-            Class::Latest { slot } => {
-                let value = self.random.next();
-                self.model.newest.insert(slot, value);
-                value
-            }
-            Class::Reply { .. } => 0,
-        };
-        self.push(Item {
-            class,
-            items: vec![item],
-        });
-    }
-
-    fn push(&mut self, item: Item) {
-        let random = self.random.next();
-        let class = item.class;
-        match self
-            .link
-            .handle(self.now, random, Input::Push([item].into()))
-        {
-            Ok(()) => {
-                let held = self.link.outbox.held().1 + self.link.writer.bytes();
-                let bounded = matches!(class, Class::Coalesce { .. } | Class::Paced { .. });
-                assert!(!bounded || held <= OUTBOX, "{held} bytes held");
-            }
-            Err(Full(mut waiting)) => {
-                let patient = matches!(
-                    class,
-                    Class::Coalesce { .. } | Class::Paced { .. } | Class::Reply { .. }
-                );
-                assert!(patient, "{class:?} had to wait");
-                self.waiting = waiting.pop_front();
-            }
-        }
-        self.perform();
-    }
-
-    fn input(&mut self, input: Input<Item>) {
-        let random = self.random.next();
-        self.link
-            .handle(self.now, random, input)
-            .expect("only a push can be refused");
-        self.perform();
-    }
-
-    fn perform(&mut self) {
-        while let Some(action) = self.link.next_action() {
-            match action {
-                Action::Dial { conn, .. } => {
-                    assert!(
-                        self.dialling.is_none() && self.socket.is_none(),
-                        "two at a time"
-                    );
-                    self.dialling = Some(conn);
-                    self.plan(3000, Event::Dialled(conn));
-                }
-                Action::Write { conn, frames } => self.on_write(conn, frames),
-                Action::Ping { conn, id } => {
-                    self.tell(|| format!("ping {id} on {conn}"));
-                    if let Some(socket) = self.socket.as_mut()
-                        && socket.fate.carries_out()
-                    {
-                        socket.under_way.push_back(Sent::Ping(id));
-                        self.plan(200, Event::FarReads(conn));
-                    }
-                }
-                Action::HangUp { conn, code } => {
-                    self.tell(|| format!("hangs up {conn} with {code:?}"));
-                    let reads = code == Some(NORMAL_CLOSURE) || self.chance(50);
-                    if reads && self.fate(conn).is_some_and(Fate::carries_out) {
-                        self.take_in();
-                    }
-                    self.dialling.take_if(|dialling| *dialling == conn);
-                    if self.fate(conn).is_some() {
-                        self.take_away();
-                        let late = 1000 + u16::from(self.random.next().to_be_bytes()[0] % 13);
-                        self.plan(10_000, Event::LateClose(conn, late));
-                    }
-                    if code == Some(NORMAL_CLOSURE) {
-                        self.store();
-                    }
-                }
-                Action::Stopped(flushed) => self.stopped = Some(flushed),
-                Action::Append { records } => self.append(records),
-                Action::Read { from, upto, bytes } => {
-                    self.plan(5, Event::DiskGives(from, upto, bytes));
-                }
-                Action::Trim { upto } => self.trim(upto),
-                Action::Deliver(Inbound::Gap { gap, .. }) => {
-                    assert!(self.far == Far::Wavering || self.ages, "{gap:?}");
-                }
-                Action::Deliver(_) => {}
-                Action::State(state) => {
-                    self.tell(|| format!("{:?}, {:?}", state.phase, state.last_error));
-                    assert!(
-                        state.phase != Phase::Online || self.link.liveness.is_proven(self.now.at)
-                    );
-                }
-            }
-        }
-    }
-
-    fn on_write(&mut self, conn: ConnId, frames: Vec<TextFrame>) {
-        let socket = self
-            .socket
-            .as_mut()
-            .expect("writes only to an open connection");
-        assert_eq!(socket.conn, conn);
-        assert!(socket.in_flight.is_empty(), "two writes at a time");
-        if !socket.greeted {
-            assert_eq!(frames, ["greeting".into()]);
-            socket.greeted = true;
-        }
-        let answer_to = format!("r {conn} 0");
-        for frame in frames.iter().filter(|_| !socket.extended) {
-            let is_answer = frame.as_str().starts_with('r');
-            assert!(
-                !is_answer || frame.as_str() == answer_to,
-                "answer on another connection"
-            );
-        }
-        socket.in_flight = frames;
-        self.tell_frames(conn);
-        self.plan(1500, Event::Wrote(conn));
-    }
-
-    fn tell_frames(&self, conn: ConnId) {
-        let frames = self.socket.iter().flat_map(|socket| &socket.in_flight);
-        let frames: Vec<&str> = frames.map(TextFrame::as_str).collect();
-        self.tell(|| format!("writes to {conn}: {frames:?}"));
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Model {
     taken: BTreeSet<(u64, u64)>,
     /// Items that waited on the disk for too long.
     too_old: BTreeSet<(u64, u64)>,
+    /// Items the far end takes no frame of.
+    too_long: BTreeSet<(u64, u64)>,
     copies: usize,
 }
 
@@ -47,15 +49,22 @@ impl Model {
             again: BTreeSet::new(),
             taken: BTreeSet::new(),
             too_old: BTreeSet::new(),
+            too_long: BTreeSet::new(),
             copies: 0,
         }
     }
 
     /// The next item of a stream.
-    pub(super) fn produce(&mut self, stream: u64) -> u64 {
+    pub(super) fn produce(&mut self, stream: u64, too_long: bool) -> u64 {
         let next = self.next.entry(stream).or_default();
+        let item = *next;
         *next += 1;
-        *next - 1
+        if too_long {
+            self.too_long.insert((stream, item));
+        } else {
+            self.too_long.remove(&(stream, item));
+        }
+        item
     }
 
     /// The far end has a frame for good.
@@ -158,7 +167,7 @@ impl Model {
             let excused = |item| {
                 let item = (*stream, item);
                 let taken = self.promise == Promise::Terminal && self.taken.contains(&item);
-                taken || self.too_old.contains(&item)
+                taken || self.too_old.contains(&item) || self.too_long.contains(&item)
             };
             let there = |item| arrived.is_some_and(|arrived| arrived.contains(&item));
             let missing = (0..*next).filter(|item| !there(*item) && !excused(*item));
@@ -166,6 +175,12 @@ impl Model {
             assert!(missing.is_empty(), "stream {stream} misses {missing:?}");
         }
         assert_eq!(self.arrived_newest, self.newest);
+    }
+
+    /// How many items no frame brings, but for those a connection took with it.
+    pub(super) fn unfit(&self) -> usize {
+        let excused = |item: &&(u64, u64)| self.taken.contains(item) || self.too_old.contains(item);
+        self.too_long.iter().filter(|item| !excused(item)).count()
     }
 
     /// How much arrived of each stream, and how many copies.

@@ -51,6 +51,10 @@ pub(super) enum Sent {
     Ping(u64),
 }
 
+/// The far end does not take a frame for its length, nor anything behind it.
+#[derive(Debug)]
+pub(super) struct TooLong;
+
 /// A frame whose write was confirmed.
 #[derive(Debug)]
 pub(super) struct Written {
@@ -58,6 +62,15 @@ pub(super) struct Written {
     pub(super) at: Instant,
     /// The link had not heard a pong of this far end yet, and had to believe in less.
     pub(super) credulous: bool,
+}
+
+impl Written {
+    /// Whether the link has reason to believe that it arrived, without a pong behind it.
+    fn is_believed_in(&self, heard: Option<Instant>, now: Instant) -> bool {
+        let aged = self.at + Timings::default().silence <= now;
+        let spoken = heard.is_some_and(|heard| heard >= self.at);
+        self.credulous && (aged || spoken)
+    }
 }
 
 #[derive(Debug)]
@@ -188,9 +201,7 @@ impl World {
             Sent::Ping(_) => None,
         });
         for written in socket.swallowed.into_iter().chain(under_way) {
-            let aged = written.at + Timings::default().silence <= self.now.at;
-            let spoken = socket.heard.is_some_and(|heard| heard >= written.at);
-            let proven = written.credulous && (aged || spoken);
+            let proven = written.is_believed_in(socket.heard, self.now.at);
             self.tell(|| format!("{:?} is gone, proven: {proven}", written.frame));
             self.model.take(&written.frame, proven);
         }
@@ -199,7 +210,14 @@ impl World {
     /// The far end takes what is there; with the envelope it stores it now and then, and dies now
     /// and then.
     pub(super) fn on_far_reads(&mut self, conn: ConnId) {
-        self.take_in();
+        if let Err(TooLong) = self.take_in() {
+            // What was being written may have been it, and its arrival is waited for from now on.
+            for frame in self.socket.iter().flat_map(|socket| &socket.in_flight) {
+                self.model.may_come_again(frame);
+            }
+            let (code, reason) = (1009, String::new());
+            return self.end(conn, CloseReason::Code { code, reason });
+        }
         if !self.socket.as_ref().is_some_and(|socket| socket.extended) {
             return;
         }
@@ -218,18 +236,24 @@ impl World {
         }
     }
 
-    pub(super) fn take_in(&mut self) {
-        let Some(socket) = &mut self.socket else {
-            return;
-        };
-        let conn = socket.conn;
-        for sent in std::mem::take(&mut socket.under_way) {
-            match sent {
-                Sent::Ping(id) if self.answers_pings => self.plan(400, Event::Pong(conn, id)),
-                Sent::Ping(_) => {}
-                Sent::Frame(written) => self.take_frame(conn, &written.frame),
+    /// The far end reads what is there, up to a frame that is too long for it.
+    pub(super) fn take_in(&mut self) -> Result<(), TooLong> {
+        while let Some(socket) = &mut self.socket {
+            let conn = socket.conn;
+            let limit = self.frame_limit.unwrap_or(usize::MAX);
+            match socket.under_way.pop_front() {
+                None => break,
+                Some(Sent::Ping(id)) if self.answers_pings => self.plan(400, Event::Pong(conn, id)),
+                Some(Sent::Ping(_)) => {}
+                Some(Sent::Frame(written)) if written.frame.len() > limit => {
+                    let proven = written.is_believed_in(socket.heard, self.now.at);
+                    self.model.take(&written.frame, proven);
+                    return Err(TooLong);
+                }
+                Some(Sent::Frame(written)) => self.take_frame(conn, &written.frame),
             }
         }
+        Ok(())
     }
 
     fn take_frame(&mut self, conn: ConnId, frame: &TextFrame) {
