@@ -447,7 +447,9 @@ impl<P: Payload> Link<P> {
             self.writer.narrow();
         }
         self.writer.on_closed();
-        if let Some(bytes) = self.outbox.on_closed(too_big, &mut self.writer) {
+        // With the envelope nothing is longer than a part, and parts are shorter from now on.
+        let suspicious = too_big && !extended;
+        if let Some(bytes) = self.outbox.on_closed(suspicious, &mut self.writer) {
             self.refuse_own(conn, FrameRefused::TooLargeToSend { bytes });
         }
         self.last_error = Some(reason.to_string());

@@ -13,21 +13,11 @@ impl World {
         if self.waiting.is_some() {
             return;
         }
-        let mut long = 0;
-        if matches!(class, Class::Durable { .. } | Class::Coalesce { .. })
-            && self.frame_limit.is_some()
-            && self.chance(20)
-        {
-            long = match self.random.next() % 4 {
-                0 => FRAME_LIMIT / 4,
-                1 => FRAME_LIMIT / 2,
-                2 => FRAME_LIMIT,
-                _ => FRAME_LIMIT * 2,
-            };
-        }
+        let long = self.length(class);
+        let too_long = self.far == Far::Plain && long >= FRAME_LIMIT;
         let item = match class {
             Class::Durable { stream } | Class::Coalesce { stream } | Class::Paced { stream } => {
-                self.model.produce(stream, long >= FRAME_LIMIT)
+                self.model.produce(stream, too_long)
             }
             Class::Latest { slot } => {
                 let value = self.random.next();
@@ -41,6 +31,28 @@ impl World {
             items: vec![item],
             long,
         });
+    }
+
+    /// How much longer than others a message of this class is.
+    fn length(&mut self, class: Class) -> usize {
+        let plain = self.far == Far::Plain;
+        let may_be_long = match class {
+            Class::Durable { .. } => true,
+            Class::Coalesce { .. } => plain,
+            Class::Paced { .. } | Class::Latest { .. } | Class::Reply { .. } => false,
+        };
+        let Some(limit) = self.frame_limit.filter(|_| may_be_long) else {
+            return 0;
+        };
+        if !self.chance(20) {
+            return 0;
+        }
+        match self.random.next() % 4 {
+            0 => limit / 4,
+            1 => limit / 2,
+            2 => limit,
+            _ => limit * 2,
+        }
     }
 
     pub(super) fn push(&mut self, item: Item) {

@@ -168,7 +168,10 @@ enum Far {
 
 const OUTBOX: usize = 2000;
 const STREAMS: u64 = 3;
+/// What a plain far end takes; more of it is given up.
 const FRAME_LIMIT: usize = 100;
+/// What the way to one with the envelope takes; longer messages go in parts.
+const NARROW: usize = 8 << 10;
 
 /// One with nothing on its disk.
 fn link(epoch: Epoch, now: Now) -> Link<Item> {
@@ -230,7 +233,11 @@ impl World {
             disk: (seed % 4 > 1).then(BTreeMap::new),
             disk_fails,
             ages: matches!(seed % 16, 6 | 7),
-            frame_limit: (far == Far::Plain && seed % 8 > 3).then_some(FRAME_LIMIT),
+            frame_limit: match far {
+                Far::Plain if seed % 8 > 3 => Some(FRAME_LIMIT),
+                Far::Extended if seed % 8 > 3 => Some(NARROW),
+                Far::Plain | Far::Extended | Far::Wavering => None,
+            },
             refused: 0,
             acked: 0,
             last_number: 0,

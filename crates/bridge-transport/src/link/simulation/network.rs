@@ -212,7 +212,8 @@ impl World {
     pub(super) fn on_far_reads(&mut self, conn: ConnId) {
         if let Err(TooLong) = self.take_in() {
             // What was being written may have been it, and its arrival is waited for from now on.
-            for frame in self.socket.iter().flat_map(|socket| &socket.in_flight) {
+            let plain = self.socket.iter().filter(|socket| !socket.extended);
+            for frame in plain.flat_map(|socket| &socket.in_flight) {
                 self.model.may_come_again(frame);
             }
             let (code, reason) = (1009, String::new());
@@ -246,8 +247,10 @@ impl World {
                 Some(Sent::Ping(id)) if self.answers_pings => self.plan(400, Event::Pong(conn, id)),
                 Some(Sent::Ping(_)) => {}
                 Some(Sent::Frame(written)) if written.frame.len() > limit => {
-                    let proven = written.is_believed_in(socket.heard, self.now.at);
-                    self.model.take(&written.frame, proven);
+                    if !socket.extended {
+                        let proven = written.is_believed_in(socket.heard, self.now.at);
+                        self.model.take(&written.frame, proven);
+                    }
                     return Err(TooLong);
                 }
                 Some(Sent::Frame(written)) => self.take_frame(conn, &written.frame),
@@ -263,8 +266,13 @@ impl World {
             return;
         };
         match reader.hear(frame.as_str()).expect("no rule is broken") {
-            Heard::Message { texts, upto, .. } => {
+            Heard::Message { texts, seq, upto } => {
+                // What overtook the parts of another comes again, if the connection ends before it.
+                let early = upto.is_some_and(|upto| seq > Some(upto.last));
                 for text in texts {
+                    if early {
+                        self.model.may_come_again(&(*text).into());
+                    }
                     let answer = text.starts_with('r');
                     assert!(
                         !answer || *text == format!("r {conn} 0"),
