@@ -76,9 +76,18 @@ fn while_swapped(place: &Path, outside: &Path, work: impl FnOnce()) {
                 drop(swapped);
             }
         });
+        // Also when the work panics, or its panic would never be heard of.
+        let _stop = Stop(&stop);
         work();
-        stop.store(true, Ordering::Relaxed);
     });
+}
+
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

@@ -100,7 +100,16 @@ impl Folder {
                     path: path.to_string(),
                 });
             }
-            let target = dir.read_link_contents(&name).map_err(of)?;
+            let target = match dir.read_link_contents(&name) {
+                Ok(target) => target,
+                // Something else stands there by now, which is looked at in its turn.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    of_links += usize::from(of_link);
+                    left.push_front(Step::Down(name));
+                    continue;
+                }
+                Err(error) => return Err(of(error)),
+            };
             let steps = steps(&target).ok_or_else(outside)?;
             of_links += steps.len();
             for step in steps.into_iter().rev() {
