@@ -47,7 +47,7 @@ pub struct Folder {
     /// The file that was read last.
     reading: Option<(Name, File)>,
     boot: Option<[u8; 16]>,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Folder {
@@ -252,9 +252,26 @@ fn own_folder(path: &Path) -> io::Result<()> {
     }
 }
 
+/// A lock file that is held.
+#[derive(Debug)]
+struct Lock(#[cfg_attr(not(unix), expect(dead_code, reason = "it is held"))] File);
+
+/// Said aloud, because a program that a process is just starting holds all that is open there until it
+/// is itself.
+#[cfg(unix)]
+impl Drop for Lock {
+    fn drop(&mut self) {
+        use rustix::fs::{FlockOperation, flock};
+
+        if let Err(error) = flock(&self.0, FlockOperation::Unlock) {
+            tracing::debug!(%error, "the lock of a spool ends with its file");
+        }
+    }
+}
+
 /// `None` when somebody has it.
 #[cfg(unix)]
-fn take_lock(path: &Path) -> io::Result<Option<File>> {
+fn take_lock(path: &Path) -> io::Result<Option<Lock>> {
     use rustix::{
         fs::{FlockOperation, flock},
         io::Errno,
@@ -263,7 +280,7 @@ fn take_lock(path: &Path) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
     let file = open_file(path, options.read(true).append(true).create(true))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(Some(Lock(file))),
         Err(Errno::WOULDBLOCK) => Ok(None),
         Err(other) => Err(other.into()),
     }
@@ -271,20 +288,20 @@ fn take_lock(path: &Path) -> io::Result<Option<File>> {
 
 /// Nobody else can open the file while it is open here.
 #[cfg(windows)]
-fn take_lock(path: &Path) -> io::Result<Option<File>> {
+fn take_lock(path: &Path) -> io::Result<Option<Lock>> {
     use std::os::windows::fs::OpenOptionsExt as _;
 
     let mut options = OpenOptions::new();
     match open_file(path, options.append(true).create(true).share_mode(0)) {
-        Ok(file) => Ok(Some(file)),
+        Ok(file) => Ok(Some(Lock(file))),
         Err(error) if error.raw_os_error() == Some(SHARING_VIOLATION) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 #[cfg(not(any(unix, windows)))]
-fn take_lock(path: &Path) -> io::Result<Option<File>> {
-    open_file(path, OpenOptions::new().append(true).create(true)).map(Some)
+fn take_lock(path: &Path) -> io::Result<Option<Lock>> {
+    open_file(path, OpenOptions::new().append(true).create(true)).map(|file| Some(Lock(file)))
 }
 
 #[cfg(unix)]
