@@ -38,6 +38,8 @@ struct Refusal {
 
 #[derive(Deserialize)]
 struct RefusalBody {
+    #[serde(default)]
+    code: String,
     message: String,
     hint: Option<String>,
 }
@@ -354,6 +356,7 @@ async fn accepted(response: reqwest::Response) -> Result<reqwest::Response, Prob
     }
     let text = response.text().await.unwrap_or_default();
     let (message, hint) = match serde_json::from_str::<Refusal>(&text) {
+        Ok(Refusal { error }) if error.code == "stopping" => return Err(no_hub(&error.message)),
         Ok(Refusal { error }) => (error.message, error.hint),
         Err(_) => (format!("the hub answered {status}"), None),
     };
@@ -442,6 +445,37 @@ mod tests {
             .await;
         let problem = client(&hub).cancel("t").await.unwrap_err();
         assert_eq!(problem.report(), "error: too long\nhint: cut it");
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_stops_is_no_hub() {
+        let hub = MockServer::start().await;
+        let refusal =
+            json!({ "error": { "code": "stopping", "message": "the hub is shutting down" } });
+        Mock::given(path("/api/v1/tasks/t/cancel"))
+            .respond_with(ResponseTemplate::new(503).set_body_json(refusal))
+            .mount(&hub)
+            .await;
+        let problem = client(&hub).cancel("t").await.unwrap_err();
+        assert_eq!(problem.code(), Exit::NoHub);
+    }
+
+    #[tokio::test]
+    async fn a_cancel_tells_when_the_machine_hears_of_it() {
+        for (answer, told) in [
+            (json!({ "accepted": true }), Told::Now),
+            (
+                json!({ "accepted": true, "told": "on_return" }),
+                Told::OnReturn,
+            ),
+        ] {
+            let hub = MockServer::start().await;
+            Mock::given(path("/api/v1/tasks/t/cancel"))
+                .respond_with(ResponseTemplate::new(202).set_body_json(answer))
+                .mount(&hub)
+                .await;
+            assert_eq!(client(&hub).cancel("t").await.unwrap(), told);
+        }
     }
 
     #[tokio::test]

@@ -164,7 +164,7 @@ impl Owner {
                 Err(error) if error.may_pass() => return self.backlog.on_failure(&error),
                 Err(error) => {
                     report("keep events", &error);
-                    if let Ok(route) = self.state.route(&from) {
+                    if let Ok(route) = self.route(&from) {
                         self.hang_up(route.conn, HangUp::NotKept);
                     }
                 }

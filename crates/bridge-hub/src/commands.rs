@@ -148,32 +148,26 @@ impl Owner {
     }
 
     /// Prepares frames about a task for a machine that is away. Where there are commands, they are
-    /// sent when it comes back once they are kept; none are needed where it is told the same already,
-    /// or takes no numbers.
+    /// sent when it comes back once they are kept; none are needed where they are the last it will be
+    /// told of the task anyway, or where it takes no numbers.
     pub(crate) async fn for_later(
         &self,
         bridge: &BridgeId,
-        name: String,
         task: &TaskId,
         frames: Vec<String>,
-    ) -> Result<Option<Commands>, HubError> {
+    ) -> Result<Option<Commands>, StoreError> {
         let outstanding = self.store.outstanding(bridge).await?;
-        let waits = |frame: &Arc<str>| {
-            let mut waiting = outstanding.commands.iter();
-            waiting.any(|(_, command)| command.frame == *frame)
-        };
-        let mut frames: Vec<Arc<str>> = frames.into_iter().map(Arc::from).collect();
-        frames.retain(|frame| !waits(frame));
-        let Some(epoch) = outstanding.epoch.filter(|_| !frames.is_empty()) else {
+        let of_task = outstanding.commands.iter().rev();
+        let mut waiting = of_task.filter(|(_, command)| command.task == *task);
+        let told = (frames.iter().rev())
+            .all(|frame| (waiting.next()).is_some_and(|(_, command)| *command.frame == **frame));
+        let Some(epoch) = outstanding.epoch.filter(|_| !told) else {
             return Ok(None);
         };
-        if !Numbering::new(bridge.clone(), epoch, &outstanding).has_room(&frames) {
-            return Err(HubError::MachineBehind { name });
-        }
         let list = frames.into_iter().map(|frame| Command {
             task: task.clone(),
             run: None,
-            frame,
+            frame: frame.into(),
         });
         Ok(Some(Commands {
             bridge: bridge.clone(),

@@ -29,6 +29,7 @@ mod owner;
 mod packed;
 mod places;
 mod prepare;
+mod questions;
 mod refusals;
 mod requests;
 mod resend;

@@ -26,7 +26,7 @@ use crate::{
     devices::Devices,
     error::HubError,
     prepare::Draft,
-    requests::Waiter,
+    questions::Waiter,
     state::{ConnId, Effect, HangUp, HubState, Input, Now},
     store::{BridgeRecord, RunRecord, Store, StoreError, TokenHash},
     view::{Applies, Attachment, FileContent, Files, Machine, TaskView, Told},
@@ -191,7 +191,7 @@ pub(crate) struct Owner {
     pub(crate) state: HubState,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) waiters: HashMap<String, Waiter>,
-    connections: HashMap<ConnId, Line>,
+    pub(crate) connections: HashMap<ConnId, Line>,
     /// Of those that take numbers.
     pub(crate) numberings: HashMap<ConnId, Numbering>,
     /// How often the way to a machine was too narrow for a frame.

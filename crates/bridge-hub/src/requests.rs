@@ -1,76 +1,44 @@
-//! What viewers ask of a machine: checked against who is on line, kept, sent, and for questions
-//! about files, waited for.
+//! What viewers order of a machine: checked against who is on line, kept, sent. What they wait for an
+//! answer to is in [`questions`](crate::questions).
 
-use std::time::Duration;
-
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bridge_proto::{
-    BridgeId, RunKey, TaskId,
+    AgentId, BridgeId, RunKey, TaskId,
     ctrlnode::plane::encode,
     model::{
-        Answer, Ask, Can, Choosing, CommandBody, FileEntry, FileRoot, FileScope, FollowUp,
-        GitReply, GitRequest, Listing, Place, ReadOutcome, Reply, Request, RunKind, StartRun,
-        TreeChange, TreeChanged, Tuning, When,
+        Answer, Ask, Can, Choosing, CommandBody, FileRoot, FileScope, FollowUp, Place, Request,
+        RunKind, StartRun, Tuning, When,
     },
 };
 
 use crate::{
     error::HubError,
-    owner::{Answered, Owner, answer, clocks},
+    owner::{Owner, clocks},
     prepare::{Draft, prompt_with_files},
-    state::{AgentRoute, Route, Unanswered},
+    state::{AgentRoute, Route},
     store::{RunRecord, TaskRecord},
-    view::{Applies, Attachment, FileContent, Files, Mode, TaskView, Told},
+    view::{Applies, Attachment, Mode, TaskView, Told},
 };
 
-/// A viewer that waits for a machine's reply.
-pub(crate) struct Waiter {
-    name: String,
-    waited: Duration,
-    what: Wanted,
-}
-
-enum Wanted {
-    Files {
-        below: String,
-        reply: Answered<Files>,
-    },
-    File {
-        reply: Answered<FileContent>,
-    },
-    Git {
-        reply: Answered<GitReply>,
-    },
-    Deleted {
-        reply: Answered<()>,
-    },
-    Anything {
-        reply: Answered<Reply>,
-    },
-}
-
-impl Waiter {
-    /// The reply is there, or never will be.
-    pub(crate) fn settle(self, result: Result<Reply, Unanswered>) {
-        let result = result.map_err(|why| match why {
-            Unanswered::Disconnected => HubError::MachineOffline { name: self.name },
-            Unanswered::TimedOut => HubError::NoReply {
-                waited: self.waited,
-            },
-        });
-        match self.what {
-            Wanted::Files { below, reply } => {
-                answer(reply, result.and_then(|got| listing(got, &below)));
-            }
-            Wanted::File { reply } => answer(reply, result.and_then(content)),
-            Wanted::Git { reply } => answer(reply, result.and_then(of_git)),
-            Wanted::Deleted { reply } => answer(reply, result.and_then(deleted)),
-            Wanted::Anything { reply } => answer(reply, result),
-        }
-    }
-}
-
 impl Owner {
+    /// The way to a machine. One that was hung up on has none, although its last words are still read.
+    pub(crate) fn route(&self, bridge: &BridgeId) -> Result<Route, HubError> {
+        self.open(self.state.route(bridge)?)
+    }
+
+    /// The way to an agent, as to its machine.
+    fn agent(&self, bridge: &BridgeId, agent: &AgentId) -> Result<AgentRoute, HubError> {
+        let mut found = self.state.agent(bridge, agent)?;
+        found.route = self.open(found.route)?;
+        Ok(found)
+    }
+
+    fn open(&self, route: Route) -> Result<Route, HubError> {
+        if self.connections.contains_key(&route.conn) {
+            return Ok(route);
+        }
+        Err(HubError::MachineOffline { name: route.name })
+    }
+
     pub(crate) async fn create(
         &mut self,
         draft: Draft,
@@ -81,7 +49,7 @@ impl Owner {
             route,
             provider,
             root,
-        } = self.state.agent(&draft.machine, &draft.agent)?;
+        } = self.agent(&draft.machine, &draft.agent)?;
         let folder = draft.folder.clone();
         let input = input_folder(root.as_deref(), folder.as_str(), &draft.mode);
         let place = place(&draft.mode, &folder);
@@ -128,9 +96,7 @@ impl Owner {
             route,
             provider,
             root,
-        } = self
-            .state
-            .agent(&task.summary.machine, &task.summary.agent)?;
+        } = self.agent(&task.summary.machine, &task.summary.agent)?;
         let input = input_folder(root.as_deref(), task.folder.as_str(), &task.mode);
         let message = prompt_with_files(&run.prompt, &run.attachments, &input);
         let mut follow_up = further(&task, run.key.clone(), run.kind, message);
@@ -163,11 +129,12 @@ impl Owner {
     ) -> Result<Told, HubError> {
         let command = CommandBody::Cancel { task: task.clone() };
         let words = frames(&[command], "")?;
-        let route = match self.state.route(bridge) {
+        let route = match self.route(bridge) {
             Ok(route) => route,
-            Err(HubError::MachineOffline { name }) => {
-                let commands = self.for_later(bridge, name, &task, words).await?;
+            Err(HubError::MachineOffline { .. }) => {
+                let commands = self.for_later(bridge, &task, words).await?;
                 self.store.want_cancel(&task, commands).await?;
+                self.wake(&task);
                 return Ok(Told::OnReturn);
             }
             Err(error) => return Err(error),
@@ -177,6 +144,7 @@ impl Owner {
         let Some(commands) = sending.commands.clone() else {
             self.go(sending);
             self.store.want_cancel(&task, None).await?;
+            self.wake(&task);
             return Ok(Told::Now);
         };
         let kept = self.store.want_cancel(&task, Some(commands)).await;
@@ -185,6 +153,7 @@ impl Owner {
             Err(_) => self.go_unkept(sending),
         }
         kept?;
+        self.wake(&task);
         Ok(Told::Now)
     }
 
@@ -245,7 +214,7 @@ impl Owner {
     /// The way to the agent of a task, with what can be done while it works.
     fn steered(&self, task: &TaskView, what: &'static str) -> Result<(Route, Can), HubError> {
         let summary = &task.summary;
-        let route = self.state.route(&summary.machine)?;
+        let route = self.route(&summary.machine)?;
         match self.state.can(&summary.machine, &summary.provider) {
             Some(can) => Ok((route, can)),
             None => Err(HubError::NotSupported {
@@ -262,7 +231,7 @@ impl Owner {
         ask: Ask,
         given: Answer,
     ) -> Result<(), HubError> {
-        let route = self.state.route(bridge)?;
+        let route = self.route(bridge)?;
         let words = words(&ask, &given);
         let (id, digest) = (Some(ask.id), Some(ask.digest));
         let (id, digest) = if route.extended {
@@ -281,143 +250,6 @@ impl Owner {
         let effects = self.state.on_answer_sent(clocks(), &route, &task, &words);
         self.carry_out(effects).await;
         Ok(())
-    }
-
-    pub(crate) fn ask_files(&mut self, task: &TaskView, reply: Answered<Files>) {
-        let below = format!("{}/output", task.folder);
-        let request = Request::ListFiles {
-            scope: scope(&task.summary.agent, &task.summary.provider),
-            subpath: below.clone(),
-            recursive: true,
-            include_files: true,
-        };
-        let request = CommandBody::Request(request);
-        self.ask(task, &request, LIST_WITHIN, Wanted::Files { below, reply });
-    }
-
-    pub(crate) fn ask_file(&mut self, task: &TaskView, path: &str, reply: Answered<FileContent>) {
-        let request = Request::ReadFile {
-            scope: scope(&task.summary.agent, &task.summary.provider),
-            path: format!("{}/output/{path}", task.folder),
-        };
-        let request = CommandBody::Request(request);
-        self.ask(task, &request, READ_WITHIN, Wanted::File { reply });
-    }
-
-    pub(crate) fn ask_git(
-        &mut self,
-        task: &TaskView,
-        request: GitRequest,
-        reply: Answered<GitReply>,
-    ) {
-        let request = CommandBody::Git(request);
-        self.ask(task, &request, READ_WITHIN, Wanted::Git { reply });
-    }
-
-    /// Kept like a command: it is done even when the one who waits has heard that the machine went
-    /// away.
-    pub(crate) async fn ask_delete(&mut self, task: &TaskView, path: &str, reply: Answered<()>) {
-        let change = TreeChange::DeletePath {
-            scope: scope(&task.summary.agent, &task.summary.provider),
-            path: format!("{}/output/{path}", task.folder),
-        };
-        let request = CommandBody::Request(Request::Tree(change));
-        let wanted = Wanted::Deleted { reply };
-        let asked = self.waiting(&task.summary.machine, &request, CHANGE_WITHIN, wanted);
-        let Some(Asking { route, id, frames }) = asked else {
-            return;
-        };
-        let sent = match self.sending(&route, &task.summary.id, None, frames) {
-            Ok(sending) => self.keep_and_go(sending).await.map_err(HubError::from),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = sent
-            && let Some(waiter) = self.waiters.remove(&id)
-        {
-            waiter.what.refuse(error);
-        }
-    }
-
-    pub(crate) fn ask_anything(
-        &mut self,
-        machine: &BridgeId,
-        request: Request,
-        reply: Answered<Reply>,
-    ) {
-        let request = CommandBody::Request(request);
-        self.ask_machine(machine, &request, CHANGE_WITHIN, Wanted::Anything { reply });
-    }
-
-    fn ask(&mut self, task: &TaskView, request: &CommandBody, waited: Duration, what: Wanted) {
-        self.ask_machine(&task.summary.machine, request, waited, what);
-    }
-
-    fn ask_machine(
-        &mut self,
-        machine: &BridgeId,
-        request: &CommandBody,
-        waited: Duration,
-        what: Wanted,
-    ) {
-        if let Some(Asking { route, frames, .. }) = self.waiting(machine, request, waited, what) {
-            for frame in frames {
-                self.send(route.conn, frame);
-            }
-        }
-    }
-
-    /// Waits for the answer to a request, which is to be sent now; nothing when it was refused.
-    fn waiting(
-        &mut self,
-        machine: &BridgeId,
-        request: &CommandBody,
-        waited: Duration,
-        what: Wanted,
-    ) -> Option<Asking> {
-        let route = match self.state.route(machine) {
-            Ok(route) => route,
-            Err(error) => {
-                what.refuse(error);
-                return None;
-            }
-        };
-        if self.waiters.len() >= MAX_WAITERS {
-            what.refuse(HubError::NoReply {
-                waited: Duration::ZERO,
-            });
-            return None;
-        }
-        let id = self.state.on_request(clocks(), route.conn, waited);
-        let frames = match frames(std::slice::from_ref(request), &id) {
-            Ok(frames) => frames,
-            Err(error) => {
-                what.refuse(error);
-                return None;
-            }
-        };
-        let name = route.name.clone();
-        self.waiters
-            .insert(id.clone(), Waiter { name, waited, what });
-        Some(Asking { route, id, frames })
-    }
-}
-
-/// A request that somebody waits for.
-struct Asking {
-    route: Route,
-    id: String,
-    frames: Vec<String>,
-}
-
-impl Wanted {
-    fn refuse(self, error: HubError) {
-        match self {
-            Self::Files { reply, .. } => answer(reply, Err(error)),
-            Self::File { reply } => answer(reply, Err(error)),
-            Self::Git { reply } => answer(reply, Err(error)),
-            Self::Deleted { reply } => answer(reply, Err(error)),
-            Self::Anything { reply } => answer(reply, Err(error)),
-        }
     }
 }
 
@@ -458,7 +290,7 @@ fn writes(scope: &FileScope, folder: &str, attachments: Vec<Attachment>) -> Vec<
         .collect()
 }
 
-fn scope(agent: &bridge_proto::AgentId, provider: &bridge_proto::ProviderKey) -> FileScope {
+pub(crate) fn scope(agent: &AgentId, provider: &bridge_proto::ProviderKey) -> FileScope {
     FileScope {
         root: FileRoot::Ctrlnode,
         agent: Some(agent.clone()),
@@ -511,108 +343,3 @@ fn words(ask: &Ask, given: &Answer) -> String {
         Answer::Deny { reason } => reason.clone(),
     }
 }
-
-fn listing(reply: Reply, below: &str) -> Result<Files, HubError> {
-    let Reply::ListFiles { listing } = reply else {
-        return Err(unexpected(&reply));
-    };
-    let Listing { entries, cut, .. } = listing.map_err(|code| HubError::FileRefused { code })?;
-    let prefix = format!("{below}/");
-    let mut entries: Vec<_> = entries
-        .into_iter()
-        .filter_map(|entry| {
-            // The bridge's paths start with the folder; anything else did not come from it.
-            let path = entry
-                .path
-                .strip_prefix(&prefix)
-                .filter(|path| !path.is_empty())?
-                .to_owned();
-            Some(FileEntry { path, ..entry })
-        })
-        .collect();
-    entries.sort_by_cached_key(|entry| entry.path.to_lowercase());
-    Ok(Files {
-        entries,
-        truncated: cut,
-    })
-}
-
-fn content(reply: Reply) -> Result<FileContent, HubError> {
-    let Reply::ReadFile { outcome, .. } = reply else {
-        return Err(unexpected(&reply));
-    };
-    let refused = |code: &str| HubError::FileRefused {
-        code: code.to_owned(),
-    };
-    match outcome {
-        ReadOutcome::Content {
-            content,
-            content_type,
-        } => {
-            let encoded = content_type.starts_with("image/") || content_type == "application/pdf";
-            let bytes = if encoded {
-                STANDARD
-                    .decode(&content)
-                    .map_err(|_| refused("BAD_ENCODING"))?
-            } else {
-                content.into_bytes()
-            };
-            Ok(FileContent {
-                bytes,
-                content_type,
-            })
-        }
-        ReadOutcome::Binary {
-            bytes,
-            content_type,
-        } => Ok(FileContent {
-            bytes,
-            content_type,
-        }),
-        ReadOutcome::NoRoot => Err(refused("BASE_PATH_NOT_FOUND")),
-        ReadOutcome::InvalidPath => Err(refused("INVALID_PATH")),
-        ReadOutcome::NotFound => Err(refused("FILE_NOT_FOUND")),
-        ReadOutcome::TooLarge { bytes, .. } => Err(HubError::FileTooLarge { bytes }),
-        ReadOutcome::Unreadable => Err(refused("FILE_READ_ERROR")),
-    }
-}
-
-fn of_git(reply: Reply) -> Result<GitReply, HubError> {
-    let Reply::Git { reply: said } = reply else {
-        return Err(unexpected(&reply));
-    };
-    Ok(said)
-}
-
-fn deleted(reply: Reply) -> Result<(), HubError> {
-    let Reply::Tree(TreeChanged::Done { error, .. }) = reply else {
-        return Err(unexpected(&reply));
-    };
-    error.map_or(Ok(()), |code| Err(HubError::FileRefused { code }))
-}
-
-fn unexpected(reply: &Reply) -> HubError {
-    let code = match reply {
-        Reply::Unknown { .. } => "NOT_SUPPORTED",
-        Reply::AgentsSynced { .. }
-        | Reply::ReadFile { .. }
-        | Reply::ListFiles { .. }
-        | Reply::RunChecked { .. }
-        | Reply::Tree(_)
-        | Reply::Plan(_)
-        | Reply::Capabilities(_)
-        | Reply::Git { .. }
-        | Reply::Pipeline { .. }
-        | Reply::Gateway { .. } => "UNEXPECTED_REPLY",
-    };
-    HubError::FileRefused {
-        code: code.to_owned(),
-    }
-}
-
-const LIST_WITHIN: Duration = Duration::from_secs(15);
-const READ_WITHIN: Duration = Duration::from_secs(30);
-/// Of a folder with many entries.
-const CHANGE_WITHIN: Duration = Duration::from_secs(60);
-/// More questions at once than people could ask.
-const MAX_WAITERS: usize = 256;

@@ -51,7 +51,7 @@ impl Owner {
         run: &RunKey,
         frames: Vec<String>,
     ) -> Result<(), HubError> {
-        let route = self.state.route(&task.summary.machine)?;
+        let route = self.route(&task.summary.machine)?;
         if route.conn != conn {
             return Ok(()); // the newer connection is asked about it again
         }

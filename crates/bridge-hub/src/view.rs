@@ -160,6 +160,11 @@ impl TaskView {
             Mode::Repository { path } => Some(path),
         }
     }
+
+    /// Whether it goes on although a person wants it stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.runs.iter().any(|run| run.stopping)
+    }
 }
 
 /// A question that waits for an answer, with the task it belongs to.
@@ -196,6 +201,9 @@ pub struct RunView {
     pub created: Timestamp,
     /// When it ended, by the hub's clock.
     pub ended: Option<Timestamp>,
+    /// Whether a person wants it stopped and it has not ended.
+    #[serde(default)]
+    pub stopping: bool,
 }
 
 /// An event in the hub's order.
@@ -432,6 +440,7 @@ mod tests {
                 reason: None,
                 created: at,
                 ended: None,
+                stopping: false,
             }],
             open_asks: vec![Ask {
                 id: AskId::parse("q1").unwrap(),

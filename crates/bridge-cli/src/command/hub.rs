@@ -152,8 +152,8 @@ async fn serve(args: ServeArgs) -> Result<Exit, Problem> {
     }
     limits(&reach)?;
     stop.await;
-    take_note_away(&hub, &state).await;
     running.shutdown().await;
+    take_note_away(&hub, &state).await;
     Ok(Exit::Done)
 }
 

@@ -196,8 +196,13 @@ async fn show(client: &Client, task: &str, json: bool) -> Result<Exit, Problem> 
         .reason
         .as_deref()
         .map(|reason| format!(": {}", plain(reason)));
+    let stopping = if task.is_stopping() {
+        ", asked to stop"
+    } else {
+        ""
+    };
     print(&format!(
-        "status   {}{}",
+        "status   {}{}{stopping}",
         summary.status.as_str(),
         reason.unwrap_or_default()
     ))?;

@@ -69,8 +69,8 @@ pub(crate) async fn run(args: UpArgs) -> Result<Exit, Problem> {
     } = bridge;
     tokio::spawn(log_state(link));
     let stopped = supervisor.run(stop).await;
-    take_note_away(&hub, &state).await;
     running.shutdown().await;
+    take_note_away(&hub, &state).await;
     let stopped =
         stopped.map_err(|error| Problem::new("the bridge could not run").because(error))?;
     tracing::info!(clean = stopped.clean, "stopped");
@@ -133,7 +133,8 @@ pub(crate) async fn leave_note(
     state.write_note(&Note::new(reach, made.id, &made.secret))
 }
 
-/// Nobody shall look for a hub that ends, and its token shall let nobody in at the next one.
+/// Nobody shall look for a hub that has ended, and its token shall let nobody in at the next one.
+/// Until then it is told that the hub stops rather than that its token is wrong.
 pub(crate) async fn take_note_away(hub: &Hub, state: &StateFolder) {
     if let Some(note) = state.note()
         && let Err(error) = hub.revoke_api_token(&note.token_id).await
@@ -191,9 +192,9 @@ mod tests {
         let known = hub.api_tokens().await.unwrap();
         assert_eq!(known.len(), 1);
         assert_ne!(known[0].id, killed);
+        running.shutdown().await;
         take_note_away(&hub, &state).await;
         assert!(hub.api_tokens().await.unwrap().is_empty());
         assert!(state.note().is_none());
-        running.shutdown().await;
     }
 }

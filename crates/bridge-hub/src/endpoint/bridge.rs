@@ -22,8 +22,8 @@ use serde_json::json;
 
 use super::{connection::talk, failure};
 use crate::{
-    access, guard::bearer, hub::Hub, listener::Visitor, packed::Packed, refusals::Refusal,
-    store::TokenHash,
+    access, error::HubError, guard::bearer, hub::Hub, listener::Visitor, packed::Packed,
+    refusals::Refusal, store::TokenHash,
 };
 
 /// `GET /ws/bridge`.
@@ -98,6 +98,9 @@ pub(crate) async fn let_in(
     let Some(token) = bearer(headers) else {
         return Err(not_accepted("no pairing token was sent"));
     };
+    if hub.owner.is_closed() {
+        return Err(failure::response(&HubError::Stopping));
+    }
     let token = access::hash(&token);
     let bridge = match hub.store.bridge_by_token(token).await {
         Ok(Some(bridge)) => bridge.id,

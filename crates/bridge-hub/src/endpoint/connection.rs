@@ -246,7 +246,10 @@ impl Ear<'_> {
             }
             Err(error) => {
                 tracing::warn!(%error, "a bridge broke the rules of the envelope");
-                Err("broke the rules of the envelope".into())
+                Err(End {
+                    hang_up: Some(HangUp::OutOfTurn),
+                    ..End::from("broke the rules of the envelope")
+                })
             }
         }
     }

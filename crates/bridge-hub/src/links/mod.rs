@@ -242,7 +242,8 @@ async fn keep(mut errands: mpsc::Receiver<Errand>) {
                 links.remove(&id);
             }
             Errand::Farewells { reply } => {
-                let farewells = links.values().map(|entry| entry.farewell.clone());
+                let open = links.values().filter(|entry| !entry.has_ended());
+                let farewells = open.map(|entry| entry.farewell.clone());
                 if reply.send(farewells.collect()).is_err() {
                     tracing::trace!("nobody waits for the links to end");
                 }

@@ -179,7 +179,7 @@ pub(super) fn view(db: &mut Connection, task: &TaskId) -> Result<Option<TaskView
 
 fn runs(db: &Connection, task: &TaskId) -> Result<Vec<RunView>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT attempt, kind, prompt, attachments, status, reason, created, ended FROM runs
+        "SELECT attempt, kind, prompt, attachments, status, reason, created, ended, cancel FROM runs
          WHERE task = (SELECT number FROM tasks WHERE id = ?1) ORDER BY number",
     )?;
     let rows = statement.query_map([task.as_str()], |row| {
@@ -195,6 +195,7 @@ fn runs(db: &Connection, task: &TaskId) -> Result<Vec<RunView>, StoreError> {
             reason: row.get(5)?,
             created: Timestamp::from_millis(row.get(6)?),
             ended: ended.map(Timestamp::from_millis),
+            stopping: row.get(8)? && ended.is_none(),
         };
         Ok((view, kind, attachments, status))
     })?;

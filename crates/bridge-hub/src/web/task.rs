@@ -16,7 +16,7 @@ use super::{
     conversation::{Conversation, Prompt, fold},
     home::{path_segment, provider_name, status_badge},
     items,
-    layout::{Icon, Page, html_response, icon, time},
+    layout::{Icon, Page, Tone, badge, html_response, icon, time},
     message, outcome, results,
 };
 use crate::{
@@ -257,6 +257,7 @@ fn head(drawn: &Drawn) -> Markup {
     html! {
         div.head-row {
             (status_badge(summary.status))
+            @if view.is_stopping() { (badge(Tone::Attention, "Asked to stop")) }
             @if works(summary.status) && drawn.can.is_some() {
                 button.button.small.interrupt type="button" title="Stop what it does now and keep the conversation" { (icon(Icon::Stop)) "Stop" }
             }
@@ -335,6 +336,7 @@ pub(crate) mod tests {
                 reason: None,
                 created: summary.created,
                 ended: None,
+                stopping: false,
             }],
             open_asks: Vec::new(),
             last_seq: 0,
@@ -425,7 +427,9 @@ pub(crate) mod tests {
             html.contains("&lt;large&gt;") && !html.contains("name=\"mode\""),
             "{html}"
         );
-        assert!(html.contains("Queue (Ctrl+Enter)"));
+        assert!(html.contains("Queue (Ctrl+Enter)") && !html.contains("Asked to stop"));
+        drawn.view.runs[0].stopping = true;
+        assert!(page(&drawn).contains("Asked to stop"));
         drawn.view.summary.status = TaskStatus::Completed;
         let html = page(&drawn);
         assert!(

@@ -130,6 +130,7 @@ async fn a_request_that_is_made_again_is_answered_as_before() {
     let (_, again) = ask(&world, &poll, token, "").await;
     assert_eq!(lines(&again)[..3], told);
     // From here on what is known is gone.
+    world.create("something to tell").await;
     let (status, _) = ask(&world, &format!("GET {link}?after=3"), token, "").await;
     assert_eq!(status, 200);
     let (status, _) = ask(&world, &format!("GET {link}?after=2"), token, "").await;
@@ -146,7 +147,10 @@ async fn a_hub_that_stops_says_so_to_who_asks_only_then() {
         while !matches!(hub.machines().await, Err(HubError::Stopping)) {
             yield_now().await;
         }
-        ask_at(address, &format!("GET {link}?after=0"), token.expose(), "").await
+        let token = token.expose();
+        let (refused, why) = ask_at(address, "POST /ws/bridge/link", token, "").await;
+        assert_eq!(refused, 503, "{why}");
+        ask_at(address, &format!("GET {link}?after=0"), token, "").await
     };
     let (_way, (status, body)) = tokio::join!(world.stop(), asking);
     assert_eq!(status, 200, "{body}");

@@ -1,7 +1,7 @@
 //! Commands with numbers: what must arrive is kept until the machine has it.
 
-use bridge_hub::{Attachment, NewTask, TaskStatus};
-use bridge_proto::TaskId;
+use bridge_hub::{Attachment, NewTask, TaskStatus, Told};
+use bridge_proto::{TaskId, model::When};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{
     Message,
@@ -210,6 +210,8 @@ async fn a_machine_that_is_away_is_told_of_a_cancel_once_it_is_back() {
             (202, &json!("on_return"))
         );
     }
+    let shown = world.get(&format!("/api/v1/tasks/{task}")).await.json();
+    assert_eq!(shown["runs"][0]["stopping"], true);
     let world = world.restarted().await;
     let (mut bridge, _) = online(&world, &begin["epoch"], 1).await;
     // Once, under the next number; and it is asked what became of the run.
@@ -221,6 +223,41 @@ async fn a_machine_that_is_away_is_told_of_a_cancel_once_it_is_back() {
         (202, &json!("now"))
     );
     assert_eq!(told(&mut bridge).await, is(3, "cancel_task"));
+}
+
+#[tokio::test]
+async fn a_cancel_is_kept_again_behind_what_was_said_after_the_one_before() {
+    let world = World::new().await;
+    let (mut bridge, begin) = online(&world, &Value::Null, 0).await;
+    let task = create(&world).await;
+    let hub = world.hub();
+    assert_eq!(hub.cancel(&task).await.unwrap(), Told::Now);
+    hub.follow_up(&task, "no, go on", Vec::new(), When::After)
+        .await
+        .unwrap();
+    for (seq, action) in [(1, "dispatch_task"), (2, "cancel_task"), (3, "followup")] {
+        assert_eq!(told(&mut bridge).await, is(seq, action));
+    }
+    drop(bridge);
+    world.online(false).await;
+    assert_eq!(hub.cancel(&task).await.unwrap(), Told::OnReturn);
+    let (mut bridge, _) = online(&world, &begin["epoch"], 3).await;
+    assert_eq!(told(&mut bridge).await, is(4, "cancel_task"));
+}
+
+#[tokio::test]
+async fn a_machine_that_was_hung_up_on_is_away_at_once() {
+    let world = World::new().await;
+    let (mut bridge, begin) = online(&world, &Value::Null, 0).await;
+    let task = create(&world).await;
+    told(&mut bridge).await;
+    ack(&mut bridge, 99).await;
+    assert_eq!(bridge.closed().await, Some(1002));
+    // The hub still reads what may have arrived.
+    assert_eq!(world.hub().cancel(&task).await.unwrap(), Told::OnReturn);
+    drop(bridge);
+    let (mut bridge, _) = online(&world, &begin["epoch"], 1).await;
+    assert_eq!(told(&mut bridge).await, is(2, "cancel_task"));
 }
 
 #[tokio::test]

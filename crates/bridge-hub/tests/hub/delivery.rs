@@ -112,7 +112,7 @@ async fn a_bridge_that_breaks_the_rules_of_the_envelope_is_let_go_and_goes_on_fr
     numbered(&mut bridge, 1, &run.text(0, "kept")).await;
     acked(&mut bridge, 1).await;
     bridge.send(Message::text("{\"seq\":")).await;
-    bridge.closed().await;
+    assert_eq!(bridge.closed().await, Some(1002));
     let (_, resume) = resumed(&world, 2).await;
     assert_eq!(resume["last"], 1);
     assert_eq!(words(&world, &run).await, ["kept"]);
