@@ -67,7 +67,7 @@ use self::{
     close::{CloseRules, Verdict},
     hearing::Hearing,
     liveness::Liveness,
-    outbox::{Batch, Numbered, Outbox, Peer},
+    outbox::{Batch, Numbered, Outbox, Patience, Peer, TooBig},
     spooled::Spooling,
 };
 pub(crate) use self::{
@@ -447,9 +447,12 @@ impl<P: Payload> Link<P> {
             self.writer.narrow();
         }
         self.writer.on_closed();
-        // With the envelope nothing is longer than a part, and parts are shorter from now on.
-        let suspicious = too_big && !extended;
-        if let Some(bytes) = self.outbox.on_closed(suspicious, &mut self.writer) {
+        // With the envelope no message needs a longer frame than a part, and parts are shorter now.
+        let too_big = (too_big && !extended).then(|| TooBig {
+            at: now,
+            guess: self.liveness.is_mute(),
+        });
+        for bytes in self.outbox.on_closed(too_big, &mut self.writer) {
             self.refuse_own(conn, FrameRefused::TooLargeToSend { bytes });
         }
         self.last_error = Some(reason.to_string());
@@ -479,7 +482,13 @@ impl<P: Payload> Link<P> {
             return;
         }
         let conn = online.conn;
-        let paced = self.drain_limit.is_none();
+        let draining = self.drain_limit.is_some();
+        let patience = Patience {
+            pace: !draining,
+            // Of one that never answers pings there is no proof worth it, and at the end nobody waits
+            // for one that has not answered yet.
+            proof: !self.liveness.is_mute() && (!draining || self.liveness.answers_pings()),
+        };
         let mut batch = Batch::default();
         let peer = if let Some(reader) = &online.reader {
             if let Some(ack) = self.hearing.next_ack(reader) {
@@ -490,7 +499,7 @@ impl<P: Payload> Link<P> {
                 batch.only_half(true);
                 let behind = Peer::Behind(&mut self.writer);
                 self.outbox
-                    .take(&mut batch, now, paced, behind, self.frame_limit);
+                    .take(&mut batch, now, patience, behind, self.frame_limit);
                 batch.only_half(false);
             }
             let mut too_many = Vec::new();
@@ -513,7 +522,7 @@ impl<P: Payload> Link<P> {
             Peer::Plain
         };
         self.outbox
-            .take(&mut batch, now, paced, peer, self.frame_limit);
+            .take(&mut batch, now, patience, peer, self.frame_limit);
         // Whatever else there is goes before the next part; alone, the parts fill the batch.
         if let Some(part) = self.writer.next_part() {
             let crowded = !batch.frames.is_empty();

@@ -3,8 +3,8 @@
 //! Invariant: messages of one stream leave in the order they came. A message leaves
 //! - of a stream, to a peer with the envelope or into a spool, when it gets its number: from then on
 //!   the [writer](crate::delivery::Writer) keeps it, and may lend it for the way to a plain peer;
-//! - else when its write was confirmed; a durable one to a plain peer only when it is
-//!   [proven](Proof) that it arrived, or when the peer refused it as too big.
+//! - else when its write was confirmed; a durable one to a plain peer, and one that the peer may have
+//!   refused as too big, only when it is [proven](Proof) that it arrived, or when it was refused.
 //!
 //! The bytes held, here and by the writer, stay under the limit but for durable messages, one for
 //! each slot, and a single message that is larger. What is paced waits only while it is the last of
@@ -18,6 +18,7 @@ mod tails;
 mod take;
 #[cfg(test)]
 mod tests;
+mod width;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -28,8 +29,8 @@ use std::{
 use foldhash::{HashMap, HashMapExt as _};
 
 pub(crate) use self::numbered::Record;
-pub(super) use self::{batch::Batch, numbered::Numbered, take::Peer};
-use self::{queue::Queue, tails::Tails};
+pub(super) use self::{batch::Batch, flight::TooBig, numbered::Numbered, take::Peer};
+use self::{queue::Queue, tails::Tails, width::Width};
 use super::{pace::Pace, proof::Proof};
 use crate::{
     inbound::ConnId,
@@ -49,10 +50,11 @@ pub(super) struct Outbox<P> {
     in_flight: Vec<(u64, Entry<P>)>,
     /// Written to a plain peer, not proven yet, in order.
     proving: VecDeque<(Proof, u64, Entry<P>)>,
-    /// What all that was written to a plain peer waits for, as long as that is not proven.
-    wrote: Option<Proof>,
-    /// The longest frame that is proven to be none too big for a plain peer.
-    fits: u32,
+    /// What all that was written to a plain peer waits for, as long as that is not proven, and the
+    /// length of its longest frame.
+    wrote: Option<(Proof, u32)>,
+    /// How long a frame may be for a plain peer.
+    width: Width,
     /// A suspect waits until nothing is under way.
     waits_alone: bool,
     used: usize,
@@ -70,7 +72,7 @@ struct Entry<P> {
     sealed: bool,
     /// The length of its longest frame, once it was handed to the socket.
     longest: u32,
-    /// The peer refused something as too big that may have been it.
+    /// It may be what the peer refused as too big, or is as long as that, and goes alone.
     suspect: bool,
     /// Its number, where the writer lent it to be sent to a plain peer.
     lent: Option<NonZero<u64>>,
@@ -88,6 +90,15 @@ impl<P> Entry<P> {
     }
 }
 
+/// What a message is waited with for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// That the pace of its stream lets it go.
+    pub(super) pace: bool,
+    /// That what went before a suspect is proven, and then the suspect.
+    pub(super) proof: bool,
+}
+
 /// The outbox has no room; what has to wait comes back.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full<T>(pub(crate) T);
@@ -103,7 +114,7 @@ impl<P: Payload> Outbox<P> {
             in_flight: Vec::new(),
             proving: VecDeque::new(),
             wrote: None,
-            fits: 0,
+            width: Width::default(),
             waits_alone: false,
             used: 0,
             limit,
@@ -135,6 +146,7 @@ impl<P: Payload> Outbox<P> {
     pub(super) fn proving(&self) -> Option<(Proof, Proof)> {
         let of = |message: &(Proof, u64, Entry<P>)| message.0;
         let written = self.wrote.filter(|_| self.waits_alone);
+        let written = written.map(|(proof, _)| proof);
         let oldest = self.proving.front().map(of).or(written)?;
         let newest = written.or_else(|| self.proving.back().map(of))?;
         Some((oldest, newest))
@@ -162,6 +174,8 @@ impl<P: Payload> Outbox<P> {
                     self.used = self.used - entry.size + size;
                     entry.size = size;
                     entry.payload = payload;
+                    // What the peer may have refused was the older one.
+                    (entry.longest, entry.suspect) = (0, false);
                 } else {
                     self.slots.insert(slot, self.next);
                     self.bare.insert(self.next);
@@ -230,11 +244,11 @@ impl<P: Payload> Outbox<P> {
         &self,
         from: u64,
         now: Instant,
-        paced: bool,
+        patience: Patience,
         takes: impl Fn(Class) -> bool,
     ) -> Option<(u64, &Entry<P>)> {
         let goes = |(at, entry): &(u64, &Entry<P>)| {
-            takes(entry.class) && (!paced || self.waits(*at, entry, now).is_none())
+            takes(entry.class) && !(patience.pace && self.waits(*at, entry, now).is_some())
         };
         // Nearly always it is the first, which costs no search.
         let first = self.queue.first().filter(|(at, _)| from <= *at);

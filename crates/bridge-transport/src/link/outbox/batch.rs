@@ -26,20 +26,14 @@ impl Batch {
         self.frames.push(frame);
     }
 
-    /// Adds what a message is sent as, and gives its bytes and those of its longest frame. Gives
-    /// nothing where it is nothing, or has a frame above the limit.
+    /// Adds what a message is sent as, and gives its bytes.
     #[inline]
-    pub(in crate::link) fn add_all(
-        &mut self,
-        frames: Frames,
-        limit: usize,
-    ) -> Option<(usize, usize)> {
-        let longest = self.longest(&frames, limit)?;
+    pub(in crate::link) fn add_all(&mut self, frames: Frames) -> usize {
         let before = self.bytes;
         for frame in frames {
             self.add(frame);
         }
-        Some((self.bytes - before, longest))
+        self.bytes - before
     }
 
     /// The bytes of the longest frame. Gives nothing where there is none, or one above the limit.

@@ -3,7 +3,7 @@
 //! Invariant: each of them is let go, refused, discarded as one that died with its connection, or
 //! waits again in its old place; one that was lent waits in the writer's.
 
-use std::num::NonZero;
+use std::{num::NonZero, time::Instant};
 
 use super::{Entry, Numbered, Outbox};
 use crate::{
@@ -11,6 +11,21 @@ use crate::{
     link::proof::Proof,
     payload::{Class, Payload},
 };
+
+/// The peer refused something for its size.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::link) struct TooBig {
+    pub(in crate::link) at: Instant,
+    /// It answers no pings, so that what it was is not to be found out.
+    pub(in crate::link) guess: bool,
+}
+
+/// From which length on a message is to blame for that.
+#[derive(Debug, Clone, Copy)]
+enum Guilt {
+    Known { length: u32 },
+    Suspected { length: u32 },
+}
 
 impl<P: Payload> Outbox<P> {
     /// The socket has taken the batch. What has to be proven is kept until then; to a peer with the
@@ -20,7 +35,9 @@ impl<P: Payload> Outbox<P> {
         proof: Option<Proof>,
         writer: &mut Writer<Numbered<P>>,
     ) {
-        self.wrote = proof;
+        let written = self.in_flight.iter().map(|(_, entry)| entry.longest);
+        let unproven = self.wrote.map_or(0, |(_, longest)| longest);
+        self.wrote = proof.map(|proof| (proof, written.fold(unproven, u32::max)));
         let mut in_flight = std::mem::take(&mut self.in_flight);
         // The next batch finds room; what a burst took is given back by a small one.
         in_flight.shrink_to(in_flight.len() * SPARE);
@@ -45,11 +62,11 @@ impl<P: Payload> Outbox<P> {
             .is_some_and(|(proof, ..)| proves(*proof))
             && let Some((.., entry)) = self.proving.pop_front()
         {
-            self.fits = self.fits.max(entry.longest);
+            self.width.on_proven(entry.longest);
             self.let_go(&entry, writer);
         }
-        if self.wrote.is_some_and(proves) {
-            self.wrote = None;
+        if let Some((_, longest)) = self.wrote.take_if(|(proof, _)| proves(*proof)) {
+            self.width.on_proven(longest);
         }
     }
 
@@ -72,7 +89,7 @@ impl<P: Payload> Outbox<P> {
 
     /// Whether a message may be what the peer refused: none as long as it is known to fit.
     pub(super) fn goes_alone(&self, entry: &Entry<P>) -> bool {
-        entry.suspect && entry.longest > self.fits
+        entry.suspect && !self.width.is_good(entry.longest)
     }
 
     /// The bytes that were handed to the socket and are not let go.
@@ -80,6 +97,26 @@ impl<P: Payload> Outbox<P> {
         let in_flight = self.in_flight.iter().map(|(_, entry)| entry.size);
         let proving = self.proving.iter().map(|(.., entry)| entry.size);
         in_flight.chain(proving).sum()
+    }
+
+    /// Which of the messages that are held the peer may have refused, and learns from it. `let_go` is
+    /// the length of the longest frame that is not proven, of those and of what is gone already.
+    fn judge(&mut self, held: &[(u64, Entry<P>)], let_go: u32, how: TooBig) -> Guilt {
+        let longest = held.iter().map(|(_, entry)| entry.longest).max();
+        let longest = longest.unwrap_or_default();
+        let length = longest.max(let_go);
+        let lone = matches!(held, [(_, entry)] if self.goes_alone(entry));
+        let guess = how.guess && !self.width.is_good(length);
+        if lone || guess || longest < length {
+            self.width.on_refused(how.at, length);
+        } else {
+            self.width.on_suspicion(length);
+        }
+        if lone || guess {
+            Guilt::Known { length }
+        } else {
+            Guilt::Suspected { length }
+        }
     }
 
     fn let_go(&mut self, entry: &Entry<P>, writer: &mut Writer<Numbered<P>>) {
@@ -92,32 +129,29 @@ impl<P: Payload> Outbox<P> {
     /// The connection is gone: answers die, the rest of what is not confirmed or not proven waits
     /// again.
     ///
-    /// With `too_big` the peer refused something for its size: what may have been it, because nothing
-    /// as long has fitted before, goes out one by one next time, and a message that was alone is taken
-    /// out. Returns that one's size.
+    /// With `too_big` the peer refused something for its size. The longest of what may have been it
+    /// goes out alone next time, and is taken out when it was alone. Returns the lengths of what was.
     pub(in crate::link) fn on_closed(
         &mut self,
-        too_big: bool,
+        too_big: Option<TooBig>,
         writer: &mut Writer<Numbered<P>>,
-    ) -> Option<usize> {
-        (self.wrote, self.waits_alone) = (None, false);
+    ) -> Vec<usize> {
+        let let_go = self.wrote.take().map_or(0, |(_, longest)| longest);
+        self.waits_alone = false;
         let proving = std::mem::take(&mut self.proving);
         let written = proving.into_iter().map(|(_, at, entry)| (at, entry));
         let gone: Vec<_> = written.chain(std::mem::take(&mut self.in_flight)).collect();
-        let lone = match gone.as_slice() {
-            [(_, entry)] => too_big && self.goes_alone(entry),
-            _ => false,
-        };
-        if too_big && gone.iter().all(|(_, entry)| entry.longest <= self.fits) {
-            // It was nothing that is still known, or another peer takes less.
-            self.fits = 0;
-        }
-        let (mut refused, mut back) = (None, Vec::new());
+        let guilt = too_big.map(|how| self.judge(&gone, let_go, how));
+        let (mut refused, mut back) = (Vec::new(), Vec::new());
         for (at, mut entry) in gone.into_iter().rev() {
-            if lone {
-                refused = Some(entry.size);
-                self.let_go(&entry, writer);
-                continue;
+            match guilt {
+                Some(Guilt::Known { length }) if entry.longest >= length => {
+                    refused.push(usize::try_from(entry.longest).unwrap_or(usize::MAX));
+                    self.let_go(&entry, writer);
+                    continue;
+                }
+                Some(Guilt::Suspected { length }) => entry.suspect |= entry.longest >= length,
+                Some(Guilt::Known { .. }) | None => {}
             }
             self.used -= entry.size;
             match entry.class {
@@ -130,9 +164,8 @@ impl<P: Payload> Outbox<P> {
                 }
                 Class::Reply { .. } => continue,
             }
-            entry.suspect |= too_big && entry.longest > self.fits;
-            if let (Some(seq), Some(stream)) = (entry.lent, entry.class.stream()) {
-                give_back(at, seq.get(), stream, entry, writer);
+            if entry.lent.is_some() {
+                give_back(at, entry, writer);
             } else {
                 self.used += entry.size;
                 back.push((at, entry));
@@ -156,13 +189,10 @@ impl<P: Payload> Outbox<P> {
 const SPARE: usize = 4;
 
 /// Gives a message that was lent back to the writer, to be sent again under its number.
-fn give_back<P: Payload>(
-    at: u64,
-    seq: u64,
-    stream: u64,
-    entry: Entry<P>,
-    writer: &mut Writer<Numbered<P>>,
-) {
+pub(super) fn give_back<P: Payload>(at: u64, entry: Entry<P>, writer: &mut Writer<Numbered<P>>) {
+    let (Some(seq), Some(stream)) = (entry.lent, entry.class.stream()) else {
+        return;
+    };
     let size = entry.payload.size();
     let numbered = Numbered {
         at,
@@ -171,7 +201,7 @@ fn give_back<P: Payload>(
         suspect: NonZero::new(entry.longest).filter(|_| entry.suspect),
     };
     writer.take_back(Taken {
-        seq,
+        seq: seq.get(),
         payload: numbered,
         stream,
         size,

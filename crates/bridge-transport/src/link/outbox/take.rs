@@ -6,13 +6,14 @@
 use std::{num::NonZero, time::Instant};
 
 use super::{
-    Batch, Entry, Outbox,
+    Batch, Entry, Outbox, Patience,
+    flight::give_back,
     numbered::{Numbered, write_list},
 };
 use crate::{
     delivery::{MOST_TEXTS, Writer},
     inbound::FrameRefused,
-    payload::{Payload, TextFrame},
+    payload::{Class, Payload, TextFrame},
 };
 
 /// What the peer of the connection takes.
@@ -29,6 +30,14 @@ pub(in crate::link) enum Peer<'a, P> {
 }
 
 impl<P: Payload> Peer<'_, P> {
+    /// Whether it acknowledges nothing, and may refuse a message for its length.
+    fn is_plain(&self) -> bool {
+        match self {
+            Self::Plain | Self::Spooled(_) => true,
+            Self::Behind(_) | Self::Current(_) => false,
+        }
+    }
+
     /// Whether messages of streams may go now.
     fn takes_streams(&self) -> bool {
         match self {
@@ -58,41 +67,46 @@ impl<P: Payload> Peer<'_, P> {
 impl<P: Payload> Outbox<P> {
     /// Adds to a batch what may go to this peer. What has no number of the envelope stays in flight
     /// until [`on_wrote`](Self::on_wrote) or [`on_closed`](Self::on_closed).
-    ///
-    /// Without `paced` nothing waits for its pace.
     pub(in crate::link) fn take(
         &mut self,
         batch: &mut Batch,
         now: Instant,
-        paced: bool,
+        patience: Patience,
         mut peer: Peer<'_, P>,
         frame_limit: usize,
     ) {
         self.waits_alone = false;
-        if self.proves_alone() {
+        self.width.forget(now);
+        if patience.proof && self.proves_alone() {
             return;
         }
-        if peer.takes_streams() {
+        let plain = peer.is_plain();
+        let first = self.queue.first();
+        let held = plain && first.is_some_and(|(_, entry)| self.goes_alone(entry));
+        if peer.takes_streams() && !held {
             batch.expect(self.queue.len());
         }
         if matches!(peer, Peer::Plain) {
-            self.send_first(batch, now, paced, frame_limit);
+            self.send_first(batch, now, patience, frame_limit);
         }
         let mut from = 0;
         while !batch.is_full() {
             let own = if peer.takes_streams() {
-                let next = self.next_from(from, now, paced, |_| true);
-                next.map(|(at, entry)| (at, self.goes_alone(entry)))
+                self.next_from(from, now, patience, |_| true)
             } else {
                 let next = self.bare.range(from..).next();
-                next.and_then(|at| Some((*at, self.goes_alone(self.queue.get(*at)?))))
+                next.and_then(|at| Some((*at, self.queue.get(*at)?)))
             };
+            let own = own.map(|(at, entry)| (at, self.goes_alone(entry)));
             let lent = peer.lends(own.map(|(at, _)| at));
-            let lent = lent.map(|numbered| numbered.suspect.is_some_and(|it| it.get() > self.fits));
-            let Some(alone) = lent.or_else(|| own.map(|(_, alone)| alone)) else {
+            let unfit = |length: NonZero<u32>| !self.width.is_good(length.get());
+            let lent = lent.map(|numbered| numbered.suspect.is_some_and(unfit));
+            let Some(suspect) = lent.or_else(|| own.map(|(_, suspect)| suspect)) else {
                 break;
             };
-            if alone && !(batch.frames.is_empty() && self.is_quiet()) {
+            let alone = plain && suspect;
+            let quiet = self.is_quiet() || !patience.proof;
+            if alone && !(quiet && batch.frames.is_empty()) {
                 self.waits_alone = true;
                 break;
             }
@@ -100,11 +114,15 @@ impl<P: Payload> Outbox<P> {
                 self.take_lent(batch, &mut peer, frame_limit);
             } else if let Some((at, _)) = own {
                 from = at + 1;
-                if let Some(entry) = self.take_out(at, now) {
-                    self.send(batch, at, entry, &mut peer, frame_limit);
+                if let Some(entry) = self.take_out(at, now)
+                    && let Some(kept) = self.send(batch, at, entry, &mut peer, frame_limit)
+                {
+                    from = at;
+                    self.keep_back(at, kept);
                 }
             }
-            if alone || !peer.is_current() {
+            let sent = !batch.frames.is_empty();
+            if alone && sent || !peer.is_current() {
                 break;
             }
         }
@@ -112,19 +130,29 @@ impl<P: Payload> Outbox<P> {
 
     /// Sends the first messages to a plain peer, as far as they may go together. Nearly always that is
     /// all there is to send, and a loop that looks for nothing else sends some per cent more.
-    fn send_first(&mut self, batch: &mut Batch, now: Instant, paced: bool, limit: usize) {
+    fn send_first(&mut self, batch: &mut Batch, now: Instant, patience: Patience, limit: usize) {
         while !batch.is_full()
             && let Some((at, entry)) = self.queue.first()
             && !self.goes_alone(entry)
-            && (!paced || self.waits(at, entry, now).is_none())
+            && !(patience.pace && self.waits(at, entry, now).is_some())
             && let Some((at, entry)) = self.queue.pop_first()
         {
             self.on_taken(at, entry.class, entry.size, now);
-            self.send_plain(batch, at, entry, limit);
+            if let Some(kept) = self.send_plain(batch, at, entry, limit) {
+                self.keep_back(at, kept);
+            }
         }
     }
 
-    /// Sends a message that has left the queue. One that does not go is let go.
+    /// Puts back a message that has to go alone.
+    fn keep_back(&mut self, at: u64, mut entry: Entry<P>) {
+        entry.suspect = true;
+        self.used += entry.size;
+        self.queue.put_back(vec![(at, entry)]);
+    }
+
+    /// Sends a message that has left the queue. One that does not go is let go, or given back because
+    /// it has to go alone.
     #[inline]
     fn send(
         &mut self,
@@ -133,29 +161,62 @@ impl<P: Payload> Outbox<P> {
         entry: Entry<P>,
         peer: &mut Peer<'_, P>,
         limit: usize,
-    ) {
+    ) -> Option<Entry<P>> {
         match peer {
-            Peer::Plain | Peer::Spooled(_) => self.send_plain(batch, at, entry, limit),
+            Peer::Plain | Peer::Spooled(_) => return self.send_plain(batch, at, entry, limit),
             Peer::Behind(writer) => self.send_bare(batch, at, entry, writer, limit),
             Peer::Current(writer) => match entry.class.stream() {
                 Some(stream) => number(batch, at, stream, entry, writer, limit),
                 None => self.send_bare(batch, at, entry, writer, limit),
             },
         }
+        None
     }
 
     /// To a plain peer.
     #[inline]
-    fn send_plain(&mut self, batch: &mut Batch, at: u64, mut entry: Entry<P>, limit: usize) {
-        if let Some((bytes, longest)) = batch.add_all(entry.payload.seal(false), limit) {
-            (entry.size, entry.sealed) = (bytes, true);
-            entry.longest = length(longest);
-            self.used += bytes;
-            self.in_flight.push((at, entry));
+    fn send_plain(
+        &mut self,
+        batch: &mut Batch,
+        at: u64,
+        mut entry: Entry<P>,
+        limit: usize,
+    ) -> Option<Entry<P>> {
+        let frames = entry.payload.seal(false);
+        let bytes = batch.longest(&frames, limit)?;
+        entry.longest = length(bytes);
+        match self.allows(entry.longest, entry.suspect, entry.class) {
+            Allowed::Yes => {}
+            Allowed::Alone => return Some(entry),
+            Allowed::No => {
+                batch.refused.push(FrameRefused::TooLargeToSend { bytes });
+                return None;
+            }
+        }
+        (entry.size, entry.sealed) = (batch.add_all(frames), true);
+        self.used += entry.size;
+        self.in_flight.push((at, entry));
+        None
+    }
+
+    /// How a message may go to a plain peer. What is known to be too long is given up; but what has
+    /// to arrive is tried once by itself.
+    #[inline]
+    fn allows(&self, longest: u32, suspect: bool, class: Class) -> Allowed {
+        if suspect || !self.width.is_too_long(longest) {
+            return Allowed::Yes;
+        }
+        match class {
+            Class::Durable { .. } => Allowed::Alone,
+            Class::Coalesce { .. }
+            | Class::Paced { .. }
+            | Class::Latest { .. }
+            | Class::Reply { .. } => Allowed::No,
         }
     }
 
-    /// The next message that the writer lends, to a plain peer. One that does not go is settled.
+    /// The next message that the writer lends, to a plain peer. One that does not go is settled, or
+    /// given back because it has to go alone.
     fn take_lent(&mut self, batch: &mut Batch, peer: &mut Peer<'_, P>, limit: usize) {
         let Peer::Spooled(writer) = peer else { return };
         let Some((
@@ -170,21 +231,35 @@ impl<P: Payload> Outbox<P> {
         else {
             return;
         };
-        let Some((size, longest)) = batch.add_all(payload.seal(false), limit) else {
+        let frames = payload.seal(false);
+        let Some(bytes) = batch.longest(&frames, limit) else {
             writer.settle(seq);
             return;
         };
-        self.used += size;
-        let entry = Entry {
+        let mut entry = Entry {
             class,
             payload,
-            size,
+            size: 0,
             sealed: true,
-            longest: length(longest),
+            longest: length(bytes),
             suspect: suspect.is_some(),
             lent: NonZero::new(seq),
         };
-        self.in_flight.push((at, entry));
+        match self.allows(entry.longest, entry.suspect, class) {
+            Allowed::Yes => {
+                entry.size = batch.add_all(frames);
+                self.used += entry.size;
+                self.in_flight.push((at, entry));
+            }
+            Allowed::Alone => {
+                entry.suspect = true;
+                give_back(at, entry, writer);
+            }
+            Allowed::No => {
+                batch.refused.push(FrameRefused::TooLargeToSend { bytes });
+                writer.settle(seq);
+            }
+        }
     }
 
     /// A message without a number, to a peer with the envelope.
@@ -197,10 +272,10 @@ impl<P: Payload> Outbox<P> {
         limit: usize,
     ) {
         let frames = entry.payload.seal(true);
-        let Some(longest) = batch.longest(&frames, limit) else {
+        if batch.longest(&frames, limit).is_none() {
             return;
-        };
-        (entry.size, entry.longest) = (0, length(longest));
+        }
+        entry.size = 0;
         for frame in frames {
             if !writer.bare(frame.as_str()) {
                 entry.size += frame.len();
@@ -260,6 +335,13 @@ fn refused(frames: &[TextFrame], limit: usize) -> Option<FrameRefused> {
 
 /// How many bytes a byte of a text may become in a list.
 const ESCAPED: usize = 6;
+
+/// How a message may go.
+enum Allowed {
+    Yes,
+    Alone,
+    No,
+}
 
 /// The length of a frame, as it is remembered of a message.
 fn length(bytes: usize) -> u32 {

@@ -28,6 +28,10 @@ impl Payload for Note {
 
 const CONN: ConnId = ConnId(1);
 const PACE: Duration = Duration::from_millis(30);
+const PATIENT: Patience = Patience {
+    pace: true,
+    proof: true,
+};
 
 fn durable(stream: u64, text: &str) -> Note {
     Note(Class::Durable { stream }, text.to_owned())
@@ -59,7 +63,7 @@ fn sent(outbox: &mut Outbox<Note>) -> Vec<String> {
 
 fn sent_at(outbox: &mut Outbox<Note>, now: Instant) -> Vec<String> {
     let mut batch = Batch::default();
-    outbox.take(&mut batch, now, true, Peer::Plain, 1 << 20);
+    outbox.take(&mut batch, now, PATIENT, Peer::Plain, 1 << 20);
     batch
         .frames
         .iter()
@@ -76,7 +80,11 @@ fn wrote(outbox: &mut Outbox<Note>) {
 }
 
 fn closed(outbox: &mut Outbox<Note>, too_big: bool) -> Option<usize> {
-    outbox.on_closed(too_big, &mut Writer::new(Epoch(1)))
+    let (at, guess) = (Instant::now(), false);
+    let too_big = too_big.then_some(TooBig { at, guess });
+    let refused = outbox.on_closed(too_big, &mut Writer::new(Epoch(1)));
+    assert!(refused.len() < 2, "{refused:?}");
+    refused.first().copied()
 }
 
 #[test]
@@ -164,7 +172,7 @@ fn sends_an_unconfirmed_batch_again_before_what_came_later() {
 fn takes_out_what_no_peer_will_accept() {
     let mut outbox = filled(1000, vec![durable(1, "much too long"), durable(1, "ok")]);
     let mut batch = Batch::default();
-    outbox.take(&mut batch, Instant::now(), true, Peer::Plain, 5);
+    outbox.take(&mut batch, Instant::now(), PATIENT, Peer::Plain, 5);
     assert_eq!(batch.frames, ["ok".into()]);
     assert_eq!(batch.refused, [FrameRefused::TooLargeToSend { bytes: 13 }]);
 }
@@ -214,6 +222,33 @@ fn where_everything_fitted_before_everything_is_a_suspect_again() {
 }
 
 #[test]
+fn a_value_in_the_place_of_a_suspect_is_none() {
+    let mut outbox = filled(1000, vec![latest(1, "older")]);
+    assert_eq!(sent(&mut outbox), ["older"]);
+    assert_eq!(closed(&mut outbox, true), None);
+    for note in [latest(1, "newer"), durable(1, "another")] {
+        outbox.push(note, None, 0).unwrap();
+    }
+    assert_eq!(sent(&mut outbox), ["newer", "another"]);
+}
+
+#[test]
+fn text_that_needs_no_proof_tells_how_much_fits() {
+    let mut outbox = filled(1000, vec![text(1, "12345678")]);
+    assert_eq!(sent(&mut outbox), ["12345678"]);
+    wrote(&mut outbox);
+    for note in [durable(1, "good"), durable(2, "much too long")] {
+        outbox.push(note, None, 0).unwrap();
+    }
+    assert_eq!(sent(&mut outbox), ["good", "much too long"]);
+    assert_eq!(closed(&mut outbox, true), None);
+    outbox.push(durable(1, "behind"), None, 0).unwrap();
+    assert_eq!(sent(&mut outbox), ["good"], "no suspect");
+    wrote(&mut outbox);
+    assert_eq!(sent(&mut outbox), ["much too long"]);
+}
+
+#[test]
 fn a_suspect_waits_for_a_proof_of_what_needs_none_itself() {
     let mut outbox = filled(1000, vec![durable(1, "good")]);
     assert_eq!(sent(&mut outbox), ["good"]);
@@ -226,6 +261,59 @@ fn a_suspect_waits_for_a_proof_of_what_needs_none_itself() {
     assert!(outbox.is_held_up() && outbox.proving().is_some());
     outbox.on_proof(|proof| proof.ping == ping, &mut none);
     assert_eq!(sent(&mut outbox), ["good"]);
+}
+
+#[test]
+fn a_list_that_was_refused_is_given_up_before_it_goes_again() {
+    let mut outbox = filled(1000, vec![durable(1, "good"), latest(1, "a long list")]);
+    assert_eq!(sent(&mut outbox), ["good", "a long list"]);
+    // The list is let go, and the peer takes only what was before it.
+    let proof = Proof {
+        ping: 1,
+        wrote: Instant::now(),
+    };
+    outbox.on_wrote(Some(proof), &mut Writer::new(Epoch(1)));
+    assert_eq!(closed(&mut outbox, true), None);
+    outbox.push(latest(1, "a long list"), None, 0).unwrap();
+    outbox.push(latest(2, "a short one"), None, 0).unwrap();
+    let mut batch = Batch::default();
+    let now = Instant::now();
+    outbox.take(&mut batch, now, PATIENT, Peer::Plain, 1 << 20);
+    assert_eq!(batch.frames, ["good".into()]);
+    let bytes = "a long list".len();
+    assert_eq!(
+        batch.refused,
+        vec![FrameRefused::TooLargeToSend { bytes }; 2]
+    );
+    wrote(&mut outbox);
+    // Some time later the way may be a wider one.
+    outbox.push(latest(1, "a long list"), None, 0).unwrap();
+    let later = now + Duration::from_secs(600);
+    assert_eq!(sent_at(&mut outbox, later), ["a long list"]);
+}
+
+#[test]
+fn what_must_arrive_is_given_up_only_when_it_was_refused_itself() {
+    let mut outbox = filled(1000, vec![durable(1, "poison")]);
+    assert_eq!(sent(&mut outbox), ["poison"]);
+    assert_eq!(closed(&mut outbox, true), None);
+    assert_eq!(sent(&mut outbox), ["poison"]);
+    assert_eq!(closed(&mut outbox, true), Some(6));
+    for note in [
+        text(1, "longer"),
+        durable(1, "good"),
+        durable(1, "venomous"),
+        text(1, "a"),
+    ] {
+        outbox.push(note, None, 0).unwrap();
+    }
+    assert_eq!(sent(&mut outbox), ["good"]);
+    wrote(&mut outbox);
+    assert_eq!(sent(&mut outbox), ["venomous"]);
+    wrote(&mut outbox);
+    // The way is wider than it was.
+    outbox.push(text(1, "longer"), None, 0).unwrap();
+    assert_eq!(sent(&mut outbox), ["alonger"]);
 }
 
 #[test]
@@ -289,6 +377,10 @@ fn what_is_sent_again_and_what_is_in_a_hurry_waits_for_no_pace() {
     outbox.push(paced(1, "b"), None, 0).unwrap();
     assert_eq!(sent_at(&mut outbox, begun), [""; 0]);
     let mut hurried = Batch::default();
-    outbox.take(&mut hurried, begun, false, Peer::Plain, 1 << 20);
+    let patience = Patience {
+        pace: false,
+        ..PATIENT
+    };
+    outbox.take(&mut hurried, begun, patience, Peer::Plain, 1 << 20);
     assert_eq!(hurried.frames, ["b".into()]);
 }

@@ -212,10 +212,9 @@ fn of_several_that_may_be_too_big_only_the_one_that_is_goes_lost() {
     bench.tell(closed(FIRST, 1009));
     bench.wait();
     bench.tell(opened(SECOND));
-    // Nothing goes with it, not even a greeting that the peer may not take.
-    assert_eq!(bench.tell(Input::Wrote { conn: SECOND }), []);
-    assert_eq!(bench.answer_ping(), [write(SECOND, &["good"])]);
-    // Whether the peer takes it is not known before it answers.
+    let shorter = bench.tell(Input::Wrote { conn: SECOND });
+    assert_eq!(shorter, [write(SECOND, &["good"])]);
+    // The longest may be it, and waits until it is the only one that may.
     assert_eq!(bench.tell(Input::Wrote { conn: SECOND }), []);
     assert_eq!(bench.answer_ping(), [write(SECOND, &["poison"])]);
     bench.tell(Input::Wrote { conn: SECOND });
@@ -224,6 +223,29 @@ fn of_several_that_may_be_too_big_only_the_one_that_is_goes_lost() {
     let refused = Action::Deliver(crate::inbound::Inbound::Refused { conn, reason });
     assert!(told.contains(&refused), "{told:?}");
     assert!(bench.link.outbox.is_empty());
+}
+
+#[test]
+fn at_the_end_a_peer_that_never_answers_is_sent_suspects_without_waiting() {
+    let mut bench = Bench::online();
+    sent(&mut bench, durable("one"));
+    sent(&mut bench, durable("other"));
+    bench.tell(closed(FIRST, 1009));
+    bench.wait();
+    bench.tell(opened(SECOND));
+    let limit = Duration::from_secs(60);
+    let wrote = || Input::Wrote { conn: SECOND };
+    assert_eq!(bench.tell(wrote()), [write(SECOND, &["one"])]);
+    assert_eq!(bench.tell(wrote()), [], "only time can prove it");
+    let begun = bench.now.at;
+    let suspect = bench.tell(Input::Drain { limit });
+    assert!(suspect.contains(&write(SECOND, &["other"])), "{suspect:?}");
+    let mut last = bench.tell(wrote());
+    while bench.link.deadline().is_some() {
+        last = bench.step();
+    }
+    assert_eq!(bench.now.at - begun, GIVE_UP);
+    assert_eq!(last.last(), Some(&Action::Stopped(Flushed::Everything)));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What the link is given, and what becomes of all that it asks for.
 
-use super::{Event, FRAME_LIMIT, Far, Fate, OUTBOX, World, item::Item, network::Sent};
+use super::{
+    Event, FRAME_LIMIT, Far, Fate, LENGTHS, MOST_LONG, NARROW, OUTBOX, World, item::Item,
+    network::Sent,
+};
 use crate::{
     inbound::{ConnId, FrameRefused, Inbound},
     link::{Action, Full, Input, NORMAL_CLOSURE},
@@ -14,7 +17,7 @@ impl World {
             return;
         }
         let long = self.length(class);
-        let too_long = self.far == Far::Plain && long >= FRAME_LIMIT;
+        let too_long = (self.far != Far::Extended && long > FRAME_LIMIT).then_some(long);
         let item = match class {
             Class::Durable { stream } | Class::Coalesce { stream } | Class::Paced { stream } => {
                 self.model.produce(stream, too_long)
@@ -22,6 +25,9 @@ impl World {
             Class::Latest { slot } => {
                 let value = self.random.next();
                 self.model.newest.insert(slot, value);
+                if let Some(long) = too_long {
+                    self.model.never_fits(long);
+                }
                 value
             }
             Class::Reply { .. } => 0,
@@ -35,23 +41,25 @@ impl World {
 
     /// How much longer than others a message of this class is.
     fn length(&mut self, class: Class) -> usize {
-        let plain = self.far == Far::Plain;
-        let may_be_long = match class {
-            Class::Durable { .. } => true,
-            Class::Coalesce { .. } => plain,
-            Class::Paced { .. } | Class::Latest { .. } | Class::Reply { .. } => false,
+        let (short, long) = match class {
+            Class::Durable { .. } => (true, true),
+            // It has to wait for room, and would be too much for all of it.
+            Class::Coalesce { .. } => (true, self.far != Far::Extended),
+            Class::Latest { .. } => (true, self.far != Far::Extended && !self.calm),
+            Class::Paced { .. } | Class::Reply { .. } => (false, false),
         };
-        let Some(limit) = self.frame_limit.filter(|_| may_be_long) else {
-            return 0;
-        };
-        if !self.chance(20) {
+        if !short || !self.limited || !self.chance(30) {
             return 0;
         }
-        match self.random.next() % 4 {
-            0 => limit / 4,
-            1 => limit / 2,
-            2 => limit,
-            _ => limit * 2,
+        match self.random.next() % 3 {
+            0 => FRAME_LIMIT / 4,
+            1 => FRAME_LIMIT / 2,
+            _ if long && self.far == Far::Extended => NARROW * 2,
+            _ if long && self.lengths < MOST_LONG => {
+                self.lengths += 1;
+                FRAME_LIMIT + self.lengths * LENGTHS
+            }
+            _ => FRAME_LIMIT / 3,
         }
     }
 
@@ -138,8 +146,7 @@ impl World {
                     let FrameRefused::TooLargeToSend { bytes } = reason else {
                         panic!("{reason:?}");
                     };
-                    assert!(bytes > FRAME_LIMIT, "{bytes} bytes fit");
-                    self.refused += 1;
+                    self.model.refuse(bytes);
                 }
                 Action::Deliver(_) => {}
                 Action::State(state) => {

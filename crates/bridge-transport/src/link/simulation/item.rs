@@ -101,7 +101,7 @@ impl Said {
                 stream: number(stream),
                 item: number(item),
             },
-            ["l", slot, value] => Self::Latest {
+            ["l", slot, value, ..] => Self::Latest {
                 slot: number(slot),
                 value: number(value),
             },

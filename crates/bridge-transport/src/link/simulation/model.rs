@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::item::{Item, Said};
+use super::{
+    LENGTHS,
+    item::{Item, Said},
+};
 use crate::payload::TextFrame;
 
 /// How much the classes promise towards this far end.
@@ -32,8 +35,10 @@ pub(super) struct Model {
     taken: BTreeSet<(u64, u64)>,
     /// Items that waited on the disk for too long.
     too_old: BTreeSet<(u64, u64)>,
-    /// Items the far end takes no frame of.
-    too_long: BTreeSet<(u64, u64)>,
+    /// Items a plain far end takes no frame of, by what makes them long; of no stream, values.
+    too_long: BTreeMap<usize, Option<(u64, u64)>>,
+    /// Those that were given up, and told.
+    refused: BTreeSet<(u64, u64)>,
     copies: usize,
 }
 
@@ -49,22 +54,39 @@ impl Model {
             again: BTreeSet::new(),
             taken: BTreeSet::new(),
             too_old: BTreeSet::new(),
-            too_long: BTreeSet::new(),
+            too_long: BTreeMap::new(),
+            refused: BTreeSet::new(),
             copies: 0,
         }
     }
 
     /// The next item of a stream.
-    pub(super) fn produce(&mut self, stream: u64, too_long: bool) -> u64 {
+    pub(super) fn produce(&mut self, stream: u64, too_long: Option<usize>) -> u64 {
         let next = self.next.entry(stream).or_default();
         let item = *next;
         *next += 1;
-        if too_long {
-            self.too_long.insert((stream, item));
-        } else {
-            self.too_long.remove(&(stream, item));
+        // One that was lost with the process before is another one.
+        self.refused.remove(&(stream, item));
+        if let Some(long) = too_long {
+            self.too_long.insert(long, Some((stream, item)));
         }
         item
+    }
+
+    /// A value that a plain far end takes no frame of.
+    pub(super) fn never_fits(&mut self, long: usize) {
+        self.too_long.insert(long, None);
+    }
+
+    /// The link gives up a message whose frame has so many bytes.
+    pub(super) fn refuse(&mut self, bytes: usize) {
+        let (_, item) = self
+            .too_long
+            .range(..=bytes)
+            .next_back()
+            .filter(|(long, _)| bytes < **long + LENGTHS)
+            .unwrap_or_else(|| panic!("{bytes} bytes fit"));
+        self.refused.extend(*item);
     }
 
     /// The far end has a frame for good.
@@ -167,7 +189,7 @@ impl Model {
             let excused = |item| {
                 let item = (*stream, item);
                 let taken = self.promise == Promise::Terminal && self.taken.contains(&item);
-                taken || self.too_old.contains(&item) || self.too_long.contains(&item)
+                taken || self.too_old.contains(&item) || self.refused.contains(&item)
             };
             let there = |item| arrived.is_some_and(|arrived| arrived.contains(&item));
             let missing = (0..*next).filter(|item| !there(*item) && !excused(*item));
@@ -175,12 +197,6 @@ impl Model {
             assert!(missing.is_empty(), "stream {stream} misses {missing:?}");
         }
         assert_eq!(self.arrived_newest, self.newest);
-    }
-
-    /// How many items no frame brings, but for those a connection took with it.
-    pub(super) fn unfit(&self) -> usize {
-        let excused = |item: &&(u64, u64)| self.taken.contains(item) || self.too_old.contains(item);
-        self.too_long.iter().filter(|item| !excused(item)).count()
     }
 
     /// How much arrived of each stream, and how many copies.

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Event, Far, Said, World};
+use super::{Event, FRAME_LIMIT, Far, NARROW, Said, World};
 use crate::{
     carrier::Traffic,
     config::Timings,
@@ -212,9 +212,11 @@ impl World {
     pub(super) fn on_far_reads(&mut self, conn: ConnId) {
         if let Err(TooLong) = self.take_in() {
             // What was being written may have been it, and its arrival is waited for from now on.
-            let plain = self.socket.iter().filter(|socket| !socket.extended);
-            for frame in plain.flat_map(|socket| &socket.in_flight) {
-                self.model.may_come_again(frame);
+            if let Some(socket) = &mut self.socket {
+                let frames = std::mem::take(&mut socket.in_flight);
+                for frame in frames.iter().filter(|_| !socket.extended) {
+                    self.model.may_come_again(frame);
+                }
             }
             let (code, reason) = (1009, String::new());
             return self.end(conn, CloseReason::Code { code, reason });
@@ -241,7 +243,11 @@ impl World {
     pub(super) fn take_in(&mut self) -> Result<(), TooLong> {
         while let Some(socket) = &mut self.socket {
             let conn = socket.conn;
-            let limit = self.frame_limit.unwrap_or(usize::MAX);
+            let limit = match (self.limited, socket.extended) {
+                (false, _) => usize::MAX,
+                (true, false) => FRAME_LIMIT,
+                (true, true) => NARROW,
+            };
             match socket.under_way.pop_front() {
                 None => break,
                 Some(Sent::Ping(id)) if self.answers_pings => self.plan(400, Event::Pong(conn, id)),
@@ -316,6 +322,12 @@ impl World {
         if let Some(socket) = &mut self.socket {
             socket.traffic.received = self.now.at;
         }
+    }
+
+    /// Whether something is on its way that may end the connection yet.
+    pub(super) fn is_unread(&self) -> bool {
+        let socket = self.socket.as_ref();
+        socket.is_some_and(|socket| !socket.under_way.is_empty())
     }
 
     /// What became of this connection, unless it is closed.
