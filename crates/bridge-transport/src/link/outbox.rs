@@ -48,6 +48,8 @@ pub(super) struct Outbox<P> {
     bare: BTreeSet<u64>,
     /// Handed to the socket, not yet confirmed, in order.
     in_flight: Vec<(u64, Entry<P>)>,
+    /// The length of the longest frame among them, to a plain peer.
+    longest_in_flight: u32,
     /// Written to a plain peer, not proven yet, in order.
     proving: VecDeque<(Proof, u64, Entry<P>)>,
     /// What all that was written to a plain peer waits for, as long as that is not proven, and the
@@ -112,6 +114,7 @@ impl<P: Payload> Outbox<P> {
             slots: HashMap::new(),
             bare: BTreeSet::new(),
             in_flight: Vec::new(),
+            longest_in_flight: 0,
             proving: VecDeque::new(),
             wrote: None,
             width: Width::default(),

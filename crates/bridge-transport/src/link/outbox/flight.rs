@@ -35,9 +35,9 @@ impl<P: Payload> Outbox<P> {
         proof: Option<Proof>,
         writer: &mut Writer<Numbered<P>>,
     ) {
-        let written = self.in_flight.iter().map(|(_, entry)| entry.longest);
         let unproven = self.wrote.map_or(0, |(_, longest)| longest);
-        self.wrote = proof.map(|proof| (proof, written.fold(unproven, u32::max)));
+        let longest = std::mem::take(&mut self.longest_in_flight).max(unproven);
+        self.wrote = proof.map(|proof| (proof, longest));
         let mut in_flight = std::mem::take(&mut self.in_flight);
         // The next batch finds room; what a burst took is given back by a small one.
         in_flight.shrink_to(in_flight.len() * SPARE);
@@ -56,18 +56,20 @@ impl<P: Payload> Outbox<P> {
         proves: impl Fn(Proof) -> bool,
         writer: &mut Writer<Numbered<P>>,
     ) {
+        let mut arrived = 0;
         while self
             .proving
             .front()
             .is_some_and(|(proof, ..)| proves(*proof))
             && let Some((.., entry)) = self.proving.pop_front()
         {
-            self.width.on_proven(entry.longest);
+            arrived = entry.longest.max(arrived);
             self.let_go(&entry, writer);
         }
         if let Some((_, longest)) = self.wrote.take_if(|(proof, _)| proves(*proof)) {
-            self.width.on_proven(longest);
+            arrived = longest.max(arrived);
         }
+        self.width.on_proven(arrived);
     }
 
     /// Whether a message that went by itself is not proven, so that nothing follows it.
@@ -137,7 +139,7 @@ impl<P: Payload> Outbox<P> {
         writer: &mut Writer<Numbered<P>>,
     ) -> Vec<usize> {
         let let_go = self.wrote.take().map_or(0, |(_, longest)| longest);
-        self.waits_alone = false;
+        (self.waits_alone, self.longest_in_flight) = (false, 0);
         let proving = std::mem::take(&mut self.proving);
         let written = proving.into_iter().map(|(_, at, entry)| (at, entry));
         let gone: Vec<_> = written.chain(std::mem::take(&mut self.in_flight)).collect();

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     delivery::{MOST_TEXTS, Writer},
     inbound::FrameRefused,
-    payload::{Class, Payload, TextFrame},
+    payload::{Class, Frames, Payload, TextFrame},
 };
 
 /// What the peer of the connection takes.
@@ -135,13 +135,37 @@ impl<P: Payload> Outbox<P> {
             && let Some((at, entry)) = self.queue.first()
             && !self.goes_alone(entry)
             && !(patience.pace && self.waits(at, entry, now).is_some())
-            && let Some((at, entry)) = self.queue.pop_first()
         {
+            let frames = entry.payload.seal(false);
+            let longest = batch.longest(&frames, limit);
+            if longest.is_some_and(|longest| self.width.is_too_long(length(longest))) {
+                break;
+            }
+            let Some((at, entry)) = self.queue.pop_first() else {
+                break;
+            };
             self.on_taken(at, entry.class, entry.size, now);
-            if let Some(kept) = self.send_plain(batch, at, entry, limit) {
-                self.keep_back(at, kept);
+            if let Some(longest) = longest {
+                self.fly(batch, at, entry, frames, longest);
             }
         }
+    }
+
+    /// Hands the frames of a message to the socket of a plain peer.
+    #[inline]
+    fn fly(
+        &mut self,
+        batch: &mut Batch,
+        at: u64,
+        mut entry: Entry<P>,
+        frames: Frames,
+        longest: usize,
+    ) {
+        entry.size = batch.add_all(frames);
+        (entry.sealed, entry.longest) = (true, length(longest));
+        self.longest_in_flight = self.longest_in_flight.max(entry.longest);
+        self.used += entry.size;
+        self.in_flight.push((at, entry));
     }
 
     /// Puts back a message that has to go alone.
@@ -193,9 +217,7 @@ impl<P: Payload> Outbox<P> {
                 return None;
             }
         }
-        (entry.size, entry.sealed) = (batch.add_all(frames), true);
-        self.used += entry.size;
-        self.in_flight.push((at, entry));
+        self.fly(batch, at, entry, frames, bytes);
         None
     }
 
@@ -246,11 +268,7 @@ impl<P: Payload> Outbox<P> {
             lent: NonZero::new(seq),
         };
         match self.allows(entry.longest, entry.suspect, class) {
-            Allowed::Yes => {
-                entry.size = batch.add_all(frames);
-                self.used += entry.size;
-                self.in_flight.push((at, entry));
-            }
+            Allowed::Yes => self.fly(batch, at, entry, frames, bytes),
             Allowed::Alone => {
                 entry.suspect = true;
                 give_back(at, entry, writer);
