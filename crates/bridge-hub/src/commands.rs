@@ -147,33 +147,31 @@ impl Owner {
         })
     }
 
-    /// Prepares frames about a task for a machine that is away. Where there are commands, they are
-    /// sent when it comes back once they are kept; none are needed where they are the last it will be
-    /// told of the task anyway, or where it takes no numbers.
+    /// Prepares a frame about a task for a machine that is away. Where there is a command, it is sent
+    /// when the machine comes back once it is kept; none is needed where the same is the last it will
+    /// be told of the task anyway, or where it takes no numbers.
     pub(crate) async fn for_later(
         &self,
         bridge: &BridgeId,
         task: &TaskId,
-        frames: Vec<String>,
+        frame: String,
     ) -> Result<Option<Commands>, StoreError> {
         let outstanding = self.store.outstanding(bridge).await?;
-        let of_task = outstanding.commands.iter().rev();
-        let mut waiting = of_task.filter(|(_, command)| command.task == *task);
-        let told = (frames.iter().rev())
-            .all(|frame| (waiting.next()).is_some_and(|(_, command)| *command.frame == **frame));
+        let waiting = outstanding.commands.iter().map(|(_, command)| command);
+        let last = waiting.rev().find(|command| command.task == *task);
+        let told = last.is_some_and(|command| *command.frame == *frame);
         let Some(epoch) = outstanding.epoch.filter(|_| !told) else {
             return Ok(None);
         };
-        let list = frames.into_iter().map(|frame| Command {
-            task: task.clone(),
-            run: None,
-            frame: frame.into(),
-        });
         Ok(Some(Commands {
             bridge: bridge.clone(),
             epoch,
             first: outstanding.sent + 1,
-            list: list.collect(),
+            list: vec![Command {
+                task: task.clone(),
+                run: None,
+                frame: frame.into(),
+            }],
         }))
     }
 

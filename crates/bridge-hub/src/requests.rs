@@ -128,33 +128,42 @@ impl Owner {
         task: TaskId,
     ) -> Result<Told, HubError> {
         let command = CommandBody::Cancel { task: task.clone() };
-        let words = frames(&[command], "")?;
-        let route = match self.route(bridge) {
-            Ok(route) => route,
+        let word = frame(&command, "")?;
+        let told = match self.route(bridge) {
+            Ok(route) => {
+                self.cancel_now(&route, bridge, &task, word).await?;
+                Told::Now
+            }
             Err(HubError::MachineOffline { .. }) => {
-                let commands = self.for_later(bridge, &task, words).await?;
+                let commands = self.for_later(bridge, &task, word).await?;
                 self.store.want_cancel(&task, commands).await?;
-                self.wake(&task);
-                return Ok(Told::OnReturn);
+                Told::OnReturn
             }
             Err(error) => return Err(error),
         };
-        let sending = self.sending(&route, &task, None, words)?;
-        self.state.on_cancel_sent(bridge, &task);
+        self.wake(&task);
+        Ok(told)
+    }
+
+    async fn cancel_now(
+        &mut self,
+        route: &Route,
+        bridge: &BridgeId,
+        task: &TaskId,
+        word: String,
+    ) -> Result<(), HubError> {
+        let sending = self.sending(route, task, None, vec![word])?;
+        self.state.on_cancel_sent(bridge, task);
         let Some(commands) = sending.commands.clone() else {
             self.go(sending);
-            self.store.want_cancel(&task, None).await?;
-            self.wake(&task);
-            return Ok(Told::Now);
+            return Ok(self.store.want_cancel(task, None).await?);
         };
-        let kept = self.store.want_cancel(&task, Some(commands)).await;
+        let kept = self.store.want_cancel(task, Some(commands)).await;
         match &kept {
             Ok(()) => self.go(sending),
             Err(_) => self.go_unkept(sending),
         }
-        kept?;
-        self.wake(&task);
-        Ok(Told::Now)
+        Ok(kept?)
     }
 
     pub(crate) async fn interrupt(&mut self, task: &TaskView) -> Result<(), HubError> {
@@ -267,13 +276,15 @@ pub(crate) fn further(task: &TaskView, run: RunKey, kind: RunKind, message: Stri
 }
 
 pub(crate) fn frames(commands: &[CommandBody], request_id: &str) -> Result<Vec<String>, HubError> {
-    let frames = commands.iter().map(|command| encode(command, request_id));
-    frames
-        .collect::<Result<_, _>>()
-        .map_err(|error| HubError::Malformed {
-            what: "command",
-            reason: error.to_string(),
-        })
+    let frames = commands.iter().map(|command| frame(command, request_id));
+    frames.collect()
+}
+
+fn frame(command: &CommandBody, request_id: &str) -> Result<String, HubError> {
+    encode(command, request_id).map_err(|error| HubError::Malformed {
+        what: "command",
+        reason: error.to_string(),
+    })
 }
 
 fn writes(scope: &FileScope, folder: &str, attachments: Vec<Attachment>) -> Vec<CommandBody> {

@@ -247,11 +247,11 @@ impl<P: Payload> Outbox<P> {
         &self,
         from: u64,
         now: Instant,
-        patience: Patience,
+        paced: bool,
         takes: impl Fn(Class) -> bool,
     ) -> Option<(u64, &Entry<P>)> {
         let goes = |(at, entry): &(u64, &Entry<P>)| {
-            takes(entry.class) && !(patience.pace && self.waits(*at, entry, now).is_some())
+            takes(entry.class) && (!paced || self.waits(*at, entry, now).is_none())
         };
         // Nearly always it is the first, which costs no search.
         let first = self.queue.first().filter(|(at, _)| from <= *at);

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Action, Link, Patience, ReadBack, Spooled, Stage};
+use super::{Action, Link, ReadBack, Spooled, Stage};
 use crate::{
     delivery::{Epoch, Gap, Writer},
     inbound::{CloseReason, ConnId, Inbound},
@@ -87,10 +87,7 @@ impl<P: Payload> Link<P> {
         let Some(spooling) = self.spooling.as_mut().filter(|it| !it.appending) else {
             return;
         };
-        let patience = Patience {
-            pace: self.drain_limit.is_none(),
-            proof: true,
-        };
+        let paced = self.drain_limit.is_none();
         // A peer that takes what there is holds up producers rather than being a detour over the disk.
         let window = match &self.stage {
             Stage::Online(_) => self.outbox.limit(),
@@ -98,7 +95,7 @@ impl<P: Payload> Link<P> {
         };
         let records = self.outbox.store(
             now,
-            patience,
+            paced,
             &mut self.writer,
             window,
             spooling.store,

@@ -8,7 +8,7 @@ use std::{num::NonZero, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Entry, Outbox, Patience, batch::BATCH_BYTES};
+use super::{Entry, Outbox, batch::BATCH_BYTES};
 use crate::{
     delivery::{self, MOST_TEXTS, Writer},
     inbound::FrameRefused,
@@ -79,7 +79,7 @@ impl<P: Payload> Outbox<P> {
     pub(in crate::link) fn store(
         &mut self,
         now: Instant,
-        patience: Patience,
+        paced: bool,
         writer: &mut Writer<Numbered<P>>,
         window: usize,
         store: fn(&P) -> Option<Bytes>,
@@ -91,7 +91,7 @@ impl<P: Payload> Outbox<P> {
         let of_stream = |class: Class| class.stream().is_some();
         while records.taken.len() < STORED_MESSAGES
             && bytes < BATCH_BYTES
-            && let Some((at, _)) = self.next_from(from, now, patience, of_stream)
+            && let Some((at, _)) = self.next_from(from, now, paced, of_stream)
             && let Some(entry) = self.take_out(at, now)
         {
             from = at + 1;

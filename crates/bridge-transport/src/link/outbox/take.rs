@@ -87,12 +87,12 @@ impl<P: Payload> Outbox<P> {
             batch.expect(self.queue.len());
         }
         if matches!(peer, Peer::Plain) {
-            self.send_first(batch, now, patience, frame_limit);
+            self.send_first(batch, now, patience.pace, frame_limit);
         }
         let mut from = 0;
         while !batch.is_full() {
             let own = if peer.takes_streams() {
-                self.next_from(from, now, patience, |_| true)
+                self.next_from(from, now, patience.pace, |_| true)
             } else {
                 let next = self.bare.range(from..).next();
                 next.and_then(|at| Some((*at, self.queue.get(*at)?)))
@@ -130,11 +130,11 @@ impl<P: Payload> Outbox<P> {
 
     /// Sends the first messages to a plain peer, as far as they may go together. Nearly always that is
     /// all there is to send, and a loop that looks for nothing else sends some per cent more.
-    fn send_first(&mut self, batch: &mut Batch, now: Instant, patience: Patience, limit: usize) {
+    fn send_first(&mut self, batch: &mut Batch, now: Instant, paced: bool, limit: usize) {
         while !batch.is_full()
             && let Some((at, entry)) = self.queue.first()
             && !self.goes_alone(entry)
-            && !(patience.pace && self.waits(at, entry, now).is_some())
+            && (!paced || self.waits(at, entry, now).is_none())
         {
             let frames = entry.payload.seal(false);
             let longest = batch.longest(&frames, limit);
