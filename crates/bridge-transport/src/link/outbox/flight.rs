@@ -102,11 +102,16 @@ impl<P: Payload> Outbox<P> {
     }
 
     /// Which of the messages that are held the peer may have refused, and learns from it. `let_go` is
-    /// the length of the longest frame that is not proven, of those and of what is gone already.
+    /// the length of the longest frame among those that are not proven and not held any more.
     fn judge(&mut self, held: &[(u64, Entry<P>)], let_go: u32, how: TooBig) -> Guilt {
-        let longest = held.iter().map(|(_, entry)| entry.longest).max();
-        let longest = longest.unwrap_or_default();
-        let length = longest.max(let_go);
+        let longest_of = |waits: bool| {
+            let those = held
+                .iter()
+                .filter(|(_, entry)| self.waits_again(entry.class) == waits);
+            those.map(|(_, entry)| entry.longest).max().unwrap_or(0)
+        };
+        let longest = longest_of(true);
+        let length = longest.max(longest_of(false)).max(let_go);
         let lone = matches!(held, [(_, entry)] if self.goes_alone(entry));
         let guess = how.guess && !self.width.is_good(length);
         if lone || guess || longest < length {
@@ -118,6 +123,15 @@ impl<P: Payload> Outbox<P> {
             Guilt::Known { length }
         } else {
             Guilt::Suspected { length }
+        }
+    }
+
+    /// Whether a message that a connection took with it goes over the next one.
+    fn waits_again(&self, class: Class) -> bool {
+        match class {
+            Class::Durable { .. } | Class::Coalesce { .. } | Class::Paced { .. } => true,
+            Class::Latest { slot } => !self.slots.contains_key(&slot),
+            Class::Reply { .. } => false,
         }
     }
 
@@ -156,15 +170,13 @@ impl<P: Payload> Outbox<P> {
                 Some(Guilt::Known { .. }) | None => {}
             }
             self.used -= entry.size;
-            match entry.class {
-                Class::Durable { .. } | Class::Coalesce { .. } | Class::Paced { .. } => {}
-                Class::Latest { slot } if self.slots.contains_key(&slot) => continue,
-                Class::Latest { slot } => {
-                    self.slots.insert(slot, at);
-                    self.bare.insert(at);
-                    entry.sealed = false;
-                }
-                Class::Reply { .. } => continue,
+            if !self.waits_again(entry.class) {
+                continue;
+            }
+            if let Class::Latest { slot } = entry.class {
+                self.slots.insert(slot, at);
+                self.bare.insert(at);
+                entry.sealed = false;
             }
             if entry.lent.is_some() {
                 give_back(at, entry, writer);

@@ -293,6 +293,19 @@ fn a_list_that_was_refused_is_given_up_before_it_goes_again() {
 }
 
 #[test]
+fn an_answer_that_dies_with_its_connection_tells_how_long_is_too_long() {
+    let mut outbox = filled(1000, vec![durable(1, "good"), reply(CONN, "a long answer")]);
+    assert_eq!(sent(&mut outbox), ["good", "a long answer"]);
+    // Before the write is confirmed.
+    assert_eq!(closed(&mut outbox, true), None);
+    let next = ConnId(CONN.0 + 1);
+    outbox
+        .push(reply(next, "a long answer"), Some(next), 0)
+        .unwrap();
+    assert_eq!(sent(&mut outbox), ["good"]);
+}
+
+#[test]
 fn what_must_arrive_is_given_up_only_when_it_was_refused_itself() {
     let mut outbox = filled(1000, vec![durable(1, "poison")]);
     assert_eq!(sent(&mut outbox), ["poison"]);
